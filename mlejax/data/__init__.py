@@ -1,4 +1,4 @@
-"""From what users have to what compiled code takes.
+"""From the user's data to the arrays that compiled code takes.
 
 The way of data::
 
@@ -9,8 +9,8 @@ The way of data::
     prepared = pack(rows, weights)                 # padded to blocks, weight 0 in the padding; a JAX tree
     f(params, assemble(prepared.rows, prepared.shared, prepared.layout))
 
-Users see `Shared`, `Static` and the three errors. What is dropped is counted. What cannot be used is refused, with the
-column, the rows and what to do. Nothing is silently cast.
+Users see `Shared`, `Static` and the three errors. Dropped rows are counted. Unusable data raise an error that names the
+column and the rows and says what to do. Nothing is silently cast.
 """
 
 from mlejax.data.crossing import Crossing, crossing
@@ -102,5 +102,5 @@ __all__ = [
 
 
 def n_rows(table: Table) -> int:
-    """The number of rows, also where columns that nobody uses have another length."""
+    """Return the number of rows of a table; if its columns differ in length, the most frequent length."""
     return table.most_rows

@@ -1,4 +1,6 @@
-"""Several factors whose levels share rows: the level of every row, and the units, which no level crosses."""
+"""Several grouping factors of random effects: the level of every row, and the units (independent groups of rows), none of
+which shares a level with another.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,14 @@ from mlejax.shapes import Host, Int
 
 @dataclass(frozen=True, eq=False)
 class Crossing:
-    """Factors and their levels.
+    """The levels of several grouping factors, and the units that contain them.
 
     Attributes:
-        codes: the level of every row among those of its unit, (n,), factor by factor.
-        units: the unit of every row, as labels, (n,).
-        labels: names of the levels of each factor, (G,); those of several columns are joined by colons.
-        unit: the number of the unit of each level, (G,).
-        within: the number of each level among those of its unit, (G,).
+        codes: for each factor, the level of every row, numbered within the row's unit (n,).
+        units: the unit of every row, as labels (n,).
+        labels: for each factor, the names of its G levels (G,); names from several columns are joined by colons.
+        unit: for each factor, the number of the unit of each level (G,).
+        within: for each factor, the number of each level within its unit (G,).
     """
 
     codes: tuple[Int[Host, " n"], ...]
@@ -35,13 +37,15 @@ class Crossing:
     within: tuple[Int[Host, " g"], ...]
 
     def levels_of(self, rows: Rows, key: Hashable) -> Rows:
-        """The rows with the level of every one as a further column."""
+        """Return the rows with ``codes`` as a further column under ``key``."""
         return replace(
             rows, leaves=(*rows.leaves, *self.codes), layout=_with(rows.layout, key, len(rows.leaves), len(self.codes))
         )
 
     def there(self, units: Rows, key: Hashable) -> Rows:
-        """The units with flags of their levels as a further column, (units, most levels of a unit) for each factor."""
+        """Return the units with a further column under ``key``: for each factor, flags of the levels that a unit has,
+        (units, largest number of levels in a unit).
+        """
         flags = []
         for unit, within in zip(self.unit, self.within, strict=True):
             out = np.zeros((units.n, bucket(int(within.max()) + 1)), bool)
@@ -56,12 +60,13 @@ def _with(layout: Layout, key: Hashable, index: int, n: int) -> Layout:
 
 
 def crossing(factors: Sequence[Sequence[str]], column: Callable[[str], Any], outer: str | None) -> Crossing:
-    """The levels of rows and their units.
+    """Return the levels of rows and the units that contain them.
 
     Args:
-        factors: names of the columns whose values make up the levels of each factor.
-        column: name -> values of the rows that are used.
-        outer: the column of units, in which all levels are nested; None: units are the connected parts of the data.
+        factors: for each factor, the names of the columns whose combined values are its levels.
+        column: function from the name of a column to its values in the rows that are used.
+        outer: the column of units, in which all levels are nested; None: units are the connected components of the rows
+            that share levels.
     """
     found = [_codes(names, column) for names in factors]
     if outer is None:
@@ -90,7 +95,7 @@ def crossing(factors: Sequence[Sequence[str]], column: Callable[[str], Any], out
 
 
 def _codes(names: Sequence[str], column: Callable[[str], Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Codes and labels of the values of one column, or of several together."""
+    """Return the level codes (n,) and the level labels of the values of one column, or of the combined values of several."""
     codes, labels = group_codes(column(names[0]), names[0])
     for name in names[1:]:
         more, further = group_codes(column(name), name)
@@ -101,7 +106,9 @@ def _codes(names: Sequence[str], column: Callable[[str], Any]) -> tuple[np.ndarr
 
 
 def _connected(codes: Sequence[np.ndarray]) -> np.ndarray:
-    """The connected part that each row belongs to, in order of first appearance."""
+    """Return the connected component of each row (n,), numbered in order of first appearance; rows that share a level are
+    connected.
+    """
     if len(codes) == 1:
         return codes[0]
     from scipy.sparse import coo_array

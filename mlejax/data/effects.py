@@ -1,12 +1,12 @@
-"""Effects by index: a parameter with one value for every level of a column, as one more column of the data.
+"""Effects of the levels of a column (``mle.Real(by=...)``): a parameter with one value for every level.
 
-The user's function sees the value of each row's own level.  While the table is read that column holds zeros; whoever knows
-the values puts them there.
+The user's function sees the value of each row's own level, in a further column of the data.  While the table is read that
+column holds zeros; they are replaced when the effects are known.
 
-Beside the levels that are eliminated, a second column of levels has a coefficient for each in the vector of parameters, which
-is looked up by codes.  In each connected component of the graph of both (levels that meet in a row are joined) a number added
-to one kind of effects and taken from the other changes nothing: the first level there is the reference, and has none
-(Abowd, Creecy & Kramarz 2002).
+The effects of one such column are eliminated.  The levels of a second column have coefficients in the vector of parameters,
+which are looked up by level code.  In each connected component of the graph of both (levels that share a row are joined) a
+constant can be added to the effects of one column and subtracted from those of the other without any change: the first level
+of the second column there is the reference, with effect 0 (Abowd, Creecy & Kramarz 2002).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from mlejax.shapes import Bool, Float, Host, Int
 
 @dataclass(frozen=True)
 class EffectKey:
-    """The key of the column of effects.
+    """The key, in the table, of the column with each row's effect.
 
     Attributes:
-        parameter: the declared parameter.
-        by: the column whose levels have one value each.
+        parameter: name of the declared parameter.
+        by: name of the column whose levels have one effect each.
     """
 
     parameter: str
@@ -43,13 +43,14 @@ class EffectKey:
 
 @dataclass(frozen=True)
 class CodesKey:
-    """The key of the column of codes of effects that are not eliminated: 0 for a reference, j for the j-th label.
+    """The key of the column of level codes of effects that are not eliminated: 0 for a reference level, j for the j-th
+    label.
 
     Attributes:
-        parameter: the declared parameter.
-        by: the column of the levels.
-        labels: of the coefficients.
-        references: the levels without one.
+        parameter: name of the declared parameter.
+        by: name of the column of levels.
+        labels: the levels that have a coefficient, in the order of the coefficients.
+        references: the reference levels, whose effect is 0.
     """
 
     parameter: str
@@ -63,11 +64,11 @@ class CodesKey:
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """The levels of the rows.
+    """The level of every row of one factor.
 
     Attributes:
-        codes: the level of every row, (n,).
-        labels: (G,), in order of first appearance.
+        codes: the level of every row, as a position in ``labels`` (n,).
+        labels: the levels (G,), in order of first appearance.
     """
 
     codes: Int[Host, " n"]
@@ -77,30 +78,32 @@ class Levels:
         return len(self.labels)
 
     def of_rows(self, rows: Int[Host, " m"]) -> Levels:
-        """Those of some rows, by their numbers; levels without a row are left out."""
+        """Return the levels of some rows, given by their numbers (m,); levels that none of them has are left out."""
         codes = self.codes[rows]
         there = np.bincount(codes, minlength=len(self)) > 0
         return Levels((np.cumsum(there) - 1)[codes], self.labels[there])
 
 
 def levels_of(values: Any, name: str) -> Levels:
-    """The levels of the rows, from one label a row."""
+    """Return the levels of the rows, from one label per row (n,); ``name`` is that of the column, for messages."""
     return Levels(*group_codes(values, name))
 
 
 def with_effects(table: Table, keys: Sequence[EffectKey], known: Sequence[Float[Host, " n"]] = ()) -> Table:
-    """The table with columns of effects: zeros, or values that are known."""
+    """Return the table with one further column for each key of effects: zeros, or the known values of the rows."""
     if table.kind != "mapping":
         raise DataTypeError(
-            f"{keys[0].parameter} is declared by={keys[0].by!r}: the data need names, a dict or a DataFrame, got a "
-            f"{type(table.raw).__name__}"
+            f"{keys[0].parameter} is declared with by={keys[0].by!r}: expected data with column names, a dict or a DataFrame, "
+            f"got a {type(table.raw).__name__}"
         )
     columns = known or [np.zeros(table.length([key.by])) for key in keys]
     return joined(table, table.keys, dict(zip(keys, columns, strict=True)))
 
 
 def with_codes(table: Table, keys: Sequence[EffectKey]) -> Table:
-    """The table with columns of codes of all levels, in their order; NaN where they are missing."""
+    """Return the table with one further column of level codes for each key: 1, 2, ... in sorted order of the levels, NaN
+    where the level is missing.
+    """
     import pandas as pd
 
     more = {}
@@ -111,28 +114,29 @@ def with_codes(table: Table, keys: Sequence[EffectKey]) -> Table:
 
 
 def codes_keys(keys: Iterable[Any]) -> list[CodesKey]:
-    """Those of effects that are not eliminated."""
+    """Return the keys of level codes of effects that are not eliminated."""
     return [key for key in keys if isinstance(key, CodesKey)]
 
 
 @dataclass(frozen=True, eq=False)
 class Coded:
-    """Effects that have coefficients.
+    """Effects of the levels of a column that have coefficients in the vector of parameters (they are not eliminated).
 
     Attributes:
-        key: of the column of their codes.
-        levels: of the rows, all of them; the labels are text.
+        key: the key of their column of codes.
+        levels: levels of all rows; the labels are strings.
     """
 
     key: CodesKey
     levels: Levels
 
     def among(self, eliminated: Levels, used: Bool[Host, " n"]) -> tuple[Coded, Float[Host, " n"]]:
-        """Coefficients for the levels that occur, but for a reference in each connected component, and their codes (n,).
+        """Return the effects with a coefficient for every level that occurs except one reference level in each connected
+        component, and the codes of the rows (n,): 0 for a reference level, j for the j-th coefficient.
 
         Args:
-            eliminated: the levels of the rows that are eliminated.
-            used: rows of positive weight.
+            eliminated: the levels of the rows, of the effects that are eliminated.
+            used: True for rows of positive weight (n,).
         """
         from scipy.sparse import coo_matrix
         from scipy.sparse.csgraph import connected_components
@@ -152,12 +156,12 @@ class Coded:
         return replace(self, key=key), place[own].astype(np.float64)
 
     def of_rows(self, rows: Int[Host, " m"]) -> Coded:
-        """Those of some rows."""
+        """Return the same effects with the levels of some rows only, given by their numbers (m,)."""
         return replace(self, levels=Levels(self.levels.codes[rows], self.levels.labels))
 
 
 def effect_position(layout: Layout, key: EffectKey) -> int:
-    """Which array by row is the column of effects.
+    """Return the position, among the row-wise arrays of the layout, of the column of effects.
 
     Raises:
         DataError: the function does not read the effects.
@@ -166,6 +170,6 @@ def effect_position(layout: Layout, key: EffectKey) -> int:
         if entry.key == key:
             return entry.slots[0].position
     raise DataError(
-        f"{key.parameter} is declared by={key.by!r}, but the log-likelihood does not read params[{key.parameter!r}]: use it, or "
-        "drop its declaration"
+        f"{key.parameter} is declared with by={key.by!r}, but the log-likelihood does not read params[{key.parameter!r}]: "
+        "use it, or drop its declaration"
     )

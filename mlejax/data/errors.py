@@ -1,7 +1,7 @@
-"""The errors of the data room, and the words they share.
+"""The three errors about data, and functions that write their messages.
 
-Every refusal says what was expected, what came (column, dtype, first rows, how many) and what to do. Three classes,
-each a kind of the built-in error that a caller would look for:
+Every message says what was expected, what came (column, dtype, first rows, how many) and what to do. The three classes
+are subclasses of the built-in error that a caller would catch:
 
 * `DataError` (a ``ValueError``): the values are wrong: missing, infinite, of differing lengths, no rows.
 * `DataTypeError` (a ``TypeError``): the type is wrong: text, dates, categories, objects, 0-d values.
@@ -23,15 +23,15 @@ SHOWN_COLUMNS = 20
 
 
 class DataError(ValueError):
-    """The values of the data are not usable; the message says which, where and what to do."""
+    """The values of the data are not usable; the message says which values, in which rows, and what to do."""
 
 
 class DataTypeError(TypeError):
-    """The type of the data is not usable; the message says which, where and what to do."""
+    """The type of the data is not usable; the message names the column and its type and says what to do."""
 
 
 class MissingColumnError(KeyError):
-    """There is no such column; the message lists near matches and what there is.
+    """The data have no column of this name; the message lists similar names and the columns of the data.
 
     Its arguments are the message and, where it is known, the name.
 
@@ -45,7 +45,7 @@ class MissingColumnError(KeyError):
 
 
 def listing(items: Iterable[Any], limit: int = SHOWN_COLUMNS) -> str:
-    """Items by their repr, separated by commas, at most `limit` of them.
+    """Return the repr of items, separated by commas, at most `limit` of them.
 
     >>> listing(["a", "b", "c"], limit=2)
     "'a', 'b', ... (3 in all)"
@@ -56,7 +56,7 @@ def listing(items: Iterable[Any], limit: int = SHOWN_COLUMNS) -> str:
 
 
 def rows_phrase(rows: Sequence[int] | np.ndarray, index: Any = None) -> str:
-    """The first few row numbers (from 0), with the index labels where there are any that differ from the numbers.
+    """Return the first few row numbers (from 0) as a phrase, with their index labels if these differ from the numbers.
 
     >>> rows_phrase([3])
     'row 3'
@@ -79,12 +79,12 @@ def _same_label(label: object, row: int) -> bool:
 
 
 def label(value: object) -> str:
-    """An index label as a user writes it, without NumPy's type around a number."""
+    """Return an index label as a user writes it, without NumPy's type around a number."""
     return repr(value) if isinstance(value, (str, bytes)) else str(value)
 
 
 def near_matches(name: Hashable, known: Iterable[Any]) -> list[Any]:
-    """Those of the known names that resemble `name`, best first (case is ignored).
+    """Return up to three known names that resemble `name`, best first (case is ignored).
 
     >>> near_matches("Heigth", ["height", "weight", "age"])
     ['height', 'weight']
@@ -96,18 +96,18 @@ def near_matches(name: Hashable, known: Iterable[Any]) -> list[Any]:
 
 
 def missing_column(name: Hashable, known: Iterable[Any], what: str = "") -> MissingColumnError:
-    """The error for a column that is not there; ``what`` looked for it."""
+    """Return the error for a missing column; ``what`` (such as a formula) begins the message."""
     known = [one for one in known if one is not None]
     near = near_matches(name, known)
     hint = f" Near matches: {listing(near)}." if near else ""
     if name == "observed":
-        hint = " data['observed'] is there in models declared with optional= or infinite=, @mle.model(..., infinite=['high'])."
+        hint = " Only models declared with optional= or infinite= have data['observed']: @mle.model(..., infinite=['high'])."
     have = f" The data have the columns {listing(known)}." if known else " The data have no columns with names."
     return linked(MissingColumnError(f"{what and what + ': '}no column {name!r} in the data.{hint}{have}", name), "no-column")
 
 
 def type_name(value: object) -> str:
-    """The type of a value as a user writes it.
+    """Return the name of a value's type as a user writes it.
 
     >>> type_name(np.zeros(2)), type_name([1.0])
     ('numpy.ndarray', 'list')

@@ -1,7 +1,7 @@
-"""A fingerprint of the data that a result was fitted to, so that two results can tell whether they share their data.
+"""A fingerprint of the data of a fit, by which two results can tell whether they were fitted to the same data.
 
 It is the number of rows and, by column, the sum and the sum of squares. Sums are taken over contiguous chunks of
-fixed size, so that they do not depend on the memory layout; comparison leaves room for rounding, not for other data.
+fixed size, so that they do not depend on the memory layout; they are compared with a tolerance for rounding.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _RTOL = 1e-10
 
 @dataclass(frozen=True, eq=False)
 class Fingerprint:
-    """Number of rows; name, sum and sum of squares of every column used.
+    """The number of rows, and the name, sum and sum of squares of every column used.
 
     Compared by value, sums to ten digits. Plain numbers throughout, so that it can be saved as JSON.
 
     Attributes:
         rows: the number of rows.
         columns: name -> (sum, sum of squares).
-        weights: their kind, sum and sum of squares, or None.
+        weights: kind, sum and sum of squares of the weights, or None.
     """
 
     rows: int
@@ -44,7 +44,8 @@ class Fingerprint:
         return hash((self.rows, tuple(self.columns)))
 
     def difference(self, other: Fingerprint) -> str | None:
-        """Why these cannot be the same data, or None; only columns that both use are compared.
+        """Return a difference that shows that these are not the same data, or None; only columns that both use are
+        compared.
 
         >>> a, b = Fingerprint(2, {"x": (3.0, 5.0)}), Fingerprint(2, {"x": (4.0, 10.0), "z": (0.0, 2.0)})
         >>> a.difference(b)
@@ -79,10 +80,10 @@ def _close(a: float, b: float, scale: float) -> bool:
 
 
 def fingerprint(rows: Rows, weights: tuple[str, float, float] | None = None, **extra: np.ndarray) -> Fingerprint:
-    """The fingerprint of checked rows.
+    """Return the fingerprint of checked rows.
 
     Args:
-        rows: the data.
+        rows: the columns used.
         weights: kind, sum and sum of squares of the weights, `Weights.moments`.
         extra: further (n, ...) numeric arrays by name, such as the design matrices of formulas.
 
@@ -95,7 +96,7 @@ def fingerprint(rows: Rows, weights: tuple[str, float, float] | None = None, **e
 
 
 def moments(values: Shaped[Host, "n ..."]) -> tuple[float, float]:
-    """Sum and sum of squares, over contiguous chunks of fixed size."""
+    """Return the sum and the sum of squares of an array, added over contiguous chunks of fixed size."""
     total = square = 0.0
     per_row = max(1, int(np.prod(values.shape[1:])))
     step = max(1, _CHUNK // per_row)

@@ -1,7 +1,8 @@
-"""Columns whose gaps or infinite entries belong to the model: an outcome that was not observed, a bound that is not there.
+"""Columns whose missing or infinite entries are part of the model: an outcome that was not observed, a bound that does not
+exist.
 
-The user's function gets a finite value that occurs in the column in the place of each, so that no branch of a ``where`` is NaN,
-and a mask, ``data["observed"][name]``, which is False there.
+In the place of each such entry the user's function gets a finite value of the same column, so that no branch of a ``where`` is
+NaN, and a mask, ``data["observed"][name]``, which is False there.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ OBSERVED = "observed"
 
 @dataclass(frozen=True)
 class OpenColumns:
-    """The columns of a model that may have such entries.
+    """The columns that a model declares with ``optional=`` and ``infinite=``.
 
     Attributes:
-        optional: names of those with missing entries.
-        infinite: names of those with infinite entries.
+        optional: names of the columns that may have missing entries.
+        infinite: names of the columns that may have infinite entries.
     """
 
     optional: tuple[str, ...] = ()
@@ -35,22 +36,23 @@ class OpenColumns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All of them, each once."""
+        """All declared names, each once."""
         return tuple(dict.fromkeys((*self.optional, *self.infinite)))
 
 
 def with_observed(table: Table, columns: OpenColumns, *, to_fit: bool = False) -> Table:
-    """The table with finite columns and their masks; the same one where the masks are there already.
+    """Return the table with finite columns and their masks of observed entries; the table itself if it has these masks
+    already.
 
     Args:
-        table: columns.
-        columns: those that may be open.
-        to_fit: refuse a column without any finite value, of which nothing can be estimated. Elsewhere (a prediction for one
-            row whose bound is infinite) such a column is filled with 1.
+        table: the data.
+        columns: the columns that may have missing or infinite entries.
+        to_fit: if True, raise DataError for a column without any finite value. If False (a prediction for one row whose bound
+            is infinite) such a column is filled with 1.
 
     Raises:
-        DataError: a column without any value, or of bounds in both directions; a column of the user's called "observed".
-        DataTypeError: data without names.
+        DataError: a column has no finite value, or both +inf and -inf; or the data have a column called "observed".
+        DataTypeError: the data have no column names, or a column is not numeric.
 
     >>> from mlejax.data.read import ingest
     >>> made = with_observed(ingest({"wage": [np.nan, 3.0, 5.0]}), OpenColumns(("wage",)))
@@ -60,13 +62,15 @@ def with_observed(table: Table, columns: OpenColumns, *, to_fit: bool = False) -
     if not columns.names:
         return table
     if table.kind != "mapping":
-        raise DataTypeError("optional= and infinite= need data with names, a dict or a DataFrame")
+        raise DataTypeError(
+            "optional= and infinite= name columns of the data: pass data with column names, a dict or a DataFrame"
+        )
     if OBSERVED in table:
         if set(columns.names) <= set(table.raw[OBSERVED] if isinstance(table.raw[OBSERVED], Mapping) else ()):
             return table
         raise DataError(
-            f"the data have a column {OBSERVED!r}, but with optional= or infinite= data['{OBSERVED}'] says what was observed: "
-            "rename it"
+            f"the data have a column {OBSERVED!r}, but with optional= or infinite= data['{OBSERVED}'] holds the masks of "
+            "observed entries: rename the column"
         )
     filled: dict[Any, Any] = {}
     masks: dict[str, np.ndarray] = {}
@@ -82,20 +86,24 @@ def _column(table: Table, name: str) -> Column:
     rows = table.contents(name).rows
     if len(rows) != 1 or rows[0].probe.kind not in NUMERIC:
         raise DataTypeError(
-            f"column {name!r}: expected one number for each row, since it is declared optional or infinite"
+            f"column {name!r} is declared in optional= or infinite=: expected an array with one number for each row, not "
+            "strings, "
+            "dates or a structure of several arrays"
         )
     return rows[0]
 
 
 def _filled(column: Column, optional: bool, infinite: bool, to_fit: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The values, finite where they may be open, and flags of those that were observed."""
+    """Return the values with finite numbers in place of missing or infinite entries, and a mask that is True for observed
+    entries.
+    """
     values, mask = read(column)
     values = np.array(values, np.float64)
     gone = np.isnan(values) if mask is None else mask | np.isnan(values)
     endless = np.isinf(values) & ~gone
     known = values[~gone & ~endless]
     if not known.size and to_fit:
-        raise DataError(f"{column.where} has no finite value; expected some")
+        raise DataError(f"{column.where}: expected at least one finite value, got none: remove the column from the model")
     known = known if known.size else np.ones(1)
     observed = np.ones(values.shape, bool)
     if optional:
@@ -104,8 +112,8 @@ def _filled(column: Column, optional: bool, infinite: bool, to_fit: bool) -> tup
         signs = np.sign(values[endless])
         if signs.size and signs.min() != signs.max():
             raise DataError(
-                f"{column.where} has both +inf and -inf; expected one, so that its mask says which: make two columns of it, a "
-                "lower and an upper bound"
+                f"{column.where} has both +inf and -inf; expected only one of them, because its mask cannot tell them apart: "
+                "make two columns of it, a lower and an upper bound"
             )
         values[endless], observed = known.max() if (signs > 0).any() else known.min(), observed & ~endless
     return values, observed

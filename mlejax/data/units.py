@@ -1,7 +1,7 @@
-"""Groups and units: codes of group labels, and rows grouped into padded units.
+"""Codes of group labels, and rows grouped into padded units.
 
-A unit (a subject, a choice situation, a cluster with a random effect) is a set of rows. The user's function sees one
-unit at a time, all in one length: shorter units repeat their own last row, and a mask marks the real rows.
+A unit (a subject, a choice situation, a cluster with a random effect) is a set of rows. The user's function gets one unit at a
+time, padded to a common length: shorter units repeat their own last row, and a mask marks the real rows.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from mlejax.data.packing.padding import bucket
 from mlejax.data.read.checked import Rows
 from mlejax.data.read.columns import is_extension_array, is_pandas, missing_entries
 
-COMPACT = 4  # range of whole numbers, in rows, up to which their codes are looked up in a table
-TRACED_UNIT_LENGTH = 3  # rows of a unit while the user's function is traced to find out what it reads
+COMPACT = 4  # integers are coded by a lookup table if their range is less than this many times the number of rows
+TRACED_UNIT_LENGTH = 3  # rows of a unit while the user's function is traced to find the columns that it reads
 
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """Rows grouped into units.
+    """Rows grouped into units of one padded length.
 
     Attributes:
         rows: the data, leaves (n_units, length, ...), with the mask as the last leaf and as ``data["mask"]`` in the
             layout; its n is the number of units.
-        mask: (n_units, length) bool, True for real rows.
-        lengths: (n_units,) rows per unit.
-        labels: (n_units,) the units' names, in order of first appearance.
-        codes: (n_rows,) which unit a row of the table belongs to.
-        positions: (n_units, length) the row of the table behind each entry.
+        mask: True for real rows (n_units, length).
+        lengths: number of rows of each unit (n_units,).
+        labels: names of the units (n_units,), in order of first appearance.
+        codes: number of the unit of each row of the table (n_rows,).
+        positions: number of the table's row at each entry (n_units, length).
     """
 
     rows: Rows
@@ -44,17 +44,17 @@ class Units:
 
 
 def group_codes(values: Any, name: str = "groups") -> tuple[np.ndarray, np.ndarray]:
-    """Codes 0..G-1 of group labels, in order of first appearance.
+    """Return integer codes 0..G-1 of group labels, numbered in order of first appearance, and the labels.
 
     Args:
-        values: (n,) text, integers, booleans, dates, categories or whole-number floats.
-        name: what to call them in an error.
+        values: (n,) strings, integers, booleans, dates, categories or whole-number floats.
+        name: the name of the labels in error messages.
 
     Returns:
         codes (n,) int64 and labels (G,), with ``labels[codes] == values``.
 
     Raises:
-        DataError: missing values, zero rows, more than one dimension. DataTypeError: not labels.
+        DataError: missing values, zero rows, or more than one dimension. DataTypeError: the values cannot be labels.
 
     >>> group_codes(["b", "a", "b"])
     (array([0, 1, 0]), array(['b', 'a'], dtype=object))
@@ -68,8 +68,8 @@ def group_codes(values: Any, name: str = "groups") -> tuple[np.ndarray, np.ndarr
     if gaps.any():
         at = np.flatnonzero(gaps)
         raise DataError(
-            f"{name}: {at.size} of {array.size} labels are missing, at {rows_phrase(at, index)}; expected a group for "
-            "every row: give these rows a group of their own, or leave them out"
+            f"{name}: {at.size} of {array.size} labels are missing, at {rows_phrase(at, index)}; expected a label for "
+            "every row: give these rows a label of their own, or leave them out"
         )
     if array.dtype.kind in "iu" and int(array.max()) - int(array.min()) < COMPACT * array.size:
         return _codes_of_integers(array)
@@ -93,7 +93,7 @@ def group_codes(values: Any, name: str = "groups") -> tuple[np.ndarray, np.ndarr
 
 
 def _codes_of_integers(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As `group_codes`, of whole numbers that lie close together: one pass, without a sort."""
+    """Return the same as `group_codes`, for integers in a short range, in one pass without sorting."""
     wide = array.astype(np.int64) if array.dtype.kind == "i" else array
     offset = (wide - wide.min()).astype(np.int64)
     first = np.full(int(offset.max()) + 1, -1, np.int64)
@@ -134,20 +134,20 @@ def _as_labels(values: Any, name: str) -> tuple[np.ndarray, Any]:
 
 
 def units(rows: Rows, unit_values: Any, name: str = "unit", same: Sequence[str] = ()) -> Units:
-    """Rows grouped into units of one padded length, in order of first appearance.
+    """Group rows into units of one padded length, in order of first appearance.
 
     Rows keep their order within a unit. A unit shorter than the longest repeats its own last row; the length is a
     `bucket`, so that data sets of similar longest units share a compiled program.
 
     Args:
         rows: n checked rows.
-        unit_values: (n,) the label of each row's unit; its rows need not be adjacent.
-        name: what to call the labels in an error.
-        same: columns that have one value for each unit.
+        unit_values: label of each row's unit (n,); the rows of a unit need not be adjacent.
+        name: the name of the labels in error messages.
+        same: names of columns that must be constant within each unit.
 
     Raises:
-        DataError: not one label per row, missing labels, a column called "mask", data without names, or one of ``same`` that
-            varies within a unit.
+        DataError: there is not one label per row, labels are missing, a column is called "mask", the data have no column
+            names, or a column of ``same`` varies within a unit.
 
     >>> from mlejax.data import ingest
     >>> u = units(ingest({"y": [1.0, 2.0, 3.0]}).convert(["y"]), ["a", "b", "a"])
@@ -177,19 +177,19 @@ def units(rows: Rows, unit_values: Any, name: str = "unit", same: Sequence[str] 
 
 
 def constant_within(values: Any, codes: np.ndarray, labels: Any = None, name: str = "weights") -> np.ndarray:
-    """One value per unit, of values that must not vary within a unit.
+    """Return one value per unit, from row values that must not vary within a unit.
 
     Args:
         values: (n,) one value per row (weights, cluster labels).
         codes: (n,) units 0..G-1, every one with at least one row.
         labels: (G,) names of the units, for the message.
-        name: what to call the values.
+        name: the name of the values in error messages.
 
     Returns:
-        (G,) the value of each unit.
+        The value of each unit (G,).
 
     Raises:
-        DataError: a unit with two different values, named with its rows.
+        DataError: a unit has two different values; the message names the unit and the rows.
 
     >>> constant_within(np.array([2.0, 5.0, 2.0]), np.array([0, 1, 0]))
     array([2., 5.])
@@ -207,19 +207,19 @@ def constant_within(values: Any, codes: np.ndarray, labels: Any = None, name: st
         n_units = np.unique(codes[differs]).size
         raise DataError(
             f"{name}: expected one value per unit, but unit {label(name_of_unit)} has {array[start]} in row {start} and "
-            f"{array[row]} in row {row} ({n_units} units vary). Make them constant within each unit"
+            f"{array[row]} in row {row} ({n_units} units vary). Make the values constant within each unit"
         )
     return per_unit
 
 
 def check_steps(times: Any, codes: np.ndarray, labels: Any, unit: str, name: str) -> None:
-    """DataError unless the times of each unit's rows, in their order, grow by one step.
+    """Raise DataError unless the times of each unit's rows, in their order, increase by one constant step.
 
     Args:
-        times: (n,) whole numbers, whose step is 1, or dates, whose step is the shortest between two rows of a unit.
+        times: (n,) integers, whose step is 1, or dates, whose step is the shortest between consecutive rows of a unit.
         codes: (n,) units 0..G-1.
         labels: (G,) names of the units, for the message.
-        unit, name: columns of the units and of the time.
+        unit, name: names of the columns of units and of times.
 
     >>> check_steps([1, 2, 1], np.array([0, 0, 1]), ["a", "b"], "person", "t")
     >>> check_steps([1, 3, 1], np.array([0, 0, 1]), ["a", "b"], "person", "t")
@@ -229,7 +229,7 @@ def check_steps(times: Any, codes: np.ndarray, labels: Any, unit: str, name: str
     """
     array = np.asarray(times)
     if array.dtype.kind not in "iufM" or (array.dtype.kind == "f" and not (array == np.floor(array)).all()):
-        raise DataError(f"{name}: expected whole numbers or dates as the time of rows, got {array.dtype} values")
+        raise DataError(f"{name}: expected whole numbers or dates as the times of the rows, got values of dtype {array.dtype}")
     numbers = array.astype("M8[ns]").astype(np.int64) if array.dtype.kind == "M" else array.astype(np.int64)
     order = np.argsort(codes, kind="stable")
     same = codes[order][1:] == codes[order][:-1]
@@ -249,4 +249,4 @@ def check_steps(times: Any, codes: np.ndarray, labels: Any, unit: str, name: str
         else f"insert the missing rows and let the function return 0 for a row without an outcome, or give each stretch a {unit} "
         "of its own"
     )
-    raise DataError(f"{where}: expected {step}, in order ({wrong.size} such places); {advice}")
+    raise DataError(f"{where}: expected {step}, in order (it differs {wrong.size} times); {advice}")

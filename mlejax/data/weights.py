@@ -1,13 +1,13 @@
-"""Weights of the contributions: what kind they are, and their checks.
+"""Weights of the terms of the log-likelihood: their kinds and checks.
 
-Three kinds, which give the same estimates and different standard errors:
+Three kinds give the same estimates and different standard errors:
 
 * ``frequency``: a row of weight w stands for w equal rows. Whole numbers.
 * ``sampling``: a row stands for w members of a population (inverse probability of being sampled). Only ratios of
   weights matter to estimates and errors, which are therefore computed from weights of mean one.
-* ``importance``: whatever multiplies the log-likelihood of the row, taken as given.
+* ``importance``: a factor of the log-likelihood of the row, used as given.
 
-Analytic weights (a row is the mean of w observations) belong into the model, as the variance of the row, and are refused.
+Analytic weights (a row is the mean of w observations) are not supported: they belong in the model, as the variance of the row.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _ANALYTIC = ("analytic", "aweight", "aweights", "var_weights", "precision")
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Checked weights, one for each contribution.
+    """Checked weights, one for each term of the log-likelihood.
 
     Attributes:
         kind: ``"frequency"``, ``"sampling"`` or ``"importance"``.
-        name: their column, or an empty string.
-        values: (n,) as given, >= 0.
-        scale: what they are divided by for the optimiser (1 but for sampling weights).
-        said: the statement about weights that are not here (of a result from a file).
+        name: name of their column, or an empty string.
+        values: the weights as given, >= 0 (n,).
+        scale: number by which they are divided for the optimiser (1 except for sampling weights).
+        said: statement about the weights, in a result that was loaded from a file without them.
     """
 
     kind: str
@@ -54,19 +54,19 @@ class Weights:
 
     @property
     def used(self) -> np.ndarray:
-        """(n,) flags of the contributions of positive weight."""
+        """True for the terms of positive weight (n,)."""
         return self.values > 0
 
     def of(self, rows: Int[Host, " m"]) -> Any:
-        """The weights of some rows, as a fit of these rows alone takes them: a column's name, or numbers."""
+        """Return the weights for a fit of some rows only: the name of their column, or numbers (m,)."""
         return self.name or self.values[rows]
 
     def moments(self) -> tuple[str, float, float]:
-        """Kind, sum and sum of squares, for fingerprints."""
+        """Return kind, sum and sum of squares of the weights, for fingerprints."""
         return self.kind, float(np.sum(self.values)), float(np.sum(self.values**2))
 
     def statement(self) -> str:
-        """One line for the header."""
+        """Return one line on the weights for the header of tables."""
         if self.said:
             return self.said
         zeros = int((~self.used).sum())
@@ -75,10 +75,10 @@ class Weights:
 
 
 def check_weight_kind(weights: Any, kind: str | None) -> str | None:
-    """``weight_kind`` for these weights: both or neither.
+    """Return ``kind`` if it is valid for these weights; both must be given, or neither.
 
     Raises:
-        ValueError: weights without a kind, a kind without weights, an unknown kind, analytic weights.
+        ValueError: weights without a kind, a kind without weights, an unknown kind, or analytic weights.
 
     >>> check_weight_kind([1.0, 2.0], "frequency")
     'frequency'
@@ -95,7 +95,8 @@ def check_weight_kind(weights: Any, kind: str | None) -> str | None:
         raise linked(ValueError(f"weights= needs weight_kind=: {choice}; the standard errors depend on it"), "weights")
     if kind in _ANALYTIC:
         raise ValueError(
-            f"weight_kind={kind!r} is refused: that a row is a mean of w observations is part of the model.  Put it into the "
+            f"weight_kind={kind!r} is not supported: that a row is a mean of w observations is part of the model.  Write "
+            "it in the "
             "log-likelihood, as the row's variance: norm.logpdf(y, mu, sigma / jnp.sqrt(data['w']))"
         )
     if kind not in KINDS:
@@ -107,7 +108,7 @@ def check_weight_kind(weights: Any, kind: str | None) -> str | None:
 
 
 def weight_column(weights: Any, name: str = "") -> Column:
-    """Weights as a column, named for messages. Raises DataError, DataTypeError: they are not numbers."""
+    """Return weights as a column with a name for messages. Raises DataError or DataTypeError if they are not numbers."""
     column = Column(weights, f"weights column {name!r}" if name else "weights")
     if column.probe.kind not in NUMERIC:
         raise refusal(column)
@@ -115,7 +116,7 @@ def weight_column(weights: Any, name: str = "") -> Column:
 
 
 def weight_values(column: Column, n: int) -> Float[Host, " n"]:
-    """One float64 number per row, NaN where it is missing. Raises DataError: another shape than (n,)."""
+    """Return the weights as float64 (n,), NaN where missing. Raises DataError if their shape is not (n,)."""
     values, missing = read(column)
     if values.shape != (n,):
         raise linked(
@@ -125,7 +126,7 @@ def weight_values(column: Column, n: int) -> Float[Host, " n"]:
 
 
 def wrong_weights(values: Float[Host, " n"], kind: str = "importance") -> Iterator[tuple[Bool[Host, " n"], str]]:
-    """Flags of the weights that cannot be used, and what is wrong with them, for messages."""
+    """Yield, for each reason why weights cannot be used, the flags of these weights (n,) and the reason for messages."""
     found = [(np.isnan(values), "missing (NaN)"), (np.isinf(values), "infinite"), (values < 0, "negative")]
     if kind == "frequency":
         found.append((np.isfinite(values) & (values != np.rint(values)), "not whole numbers, as frequencies are"))
@@ -135,18 +136,19 @@ def wrong_weights(values: Float[Host, " n"], kind: str = "importance") -> Iterat
 def check_weights(
     weights: Any, n: int, name: str = "", index: Any = None, kind: str = "importance"
 ) -> Float[Host, " n"]:
-    """Weights as a checked (n,) float64 array: finite, not negative, not all zero; whole numbers for frequencies.
+    """Return weights as a checked (n,) float64 array: finite, not negative, not all zero; integers if ``kind`` is
+    "frequency".
 
     Args:
         weights: (n,) numbers.
-        n: the number of rows (or units, or terms of a whole-data likelihood).
-        name: of their column, for messages.
+        n: number of weights expected: rows, units, or terms of a model of the whole data.
+        name: name of their column, for messages.
         index: labels of the rows, for messages.
-        kind: of the weights.
+        kind: kind of the weights.
 
     Raises:
         DataTypeError: they are not numbers, one per row.
-        DataError: wrong length; negative, missing or infinite; all zero; fractions among frequency weights.
+        DataError: weights of another length, negative, missing or infinite, all zero, or fractional frequency weights.
 
     >>> check_weights([1, 0, 2], 3)
     array([1., 0., 2.])
@@ -171,7 +173,7 @@ def check_weights(
 
 
 def make_weights(kind: str, name: str, values: Any, n: int, index: Any = None) -> Weights:
-    """Checked weights of n contributions; errors as in `check_weights`.
+    """Return checked weights of n terms of the log-likelihood; errors as in `check_weights`.
 
     >>> make_weights("sampling", "w", [2.0, 6.0], 2).scale
     4.0

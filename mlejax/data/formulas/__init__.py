@@ -1,4 +1,6 @@
-"""Formulas, by formulaic: their text, their columns on first and on new data, and the designs of regressed parameters."""
+"""Formulas, evaluated by formulaic: their parsing, their columns on the data of a fit and on new data, and the designs of
+parameters with a formula.
+"""
 
 from mlejax.data.formulas.collinearity import collinear, null_directions, remark
 from mlejax.data.formulas.design_keys import DesignKey, LevelsKey, by_row, design_labels, has_designs, levels_key

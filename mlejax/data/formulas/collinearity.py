@@ -14,9 +14,11 @@ NEARLY_COLLINEAR = 1e-6
 
 
 def collinear(values: Float[Host, "n k"]) -> tuple[Float[Host, "m k"], float]:
-    """Combinations of a design's columns that are 0 in every row, and the smallest other singular value.
+    """Return linear combinations (m, k) of a design's columns that are 0 in every row, and the smallest remaining singular
+    value.
 
-    Of columns scaled to unit length, relative to the largest; combinations are orthonormal in the scaled columns.
+    Singular values are those of the columns scaled to unit length, relative to the largest; the combinations are orthonormal in
+    the scaled columns.
     """
     size = np.sqrt(np.sum(values**2, axis=0))
     size = np.where(size > 0, size, 1.0)
@@ -28,7 +30,9 @@ def collinear(values: Float[Host, "n k"]) -> tuple[Float[Host, "m k"], float]:
 
 
 def null_directions(designs: Designs | None, space: Space, rows: Rows) -> list[Float[Host, " p"]]:
-    """Directions in u along which no row's linear predictor changes, with all other parameters constant."""
+    """Return directions (p,) in the unconstrained parameters along which no row's linear predictor changes, because columns
+    of a design are collinear.
+    """
     out: list[np.ndarray] = []
     if designs is None or space.ties is not None:
         return out
@@ -48,15 +52,15 @@ def null_directions(designs: Designs | None, space: Space, rows: Rows) -> list[F
 
 
 def remark(designs: Designs | None, rows: Rows) -> str:
-    """A sentence on the first design whose columns are nearly collinear; empty if there is none."""
+    """Return a sentence on the first design whose columns are nearly collinear; an empty string if there is none."""
     if designs is None:
         return ""
     for design in designs.designs:
         smallest = collinear(_matrix(designs, design, rows))[1]
         if 0.0 < smallest < NEARLY_COLLINEAR:
             return (
-                f"The columns of {design.predictor.name} ~ {design.predictor.linear.formula} are nearly collinear (smallest "
-                f"singular value {smallest:.1e} of the largest): centre the covariates, or use poly() for powers."
+                f"The columns of {design.predictor.name} ~ {design.predictor.linear.formula} are nearly collinear (ratio of the "
+                f"smallest singular value to the largest: {smallest:.1e}): centre the covariates, or use poly() for powers."
             )
     return ""
 

@@ -1,4 +1,4 @@
-"""The keys under which designs stand in a table, beside the user's own columns."""
+"""The keys of design matrices and of their parts in a table, beside the keys of the user's own columns."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from mlejax.data.read.view import View
 
 @dataclass(frozen=True)
 class DesignKey:
-    """The key of a design matrix, or of an offset, in the table.
+    """The key, in the table, of a design matrix, an offset or the columns of random effects.
 
     Attributes:
-        parameter: the regressed parameter.
+        parameter: name of the parameter that has a formula.
         part: "design", "offset" or "random".
-        view: "array": the function gets the parameter as an array by row; "row": it is called row by row.
+        view: "array": the user's function gets the parameter as an array with a row axis; "row": the function is called row
+            by row.
     """
 
     parameter: str
@@ -30,14 +31,16 @@ class DesignKey:
 
 @dataclass(frozen=True)
 class LevelsKey:
-    """The key of the levels of long factors of a formula, which stand for columns of the design.
+    """The key of the level codes of factors with many levels, which replace the dummy columns of these factors in the
+    design.
 
-    The values are (n, m) for m factors: 0 for the level that the others are compared with, j for the j-th of the others.
+    The values are (n, m) for m factors: 0 for the reference level, j for the j-th of the other levels.
 
     Attributes:
-        parameter: the regressed parameter.
-        view: as of `DesignKey`.
-        factors: of each the place of its first coefficient among those of the design, and their labels.
+        parameter: name of the parameter that has a formula.
+        view: as in `DesignKey`.
+        factors: for each factor, the position of its first coefficient among those of the whole design, and the labels of
+            its coefficients.
     """
 
     parameter: str
@@ -49,11 +52,13 @@ class LevelsKey:
 
     @property
     def places(self) -> tuple[tuple[int, int], ...]:
-        """Of each factor the first of its coefficients, and how many there are."""
+        """For each factor: the position of its first coefficient, and its number of coefficients."""
         return tuple((start, len(labels)) for start, labels in self.factors)
 
     def among(self, labels: Sequence[str]) -> list[str]:
-        """Those of the other columns with those of the factors at their places."""
+        """Return the labels of all coefficients: those of the other columns, with the labels of the factors inserted at
+        their positions.
+        """
         out = list(labels)
         for start, own in self.factors:
             out[start:start] = own
@@ -61,14 +66,16 @@ class LevelsKey:
 
 
 def levels_key(columns: Any, parameter: str) -> LevelsKey | None:
-    """The key of the levels of long factors of a parameter's formula, among those of some columns or of a table."""
+    """Return the key of the level codes for a parameter's formula, among the keys of a table or of columns; None if there
+    is none.
+    """
     keys = columns.names if isinstance(columns, View) else getattr(columns, "keys", columns)
     keys = keys() if callable(keys) else keys
     return next((key for key in keys if isinstance(key, LevelsKey) and key.parameter == parameter), None)
 
 
 def design_labels(table: Table, key: DesignKey) -> tuple[tuple[str, ...] | None, int]:
-    """Labels and number of the coefficients of a design, long factors included."""
+    """Return the labels of the coefficients of a design and their number, including those of factors with many levels."""
     labels, k = column_labels(table, key)
     levels = levels_key(table, key.parameter)
     if levels is None or labels is None:
@@ -78,10 +85,10 @@ def design_labels(table: Table, key: DesignKey) -> tuple[tuple[str, ...] | None,
 
 
 def by_row(keys: Iterable[Any]) -> bool:
-    """Whether these columns are meant for a function that is called row by row."""
+    """True if one of these keys is of a design for a function that is called row by row."""
     return any(isinstance(key, DesignKey) and key.part == "design" and key.view == "row" for key in keys)
 
 
 def has_designs(table: Table) -> bool:
-    """Whether the table has designs already."""
+    """True if the table already has design matrices."""
     return any(isinstance(key, DesignKey) for key in table.keys)

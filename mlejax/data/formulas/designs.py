@@ -1,7 +1,7 @@
-"""Design matrices and offsets of regressed parameters, as further columns beside the user's own.
+"""Design matrices and offsets of parameters that have a formula, as further columns of the table.
 
-A design is one matrix by row under a `DesignKey` of the table; so it is padded, grouped and sent to devices like any
-column. Rows that are not used are missing in it, so that they are dropped when the table is converted.
+A design is one matrix (n, k) under a `DesignKey` of the table, so that it is padded, grouped and sent to devices like any
+column. It is NaN in rows that are not used, so that these are dropped when the table is converted.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ MOST = 1e150  # in a design: squares and cross products are finite
 
 
 class DesignValues(NamedTuple):
-    """The columns of a design in some rows, as `Predictor.value` takes them.
+    """The columns of a design in some rows, in the form that `Predictor.value` takes.
 
     Attributes:
-        design: (n, k).
-        offset: (n, ...), or None.
+        design: the design matrix (n, k).
+        offset: the offset (n, ...), or None.
         random: columns of random effects, (n, q), or None.
-        levels: of long factors, (n, m), whose columns the design lacks; or None.
+        levels: level codes (n, m) of the factors whose dummy columns are not in ``design``; or None.
     """
 
     design: Any
@@ -53,16 +53,16 @@ class DesignValues(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """The design of one regressed parameter, as it was made from the data of a fit.
+    """The design of one parameter that has a formula, as it was made from the data of a fit.
 
     Attributes:
         predictor: the parameter, its formula and its link.
-        piece: the formula with its transforms and levels.
-        offset: the offset or exposure, or None.
-        constant: coefficients (k,) of the column of ones on the design, by least squares.
-        mean_offset: of the rows, () or the shape of a row's linear predictors.
-        random: the formula of random effects, or None.
-        factors: long factors that are known by their levels; as in `LevelsKey`.
+        piece: the evaluated formula, with the state of its transforms and its levels.
+        offset: the evaluated offset or exposure, or None.
+        constant: coefficients (k,) that give the constant 1 by least squares on the design's columns.
+        mean_offset: mean of the offset over the rows, () or the shape of a row's linear predictors.
+        random: the evaluated formula of random effects, or None.
+        factors: factors with many levels that have level codes in place of dummy columns, as in `LevelsKey`.
     """
 
     predictor: Predictor
@@ -74,7 +74,9 @@ class Design:
     factors: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
     def again(self, table: Table, kept: Int[Host, " m"] | None) -> DesignValues:
-        """The columns in new data, those of long factors too."""
+        """Return the columns of the design in new data, with the dummy columns of all factors; ``kept``: numbers of the
+        rows to use, None for all.
+        """
         what = _what(self.predictor)
         values = None if self.piece is None else evaluate_again(self.piece, table, kept, what)
         offset = None if self.offset is None else evaluate_offset_again(self.offset, table, kept, what)
@@ -83,14 +85,14 @@ class Design:
         return DesignValues(values, offset, random)
 
     def part_with(self, name: str) -> tuple[Design, DesignValues]:
-        """The terms that use a column, as a design of their own, and where its columns stand in this one."""
+        """Return the terms that use a column as a design of their own, and the positions of their columns in this design."""
         pieces = [p if p is not None and name in p.columns else None for p in (self.piece, self.offset, self.random)]
         (piece, places), (random, others) = ((None, []) if p is None else terms_with(p, name) for p in pieces[::2])
         part: dict[str, Any] = {"piece": piece, "offset": pieces[1], "random": random}  # the piece of a part may be missing
         return replace(self, **part), DesignValues(places, None, others)
 
     def coded(self, values: DesignValues) -> DesignValues:
-        """The columns without those of long factors, which become levels."""
+        """Replace the dummy columns of factors with many levels by their level codes."""
         if not self.factors or values.levels is not None:
             return values
         blocks = [slice(start, start + len(own)) for start, own in self.factors]
@@ -99,7 +101,7 @@ class Design:
         return values._replace(design=np.delete(values.design, gone, axis=1), levels=np.stack(levels, axis=1))
 
     def in_full(self, values: DesignValues) -> DesignValues:
-        """The columns with those of long factors."""
+        """Replace the level codes of factors with many levels by their dummy columns."""
         design, levels = values.design, values.levels
         if levels is None:
             return values
@@ -111,15 +113,15 @@ class Design:
 
 @dataclass(frozen=True, eq=False)
 class Designs:
-    """All designs of a fit.
+    """The designs of all parameters of a fit that have a formula.
 
     Attributes:
-        designs: one for each regressed parameter.
-        view: "array" or "row", how the user's function takes regressed parameters.
-        rows: the columns that the user's function reads, checked, without the designs.
-        natural: the layout of the parameters as declared.
-        used: the columns of the formulas.
-        extra: these as numbers, for the fingerprint.
+        designs: one design for each such parameter.
+        view: "array" or "row": how the user's function takes these parameters, as in `DesignKey`.
+        rows: the checked columns that the user's function reads, without the designs.
+        natural: the parameter space as declared, before parameters were replaced by coefficients.
+        used: names of the columns that the formulas use.
+        extra: these columns as numbers, for the fingerprint.
     """
 
     designs: tuple[Design, ...]
@@ -130,11 +132,11 @@ class Designs:
     extra: Mapping[str, np.ndarray]
 
     def again(self, table: Table) -> dict[str, DesignValues]:
-        """The columns of every regressed parameter, on new data."""
+        """Return the columns of every parameter with a formula, on new data."""
         return {d.predictor.name: d.again(table, None) for d in self.designs}
 
     def in_rows(self, rows: Rows) -> dict[str, DesignValues]:
-        """The columns of every regressed parameter in the rows of a fit, long factors in full."""
+        """Return the columns of every parameter with a formula in the rows of a fit, with the dummy columns of all factors."""
         out = {}
         for design in self.designs:
             name = design.predictor.name
@@ -144,18 +146,18 @@ class Designs:
         return out
 
     def values(self, params: PyTree, made: Mapping[str, DesignValues]) -> dict[str, Any]:
-        """The values (n, *shape) of the regressed parameters at coefficients ``params``."""
+        """Return the values (n, *shape), on the natural scale, of the parameters with a formula."""
         return {
             d.predictor.name: d.predictor.value(params[d.predictor.name], *made[d.predictor.name][:3]) for d in self.designs
         }
 
     def fingerprint(self, weights: tuple[str, float, float] | None = None) -> Fingerprint:
-        """Of the columns that the function reads and of those that the formulas use."""
+        """Return the fingerprint of the columns that the user's function reads and of those that the formulas use."""
         return fingerprint(self.rows, weights, **self.extra)
 
 
 def formula_columns(predictors: Sequence[Predictor], table: Table) -> tuple[str, ...]:
-    """The columns that the formulas and offsets of these predictors use."""
+    """Return the names of the columns that the formulas and offsets of these predictors use."""
     found: dict[str, None] = {}
     for p in predictors:
         found |= dict.fromkeys(columns_of(p.linear.formula, table, _what(p)))
@@ -166,10 +168,11 @@ def formula_columns(predictors: Sequence[Predictor], table: Table) -> tuple[str,
 
 
 def category_columns(predictors: Sequence[Predictor], table: Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Columns of formulas of which all levels have to be known, and columns that a formula has to see as a whole.
+    """Return the names of the columns of formulas that are categorical, whose levels must all be known, and the names of
+    the columns of formulas that can only be evaluated on all rows at once.
 
     Args:
-        predictors: of the regressed parameters.
+        predictors: predictors of the parameters with a formula.
         table: some rows of the data.
     """
     levels: dict[str, None] = {}
@@ -194,17 +197,17 @@ def add_designs(
     others: Sequence[str] = (),
     coded: bool = False,
 ) -> tuple[Table, Designs]:
-    """The columns in use with designs and offsets beside them.
+    """Return a table of the columns in use with the designs and offsets added, and the designs.
 
     Args:
-        predictors: of the regressed parameters.
+        predictors: predictors of the parameters with a formula.
         table: the user's data.
         rows: the columns that the user's function reads, without the rows that are not used.
-        natural: the layout of the parameters as declared.
-        view: how the function takes regressed parameters, "array" or "row".
-        used: the columns of the formulas.
-        others: further columns in use.
-        coded: long factors may be known by their levels.
+        natural: the parameter space as declared.
+        view: how the user's function takes parameters with a formula, "array" or "row".
+        used: names of the columns that the formulas use.
+        others: names of further columns in use.
+        coded: if True, factors with many levels may have level codes in place of dummy columns.
     """
     designs, more, index = [], {}, _index(table, (*rows.layout.keys, *used))
     for p in predictors:
@@ -217,7 +220,9 @@ def add_designs(
 
 
 def with_designs_again(designs: Designs, table: Table, missing: str, others: Sequence[str]) -> Table:
-    """Further data (for validation, say) with the same designs: transforms and levels of the first; as `add_designs`."""
+    """Return the table of further data (such as validation rows) with the designs of a fit: transforms and levels are those
+    of the fit; the result is as that of `add_designs`.
+    """
     names = (*designs.rows.layout.keys, *designs.used, *others)
     rows = table.convert(designs.rows.layout.keys, missing=missing, others=[*others, *designs.used])
     more, index = {}, _index(table, (*rows.layout.keys, *designs.used))
@@ -229,13 +234,13 @@ def with_designs_again(designs: Designs, table: Table, missing: str, others: Seq
 def first_design(
     p: Predictor, table: Table, kept: Int[Host, " m"] | None, natural: Space, coded: bool = False
 ) -> tuple[Design, DesignValues]:
-    """The design of a predictor on its first data, and its columns.
+    """Return the design of a predictor on the data of a fit, and its columns.
 
     Args:
         p: the predictor.
-        table, kept: the data.
-        natural: the layout of the parameters as declared.
-        coded: factors of many levels may be known by these, without columns of their own.
+        table, kept: the data, and the numbers of the rows to use (None: all).
+        natural: the parameter space as declared.
+        coded: if True, factors with many levels may have level codes in place of dummy columns.
     """
     what = _what(p)
     factors: tuple[tuple[int, tuple[str, ...]], ...] = ()
@@ -259,7 +264,8 @@ def first_design(
     largest = max(float(values.max(initial=0.0)), -float(values.min(initial=0.0)))  # np.abs would copy the design
     if largest > MOST:
         raise DataError(
-            f"{what}: expected columns of at most {MOST:.0e} in size, got {largest:.3g}, whose square overflows: rescale it"
+            f"{what}: expected columns of the design with absolute values of at most {MOST:.0e}, got {largest:.3g}, whose "
+            "square overflows: rescale the covariates"
         )
     few = values[:: max(1, len(values) // 4096)]
     size = np.sqrt(np.mean(few**2, axis=0))
@@ -274,15 +280,17 @@ def first_design(
 
 
 def _first_random(p: Predictor, table: Table, kept: Host | None) -> tuple[FittedFormula | None, np.ndarray | None]:
-    """The formula of random effects and its columns, one for each of its terms."""
+    """Return the evaluated formula of random effects and its columns (n, q), one for each term; DataError if a term gives
+    several columns.
+    """
     if p.random is None:
         return None, None
     formula, values = evaluate(p.random.formula, table, kept, _what(p))
     terms, labels = terms_of(p.random.formula, _what(p)), formula.labels or ()
     if len(terms) != values.shape[1]:
         raise DataError(
-            f"{_what(p)}: random={p.linear.random!r} has the columns {', '.join(labels)} here, and one for each of its terms is "
-            f"expected ({', '.join(terms)}): make a numeric column of each level, and name these"
+            f"{_what(p)}: random={p.linear.random!r}: expected one numeric column for each term ({', '.join(terms)}), got the "
+            f"columns {', '.join(labels)}: make a numeric dummy column of each level, and name these"
         )
     return formula, values
 
@@ -294,13 +302,13 @@ def design_columns(
     rows: Rows | None = None,
     index: Any = None,
 ) -> dict[Any, Any]:
-    """A design and its offset as columns of a table.
+    """Return a design, its offset and its other parts as columns of a table, by their keys.
 
     Args:
         design: the design.
         values: its columns.
-        view: how the function takes regressed parameters.
-        rows: the rows of the table that these are of; None for all.
+        view: how the user's function takes the parameter, "array" or "row".
+        rows: the rows of the table that ``values`` belong to; None if to all.
         index: labels of all rows of the table, or None.
     """
     name, matrix = design.predictor.name, _in_all_rows(values.design, rows)
@@ -320,14 +328,14 @@ def design_columns(
 
 
 def joined(table: Table, names: Iterable[Hashable], more: Mapping[Any, Any]) -> Table:
-    """A table of some columns of another one and of further ones."""
+    """Return a table of some columns of another table and of further columns."""
     wanted = frozenset(names)
     keys = tuple(key for key in table.keys if key in wanted)
     return Table("mapping", _Joined(table.raw, keys, more), (*keys, *more))
 
 
 class _Joined(Mapping[Any, Any]):
-    """Some of the user's columns with further ones beside them."""
+    """A mapping of some of the user's columns and of further columns."""
 
     def __init__(self, raw: Any, keys: tuple[Hashable, ...], more: Mapping[Any, Any]) -> None:
         self.raw, self.columns, self.more = raw, keys, more
@@ -343,18 +351,18 @@ class _Joined(Mapping[Any, Any]):
 
 
 def _index(table: Table, names: Iterable[Hashable]) -> Any:
-    """The row labels of the first of these columns that has some, or None."""
+    """Return the pandas index of the first of these columns that has one, or None."""
     found = (column.index for name in names for column in table.contents(name).rows)
     return next((index for index in found if index is not None), None)
 
 
 def _what(p: Predictor) -> str:
-    """How errors name a regression."""
+    """Return how error messages name the formula of a parameter."""
     return f"regress({p.name}={p.linear.formula!r})"
 
 
 def _predictor_shape(p: Predictor, natural: Space) -> tuple[int, ...]:
-    """The shape of a row's linear predictors: that of the parameter, a simplex without its baseline."""
+    """Return the shape of a row's linear predictors: that of the parameter; for a simplex one less, without the baseline."""
     shape = next(leaf.shape for leaf in natural.leaves if leaf.name == p.name)
     return (*shape[:-1], shape[-1] - 1) if p.link.name == "softmax" else shape
 
@@ -372,7 +380,7 @@ def _log_exposure(p: Predictor, values: Float[Host, "n ..."]) -> Float[Host, "n 
 
 
 def _in_all_rows(values: Float[Host, "m ..."], rows: Rows | None) -> Float[Host, "n ..."]:
-    """The values of the kept rows in a table of all rows, missing in the others."""
+    """Return values of the kept rows as an array of all rows of the table, NaN in rows that were dropped."""
     if rows is None or rows.kept is None:
         return values
     full = np.full((rows.n + rows.n_dropped, *values.shape[1:]), np.nan)
@@ -381,7 +389,7 @@ def _in_all_rows(values: Float[Host, "m ..."], rows: Rows | None) -> Float[Host,
 
 
 def _numbers(values: Any, rows: Rows) -> np.ndarray:
-    """A column of a formula as numbers, categories by their rank, for the fingerprint."""
+    """Return a column of a formula as numbers, for the fingerprint; categories become their rank among the sorted levels."""
     import pandas as pd
 
     array = np.asarray(rows.select(values))

@@ -1,10 +1,10 @@
-"""Formulas into design matrices, by formulaic, and the same columns again on new data.
+"""Evaluation of formulas to design matrices by formulaic, on the data of a fit and again on new data.
 
 A formula sees only the columns that it names.  Its stateful transforms (``scale``, ``center``, ``poly``, ``bs``, ``cr``) and the
 levels of its categories are those of the rows that it was first evaluated on, after missing values were dropped jointly with
 every other column in use; formulaic itself never drops a row.  A level that a column declares but that does not occur is left
-out, as R's ``glm`` does.  On new data a level that was not there is refused by name, and so is a formula whose columns
-depend on which rows stand together (``x - x.mean()``), because it would silently mean something else.
+out, as R's ``glm`` does.  New data with a level that the first data did not have raise an error that names it, and so does a
+formula whose columns depend on the other rows (``x - x.mean()``), because it would silently mean something else.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _N_COMPARED = 6
 
 @dataclass(frozen=True, eq=False)
 class FittedFormula:
-    """A formula, an expression or a column as it was evaluated once, so that it can be evaluated on new data.
+    """A formula, an expression or a column that was evaluated once and can be evaluated in the same way on new data.
 
     Attributes:
-        text: as the user wrote it.
-        columns: the columns that it uses.
-        labels: of its columns; None for a matrix without labels.
-        spec: formulaic's ModelSpec with transforms and levels, or None for a column or matrix taken as it is.
-        rows, values: a few rows of the data and what they gave, to find out whether it works row by row.
+        text: the formula as the user wrote it.
+        columns: names of the columns that it uses.
+        labels: labels of the columns that it gives; None for a matrix without labels.
+        spec: formulaic's ModelSpec with transforms and levels, or None for a column or matrix used unchanged.
+        rows, values: a few rows of the data and their columns of the design, to test whether the formula works row by row.
     """
 
     text: str
@@ -58,17 +58,19 @@ class FittedFormula:
 def evaluate(
     text: str, table: Table, kept: Int[Host, " m"] | None, what: str
 ) -> tuple[FittedFormula, Float[Host, "n k"]]:
-    """A formula or the name of a matrix -> the formula to evaluate again, and its columns.
+    """Evaluate a formula, or the name of a matrix, for the first time: return the formula for evaluation on new data, and
+    its columns (n, k).
 
     Args:
-        text: the right-hand side.
+        text: the right-hand side of the formula.
         table: the data.
         kept: the numbers of the rows to use, or None for all; no missing values among them.
-        what: how to begin an error.
+        what: the beginning of error messages.
 
     Raises:
-        DataError: no columns; missing or infinite values that the formula makes.
-        DataTypeError: columns of a type that formulas cannot take.
+        ValueError: the formula has no column, or formulaic cannot evaluate it.
+        DataError: the formula gives missing or infinite values, duplicate columns, or another number of rows.
+        DataTypeError: columns of a type that formulas do not support.
     """
     import pandas as pd
 
@@ -91,10 +93,13 @@ def evaluate(
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
         raise DataError(
-            f"{what}: expected columns of different names, but the design has {twice!r} twice: rename the column"
+            f"{what}: expected distinct names of the design's columns, but {twice!r} occurs twice: rename the column"
         )
     if values.shape[0] != len(frame):
-        raise DataError(f"{what}: the formula gives {values.shape[0]} rows for {len(frame)} rows of data")
+        raise DataError(
+            f"{what}: expected one row of the design for each of the {len(frame)} rows of data, got {values.shape[0]} rows: "
+            "use functions that keep the number of rows"
+        )
     _refuse_not_finite(values, labels, what)
     few = _few_rows(len(frame))
     sample = frame.iloc[few].reset_index(drop=True) if columns else pd.DataFrame(index=range(few.size))
@@ -104,11 +109,12 @@ def evaluate(
 def evaluate_coded(
     text: str, table: Table, kept: Int[Host, " m"] | None, what: str
 ) -> tuple[FittedFormula, Float[Host, "n k"], tuple[tuple[int, tuple[str, ...]], ...], Float[Host, "n m"]] | None:
-    """As `evaluate`, without the columns of factors of many levels; None where there are none, or they have no treatment coding.
+    """Evaluate a formula as `evaluate` does, without the dummy columns of factors with many levels; None if there is no
+    such factor or if it does not have treatment coding.
 
     Returns:
-        The whole formula, the other columns, of each factor the place of its first column and their labels, and the levels of
-        the rows: 0 for the level that has no column.
+        The whole formula; the other columns (n, k); for each factor, the position of its first column and the labels of its
+        columns; and the level codes of the rows (n, m): 0 for the reference level.
     """
     if text in table:
         return None
@@ -154,12 +160,13 @@ def _few_rows(n: int) -> Int[Host, " k"]:
 def evaluate_again(
     formula: FittedFormula, table: Table, kept: Int[Host, " m"] | None, what: str
 ) -> Float[Host, "n k"] | Float[Host, " n"]:
-    """The columns of a formula on new data, with the transforms and levels of the first; (n,) of a single column.
+    """Evaluate a formula on new data, with the transforms and levels of the first data: (n, k), or (n,) for a single
+    numeric column.
 
     Raises:
-        DataError: a level that the first data did not have; a formula that does not work row by row; missing or
-            infinite values.
-        MissingColumnError: a column that is not among the new data.
+        DataError: the new data have a level that the first data did not have, the formula does not work row by row, or it
+            gives missing or infinite values.
+        MissingColumnError: the new data lack a column of the formula.
     """
     for name in formula.columns:
         if name not in table:
@@ -180,7 +187,7 @@ def evaluate_again(
 
 
 def terms_with(formula: FittedFormula, name: str) -> tuple[FittedFormula, list[int] | slice]:
-    """The terms of a formula that use a column, as a formula of their own, and the places of their columns."""
+    """Return the terms of a formula that use a column, as a formula of their own, and the positions of their columns."""
     if formula.spec is None:
         return formula, slice(None)
     terms = [term for term in formula.spec.formula if any(uses(factor, name) for factor in term.factors)]
@@ -194,7 +201,9 @@ def terms_with(formula: FittedFormula, name: str) -> tuple[FittedFormula, list[i
 def evaluate_offset(
     text: str, table: Table, kept: Int[Host, " m"] | None, what: str
 ) -> tuple[FittedFormula, Float[Host, "n ..."]]:
-    """A numeric column, or an expression of columns such as ``log(pop)``, and its values (n,) or (n, m)."""
+    """Evaluate an offset, a numeric column or an expression such as ``log(pop)``, for the first time; return it and its
+    values, (n,) or (n, m).
+    """
     if text in table:
         values, labels = _unchanged(table, text, kept)
         return FittedFormula(text, (text,), labels), values
@@ -207,13 +216,15 @@ def evaluate_offset(
 def evaluate_offset_again(
     formula: FittedFormula, table: Table, kept: Int[Host, " m"] | None, what: str
 ) -> Float[Host, "n ..."]:
-    """The values of an offset on new data."""
+    """Return the values of an offset on new data, (n,) or (n, m)."""
     values = evaluate_again(formula, table, kept, what)
     return values if formula.spec is None else values[:, 0]
 
 
 def needs_of(texts: Sequence[str], table: Table, what: str) -> tuple[set[str], bool]:
-    """The columns that formulas take as categories, and whether one of the formulas has to see all rows at once."""
+    """Return the names of the columns that formulas treat as categorical, and True if one of the formulas must see all rows
+    at once.
+    """
     categories: set[str] = set()
     whole = False
     for text in texts:
@@ -227,7 +238,7 @@ def needs_of(texts: Sequence[str], table: Table, what: str) -> tuple[set[str], b
 
 
 def offset_columns(text: str, table: Table, what: str) -> tuple[str, ...]:
-    """The columns that an offset uses."""
+    """Return the names of the columns that an offset uses."""
     return columns_of(text if text in table else _expression(text), table, what)
 
 
@@ -239,7 +250,7 @@ def _expression(text: str) -> str:
 
 
 def _ndim(table: Table, name: str) -> int:
-    """The number of axes of a column; 0 for a structure of several arrays."""
+    """Return the number of axes of a column; 0 for a structure of several arrays."""
     found = table.contents(name)
     return len(found.rows[0].probe.shape) if found.entry.treedef is None and len(found.rows) == 1 else 0
 
@@ -247,7 +258,7 @@ def _ndim(table: Table, name: str) -> int:
 def _unchanged(
     table: Table, name: str, kept: Int[Host, " m"] | None
 ) -> tuple[Float[Host, "n ..."], tuple[str, ...] | None]:
-    """A numeric column (n,) or matrix (n, k) of the data and its labels, unchanged but for its type."""
+    """Return a numeric column (n,) or matrix (n, k) of the data as float64, and its labels."""
     raw = table.column(name)
     labels = tuple(str(c) for c in raw.columns) if is_pandas(raw, "DataFrame") else None
     rows = table.convert([name]) if kept is None else table.read([name])[0]
@@ -256,15 +267,15 @@ def _unchanged(
 
 
 def _frame(table: Table, columns: Sequence[str], kept: Int[Host, " m"] | None, what: str) -> pd.DataFrame:
-    """The columns of a formula as a DataFrame of the kept rows, numbered from 0."""
+    """Return the columns of a formula as a DataFrame of the kept rows, numbered from 0."""
     import pandas as pd
 
     out: dict[str, Any] = {}
     for name in columns:
         if _ndim(table, name) != 1:
             raise DataTypeError(
-                f"{what}: expected a single column, but {name!r} is a matrix or a structure; a matrix is used alone, by its "
-                "name, as a design matrix"
+                f"{what}: expected single columns, but {name!r} is a matrix or a structure of several arrays; a matrix can "
+                "only be the whole formula: give its name alone"
             )
         out[name] = _series(table.column(name), kept, name, what)
     if out:
@@ -273,7 +284,9 @@ def _frame(table: Table, columns: Sequence[str], kept: Int[Host, " m"] | None, w
 
 
 def _series(raw: Any, kept: Int[Host, " m"] | None, name: str, what: str) -> pd.Series:
-    """A column as formulaic takes it: numbers, booleans, text or the categories that occur."""
+    """Return a column as a pandas Series of a type that formulaic takes: numbers, booleans, strings, or the categories that
+    occur.
+    """
     import pandas as pd
 
     series = raw
@@ -306,7 +319,7 @@ def _series(raw: Any, kept: Int[Host, " m"] | None, name: str, what: str) -> pd.
 
 
 def _materialise(make: Callable[..., Any], frame: pd.DataFrame, what: str) -> ModelMatrix:
-    """A model matrix, by a method of formulaic's formula or of its ModelSpec; errors name the formula."""
+    """Return a model matrix made by ``make``, a method of formulaic's formula or ModelSpec; errors name the formula."""
     from formulaic import SimpleFormula
     from formulaic.errors import DataMismatchWarning
 
@@ -320,8 +333,8 @@ def _materialise(make: Callable[..., Any], frame: pd.DataFrame, what: str) -> Mo
     except DataMismatchWarning as error:
         found = re.search(r"\{.*\}", str(error))
         raise DataError(
-            f"{what}: the data have the levels {found.group() if found else '(see above)'}, which are not among those of the "
-            "formula; make them missing, or name all levels"
+            f"{what}: the data have the levels {found.group() if found else '(see above)'}, which are not among the levels of "
+            "the formula; make these values missing, or list all levels in the formula"
         ) from error
     except Exception as error:
         raise ValueError(f"{what}: formulaic cannot evaluate this formula.  It says: {plain_text(error)}") from error
@@ -331,7 +344,7 @@ def _materialise(make: Callable[..., Any], frame: pd.DataFrame, what: str) -> Mo
 
 
 def materialise(spec: ModelSpec, frame: pd.DataFrame, what: str) -> ModelMatrix:
-    """The model matrix of a formula's ModelSpec for the rows of a frame; errors name the formula."""
+    """Return the model matrix of a formula's ModelSpec for the rows of a DataFrame; errors name the formula."""
     return _materialise(spec.get_model_matrix, frame, what)
 
 
@@ -353,7 +366,9 @@ def _refuse_not_finite(values: Float[Host, "n k"], labels: Sequence[str], what: 
 
 
 def _refuse_joined_rows(formula: FittedFormula, what: str) -> None:
-    """Raise DataError if a few rows of the first data, evaluated alone, give other columns than among all rows."""
+    """Raise DataError if a few rows of the first data, evaluated by themselves, give other columns than when evaluated with
+    all rows.
+    """
     alone = np.asarray(_materialise(formula.spec.get_model_matrix, formula.rows, what), np.float64)
     there = formula.values
     if alone.shape == there.shape:
@@ -363,14 +378,14 @@ def _refuse_joined_rows(formula: FittedFormula, what: str) -> None:
     if wrong.any():
         names = listing(np.asarray(formula.labels, dtype=object)[wrong], 5)
         raise DataError(
-            f"{what}: the columns {names} change with the other rows of the data, so that they mean something else on new "
-            "data; use formulaic's own center(), scale(), poly() or bs(), which keep what they learnt, or make the column "
-            "beforehand"
+            f"{what}: the columns {names} depend on the other rows of the data, so that they would mean something else on new "
+            "data; use formulaic's center(), scale(), poly() or bs(), which store the mean, scale or knots of the first data, "
+            "or make the column before the fit"
         )
 
 
 def levels(formula: FittedFormula) -> Mapping[str, tuple[Any, ...]]:
-    """The levels of each categorical factor of a formula."""
+    """Return the levels of each categorical factor of a formula, by factor."""
     state = {} if formula.spec is None else formula.spec.encoder_state
     found = {name: encoded[1].get("categories") for name, encoded in state.items()}
     return {name: tuple(categories) for name, categories in found.items() if categories is not None}

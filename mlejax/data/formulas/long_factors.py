@@ -1,7 +1,8 @@
-"""Factors of many levels in formulas, known by the level of each row: no column for each level is made.
+"""Factors with many levels in formulas, represented by the level code of each row in place of a dummy column for each
+level.
 
 Where ``C(region)`` is a term of its own beside an intercept, with treatment coding, the coefficient of a row is looked up by its
-level.  Everything else (an interaction with the factor, another coding, a formula without intercept) keeps its columns.
+level.  Otherwise (an interaction with the factor, another coding, a formula without intercept) the dummy columns are made.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
     from formulaic import Formula, ModelSpec
     from formulaic.parser.types import Factor
 
-MOST_COLUMNS = 20  # levels up to which a factor has a column for each
+MOST_COLUMNS = 20  # factors with more levels than this have level codes in place of dummy columns
 
 
 def long_factors(parsed: Formula, frame: pd.DataFrame) -> dict[str, str]:
-    """Terms that are factors of many levels, and their columns.
+    """Return the terms that are factors with many levels, each with the name of its column.
 
     Args:
         parsed: formulaic's formula.
-        frame: its columns, a DataFrame.
+        frame: the columns of the formula, a DataFrame.
     """
     terms = list(parsed)
     if not any(str(term) == "1" for term in terms):
@@ -58,12 +59,13 @@ def _names(factor: Factor) -> list[str]:
 
 
 def whole_formula(parsed: Formula, short: Formula, materialise: Callable[[Any], Any]) -> Formula:
-    """The ModelSpec of a formula, from that of its short terms in all rows and from a few rows with all levels of the long ones.
+    """Return formulaic's ModelSpec of a whole formula, from that of the other terms in all rows and from a few rows with
+    all levels of the factors with many levels.
 
     Args:
         parsed: formulaic's formula.
-        short: the ModelSpec of the short terms.
-        materialise: method of a spec -> model matrix of the few rows.
+        short: the ModelSpec of the terms that are not factors with many levels.
+        materialise: function from a method of a ModelSpec to the model matrix of the few rows.
     """
     import formulaic
 
@@ -78,7 +80,7 @@ def whole_formula(parsed: Formula, short: Formula, materialise: Callable[[Any], 
 
 
 def codes_of(whole: ModelSpec, term: str, column: pd.Series) -> Float[Host, " n"]:
-    """The level of every row, in the order that the formula knows; 0 for the first, which has no column."""
+    """Return the level code of every row (n,), in the order of levels of the formula; 0 for the reference level."""
     import pandas as pd
 
     levels = list(whole.encoder_state[term][1]["categories"])

@@ -1,4 +1,4 @@
-"""The text of a formula: which columns it names, and what is refused before anything is evaluated."""
+"""Parsing of formulas: the columns that they name, and errors that are found before anything is evaluated."""
 
 from __future__ import annotations
 
@@ -21,35 +21,37 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m|[⧛⧚]")
 
 
 def plain_text(error: Exception) -> str:
-    """formulaic's message on one line, without colours."""
+    """Return formulaic's error message on one line, without colour codes."""
     return " ".join(_COLOURS.sub("", str(error)).split())
 
 
 def check_formula(text: str, parameter: str) -> str:
-    """The right-hand side of a formula, without a leading ``~``.
+    """Return the right-hand side of a formula, without a leading ``~``.
 
     Raises:
-        ValueError: an empty formula, a left side, more than one part, or text that formulaic cannot read.
+        ValueError: the formula is empty, has a left-hand side, '.' or more than one part, or formulaic cannot parse it.
     """
     what = f"regress({parameter}={text!r})"
     left, tilde, right = text.partition("~")
     if tilde and left.strip():
         raise ValueError(
-            f"{what}: a left side has no meaning here, because the log-likelihood itself says what is explained; write the "
-            f"right side alone, {parameter}={right.strip()!r}"
+            f"{what}: expected no left-hand side, because the log-likelihood itself reads the outcome; write the right-hand "
+            f"side alone, {parameter}={right.strip()!r}"
         )
     rhs = (right if tilde else text).strip()
     if not rhs:
         raise ValueError(f"{what}: the formula is empty; write '1' for an intercept alone")
     if re.search(r"(?<![\w.)\]`])\.(?!\w)", rhs):
-        raise ValueError(f"{what}: '.' would take in every column, the outcome too; name the columns one by one")
+        raise ValueError(f"{what}: '.' would include every column, the outcome too; name the columns one by one")
     if not rhs.isidentifier():
         parse(rhs, what)
     return rhs
 
 
 def parse(rhs: str, what: str) -> Formula:
-    """formulaic's formula of a right-hand side. Raises ValueError: it cannot be read, or has several parts."""
+    """Return formulaic's formula of a right-hand side. Raises ValueError if formulaic cannot parse it, or if it has several
+    parts.
+    """
     import formulaic
 
     try:
@@ -62,13 +64,13 @@ def parse(rhs: str, what: str) -> Formula:
 
 
 def terms_of(rhs: str, what: str) -> tuple[str, ...]:
-    """The terms of a formula as tables name them."""
+    """Return the terms of a formula, named as in tables of results."""
     return tuple("Intercept" if str(term) == "1" else str(term) for term in parse(rhs, what))
 
 
 @lru_cache(maxsize=256)
 def columns_in_terms(rhs: str, name: str) -> tuple[str, ...]:
-    """The terms of a formula that use a column, as text; of one that stands alone its name.
+    """Return the terms of a formula that use a column, as strings.
 
     >>> columns_in_terms("x + log(x):z + poly(y, 2)", "x")
     ('x', 'log(x):z')
@@ -77,13 +79,13 @@ def columns_in_terms(rhs: str, name: str) -> tuple[str, ...]:
 
 
 def uses(factor: Factor, name: str) -> bool:
-    """Whether a factor of one of formulaic's terms is made of a column."""
+    """True if a factor of one of formulaic's terms uses a column."""
     python = factor.eval_method.value == "python"
     return factor.expr == name or (python and name in {found for found, _ in names_in(factor.expr)})
 
 
 def names_in(expression: str) -> Iterator[tuple[str, bool]]:
-    """(name, whether it is called) of everything that a Python expression of a formula looks up."""
+    """Yield (name, True if it is called as a function) for every name in a Python expression of a formula."""
     for name in _QUOTED.findall(expression):
         yield name, False
     tree = ast.parse(_QUOTED.sub("0", expression), mode="eval")
@@ -94,15 +96,16 @@ def names_in(expression: str) -> Iterator[tuple[str, bool]]:
 
 
 def columns_of(text: str, table: Table, what: str) -> tuple[str, ...]:
-    """The columns of the data that a formula uses.
+    """Return the names of the columns of the data that a formula uses.
 
     Args:
         text: a formula, or the exact name of a column or matrix.
         table: the data.
-        what: how to begin an error.
+        what: the beginning of error messages.
 
     Raises:
-        MissingColumnError: a name that is neither a column nor a known function.
+        MissingColumnError: a name is neither a column nor a known function.
+        ValueError: an unknown function is called, or offset() or exposure() is in the formula.
     """
     if text in table:
         return (text,)
@@ -130,7 +133,7 @@ def _unknown(name: str, called: bool, table: Table, what: str) -> Exception:
         )
     if called:
         return ValueError(
-            f"{what}: no function {name!r}; formulas see their own columns and formulaic's transforms (C, log, exp, scale, "
-            "center, poly, bs, cr, np. ...) only, so make a column of it beforehand"
+            f"{what}: unknown function {name!r}; formulas can use only columns and formulaic's transforms (C, log, exp, scale, "
+            "center, poly, bs, cr, np. ...): make a column of its values before the fit"
         )
     return missing_column(name, table.keys, what)

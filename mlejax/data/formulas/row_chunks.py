@@ -1,4 +1,4 @@
-"""Designs of many rows, evaluated in chunks of rows: little memory beside the design itself.
+"""Evaluation of formulas in chunks of rows, which needs little memory beside the design matrix.
 
 formulaic keeps every factor, every coded column and their table at once, three times the design.  Where each row of a formula's
 columns depends on that row only, given the levels of its categories, chunks of rows give the same numbers.  That is decided
@@ -33,12 +33,12 @@ _ARITHMETIC = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop
 def in_chunks(
     parsed: Formula, frame: pd.DataFrame, materialise: Callable[[Any, Any], Any]
 ) -> tuple[Any, np.ndarray] | None:
-    """The design of a formula, from chunks of its rows.
+    """Return the design of a formula, evaluated in chunks of its rows.
 
     Args:
         parsed: formulaic's formula.
-        frame: its columns, a DataFrame of n rows numbered from 0.
-        materialise: (method of a formula or spec, frame) -> model matrix.
+        frame: the columns of the formula, a DataFrame of n rows numbered from 0.
+        materialise: function (method of a formula or ModelSpec, frame) -> model matrix.
 
     Returns:
         formulaic's ModelSpec and the columns (n, k), float64; None if the rows are few, or if the
@@ -71,12 +71,12 @@ def collect_cycles() -> None:
 
 
 def chunks(n: int) -> Iterator[slice]:
-    """Slices that together are all n rows."""
+    """Yield slices of at most ``limits().read_rows`` rows that together cover all n rows."""
     return (slice(at, min(at + limits().read_rows, n)) for at in range(0, n, limits().read_rows))
 
 
 def rows_with_levels(frame: pd.DataFrame, categories: set[str]) -> np.ndarray:
-    """A few rows among which is every level of these columns, in the order of the table."""
+    """Return the numbers of a few rows that contain every level of these columns, ascending."""
     wanted = np.zeros(len(frame), bool)
     wanted[:2] = True
     for name in categories:
@@ -85,7 +85,7 @@ def rows_with_levels(frame: pd.DataFrame, categories: set[str]) -> np.ndarray:
 
 
 def categories_of(parsed: Formula, frame: pd.DataFrame) -> set[str] | None:
-    """The columns that a formula takes as categories; None if it does not work row by row, as far as can be seen."""
+    """Return the columns that a formula treats as categorical; None if the formula may not work row by row."""
     found: set[str] = set()
     for term in parsed:
         for factor in term.factors:
@@ -104,12 +104,12 @@ def categories_of(parsed: Formula, frame: pd.DataFrame) -> set[str] | None:
 
 
 def is_number(column: pd.Series) -> bool:
-    """Whether a column holds numbers of NumPy's own."""
+    """True if a column has a numeric NumPy dtype."""
     return isinstance(column.dtype, np.dtype) and column.dtype.kind in "fiu"
 
 
 def _by_entry(text: str, frame: pd.DataFrame) -> bool:
-    """Whether a Python expression is arithmetic of numeric columns, entry by entry."""
+    """True if a Python expression consists of elementwise arithmetic and functions of numeric columns."""
     if "`" in text:
         return False
     tree = ast.parse(text, mode="eval")

@@ -1,1 +1,1 @@
-"""From columns to the arrays of a program: their layout, padding, and columns read where they lie."""
+"""From columns to the arrays of a compiled program: their structure, their padding, and large columns that are not copied."""

@@ -1,7 +1,7 @@
-"""The structure of the data that a user's function reads, apart from the numbers: hashable, part of the compilation key.
+"""The structure of the data that a user's function reads, without the numbers: hashable, part of the compilation key.
 
-A `Layout` says how arrays that vary by row, arrays that all rows share (`Shared`) and Python values (`Static`) are put
-together into the dict or tree that the function sees. Two data sets of the same layout share a compiled program.
+A `Layout` says how row-wise arrays, arrays that all rows share (`Shared`) and Python values (`Static`) are put
+together into the dict or pytree that the function sees. Two data sets of the same layout share a compiled program.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from mlejax.data.errors import DataError, DataTypeError, type_name
 from mlejax.shapes import Data, PyTree, Reduced
 
 ROOT: Hashable = None  # the key of data that are not a mapping
-MASK_TAKEN = "the data have a column 'mask', but with unit= data['mask'] marks the real rows: rename it"
-UNIT_NEEDS_NAMES = "unit= needs data with names (a dict or a DataFrame), since the function reads data['mask']"
+MASK_TAKEN = "the data have a column 'mask', but with unit= data['mask'] marks the real rows of a unit: rename the column"
+UNIT_NEEDS_NAMES = "unit= needs data with column names (a dict or a DataFrame), since the function reads data['mask']"
 
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """Data that are not per row: knots, a distance matrix. Reaches the user's function unwrapped.
+    """Mark data that do not vary by row, such as knots or a distance matrix. The user's function gets ``value`` itself.
 
-    Infinite values are allowed in it (an open cutpoint), NaN is not.
+    Infinite values are allowed (an open cutpoint), NaN is not.
 
     Args:
-        value: an array, or a tree (tuple, list of arrays, dict) of arrays, of any shape.
+        value: an array, or a pytree (tuple, list of arrays, dict) of arrays, of any shape.
 
     >>> Shared([0.0, 0.5, 1.0])
     Shared(value=[0.0, 0.5, 1.0])
@@ -43,10 +43,10 @@ class Shared:
 
 @dataclass(frozen=True, eq=False)
 class Static:
-    """A hashable Python value (a number of categories, a lag) that is part of the compilation key.
+    """Mark a hashable Python value (a number of categories, a lag) that is part of the compilation key.
 
-    Reaches the user's function unwrapped. A new value means a new compilation. Values of different type differ, also
-    where Python calls them equal: ``Static(1) != Static(1.0) != Static(True)``.
+    The user's function gets the value itself. A new value causes a new compilation. Values of different type are different,
+    even if Python compares them equal: ``Static(1) != Static(1.0) != Static(True)``.
 
     Raises:
         DataTypeError: the value is not hashable.
@@ -76,7 +76,7 @@ class Static:
 
 
 def _typed(value: PyTree) -> Any:
-    """The value with its type, all the way down, so that 1, 1.0 and True are three keys of a compilation, not one."""
+    """Return the value with its type at every level of nesting, so that 1, 1.0 and True are three compilation keys."""
     if isinstance(value, tuple):
         return type(value), tuple(_typed(v) for v in value)
     if isinstance(value, frozenset):
@@ -85,7 +85,9 @@ def _typed(value: PyTree) -> Any:
 
 
 class Slot(NamedTuple):
-    """Where a leaf comes from: the i-th array by row, the i-th shared array (with its own tree), or a static value."""
+    """Where a leaf of the data comes from: the i-th row-wise array, the i-th shared array (with its own tree), or a static
+    value.
+    """
 
     source: str  # "row", "shared", "shared_tree" (position of its first array; value: its tree and count), "static"
     position: int = 0
@@ -93,7 +95,7 @@ class Slot(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One key of the data: the tree under it (None: a single leaf) and what its leaves are."""
+    """One key of the data: the tree under it (None: a single leaf) and the source of each of its leaves."""
 
     key: Hashable
     treedef: jax.tree_util.PyTreeDef
@@ -102,7 +104,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """How rows, shared arrays and static values make up the data that the function sees. Hashable.
+    """How row-wise arrays, shared arrays and static values make up the data that the user's function sees. Hashable.
 
     Attributes:
         kind: "mapping" (the function gets a dict) or "tree" (it gets the user's own structure).
@@ -125,25 +127,27 @@ class Layout:
     @staticmethod
     @lru_cache(maxsize=256)
     def of(kind: str, entries: tuple[Entry, ...]) -> Layout:
-        """The layout with these entries, the same object for equal entries, since it is looked up at every dispatch."""
+        """Return the layout with these entries, the same object for equal entries (cached), since it is looked up at every
+        call.
+        """
         return Layout(kind, entries)
 
     @property
     def keys(self) -> tuple[Hashable, ...]:
-        """The names of the columns in it."""
+        """The keys of its entries (the names of columns)."""
         return tuple(entry.key for entry in self.entries)
 
     @cached_property
     def n_leaves(self) -> int:
-        """The number of arrays by row."""
+        """The number of row-wise arrays."""
         return len({slot.position for entry in self.entries for slot in entry.slots if slot.source == "row"})
 
     def position(self, key: Hashable) -> int:
-        """Which array by row is first under a key that is there."""
+        """Return the position, among the row-wise arrays, of the first array under a key; the key must exist."""
         return next(entry.slots[0].position for entry in self.entries if entry.key == key)
 
     def with_mask(self, index: int) -> Layout:
-        """The layout with a further column "mask", the index-th array by row; for models of units."""
+        """Return the layout with a further column "mask", the index-th row-wise array; for models of units."""
         if self.kind != "mapping":
             raise DataError(UNIT_NEEDS_NAMES)
         if "mask" in self.keys:
@@ -151,19 +155,19 @@ class Layout:
         return self.with_column("mask", None, index)
 
     def with_column(self, key: Hashable, treedef: jax.tree_util.PyTreeDef, index: int) -> Layout:
-        """The layout with a further column, a tree (None: one array) whose arrays by row begin with the index-th."""
+        """Return the layout with a further column, a tree (None: one array) whose row-wise arrays begin with the index-th."""
         n = 1 if treedef is None else treedef.num_leaves
         slots = tuple(Slot("row", index + i) for i in range(n))
         return replace(self, entries=(*self.entries, Entry(key, treedef, slots)))
 
 
 def assemble(rows: Sequence[Any], shared: Sequence[Any], layout: Layout) -> Data:
-    """The data as the user's function sees them: a plain dict, or the user's own structure, with nothing wrapped.
+    """Return the data as the user's function sees them: a plain dict, or the user's own structure, with nothing wrapped.
 
     Args:
-        rows: the arrays by row, of any (common) length: all rows, a block, or one unit. Tracers are welcome.
-        shared: the arrays that are not by row.
-        layout: how they fit together.
+        rows: the row-wise arrays, of one common length: all rows, a block, or one unit; they may be tracers.
+        shared: the arrays that do not vary by row.
+        layout: how they are put together.
 
     >>> x, k = Entry("x", None, (Slot("row"),)), Entry("k", None, (Slot("static", 0, Static(2)),))
     >>> assemble([5.0], [], Layout("mapping", (x, k)))
@@ -174,7 +178,7 @@ def assemble(rows: Sequence[Any], shared: Sequence[Any], layout: Layout) -> Data
 
 
 def build(entry: Entry, rows: Sequence[Any], shared: Sequence[Any]) -> Data:
-    """What is under one key of the data."""
+    """Return the array, value or tree under one key of the data."""
     leaves = [_leaf(slot, rows, shared) for slot in entry.slots]
     return leaves[0] if entry.treedef is None else jax.tree_util.tree_unflatten(entry.treedef, leaves)
 

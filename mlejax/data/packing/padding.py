@@ -1,16 +1,15 @@
-"""Padding of rows: few distinct sizes, so that few programs are compiled.
+"""Padding of rows to few distinct sizes, so that few programs are compiled.
 
-A row-wise sum over n rows is compiled for a size N >= n, and the N - n rows too many get weight 0. Two rules keep that
-exact:
+A sum over n rows is compiled for a size N >= n, and the N - n additional rows get weight 0. Two rules keep the sum exact:
 
 * A padded row repeats a real row of positive weight, never zeros: with zeros, ``0 * log(0)`` is NaN, and a ``where``
   around it repairs the value but not its derivative.
 * A row of weight 0 never reaches the user's function. Its values are replaced by those of a row with positive weight,
   for the same reason: the row that a resample leaves out may be the one that makes the likelihood 0.
 
-Rows of one data set come in few sizes (`size_class`), since compiling costs more than evaluating some rows too many; they
-are cut into blocks, of which only those that hold real rows are evaluated. Units, and rows of many data sets, come in
-8 sizes per octave (`bucket`), so that less than 1/8 of a call is wasted.
+One data set of rows is padded to one of few sizes (`size_class`), since compiling costs more than evaluating additional rows; it
+is divided into blocks, of which only those with real rows are evaluated. Units, and rows of many data sets, are padded to one of
+8 sizes per octave (`bucket`), so that less than 1/8 of the work is padding.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ MIN_BLOCK = 16
 
 
 def bucket(n: int) -> int:
-    """The smallest padded size that holds n rows: 8 sizes per octave, less than 1/8 of waste, exact up to 16.
+    """Return the smallest padded size for n rows: 8 sizes per octave, so that less than 1/8 is padding; n itself up to 16.
 
     >>> [bucket(n) for n in (1, 7, 16, 17, 33, 1000)]
     [1, 7, 16, 18, 36, 1024]
@@ -40,7 +39,7 @@ def bucket(n: int) -> int:
 
 
 def size_class(n: int) -> int:
-    """The padded number of rows of one data set: 9 sizes up to 16,384, 2 per octave up to 131,072, then `bucket`.
+    """Return the padded number of rows of one data set: 9 sizes up to 16,384, 2 per octave up to 131,072, then `bucket`.
 
     >>> [size_class(n) for n in (3, 17, 100, 300, 1000, 5000, 20_000, 100_000, 1_000_000)]
     [16, 64, 256, 512, 1024, 8192, 24576, 131072, 1048576]
@@ -54,7 +53,7 @@ def size_class(n: int) -> int:
 
 
 def divisor(n: int, most: int) -> int:
-    """The largest divisor of n that is at most ``most``.
+    """Return the largest divisor of n that is at most ``most``.
 
     >>> divisor(104, 16), divisor(13, 12), divisor(13, 13)
     (13, 1, 13)
@@ -63,10 +62,10 @@ def divisor(n: int, most: int) -> int:
 
 
 def blocks(n: int, block: int = 4096) -> tuple[int, int]:
-    """The number and the size of the blocks that hold n rows: ``n_blocks * size == bucket(n)``, size <= block.
+    """Return the number and the size of the blocks for n rows: ``n_blocks * size == bucket(n)``, size <= block.
 
-    The number of blocks is a power of two and the size lies in (block/2, block], so that cutting into blocks adds no
-    waste to `bucket` and no further shapes; blocks below 16 rows are of the largest size that divides them.
+    The number of blocks is a power of two and the size is in (block/2, block], so that division into blocks adds neither
+    padding to `bucket` nor further shapes; for ``block`` below 16 the size is the largest divisor of `bucket` up to ``block``.
 
     >>> blocks(100), blocks(4097), blocks(1_000_000), blocks(100, 6)
     ((1, 104), (2, 2304), (256, 4096), (26, 4))
@@ -84,9 +83,10 @@ def blocks(n: int, block: int = 4096) -> tuple[int, int]:
 
 
 def row_blocks(n: int, block: int = 4096) -> tuple[int, int]:
-    """As `blocks`, for rows of one data set: ``n_blocks * size == size_class(n)``, the size a power of two <= block.
+    """Return the number and the size of the blocks for rows of one data set: ``n_blocks * size == size_class(n)``, the size
+    a power of two <= block.
 
-    From half of ``block`` rows on there are two to four blocks or more, so that few rows too many are evaluated.
+    From half of ``block`` rows on there are at least two to four blocks, so that little padding is evaluated.
 
     >>> row_blocks(100), row_blocks(1025), row_blocks(5000), row_blocks(20_000), row_blocks(1_000_000)
     ((1, 256), (2, 1024), (4, 2048), (6, 4096), (256, 4096))
@@ -100,12 +100,12 @@ def row_blocks(n: int, block: int = 4096) -> tuple[int, int]:
 
 
 def pad(rows: PyTree, weights: Any, n_padded: int) -> tuple[Any, np.ndarray]:
-    """Rows and weights brought to n_padded rows; rows of weight 0 take the values of the first row of positive weight.
+    """Pad rows and weights to n_padded rows; rows of weight 0 get the values of the first row of positive weight.
 
-    Nothing is copied when nothing changes.
+    Arrays that do not change are not copied.
 
     Args:
-        rows: tree of NumPy arrays (n, ...).
+        rows: pytree of NumPy arrays (n, ...).
         weights: (n,) checked numbers >= 0, not all 0, or None for ones.
         n_padded: the length to reach, >= n.
 

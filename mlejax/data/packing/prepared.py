@@ -1,7 +1,7 @@
-"""Data in the form that compiled code takes: padded, weighted, with everything static in the tree's structure.
+"""Data in the form that compiled code takes: padded, weighted, with static values in the pytree's structure.
 
-`Prepared` is a JAX tree: two of them with the same statics, mode, block and shapes share a compiled program, whatever
-their numbers of rows (n is an array, not part of the structure).
+`Prepared` is a JAX pytree: two of them with the same statics, mode, block and shapes share a compiled program, even if
+their numbers of rows differ (n is an array, not part of the structure).
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ MODES = ("rows", "units", "whole")
 )
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Data ready for compiled code. A JAX tree; leaves may be tracers, or stacked along a new leading axis for vmap.
+    """Data ready for compiled code. A JAX pytree; leaves may be tracers, or stacked along a new leading axis for vmap.
 
     Attributes:
-        rows: tuple of arrays (N, ...): N padded rows; or (N, length, ...): N padded units. Of very many rows they may be
-            `StreamedColumn`, of which programs over all rows see a padded copy.
-        shared: tuple of arrays that are not by row.
-        weights: (N,), 0 in the padding. With mode "whole": (n,) ones unless given for the returned vector.
+        rows: tuple of arrays (N, ...) of N padded rows, or (N, length, ...) of N padded units. Very large ones may be
+            `StreamedColumn`, of which programs over all rows get a padded copy.
+        shared: tuple of arrays that do not vary by row.
+        weights: weights (N,), 0 in the padding. With mode "whole": weights of the terms that the function returns, by
+            default ones (n,).
         n: () integer, the number of real rows or units.
-        statics: what `assemble` needs to make the function's data of these, with the static values. Hashable.
+        statics: the layout by which `assemble` makes the data of the user's function, with the static values. Hashable.
         mode: "rows", "units" or "whole".
         block: rows per block; N is a multiple of it.
     """
@@ -54,25 +55,25 @@ class Prepared:
 
     @property
     def n_blocks(self) -> int:
-        """The number of blocks, 1 for mode "whole"."""
+        """The number of blocks; 1 for mode "whole"."""
         return 1 if self.mode == "whole" else int(self.weights.shape[-1]) // self.block
 
     @cached_property
     def total_weight(self) -> float:
-        """The sum of the weights, of data on the host."""
+        """The sum of the weights; not for traced data."""
         return float(np.sum(np.asarray(self.weights)))
 
     @property
     def streamed(self) -> bool:
-        """Whether the rows are read where they lie, chunk by chunk."""
+        """True if some columns are the user's own arrays, evaluated in chunks of rows without a padded copy."""
         return any(isinstance(leaf, StreamedColumn) for leaf in self.rows)
 
     def taken(self, at: Host | slice) -> tuple[Any, ...]:
-        """Some of the rows, by a slice without a step or by their numbers (m,)."""
+        """Return some of the rows of every column, by a slice without a step or by their numbers (m,)."""
         return tuple(leaf[at] for leaf in self.rows)
 
     def trimmed(self) -> Prepared:
-        """With as little padding as units have: for programs that evaluate the same rows very often."""
+        """Return the data with the smaller padding of `blocks`, for programs that evaluate the same rows very often."""
         n_blocks, size = blocks(int(self.n), max(self.block, 1024))
         if self.mode != "rows" or n_blocks * size >= self.n_padded:
             return self
@@ -81,27 +82,27 @@ class Prepared:
 
     @property
     def n_contributions(self) -> int:
-        """How many contributions the log-likelihood sums: rows, units, or the entries of a whole model."""
+        """The number of terms of the log-likelihood: rows, units, or the terms that a model of the whole data returns."""
         return self.n_padded if self.mode == "whole" else int(self.n)
 
     @property
     def n_padded(self) -> int:
-        """N, the number of rows or units with the padding."""
+        """The number N of rows or units, padding included."""
         return int(self.weights.shape[-1])
 
 
 def pack(rows: Rows, weights: Any = None, *, mode: str = "rows", block: int = 4096) -> Prepared:
-    """Pad checked rows (or units) to blocks, with weight 0 in the padding.
+    """Pad checked rows (or units) to blocks, with weight 0 in the padding, and return them as `Prepared`.
 
     Args:
-        rows: n rows; of `Units.rows` for mode "units".
+        rows: n checked rows; `Units.rows` for mode "units".
         weights: (n,) checked numbers >= 0, or None for ones. Rows of weight 0 take the values of a row of positive weight.
         mode: "rows" or "units" are padded; "whole" never is, and its weights have the length of what the function
             returns (None gives ones of length n).
-        block: at most so many rows per block.
+        block: largest number of rows in a block.
 
     Raises:
-        DataError: an unknown mode.
+        DataError: ``mode`` is unknown.
 
     >>> from mlejax.data import ingest
     >>> prepared = pack(ingest({"x": np.arange(17.0)}).convert(["x"]))

@@ -1,11 +1,11 @@
-"""Columns of very many rows, of which no copy is made: they are read in chunks where they lie.
+"""Large columns of which no copy is made: they are read in chunks from the user's own array.
 
-In the rows of `Prepared` a `StreamedColumn` replaces an array with its padding. Code that takes chunks or some of the rows
+In the rows of `Prepared` a `StreamedColumn` replaces a padded array. Code that takes chunks or some of the rows
 gets views and small copies. Code that takes all rows at once, such as a compiled program of the whole data, gets a padded
-copy, which is made then: in JAX's tree that copy replaces the column.
+copy, which is made at that time: flattened as a JAX pytree, the column is that copy.
 
-The array is most often the user's own, who may write into it later. A hash of its bytes is taken when it comes, and compared
-when a copy is made: scores and bootstraps, long after the fit, are of the data that were fitted, or refused.
+The array usually belongs to the user, who may write into it later. A hash of its bytes is taken at the fit and compared
+when a copy is made: scores and bootstraps after the fit use the data that were fitted, or raise DataError.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from mlejax.shapes import DTypeLike, Host, Shaped
 
 @jax.tree_util.register_pytree_node_class
 class StreamedColumn:
-    """An array (n, ...) as the first rows of one (N, ...), whose further rows repeat the first; no copy is made.
+    """An array (n, ...) presented as a padded array (N, ...), whose further rows repeat its first row; no copy is made.
 
     Attributes:
-        values: (n, ...), not ours to write to.
-        shape: (N, ...).
+        values: the user's array (n, ...); it must not be written to.
+        shape: the padded shape (N, ...).
 
     >>> column = StreamedColumn(np.array([2.0, 3.0]), 4)
     >>> column[1:3], column[np.array([0, 3])], np.asarray(column)
@@ -42,24 +42,24 @@ class StreamedColumn:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """As of the values."""
+        """The dtype of the values."""
         return self.values.dtype
 
     @property
     def ndim(self) -> int:
-        """As of the values."""
+        """The number of axes of the values."""
         return self.values.ndim
 
     @property
     def copied(self) -> bool:
-        """Whether something asked for all rows at once."""
+        """True if the padded copy was made."""
         return self._padded is not None
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, at: slice | np.ndarray) -> np.ndarray:
-        """Rows by a slice without a step, a view where none of them is padding; or by their numbers (m,)."""
+        """Return rows by a slice without a step (a view if none of them is padding), or by their numbers (m,)."""
         n = len(self.values)
         if not isinstance(at, slice):
             return self.values[np.where(np.asarray(at) < n, at, 0)]
@@ -73,10 +73,10 @@ class StreamedColumn:
         return out
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
-        """The padded copy.
+        """Return the padded copy, which is made once.
 
         Raises:
-            DataError: the values are not those that came.
+            DataError: the values were changed after the fit.
         """
         if self._padded is None:
             self.check()
@@ -84,35 +84,35 @@ class StreamedColumn:
         return self._padded if dtype is None else self._padded.astype(dtype, copy=False)
 
     def check(self) -> None:
-        """Refuse values that were written into since they came.
+        """Check that the values are unchanged since this column was made.
 
         Raises:
-            DataError: their hash is another.
+            DataError: they were changed in place.
         """
         if _hash(self.values) != self._hash:
             raise DataError(
-                "the data were changed in place after the fit. Arrays of more than 256 MB are not copied, so that what is "
-                "computed later (scores, robust covariances, bootstraps, predictions of the fitted rows) needs them as they "
-                "were: pass a copy to fit if you go on writing into them"
+                "the data were changed in place after the fit. Arrays of more than 256 MB are not copied, so that scores, robust "
+                "covariances, bootstraps and predictions of the fitted rows need them unchanged: pass a copy to fit if you "
+                "write into them later"
             )
 
     def tree_flatten(self) -> tuple[tuple[np.ndarray], None]:
-        """The padded copy as the one child."""
+        """Return the padded copy as the only leaf of the pytree."""
         return (np.asarray(self),), None
 
     @classmethod
     def tree_unflatten(cls, _: None, children: tuple[Any]) -> Self:
-        """The array in the column's place, most often a traced one."""
+        """Return the leaf itself, an array or a tracer, in place of the column."""
         return children[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        """The values once: as they were, where there is a copy."""
+        """Return the state for pickling, with the values once: taken from the padded copy if there is one."""
         values = self.values if self._padded is None else self._padded[: len(self.values)]
         return {**self.__dict__, "values": values, "_padded": None}
 
 
 def _hash(values: Shaped[Host, "n ..."]) -> int:
-    """A checksum of the bytes in their order, chunk by chunk, so that no copy of all of them is made."""
+    """Return a checksum of the bytes in order, computed in chunks so that no copy of the whole array is made."""
     found = 0
     step = max(1, limits().read_rows // max(1, int(np.prod(values.shape[1:]))))
     for start in range(0, values.shape[0], step):

@@ -1,4 +1,4 @@
-"""Reading: from a table as the user has it to checked columns of one length."""
+"""Reading of data: from the user's table to checked columns of one length."""
 
 from mlejax.data.read.checked import Gap, Rows, refuse_gaps, without_gaps
 from mlejax.data.read.columns import NUMERIC, Column, is_pandas

@@ -1,7 +1,7 @@
-"""Columns in use as arrays of one length, and the entries among them that are missing or infinite.
+"""Checks of the columns in use: arrays of one length, and their missing and infinite entries.
 
-In order: types, lengths, row labels of pandas objects, infinite and missing values. What happens to rows with such entries
-is decided by the caller: one data set refuses or drops them, a batch sets a data set aside.
+Types are checked first, then lengths, row labels of pandas objects, and infinite and missing values. The caller decides what
+happens to rows with missing or infinite entries: a fit raises an error or drops the rows, a batch leaves the data set out.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class Rows:
     """Checked data: arrays of n rows, ready for padding, grouping and devices.
 
     Attributes:
-        leaves: the columns, arrays (n, ...), float64, int64 or bool. They may be the user's own memory: never write to them.
-        shared: arrays that are not by row.
-        layout: how they make up what the function sees; hashable.
+        leaves: the columns, arrays (n, ...) of float64, int64 or bool. They may be the user's own arrays: never write to them.
+        shared: arrays that do not vary by row.
+        layout: how they make up the data that the user's function sees; hashable.
         n: the number of rows (after dropping).
-        names: of the columns, for messages and fingerprints.
-        n_dropped: rows left out under missing="drop".
-        kept: (n,) the numbers of the rows kept, or None if none was dropped.
-        float32: names of the columns that came as floats of less than 64 bits.
+        names: names of the columns, for messages and fingerprints.
+        n_dropped: number of rows dropped under missing="drop".
+        kept: numbers of the rows kept (n,), or None if none was dropped.
+        float32: names of the columns that were given as floats of less than 64 bits.
         index: the labels of the rows (a pandas index), or None.
     """
 
@@ -49,7 +49,7 @@ class Rows:
     index: Any = field(default=None, repr=False)
 
     def tree(self) -> Data:
-        """The data as the user's function sees them."""
+        """Return the data as the user's function sees them."""
         return assemble(self.leaves, self.shared, self.layout)
 
     def __getitem__(self, key: Hashable) -> Data:
@@ -59,10 +59,11 @@ class Rows:
         raise KeyError(key)
 
     def select(self, values: Any) -> Any:
-        """The entries, of one per row of the user's table, that belong to the rows kept; all if none was dropped.
+        """Return, of values with one entry per row of the user's table, the entries of the rows kept; all if none was
+        dropped.
 
         Args:
-            values: raw weights, groups or a column of `Table.column`: NumPy, pandas or a list.
+            values: weights, groups or a column of `Table.column`: NumPy, pandas or a list.
         """
         if self.kept is None:
             return values
@@ -75,7 +76,7 @@ class Rows:
         return np.asarray(values)[self.kept]
 
     def take(self, rows: Int[Host, " m"]) -> Rows:
-        """The rows with these numbers, repetition allowed (a resample, the data of one group)."""
+        """Return the rows with these numbers (m,); repetition is allowed (a resample, the data of one group)."""
         leaves = tuple(leaf[rows] for leaf in self.leaves)
         index = None if self.index is None else self.index[rows]
         kept = rows if self.kept is None else self.kept[rows]
@@ -88,8 +89,8 @@ class Gap:
 
     Attributes:
         column: the column.
-        entries: (n, ...) flags of the entries.
-        infinite: they are infinite, not missing.
+        entries: flags of these entries (n, ...).
+        infinite: True if the entries are infinite, False if they are missing.
     """
 
     column: Column
@@ -98,15 +99,15 @@ class Gap:
 
     @property
     def rows(self) -> Bool[Host, " n"]:
-        """Flags of the rows with such an entry."""
+        """True for the rows with such an entry (n,)."""
         return np.asarray(self.entries.reshape(len(self.entries), -1).any(axis=1))
 
     def phrase(self, index: Any, rows: Int[Host, " m"] | None = None) -> str:
-        """What was found and where, for messages.
+        """Return a phrase for messages: the column, the number and kind of the entries, and the first rows.
 
         Args:
             index: labels of the rows, or None.
-            rows: the rows of one data set, which are then counted from 0; None for all.
+            rows: numbers of the rows of one data set, which are then numbered from 0; None for all rows.
         """
         entries = self.entries if rows is None else self.entries[rows]
         labels = index if rows is None or index is None else index[rows]
@@ -115,7 +116,9 @@ class Gap:
 
 
 def common_length(columns: Sequence[Column]) -> int:
-    """The number of rows of all these columns. Raises DataError if they differ, or if there are none."""
+    """Return the number of rows of all these columns. Raises DataError if they differ in length, if they have zero rows, or
+    if there are no columns.
+    """
     lengths = set()
     for column in columns:
         if not column.probe.shape:
@@ -128,20 +131,21 @@ def common_length(columns: Sequence[Column]) -> int:
         return lengths.pop()
     if not lengths:
         raise DataError(
-            "the number of rows is unknown: no column by row is used. A log-likelihood reads at least one array with a "
-            "leading row axis; mle.Shared and mle.Static have none"
+            "the number of rows is unknown, because no row-wise column is used: expected a log-likelihood that reads at "
+            "least one "
+            "array with a leading row axis (mle.Shared and mle.Static have none)"
         )
     each = ", ".join(f"{column.where} has {column.probe.shape[0]}" for column in columns[:40])
     raise DataError(
         f"columns of different length: {each}. Expected one row per observation in each; "
-        "wrap what is not by row as mle.Shared(...)"
+        "wrap arrays that do not vary by row as mle.Shared(...)"
     )
 
 
 def read_columns(
     layout: Layout, rows: Sequence[Column], shared: Sequence[Column], others: Sequence[Column]
 ) -> tuple[Rows, list[Gap]]:
-    """Arrays of the columns in use, and their gaps; see `Table.read`."""
+    """Return the columns in use as checked arrays, and their missing and infinite entries; see `Table.read`."""
     used = [*rows, *others]
     n = common_length(used)
     index = _common_index(used)
@@ -166,7 +170,7 @@ def read_columns(
 
 
 def _common_index(columns: Sequence[Column]) -> Any:
-    """The pandas index that the columns share; None without pandas. Raises DataError where the labels differ."""
+    """Return the pandas index that the columns share; None if none of them has one. Raises DataError if the labels differ."""
     first: Column | None = None
     for column in columns:
         index = column.index
@@ -186,7 +190,7 @@ def _common_index(columns: Sequence[Column]) -> Any:
 
 
 def _gaps(column: Column, values: Shaped[Host, "n ..."], mask: Bool[Host, "n ..."] | None) -> list[Gap]:
-    """Infinite and missing entries of a numeric column; ``mask``: those that are missing although not NaN."""
+    """Return the infinite and the missing entries of a numeric column; ``mask``: entries that are missing although not NaN."""
     found = []
     if values.dtype == np.float64 and not is_finite(values):
         infinite, nan = np.isinf(values), np.isnan(values)
@@ -201,14 +205,16 @@ def _gaps(column: Column, values: Shaped[Host, "n ..."], mask: Bool[Host, "n ...
 
 
 def is_finite(values: Shaped[Host, ...]) -> bool:
-    """Whether a float array is finite throughout: one pass, by its sum; by element only if that is not finite."""
+    """True if all entries of a float array are finite; its sum is tested first, and each entry only if the sum is not
+    finite.
+    """
     with np.errstate(all="ignore"):  # the sum may overflow, or be of both infinities
         total = float(np.add.reduce(values, axis=None))
     return math.isfinite(total) or bool(np.isfinite(values).all())
 
 
 def _at(mask: Bool[Host, "n ..."], column: Column, index: Any) -> str:
-    """The first rows of a mask; for a matrix also its columns."""
+    """Return a phrase with the first rows of a mask; for a matrix also its columns."""
     text = rows_phrase(np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1)), index)
     if mask.ndim == 2:
         js = np.flatnonzero(mask.any(axis=0))
@@ -218,7 +224,7 @@ def _at(mask: Bool[Host, "n ..."], column: Column, index: Any) -> str:
 
 
 def _gaps_of_any_type(column: Column) -> list[Gap]:
-    """The gaps of a column of any type (text, categories, dates)."""
+    """Return the missing (for numbers also infinite) entries of a column of any type (text, categories, dates)."""
     if column.probe.kind in NUMERIC:
         return _gaps(column, *read(column))
     gap = missing_entries(column.array if column.array is not None else column.raw)
@@ -239,7 +245,7 @@ def _read_shared(column: Column) -> np.ndarray:
 
 
 def rows_of(gaps: Sequence[Gap], n: int) -> Bool[Host, " n"]:
-    """Flags of the rows with any of these gaps."""
+    """True for the rows with any of these missing or infinite entries (n,)."""
     rows = np.zeros(n, bool)
     for gap in gaps:
         rows |= gap.rows
@@ -250,11 +256,11 @@ DROP = "leave the rows out with missing='drop', which counts them"
 
 
 def refuse_gaps(rows: Rows, gaps: Sequence[Gap], advice: str = DROP) -> None:
-    """Raise DataError if there are any: infinite values of the first column that has some, or all missing values.
+    """Raise DataError if there are infinite values (those of the first such column) or missing values (of all columns).
 
     Args:
-        rows, gaps: as `read_columns` gives them.
-        advice: how rows with missing values can be left out.
+        rows, gaps: as returned by `read_columns`.
+        advice: the end of the message: how rows with missing values can be left out.
     """
     infinite = next((gap for gap in gaps if gap.infinite), None)
     if infinite is not None:
@@ -286,20 +292,24 @@ def refuse_gaps(rows: Rows, gaps: Sequence[Gap], advice: str = DROP) -> None:
 
 
 def _declared(gap: Gap, option: str, where: str) -> str:
-    """What to declare where such entries belong to the model; nothing for what is no column of the user's."""
+    """Return advice on the option to declare if such entries are part of the model; empty for values that are not a named
+    column.
+    """
     key = gap.column.key
     return f". Where {where}, declare @mle.model(..., {option}=[{key!r}])" if isinstance(key, str) else ""
 
 
 def without_gaps(rows: Rows, gaps: Sequence[Gap]) -> Rows:
-    """The rows without those that have a gap, counted. Raises DataError if no row is left."""
+    """Return the rows without missing or infinite entries; ``n_dropped`` counts the others. Raises DataError if no row is
+    left.
+    """
     if not gaps:
         return rows
     gone = rows_of(gaps, rows.n)
     if gone.all():
         each = ", ".join(f"{gap.column.where} ({int(gap.entries.sum())})" for gap in gaps[:10])
         raise DataError(
-            f"missing='drop' leaves no row: all {rows.n} have a missing value in a column that is used: {each}. "
-            "Leave out the worst column, or impute"
+            f"missing='drop' leaves no row: each of the {rows.n} has a missing value in a column that is used: {each}. "
+            "Leave out the column with the most missing values, or impute them"
         )
     return replace(rows.take(np.flatnonzero(~gone)), n_dropped=int(gone.sum()))

@@ -1,7 +1,7 @@
-"""One array-like of the user's data, and what kind of values it holds.
+"""One column of the user's data, and the kind of values that it holds.
 
-`probe` looks only at types, dtypes and shapes, so that a column that is never read costs nothing. A list has no dtype and
-is converted once.
+`probe` looks only at types, dtypes and shapes, so that unused columns cost nothing. A list has no dtype and is converted to an
+array, once.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PLAIN = {float, int, bool}
 
 
 class Probe(NamedTuple):
-    """What an array-like is: "float", "int", "bool", or the name of the reason why it is not numeric; and its shape."""
+    """The kind of an array-like ("float", "int", "bool", or the name of the reason why it is not numeric) and its shape."""
 
     kind: str
     shape: tuple[int, ...]
@@ -50,10 +50,10 @@ class Column:
     """One array-like of the user's data.
 
     Attributes:
-        given: as the user passed it, or a column of a table of another library.
-        where: how messages name it.
+        given: the object that the user passed, or a column of a table of another library.
+        where: its name in messages.
         key: its key in the table.
-        shared: it is inside `Shared`, where a single number is allowed.
+        shared: True inside `Shared`, where a single number is allowed.
     """
 
     given: Any
@@ -67,7 +67,7 @@ class Column:
 
     @cached_property
     def raw(self) -> Any:
-        """The values as NumPy, pandas or the user has them."""
+        """The values as a NumPy or pandas object, or as the user passed them."""
         if type(self.given) is np.ndarray:
             return self.given
         return self.given if self._foreign is None else self._foreign.values
@@ -78,12 +78,12 @@ class Column:
 
     @property
     def array(self) -> np.ndarray | None:
-        """The array of a list; None for other types and for lists that make no array."""
+        """The array made of a list; None for other types and for lists that do not make an array."""
         return None if self._sequence is None else self._sequence[0]
 
     @cached_property
     def probe(self) -> Probe:
-        """Kind and shape."""
+        """The kind and the shape of the values."""
         if self._foreign is not None:
             return Probe(self._foreign.kind, self._foreign.shape)
         if self._sequence is None:
@@ -96,7 +96,7 @@ class Column:
 
     @property
     def name(self) -> str:
-        """The name in fingerprints: the column's own where it has one."""
+        """The name in fingerprints: the key of the column, or ``where`` inside a structure."""
         return self.key if isinstance(self.key, str) and self.where == f"column {self.key!r}" else self.where
 
     @property
@@ -106,7 +106,7 @@ class Column:
 
 
 def is_pandas(value: object, *names: str) -> bool:
-    """Whether the value is an instance of one of these pandas classes, without importing pandas."""
+    """True if the value is an instance of one of these pandas classes; does not import pandas."""
     pandas = sys.modules.get("pandas")
     if type(value) is np.ndarray or not hasattr(pandas, "DataFrame"):  # another thread may be importing pandas
         return False
@@ -114,13 +114,13 @@ def is_pandas(value: object, *names: str) -> bool:
 
 
 def is_extension_array(value: object) -> bool:
-    """Whether the value is a bare pandas extension array (a Categorical, an IntegerArray, ...)."""
+    """True if the value is a bare pandas extension array (a Categorical, an IntegerArray, ...)."""
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(value, pandas.api.extensions.ExtensionArray)
 
 
 def probe_dtype(dtype: np.dtype) -> str:
-    """The kind of a NumPy, JAX or pandas dtype.
+    """Return the kind of a NumPy, JAX or pandas dtype.
 
     >>> probe_dtype(np.dtype("float32")), probe_dtype(np.dtype("<M8[s]"))
     ('float', 'datetime')
@@ -142,7 +142,7 @@ def probe_dtype(dtype: np.dtype) -> str:
 
 
 def probe(value: Any) -> Probe:
-    """What this array-like is, by its type alone.
+    """Return the kind and shape of an array-like, by its type alone.
 
     >>> probe(np.zeros((3, 2), np.float32))
     Probe(kind='float', shape=(3, 2))
@@ -183,7 +183,9 @@ def _probe_frame(frame: Any) -> Probe:
 
 
 def _from_sequence(values: Any) -> tuple[np.ndarray | None, str]:
-    """The array of a list and its kind; numbers with None among them become an object array of kind "float"."""
+    """Return the array made of a list (None if there is none) and its kind; numbers with None among them become an object
+    array of kind "float".
+    """
     types = set(map(type, values))
     if types <= _PLAIN:
         array = np.asarray(values if isinstance(values, (list, range)) else list(values))
@@ -210,7 +212,7 @@ def _from_sequence(values: Any) -> tuple[np.ndarray | None, str]:
 
 
 def _exact(array: np.ndarray, values: Sequence[Any] | Host, types: set[type]) -> tuple[np.ndarray, str]:
-    """The array, unless NumPy made floats of integers and rounded them (from 2**53 on): then an array of objects."""
+    """Return the array and its kind, or an array of objects if NumPy rounded integers (from 2**53 on) to floats."""
     large = array.dtype.kind == "f" and int in types and bool((np.abs(array) >= 2.0**53).any())
     if large and (float not in types or any(isinstance(v, int) and int(float(v)) != v for v in values)):
         objects = np.empty(len(values), object)
@@ -245,7 +247,7 @@ def _from_nested(values: list[Any]) -> tuple[np.ndarray | None, str]:
 
 
 def missing_entries(array: Any) -> np.ndarray | None:
-    """Flags of the missing entries of a column of any type; None if the type cannot say.
+    """Return flags of the missing entries of a column of any type; None if they cannot be found for its type.
 
     >>> missing_entries(np.array(["a", None], dtype=object)), missing_entries(np.array([0.5, np.nan]))
     (array([False,  True]), array([False,  True]))
@@ -264,7 +266,7 @@ def missing_entries(array: Any) -> np.ndarray | None:
 
 
 def is_missing(value: object) -> bool:
-    """Whether a single Python value means a missing one: None, NaN, pd.NA, NaT.
+    """True if a single Python value means a missing one: None, NaN, pd.NA, NaT.
 
     >>> [is_missing(v) for v in (None, float("nan"), 0.0, "")]
     [True, True, False, False]

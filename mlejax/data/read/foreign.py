@@ -1,9 +1,9 @@
-"""Tables of other libraries: polars, pyarrow, DuckDB, and whatever narwhals or the Arrow C stream read; xarray; records.
+"""Tables of other libraries: polars, pyarrow, DuckDB, and others that narwhals or the Arrow C stream read; xarray; records.
 
 Columns of numbers are taken as NumPy arrays, without a copy where the library allows it; text, categories and dates become
-pandas Series. Queries that are not computed yet are asked for the columns in use only, all at once. A query may give its rows
-in another order each time, so where a further column is needed later, those taken before have to come back as they were.
-Tables are answered in the kind that came.
+pandas Series. Of lazy queries only the columns in use are computed, all at once. A query may return its rows in another order
+each time, so that when a further column is needed later, the columns computed before are compared with the new ones.
+Results that are tables are of the same kind as the user's table.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _KINDS = {
 
 
 class ForeignColumn:
-    """One column of a table of another library; its values are taken when they are asked for.
+    """One column of a table of another library; its values are converted when they are first used.
 
     Attributes:
         kind: as in `probe`.
-        shape: (n,), or (n, k) of a column of arrays of fixed length.
-        dtype: as its library names it.
+        shape: (n,), or (n, k) for a column of arrays of fixed length.
+        dtype: the dtype of its library.
     """
 
     def __init__(self, dtype: nw.dtypes.DType, n: int, take: Callable[[], Any]) -> None:
@@ -42,7 +42,7 @@ class ForeignColumn:
 
     @cached_property
     def values(self) -> Any:
-        """A NumPy array of numbers, masked where some are missing; else a pandas Series."""
+        """A NumPy array of numbers, masked if some are missing; for other kinds a pandas Series."""
         return _values(self._take(), self.kind, self.shape)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class ForeignColumn:
 
 
 class Frame(Mapping[str, Any]):
-    """A table of another library as a mapping of its columns.
+    """A table of another library as a mapping from names to columns.
 
     Attributes:
         native: the user's object.
@@ -65,11 +65,11 @@ class Frame(Mapping[str, Any]):
 
     @cached_property
     def n_rows(self) -> int:
-        """The number of rows; a query is asked for it alone."""
+        """The number of rows; for a lazy query it is computed alone."""
         return len(self._eager) if self._lazy is None else int(self._lazy.count_rows())
 
     def column(self, name: str) -> ForeignColumn:
-        """A column, whose values are not taken yet."""
+        """Return a column, without converting its values yet."""
         if name not in self._columns:
             taken = self._eager
             # of a table in memory no cycle with this object: tables of a stream are freed at once, not by the garbage collector
@@ -89,7 +89,9 @@ class Frame(Mapping[str, Any]):
         return len(self._schema)
 
     def load(self, names: Iterable[Any]) -> None:
-        """Take these columns, if they are not there yet, all in one query."""
+        """Compute these columns of a lazy query, if they are not loaded yet, all at once; DataError if the query changed
+        its rows.
+        """
         have = () if self._eager is None else self._eager.columns
         more = [name for name in self._schema if name in set(names) and name not in have]
         if self._lazy is None or not more:
@@ -97,8 +99,9 @@ class Frame(Mapping[str, Any]):
         found = self._lazy.collect([*have, *more])
         if len(found) != self.n_rows or any(not _equal(found[name], self._eager[name]) for name in have):
             raise DataError(
-                f"the data, a {type_name(self.native)}, are a query that gives other rows, or rows in another order, each time "
-                "that it is computed: compute it once and pass its result (.collect() in polars, .arrow() in DuckDB)"
+                f"the data, a {type_name(self.native)}, are a query that returned other rows, or another order of rows, "
+                "when it was "
+                "computed again: compute it once and pass its result (.collect() in polars, .arrow() in DuckDB)"
             )
         self._eager = found
 
@@ -107,13 +110,13 @@ class Frame(Mapping[str, Any]):
         return self._eager[name]
 
     def __getstate__(self) -> dict[str, Any]:
-        """What was taken; queries and connections do not travel."""
+        """Return the state for pickling: the loaded columns only, since queries and connections cannot be pickled."""
         taken = {"native": None, "_lazy": None, "_eager": self._eager, "n_rows": self.n_rows}
         return {**taken, "_columns": {}, "_schema": self._schema}
 
 
 class _Query:
-    """A narwhals LazyFrame, asked for some columns or for the number of its rows."""
+    """A narwhals LazyFrame, of which some columns or the number of rows can be computed."""
 
     def __init__(self, query: Any, native: Any) -> None:
         self.query, self.native = query, native
@@ -129,7 +132,7 @@ class _Query:
 
 
 class _Dataset:
-    """A pyarrow Dataset: files of which some columns are read."""
+    """A pyarrow Dataset: files of which some columns can be read."""
 
     def __init__(self, dataset: pa.dataset.Dataset) -> None:
         self.dataset = dataset
@@ -149,7 +152,7 @@ class _Dataset:
 
 
 def columns_of(data: Data) -> Mapping[Any, Any] | None:
-    """A table of another library, records, or an xarray Dataset as a mapping of columns; None for anything else.
+    """Return a table of another library, records, or an xarray Dataset as a mapping of columns; None for anything else.
 
     >>> columns_of([{"x": 1.0, "g": "a"}, {"x": 2.0}])
     {'x': [1.0, 2.0], 'g': ['a', None]}
@@ -185,7 +188,7 @@ def columns_of(data: Data) -> Mapping[Any, Any] | None:
 
 
 def foreign_series(value: object) -> ForeignColumn | None:
-    """A single column of another library; None for anything else."""
+    """Return a single column of another library as a `ForeignColumn`; None for anything else."""
     library = type(value).__module__.partition(".")[0]
     if library in ("numpy", "jax", "jaxlib", "builtins", "pandas") or not (
         hasattr(value, "__arrow_c_stream__") or hasattr(value, "__arrow_c_array__")
@@ -202,10 +205,10 @@ def foreign_series(value: object) -> ForeignColumn | None:
 
 
 def like(source: Any, frame: Any) -> Any:
-    """A pandas DataFrame of answers in the kind of table that ``source`` is: the user's object, or a `Table` of it.
+    """Return a pandas DataFrame of results as a table of the same kind as ``source``, the user's object or a `Table` of it.
 
-    polars and DuckDB get their own tables, eager ones; everything that speaks Arrow a pyarrow Table; pandas, dicts and all
-    others pandas. Row labels that say something become columns.
+    For polars and DuckDB it is their own eager table, for other libraries that use Arrow a pyarrow Table, for pandas, dicts and
+    everything else the DataFrame itself. Named, multi-level or string row labels become columns.
     """
     source = getattr(source, "raw", source)
     if not isinstance(source, Frame):
@@ -230,7 +233,7 @@ def like(source: Any, frame: Any) -> Any:
 
 
 def _answer_kind(source: Frame) -> Literal["polars", "pyarrow"] | None:
-    """The library that makes the tables of answers."""
+    """Return the library that makes tables of results, "polars" or "pyarrow"; None for pandas."""
     narwhal = source._eager if source._lazy is None else getattr(source._lazy, "query", None)
     name = "pyarrow" if narwhal is None else str(narwhal.implementation)
     if "polars" in name.lower():
@@ -243,7 +246,7 @@ def _plain(series: Any) -> Any:
 
 
 def _kind(dtype: Any) -> tuple[str, tuple[int, ...]]:
-    """The kind of values of a narwhals dtype, and the shape of one entry."""
+    """Return the kind of values of a narwhals dtype, and the shape of one entry."""
     name = type(dtype).__name__ if not isinstance(dtype, type) else dtype.__name__
     if name == "Array":
         inner = dtype.inner if not isinstance(dtype.inner, type) else dtype.inner()
@@ -289,21 +292,21 @@ def _arrow_table(data: Data) -> pa.Table:
 
 
 def _needing_arrow(data: Data, take: Callable[[], Any]) -> Any:
-    """What ``take`` gives; where a library is missing for it, what to install."""
+    """Return ``take()``; if it needs a package that is not installed, raise DataTypeError that says what to install."""
     try:
         return take()
     except ImportError as error:
         raise DataTypeError(
-            f"the data, a {type_name(data)}, come as Arrow, which needs the package {error.name or 'pyarrow'}, which is not "
-            "installed: pip install 'mlejax[arrow]'"
+            f"the data, a {type_name(data)}, are read through Arrow, which needs the package {error.name or 'pyarrow'}, which is "
+            "not installed: pip install 'mlejax[arrow]'"
         ) from error
 
 
 def _xarray_columns(dataset: pa.dataset.Dataset) -> Mapping[str, Any]:
-    """The variables of an xarray Dataset and its coordinates as columns.
+    """Return the variables of an xarray Dataset and its coordinates as columns.
 
-    Variables that all have the same dimensions are flattened: a row is a point of the grid. Else the one dimension that is
-    the first of every variable numbers the rows, and a variable with further dimensions is a matrix.
+    Variables that all have the same dimensions are flattened: a row is a point of the grid. Otherwise rows are the dimension that
+    is the first of every variable, and a variable with further dimensions is a matrix.
     """
     dims = {tuple(v.dims) for v in dataset.data_vars.values()}
     if not dims:
@@ -321,8 +324,8 @@ def _xarray_columns(dataset: pa.dataset.Dataset) -> Mapping[str, Any]:
     first = {each[0] if each else None for each in dims}
     if len(first) > 1 or None in first:
         raise DataError(
-            "the data, an xarray Dataset: expected variables that all have the same dimensions, or whose first dimension is one "
-            f"and the same, which numbers the rows; got {listing(sorted(map(str, dims)))}. Transpose or drop the others, or "
+            "the data, an xarray Dataset: expected variables that all have the same dimensions, or the same first dimension (the "
+            f"rows); got {listing(sorted(map(str, dims)))}. Transpose or drop the others, or "
             "write dataset.to_dataframe().reset_index()"
         )
     (rows,) = first

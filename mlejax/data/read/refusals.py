@@ -1,6 +1,7 @@
-"""Why an array-like cannot be a column: one message per reason, saying expected, got, where and what to do.
+"""Messages for array-likes that cannot be a column: one for each reason, with what was expected, what came, where, what to
+do.
 
-Only reached on the way to an error, so that looking through the elements here costs nothing to anyone else.
+These functions run only when an error is raised, so that their search through all elements costs nothing otherwise.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mlejax.data.errors import DataError, DataTypeError, listing, rows_phrase, t
 from mlejax.data.read.columns import NUMERIC, Column, is_missing, probe_dtype
 
 _EXPECTED = "expected numbers or booleans"
-_FORMULAS = "text and categories may be used as they are in formulas, groups and `by`"
+_FORMULAS = "formulas, groups and `by` can use text and categories as they are"
 
 TRACER = (
     "the data hold tracers of an outer JAX transformation (jit, vmap or grad), whose values cannot be checked. "
@@ -27,11 +28,11 @@ TRACER = (
 
 
 def refusal(column: Column) -> Exception:
-    """The error for a column whose probe is not numeric.
+    """Return the error for a column whose values are not numeric.
 
     >>> print(refusal(Column(np.array(["a", "b"]), "column 'x'")))
     column 'x': expected numbers or booleans, got text (dtype <U1): 2 values are not numbers, first 'a' in row 0. \
-Make codes or dummies of it; text and categories may be used as they are in formulas, groups and `by`
+Make codes or dummies of it; formulas, groups and `by` can use text and categories as they are
     """
     kind, where = column.probe.kind, column.where
     if kind == "tracer":
@@ -99,8 +100,8 @@ def _lists(column: Column, kind: str) -> Exception:
     if kind == "arrays":
         t = type_name(next(v for v in column.raw if not isinstance(v, (int, float, str))))
         return DataTypeError(
-            f"{column.where}: expected one value per row, got a list that holds a {t}: rows or columns? "
-            "Use np.stack(values) for rows of a matrix, a tuple for several columns, pd.DataFrame(records) for dicts"
+            f"{column.where}: expected one value per row, got a list that holds a {t}. If these are rows of a matrix, use "
+            "np.stack(values); for several columns a tuple; for dicts pd.DataFrame(records)"
         )
     sizes = [len(v) if hasattr(v, "__len__") and not isinstance(v, str) else -1 for v in column.raw]
     odd = next((i for i, size in enumerate(sizes) if size != sizes[0]), None)
@@ -118,7 +119,7 @@ def _size(size: int) -> str:
 
 
 def _flat(column: Column) -> Iterator[tuple[int, Any]]:
-    """The elements of a column as Python objects, with their row."""
+    """Yield (row, element) for all elements of a column as Python objects."""
     raw: Any = column.array if column.array is not None else column.raw
     if isinstance(raw, np.ma.MaskedArray):
         gaps = np.ma.getmaskarray(raw)
@@ -148,7 +149,9 @@ def _sort_of(value: object) -> str:
 
 
 def _elements(column: Column) -> Exception:
-    """The message for text and for objects: what most are, and the first odd one with its row."""
+    """Return the error for a column of text or objects: what most elements are, and the first that is different, with its
+    row.
+    """
     rows: dict[str, list[int]] = {}
     first: dict[str, Any] = {}
     not_numbers: list[tuple[int, Any]] = []
@@ -169,7 +172,7 @@ def _elements(column: Column) -> Exception:
     if sorts <= {"number"}:
         what = "numbers stored as Python objects" if sorts else "only missing values, stored as Python objects"
         big = [(r, v) for r, v in _flat(column) if isinstance(v, int) and (abs(v) >= 2**63 or int(float(v)) != v)]
-        range_ = f"; {big[0][1]} in row {big[0][0]} is beyond what 64 bits hold exactly" if big else ""
+        range_ = f"; {big[0][1]} in row {big[0][0]} cannot be stored exactly in 64 bits" if big else ""
         return DataTypeError(
             f"{expected} {what} {came}{also}{range_}. Convert with pd.to_numeric(column), np.asarray(column, float), "
             "or polars' cast(pl.Float64)"
@@ -194,7 +197,7 @@ def _elements(column: Column) -> Exception:
     odd_sort = min(sorts - {main}, key=lambda s: rows[s][0])
     return DataTypeError(
         f"{expected} mixed types {came}: most are {_PLURAL[main]}, but {len(odd_rows)} of {count} are not, at "
-        f"{rows_phrase(odd_rows, column.index)}; first odd value {_short(first[odd_sort])} "
+        f"{rows_phrase(odd_rows, column.index)}; first such value {_short(first[odd_sort])} "
         f"({type_name(first[odd_sort])}) in row {rows[odd_sort][0]}{also}. Correct these values, or turn them into "
         "missing ones with pd.to_numeric(column, errors='coerce') and decide what to do with them"
     )

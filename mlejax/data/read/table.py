@@ -1,8 +1,8 @@
-"""The user's table as it came, and its way to checked columns.
+"""The user's table, and its conversion to checked columns.
 
 `ingest` keeps the user's object and checks nothing. The user's function is traced with the abstract arrays of
 `Table.abstract`, read through `Table.view`, which records the columns that it reads. Only these are converted and checked
-by `Table.convert`: a text column, a NaN or a wrong length in a column that is not used does no harm.
+by `Table.convert`: text, NaN or a wrong length in a column that is not used causes no error.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Table:
 
     Attributes:
         kind: "mapping" (a dict, Mapping or any table) or "tree" (anything else: a tuple, a named tuple, one array).
-        raw: the user's object, or a mapping of its columns.
+        raw: the user's object, or a mapping from names to its columns.
         keys: the names of the columns; ``(None,)`` for a tree.
     """
 
@@ -52,14 +52,14 @@ class Table:
 
     @cached_property
     def _contents(self) -> dict[Hashable, Contents]:
-        """The columns that were asked for so far: a list is converted once."""
+        """The columns that were used so far, so that a list is converted only once."""
         return {}
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._key_set
 
     def contents(self, key: Hashable) -> Contents:
-        """The columns under a key. Raises MissingColumnError, or DataError for a name that occurs twice."""
+        """Return the columns under a key. Raises MissingColumnError, or DataError if the name occurs twice."""
         found = self._contents.get(key)
         if found is not None:
             return found
@@ -78,7 +78,7 @@ class Table:
         return self._contents.setdefault(key, made)
 
     def refusal(self, key: Hashable) -> Exception | None:
-        """The error for a column that a function cannot read; None if it can."""
+        """Return the error for a column that a function cannot read (not numeric, missing or duplicate); None if it can."""
         try:
             wrong = self.contents(key).not_numeric
         except (DataError, DataTypeError, KeyError) as error:
@@ -90,21 +90,23 @@ class Table:
 
     @cached_property
     def _open(self) -> tuple[Hashable, ...]:
-        """The keys that a function may read."""
+        """The keys of the columns that a function may read: numeric, and not duplicate."""
         return tuple(k for k in self.keys if k not in self._duplicates and self.contents(k).not_numeric is None)
 
     @cached_property
     def n_rows(self) -> int:
-        """The number of rows, by all columns. Raises DataError if they differ in length."""
+        """The number of rows of all columns. Raises DataError if the columns differ in length."""
         return self.length(self.keys)
 
     def length(self, names: Iterable[Hashable]) -> int:
-        """The number of rows of these columns. Raises DataError if they differ in length, or if there are none."""
+        """Return the number of rows of these columns. Raises DataError if they differ in length, have zero rows, or if no
+        row-wise column is named.
+        """
         return common_length([column for key in names for column in self.contents(key).rows])
 
     @cached_property
     def most_rows(self) -> int:
-        """The number of rows, also where columns that nobody uses have another length."""
+        """The number of rows; if the columns differ in length, the most frequent length."""
         try:
             return self.n_rows
         except (DataError, DataTypeError):
@@ -116,7 +118,9 @@ class Table:
 
     @cached_property
     def signature(self) -> Hashable:
-        """What decides which columns a function can read and how they look, without the number of rows. Hashable."""
+        """A hashable summary of the columns that a function can read, their kinds and the shapes of their rows, without the
+        number of rows.
+        """
         parts: list[Hashable] = []
         for key in self.keys:
             if key not in self._duplicates:
@@ -126,10 +130,10 @@ class Table:
         return self.kind, tuple(parts), self._duplicates
 
     def abstract(self, n_rows: int | None = None) -> tuple[jax.ShapeDtypeStruct, ...]:
-        """Shapes and dtypes of everything that a function may read, to be traced with; nothing is converted.
+        """Return the shapes and dtypes of everything that a function may read, for tracing; nothing is converted.
 
         Args:
-            n_rows: the leading axis to trace with; None for each column's own.
+            n_rows: length of the row axis in the trace; None for each column's own.
 
         Returns:
             One struct per array, in the order that `view` expects.
@@ -145,16 +149,16 @@ class Table:
         return tuple(structs)
 
     def view(self, arrays: Iterable[Any], reads: MutableSet[Any], extra: Mapping[Any, Any] | None = None) -> Data:
-        """What the user's function gets while it is traced: arrays (tracers) in the place of the data.
+        """Return what the user's function gets while it is traced: arrays (tracers) in place of the data.
 
         Args:
-            arrays: as many as `abstract` gave structs, in that order.
-            reads: a set; the names read are added to it (of a tree: everything, as the key None).
-            extra: further entries that are no columns, ``{"mask": ...}`` for models of units; reading them is not
+            arrays: one array for each struct of `abstract`, in that order.
+            reads: a set to which the names of the columns read are added (for a tree: the key None).
+            extra: further entries that are not columns, such as ``{"mask": ...}`` for models of units; reading them is not
                 recorded. Mappings only.
 
         Returns:
-            A read-only mapping for data of kind "mapping"; else the user's structure.
+            A read-only mapping for data of kind "mapping"; otherwise the user's structure.
         """
         iterator = iter(arrays)
         values: dict[Hashable, Any] = {}
@@ -179,19 +183,19 @@ class Table:
         others: Iterable[Hashable] = (),
         beside: Iterable[tuple[str, Any]] = (),
     ) -> tuple[Rows, list[Gap]]:
-        """The columns read, converted to float64, int64 or bool, and the entries that cannot be used.
+        """Return the columns in use, converted to float64, int64 or bool, and their missing and infinite entries.
 
         Args:
-            names: the columns, as recorded by `view`, in any order; None for all. A tree is always taken whole.
+            names: names of the columns, as recorded by `view`, in any order; None for all. A tree is always read whole.
             others: further columns in use (in formulas, groups, weights), of any type; they are not converted, but their
-                length and their gaps count.
-            beside: (name, values) that are no columns of the table (an array of weights), treated like `others`.
+                lengths and missing entries are checked.
+            beside: (name, values) of arrays that are not columns of the table (such as weights), treated like `others`.
 
         Returns:
-            The columns, with NaN and infinities where they were, and the missing and infinite entries by column.
+            The columns, in which NaN and infinities remain, and the missing and infinite entries of each column.
 
         Raises:
-            MissingColumnError, DataError, DataTypeError: no such column, types that are not numeric, different lengths.
+            MissingColumnError, DataError, DataTypeError: a column does not exist, is not numeric, or has another length.
 
         >>> rows, gaps = ingest({"x": [1.0, float("nan")]}).read(["x"])
         >>> rows.leaves[0], gaps[0].rows
@@ -225,12 +229,13 @@ class Table:
         others: Iterable[Hashable] = (),
         beside: Iterable[tuple[str, Any]] = (),
     ) -> Rows:
-        """As `read`, without gaps: all columns of one length, finite.
+        """Return the columns in use as `read` does, but without rows that have missing values: all columns of one length,
+        finite.
 
         Args:
             names, others, beside: as in `read`.
-            missing: "raise" refuses missing values; "drop" leaves out the rows that have one in any column in use, and
-                counts them. Infinite values are refused under both.
+            missing: "raise": raise DataError for missing values; "drop": leave out the rows with one in any column in use, and
+                count them. Infinite values raise DataError under both.
 
         >>> ingest({"x": [1, 2], "name": ["a", "b"]}).convert(["x"]).leaves
         (array([1, 2]),)
@@ -241,35 +246,35 @@ class Table:
         return without_gaps(rows, gaps)
 
     def take(self, rows: np.ndarray) -> Any:
-        """Some rows of the table, as the user would pass them to a fit."""
+        """Return some rows of the table, by their numbers (m,), as an object that the user could pass to a fit."""
         if hasattr(self.raw, "iloc"):
             return self.raw.iloc[rows]
         return map_columns(lambda c: c.iloc[rows] if hasattr(c, "iloc") else np.asarray(c)[rows], self.raw)
 
     def column(self, key: Hashable) -> Any:
-        """The raw column under a name, for formulas and groups. Raises MissingColumnError, DataError."""
+        """Return the raw column under a name, for formulas and groups. Raises MissingColumnError, DataError."""
         found = self.contents(key)
         return found.rows[0].raw if found.entry.treedef is None and len(found.rows) == 1 else self.raw[key]
 
 
 def check_missing(missing: str) -> None:
-    """Raise DataError unless ``missing`` is one of the two options."""
+    """Raise DataError unless ``missing`` is "raise" or "drop"."""
     if not isinstance(missing, str) or missing not in ("raise", "drop"):
         raise DataError(f"missing={missing!r}: expected 'raise' or 'drop'")
 
 
 def ingest(data: Data) -> Table:
-    """Data as the user has them, ready to be read by a traced function. Nothing is converted or checked yet.
+    """Return the user's data as a `Table`, ready to be read by a traced function. Nothing is converted or checked yet.
 
     Args:
         data: a dict (or other Mapping) of columns; a table of pandas, polars (lazy ones too), pyarrow (Datasets too), DuckDB,
-            or whatever else narwhals or the Arrow C stream read; an xarray Dataset, a structured array, a list of
-            records (dicts); or any tree (tuple, named tuple, one array) of arrays with a leading row axis. A column is a
+            or any other that narwhals or the Arrow C stream read; an xarray Dataset, a structured array, a list of
+            records (dicts); or any pytree (tuple, named tuple, one array) of arrays with a leading row axis. A column is a
             NumPy or JAX array, a list, a Series of pandas or polars, an Arrow array, or a pandas DataFrame (a matrix with
-            labels); a dict or tuple of such is a column too. `Shared` and `Static` mark what is not by row.
+            labels), or a dict or tuple of these. `Shared` and `Static` mark values that do not vary by row.
 
     Raises:
-        DataTypeError: not data at all (a string, a number, None, a table of an unknown kind).
+        DataTypeError: ``data`` is a string, a number, None or a table of an unknown kind.
 
     >>> table = ingest({"height": [1.0, 2.0], "k": Static(3)})
     >>> table.kind, table.keys, table.n_rows
@@ -294,7 +299,9 @@ def _refuse_foreign(data: Data) -> None:
     if isinstance(data, (np.ndarray, jax.Array, list, tuple)) or is_pandas(data, "Series", "Index"):
         return
     if isinstance(data, (Shared, Static)):
-        raise DataTypeError(f"the data: a bare {type_name(data)} has no rows; expected a dict that also holds columns")
+        raise DataTypeError(
+            f"the data: expected a dict that holds columns with rows, got a {type_name(data)} alone, which has no rows"
+        )
     known = probe(data).kind
     leaves = jax.tree_util.tree_leaves(data, is_leaf=is_column)
     if known == "unknown" and not (len(leaves) == 1 and leaves[0] is data):
@@ -308,7 +315,7 @@ def _refuse_foreign(data: Data) -> None:
 
 
 def column_labels(table: Table, names: Any) -> tuple[tuple[str, ...] | None, int]:
-    """Labels and length of a parameter vector that goes with columns of the data.
+    """Return the labels and the length of a parameter vector with one entry for each of some columns of the data.
 
     Args:
         table: the data.
@@ -318,7 +325,8 @@ def column_labels(table: Table, names: Any) -> tuple[tuple[str, ...] | None, int
         The labels (those of a DataFrame, or the names listed; None for a matrix without labels) and k.
 
     Raises:
-        MissingColumnError: no such column. DataError: not a matrix, or not single columns. DataTypeError: not numeric.
+        MissingColumnError: a column does not exist. DataError: ``names`` is not a matrix, or not a list of single columns.
+        DataTypeError: a column is not numeric.
 
     >>> column_labels(ingest({"X": np.zeros((5, 2)), "a": [1.0] * 5}), "X")
     (None, 2)
@@ -348,7 +356,7 @@ def column_labels(table: Table, names: Any) -> tuple[tuple[str, ...] | None, int
 
 def _single_column(table: Table, name: Hashable) -> Column:
     if table.kind != "mapping":
-        raise DataError(f"columns={name!r} needs data with names (a dict or a DataFrame), got a {type_name(table.raw)}")
+        raise DataError(f"columns={name!r} needs data with column names (a dict or a DataFrame), got a {type_name(table.raw)}")
     wrong = table.refusal(name)
     if wrong is not None:
         raise wrong

@@ -1,4 +1,4 @@
-"""The tree of columns under one key of a table: columns by row, shared arrays and static values."""
+"""The tree of arrays under one key of a table: row-wise columns, shared arrays and static values."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Contents:
     """The columns under one key of a table.
 
     Attributes:
-        entry: its structure, with positions counted from 0.
-        rows: the columns with one value per row.
-        shared: the arrays that are not by row.
+        entry: the tree under the key, with positions of arrays counted from 0.
+        rows: the row-wise columns.
+        shared: the arrays that do not vary by row.
     """
 
     entry: Entry
@@ -32,21 +32,21 @@ class Contents:
 
     @property
     def not_numeric(self) -> Column | None:
-        """The first column that a function cannot read, or None."""
+        """The first column that a function cannot read because it is not numeric, or None."""
         for column in (*self.rows, *self.shared):
             if column.probe.kind not in NUMERIC:
                 return column
         return None
 
     def entry_from(self, n_rows: int, n_shared: int) -> Entry:
-        """The structure with positions counted from these numbers."""
+        """Return ``entry`` with positions of row-wise and shared arrays counted from these numbers."""
         begin = {"row": n_rows, "shared": n_shared, "shared_tree": n_shared, "static": 0}
         slots = tuple(Slot(s.source, s.position + begin[s.source], s.value) for s in self.entry.slots)
         return self.entry._replace(slots=slots)
 
 
 def contents_of(value: object, key: Hashable, kind: str) -> Contents:
-    """The columns of a value and their structure; ``kind`` is that of the table, "mapping" or "tree"."""
+    """Return the columns of a value and their tree; ``kind`` is that of the table, "mapping" or "tree"."""
     where = "the data" if kind == "tree" else f"column {key!r}"
     columns, treedef = _flatten(value, where, is_column)
     slots: list[Slot] = []
@@ -68,20 +68,22 @@ def contents_of(value: object, key: Hashable, kind: str) -> Contents:
 
 
 def _flatten(value: object, where: str, stop: Callable[[Any], bool]) -> tuple[list[tuple[str, Any]], Any]:
-    """Leaves with their paths, and the tree; None for the tree of a single leaf."""
+    """Return the leaves of a value with their paths, and the tree definition (None for a single leaf)."""
     if stop(value):
         return [("", value)], None
     try:
         pairs, treedef = jax.tree_util.tree_flatten_with_path(value, is_leaf=stop)
     except (ValueError, TypeError) as error:
-        raise DataTypeError(f"{where}: the structure cannot be used as a tree of arrays ({error})") from None
+        raise DataTypeError(
+            f"{where}: expected an array, or a dict, tuple or other JAX pytree of arrays; JAX cannot flatten it ({error})"
+        ) from None
     if len(pairs) == 1 and not pairs[0][0]:
         return [("", pairs[0][1])], None
     return [(jax.tree_util.keystr(path), leaf) for path, leaf in pairs], treedef
 
 
 def is_column(value: object) -> bool:
-    """Whether the value is one column or a wrapper, and not a tree of columns."""
+    """True if the value is one column, `Shared` or `Static`, and not a tree of columns."""
     if value is None or isinstance(value, (list, np.ndarray, jax.Array, Shared, Static, ForeignColumn)):
         return True
     if isinstance(value, (tuple, Mapping)):
@@ -92,16 +94,16 @@ def is_column(value: object) -> bool:
 
 
 def _is_shared_array(value: object) -> bool:
-    """In `Shared`, a list of arrays is a tree as in JAX, and a list of numbers is an array."""
+    """True if a value inside `Shared` is one array: a list of numbers is an array, a list of arrays is a tree."""
     if isinstance(value, list):
         return not any(isinstance(v, dict) or (isinstance(v, (np.ndarray, jax.Array)) and v.ndim > 0) for v in value)
     return value is None or (hasattr(value, "__iter__") and not isinstance(value, (tuple, Mapping)))
 
 
 def map_columns(function: Callable[[Any], Any], data: Data) -> Any:
-    """The user's data with a function applied to every column by row; shared and static values stay.
+    """Return the user's data with a function applied to every row-wise column; shared and static values stay.
 
-    Columns keep their order, which ``jax.tree.map`` would sort.
+    Columns keep their order (``jax.tree.map`` would sort them).
     """
 
     def each(leaf: PyTree) -> Any:

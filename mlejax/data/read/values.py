@@ -1,6 +1,6 @@
-"""The values of a numeric column in one of three dtypes: float64, int64 or bool.
+"""The values of a numeric column as an array of one of three dtypes: float64, int64 or bool.
 
-Values are kept: floats become float64, integers int64, booleans stay. What cannot be converted without loss is refused.
+Values do not change: floats become float64, integers int64, booleans stay. Values that would be rounded raise an error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 def canonical(array: np.ndarray, where: str, index: Any = None) -> np.ndarray:
-    """float64, int64 or bool with the same values; the array itself where it is that already.
+    """Return the same values as float64, int64 or bool; the array itself if it has one of these dtypes. DataTypeError for
+    values that would be rounded.
 
     >>> canonical(np.array([1, 2], np.uint8), "x").dtype
     dtype('int64')
@@ -48,9 +49,10 @@ def canonical(array: np.ndarray, where: str, index: Any = None) -> np.ndarray:
 
 
 def read(column: Column) -> tuple[np.ndarray, np.ndarray | None]:
-    """The values of a numeric column in canonical dtype, and a mask of the missing entries (None: no mask was needed).
+    """Return the values of a numeric column as float64, int64 or bool, and a mask of the missing entries (None: no entry is
+    masked).
 
-    NaN in a float array is not in the mask; the caller looks for it together with infinities.
+    NaN in a float array is not in the mask; the caller finds it together with infinities.
     """
     raw, where = column.raw, column.where
     if column.array is not None:
@@ -117,7 +119,7 @@ def _read_frame(frame: pd.DataFrame, where: str, kind: str) -> tuple[np.ndarray,
 
 
 def is_narrow_float(column: Column) -> bool:
-    """Whether the values came as floats of less than 64 bits, whose rounding a caller may warn of."""
+    """True if the values were given as floats of less than 64 bits."""
     raw = column.raw
     dtypes = set(raw.dtypes) if is_pandas(raw, "DataFrame") else {getattr(raw, "dtype", None)}
     return any(probe_dtype(d) == "float" and getattr(d, "itemsize", 8) < 8 for d in dtypes if d is not None)

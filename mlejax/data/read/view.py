@@ -1,8 +1,7 @@
-"""The recording view: what the user's function sees while shapes are evaluated, to learn which columns it reads.
+"""The mapping that the user's function gets while it is traced, which records the columns that it reads.
 
-It reads like the plain dict that the function gets at run time. What a dict would answer from all of its columns
-(iteration, `len`, `in` for a column that is there) counts as reading them, so that the dict of the columns read answers
-the same.
+It behaves like the plain dict that the function gets at run time. Iteration and `len` count as reading all columns, and `in` as
+reading the column if it exists, so that the dict of the columns read gives the same answers.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from mlejax.misuse import linked
 
 
 class View(Mapping[Any, Any]):
-    """A read-only mapping of traced columns that writes down which of them are read.
+    """A read-only mapping of traced columns that records which of them are read.
 
     Args:
-        values: the readable columns.
-        keys: all columns, in order, readable or not.
-        refuse: gives the error for a column that is not readable.
-        reads: the set that the names read are added to.
+        values: the columns that can be read.
+        keys: the keys of all columns, in order, including those that cannot be read.
+        refuse: function from the key of a column that cannot be read to the error.
+        reads: a set to which the keys of the columns read are added.
         extra: further entries, which are not columns of the data (the mask of a unit); reading them is not recorded.
     """
 
@@ -66,7 +65,7 @@ class View(Mapping[Any, Any]):
 
     @property
     def names(self) -> tuple[Hashable, ...]:
-        """All keys, none of which counts as read."""
+        """The keys of all columns; none of them counts as read."""
         return self._keys
 
     def __iter__(self) -> Iterator[Any]:
@@ -76,12 +75,12 @@ class View(Mapping[Any, Any]):
         return len(self._all())
 
     def _all(self, why: str = "iteration, len, ** or dict()") -> tuple[Any, ...]:
-        """All keys, each of which counts as read; ``why`` says in an error what goes through them."""
+        """Return all keys and count each as read; ``why`` names the operation in an error message."""
         for key in self._keys:
             if key not in self._values:
                 error = self._refuse(key)
                 raise type(error)(
-                    f"the function goes through all columns of the data ({why}), and {error}. Or pass only the columns that the "
+                    f"the function reads all columns of the data ({why}), and {error}. Or pass only the columns that the "
                     "function needs, data[['a', 'b']]"
                 )
         self._reads |= set(self._keys)
@@ -99,18 +98,18 @@ class View(Mapping[Any, Any]):
         return {**other, **self}
 
     def without(self, hidden: Collection[Any]) -> View:
-        """The same columns but for some; reads are recorded in the same set."""
+        """Return a view without the ``hidden`` columns; reads are recorded in the same set."""
         values = {key: value for key, value in self._values.items() if key not in hidden}
         keys = tuple(key for key in self._keys if key not in hidden)
         return View(values, keys, self._refuse, self._reads, self._extra)
 
     def replacing(self, names: Collection[Any], change: Callable[[Any], Any]) -> View:
-        """The same columns, some of them changed; reads are recorded in the same set."""
+        """Return a view in which ``change`` is applied to some columns; reads are recorded in the same set."""
         values = {key: change(value) if key in names else value for key, value in self._values.items()}
         return View(values, self._keys, self._refuse, self._reads, self._extra)
 
     def copy(self) -> dict[Any, Any]:
-        """A plain dict of all columns."""
+        """Return a plain dict of all columns."""
         return dict(self)
 
     def __getattr__(self, name: str) -> Any:
@@ -130,7 +129,7 @@ class View(Mapping[Any, Any]):
 
 def _flatten(view: View) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     keys = view._all(
-        "jax.jit, jax.vmap or jax.tree.map takes all of them; leave out jax.jit above the function, which mlejax compiles"
+        "jax.jit, jax.vmap or jax.tree.map takes all of them; leave out jax.jit of the function, since mlejax compiles it"
     )
     return tuple(view[key] for key in keys), keys
 

@@ -1,4 +1,4 @@
-"""Tables larger than memory: where they come from, how they are cut into chunks, and passes over them."""
+"""Tables larger than memory: their sources, their division into chunks, and passes over them."""
 
 from mlejax.data.streams.cutting import FILTER, Cut, Seen, has_rows, joined, naming
 from mlejax.data.streams.passes import Engine, Streamed, Threads

@@ -1,8 +1,8 @@
-"""A partition as chunks of `Prepared` of one shape, with what is checked of its values.
+"""Division of a partition into chunks of `Prepared` of one shape, and checksums of their values.
 
-Columns lie in memory as they were decoded (float32, say); a chunk of them at a time becomes float64 in a buffer that stays in
-the cache and is written again for the next chunk.  Of every chunk a checksum is taken: the products of the values with fixed
-random numbers, so that another order of the rows is seen too.
+Columns stay in memory in their decoded dtype (such as float32); one chunk at a time is converted to float64 in a buffer that
+stays in the cache and is overwritten by the next chunk.  The checksum of a chunk is the sum of the products of its values with
+fixed random numbers, so that a changed order of the rows is detected too.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from mlejax.data.weights import check_weights, weight_column, weight_values, wro
 from mlejax.execution import aligned
 from mlejax.shapes import Float, Host
 
-FILTER = "exclude these rows where they are read, by filters= of mle.Parquet or in the query"
+FILTER = "exclude these rows when the data are read, by filters= of mle.Parquet or in the query"
 _FORMULAS = threading.Lock()  # Python 3.11 may parse wrongly what two threads parse at once
 RTOL = 1e-9  # of checksums: other processors add in another order
 
 
 class Seen(NamedTuple):
-    """What is remembered of a partition.
+    """The summary of a partition that is kept from the first pass, to detect changes.
 
     Attributes:
-        n: rows.
-        checksum: one number a column, (k,).
-        size: what the checksum is compared with, (k,).
-        moments: sum and sum of squares of every column, (k, 2).
+        n: number of rows.
+        checksum: one number for each column and the weights (k,).
+        size: scale of rounding errors of the checksums (k,).
+        moments: sum and sum of squares of every column (k, 2).
     """
 
     n: int
@@ -47,26 +47,26 @@ class Seen(NamedTuple):
     moments: Float[Host, "k 2"]
 
     def same(self, other: Seen) -> bool:
-        """Whether the rows and their order are the same."""
+        """True if the rows and their order are the same, by number of rows and checksums."""
         return self.n == other.n and bool((np.abs(self.checksum - other.checksum) <= RTOL * self.size).all())
 
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """How partitions become chunks; it travels in a pickle.
+    """How partitions are divided into chunks; it can be pickled.
 
     Attributes:
         keys: the columns, one array each, in the order of the layout.
-        dtypes: what they become.
-        trailing: the shape of a row of each.
+        dtypes: dtypes of the columns in a chunk.
+        trailing: for each column, the shape of one row.
         shared, layout: as in `Prepared`.
-        weights: the column of weights, or "".
-        weight_kind: theirs.
-        scale: what they are divided by.
-        designs: of the regressed parameters, or None.
-        columns: all columns in use, those of formulas and weights too.
-        size: rows of a chunk.
-        block: of a block.
+        weights: name of the column of weights, or "".
+        weight_kind: kind of the weights.
+        scale: number by which the weights are divided.
+        designs: designs of the parameters with a formula, or None.
+        columns: names of all columns in use, including those of formulas and weights.
+        size: number of rows of a chunk.
+        block: number of rows of a block.
     """
 
     keys: tuple[Any, ...]
@@ -87,13 +87,13 @@ class Cut:
         object.__setattr__(self, "_random", 1.0 + np.random.default_rng(20).random(self.size))
 
     def table(self, partition: Partition) -> Table | None:
-        """The columns of a partition, or None if it has no rows."""
+        """Read a partition and return its columns as a table, or None if it has no rows."""
         with naming(partition.name):
             table = ingest(partition.read(self.columns))
             return table if has_rows(table, self.columns) else None
 
     def arrays(self, table: Table, name: str) -> tuple[list[np.ndarray], np.ndarray | None]:
-        """The columns as they lie in memory, and the weights."""
+        """Return the columns in their dtype in memory, and the weights (None without)."""
         with naming(name):
             if self.designs is not None:
                 others = [self.weights] if self.weights else []
@@ -121,7 +121,9 @@ class Cut:
         return np.asarray(table.convert([key])[key])
 
     def chunks(self, arrays: Sequence[np.ndarray], weights: np.ndarray | None) -> Iterator[Prepared]:
-        """Chunks in the order of the rows. A chunk is valid until the one after the next is asked for."""
+        """Yield chunks in the order of the rows. A chunk is valid until the next but one is requested (two buffers are
+        reused).
+        """
         n = len(arrays[0])
         sets = [self._buffers() for _ in range(2)]
         for i, at in enumerate(range(0, n, self.size)):
@@ -146,7 +148,9 @@ class Cut:
         return [aligned((self.size, *shape), dtype) for shape, dtype in shapes], aligned((self.size,), np.float64)
 
     def seen(self, chunk: Prepared, number: int, whole: bool) -> Seen:
-        """What is remembered of a partition's chunk with this number; the moments on the first pass only (``whole``)."""
+        """Return the summary of the chunk with this number in a partition; sums and sums of squares only if ``whole`` (on
+        the first pass).
+        """
         m, weights = int(chunk.n), np.asarray(chunk.weights)
         columns = [*chunk.rows, weights]
         place = 1.0 + (number * 0.6180339887498949) % 1.0  # chunks in another order have another sum
@@ -167,7 +171,7 @@ class Cut:
         return Seen(m, checksum, size, moments)
 
     def refuse(self, table: Table, name: str) -> None:
-        """Raise DataError if values cannot be used: with the partition, the column and the rows."""
+        """Raise DataError with the partition, the column and the rows if values are missing, infinite or wrong weights."""
         with naming(name):
             keys = self.keys if self.designs is None else self.designs.rows.layout.keys
             others = () if self.designs is None else self.designs.used
@@ -181,12 +185,12 @@ class Cut:
 
 
 def has_rows(table: Table, columns: Sequence[str]) -> bool:
-    """Whether the columns of a partition have any rows."""
+    """True if any column of a partition has at least one row."""
     return any(c.probe.shape and c.probe.shape[0] for name in columns for c in table.contents(name).rows)
 
 
 class naming:
-    """Errors about data begin with the partition that they are in."""
+    """Context manager: errors about data raised inside begin with the name of the partition."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -202,5 +206,5 @@ class naming:
 
 
 def joined(a: Seen, b: Seen) -> Seen:
-    """What is remembered of two chunks together."""
+    """Return the summary of two chunks of a partition together."""
     return Seen(a.n + b.n, a.checksum + b.checksum, a.size + b.size, a.moments + b.moments)

@@ -1,4 +1,6 @@
-"""Passes over the partitions of a source: a task on every partition, in threads, and whether the rows are still the same."""
+"""Passes over the partitions of a source: a task is run on every partition in threads, and the rows are checked for
+changes.
+"""
 
 from __future__ import annotations
 
@@ -23,28 +25,28 @@ Work = Callable[[Partition], Any]
 
 @runtime_checkable
 class Engine(Protocol):
-    """What runs a task on partitions: threads here, processes or machines elsewhere."""
+    """An executor that runs a task on partitions: threads here; processes or other machines elsewhere."""
 
     def map(self, work: Work, partitions: Iterable[Partition]) -> Generator[Any, None, None]:
-        """``work`` of every partition, in their order; an error in one is raised, and the others are given up.
+        """Yield ``work(partition)`` for every partition, in order; an error in one is raised, and the others are cancelled.
 
-        Whoever stops before the end closes it (``contextlib.closing``).
+        A caller that stops before the end must close the generator (``contextlib.closing``).
         """
         ...
 
 
 class Threads:
-    """One thread a core; partitions that a reader gives are asked for as they are needed.
+    """One thread for each core; partitions are requested from the source only as they are needed.
 
     Args:
-        n: how many; None for one a core.
+        n: number of threads; None for one for each core.
     """
 
     def __init__(self, n: int | None = None) -> None:
         self.n = n_cores() if n is None else n
 
     def map(self, work: Work, partitions: Iterable[Partition]) -> Generator[Any, None, None]:
-        """As `Engine.map`."""
+        """Run the task in threads; see `Engine.map`."""
         stop = threading.Event()
 
         def guarded(partition: Partition) -> Any:
@@ -70,15 +72,15 @@ class Threads:
 
 
 class Streamed:
-    """The rows of a source, and what is known of them.
+    """The rows of a source, with their numbers and weights, and passes over them.
 
     Args:
-        source: where they come from.
-        cut: how partitions become chunks.
-        n: rows.
-        n_used: rows of positive weight.
+        source: the source of the partitions.
+        cut: how partitions are divided into chunks.
+        n: number of rows.
+        n_used: number of rows of positive weight.
         sum_weights: the sum of the weights as given.
-        engine: what runs the passes.
+        engine: executor of the passes.
     """
 
     def __init__(self, source: Source, cut: Cut, n: int, n_used: int, sum_weights: float, engine: Engine) -> None:
@@ -88,10 +90,10 @@ class Streamed:
         self.n_passes = 0
 
     def pass_over(self, work: Callable[[Partition, bool], tuple[Seen | None, Any]]) -> list[Any]:
-        """What ``work(partition, first pass)`` makes of every partition that has rows, in order.
+        """Return the results of ``work(partition, first_pass)`` for every partition that has rows, in order.
 
         Raises:
-            DataError: partitions that are not those of the first pass.
+            DataError: the partitions or their rows are not those of the first pass.
         """
         first = self.seen is None
         last = "" if self.seen is None else f" of {len(self.seen)}"
@@ -129,9 +131,9 @@ class Streamed:
             if known.n != mine.n:
                 how = f"{known.n} rows then, {mine.n} now"
             raise DataError(
-                f"{name} is not what it was in the first pass: {how}. A fit goes over the data several times, and every "
-                "pass has to give the same rows in the same order: write the data to Parquet once, fix the seed of what "
-                "shuffles or draws, or persist the table in its engine, and fit that"
+                f"{name} is not what it was in the first pass: {how}. A fit reads the data several times, and every "
+                "pass has to give the same rows in the same order: write the data to Parquet once, fix the seed of any random "
+                "order or draws, or persist the table in its engine, and fit that"
             )
 
     def _changed(self, before: str, now: str) -> DataError:
@@ -141,11 +143,11 @@ class Streamed:
         )
 
     def unscaled(self) -> Streamed:
-        """The same rows with weights as they were given."""
+        """Return the same rows with weights as they were given."""
         return self._with_cut(replace(self.cut, scale=1.0))
 
     def with_columns(self, names: Sequence[str]) -> Streamed:
-        """The same rows, of which these columns are read too."""
+        """Return the same rows, of which these columns are read too."""
         made = self._with_cut(replace(self.cut, columns=tuple(dict.fromkeys([*self.cut.columns, *names]))))
         made.seen = self.seen
         return made
@@ -154,7 +156,7 @@ class Streamed:
         return Streamed(self.source, cut, self.n, self.n_used, self.sum_weights, self.engine)
 
     def fingerprint(self, weight_kind: str | None) -> Fingerprint:
-        """Number of rows, sums and sums of squares of the columns; the number alone where the first pass was interrupted."""
+        """Return the fingerprint of the rows; only their number if the first pass was interrupted."""
         if not self.seen:
             return Fingerprint(self.n, {})
         total = np.sum([s.moments for s in self.seen if s is not None], axis=0)
@@ -173,7 +175,7 @@ class Streamed:
 
 
 class _Bound:
-    """``work(partition, first)`` as a function of the partition, with its name, which travels in a pickle."""
+    """The function partition -> (its name, *work(partition, first)), which can be pickled."""
 
     def __init__(self, work: Callable[..., Any], first: bool) -> None:
         self.work, self.first = work, first

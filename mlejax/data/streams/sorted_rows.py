@@ -1,4 +1,4 @@
-"""Rows that are sorted by group, as they come from files or from an engine, cut into tables that hold complete groups."""
+"""Division of rows that are sorted by group, from files or an engine, into tables of complete groups."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mlejax.execution.limits import limits
 
 
 def whole_groups(tables: Iterable[Any], by: Sequence[str]) -> Iterator[Any]:
-    """Tables of pyarrow with some 100,000 rows and more; no group is in two of them.
+    """Yield pyarrow tables of about ``limits().grouped_rows`` rows or more, such that no group is in two of them.
 
     Args:
-        tables: of any kind that pyarrow takes, whose rows are sorted by ``by`` across them.
-        by: columns.
+        tables: tables of any kind that pyarrow takes, whose rows are sorted by ``by`` within and across tables.
+        by: names of the columns that define the groups.
     """
     import pyarrow as pa
 
@@ -40,7 +40,7 @@ def whole_groups(tables: Iterable[Any], by: Sequence[str]) -> Iterator[Any]:
 
 
 def _last_group(table: Any, by: Sequence[str]) -> int:
-    """The first row of the last group."""
+    """Return the number of the first row of the last group of a table."""
     import pyarrow.compute as pc
 
     other = np.zeros(table.num_rows, bool)
@@ -53,11 +53,11 @@ def _last_group(table: Any, by: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class GroupedRows:
-    """A source whose rows are sorted by group, read one partition after the other; its partitions hold complete groups.
+    """A source whose rows are sorted by group, read one partition after the other, as partitions that hold complete groups.
 
     Attributes:
-        source: the rows.
-        by, columns: the columns of groups, and all in use.
+        source: the source of the rows.
+        by, columns: names of the columns that define the groups, and of all columns in use.
     """
 
     source: Source
@@ -65,7 +65,7 @@ class GroupedRows:
     columns: tuple[str, ...]
 
     def partitions(self) -> Iterator[StreamBatch]:
-        """In order."""
+        """Yield the partitions in order."""
         tables = (partition.read(self.columns) for partition in self.source.partitions())
         for i, table in enumerate(whole_groups(tables, self.by)):
             yield StreamBatch(f"groups {i}", table)

@@ -1,8 +1,8 @@
-"""Tables that are larger than memory, as users name them: files of Parquet, or a function that opens a reader.
+"""Sources of tables that are larger than memory: Parquet files, or a function that opens a reader.
 
 A source is a sequence of partitions (row groups of files, batches of a reader), in an order that is the same in every pass
-over the data.  What is asked of a partition are columns; filters are left to pyarrow, which skips files and row groups by
-their statistics.
+over the data.  Only the columns in use are read; pyarrow applies filters, which skips files and row groups by their
+statistics.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from mlejax.shapes import Data, Reduced
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PEEKED = 256  # rows that are looked at to learn types
+PEEKED = 256  # rows that are read to learn the types of the columns
 
 
 @runtime_checkable
 class Partition(Protocol):
-    """Some neighbouring rows of a source.
+    """Some consecutive rows of a source.
 
     Attributes:
-        name: for messages, "trips/a.parquet, row group 3".
+        name: its name in messages, such as "trips/a.parquet, row group 3".
     """
 
     @property
     def name(self) -> str: ...
 
     def read(self, columns: Sequence[str] | None = None) -> Data:
-        """A table of these columns (None: all), of any kind that a fit takes; it may hold further ones."""
+        """Return a table of these columns (None: all), of any kind that a fit takes; it may contain further columns."""
         ...
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """A row group of a Parquet file; it travels in a pickle.
+    """A row group of a Parquet file; it can be pickled.
 
     Attributes:
-        name: file and number.
-        n_rows: how many pass the filter.
+        name: name of the file and number of the row group.
+        n_rows: number of rows that pass the filter.
     """
 
     name: str
@@ -58,7 +58,7 @@ class RowGroup:
     filter: pa.compute.Expression | None = field(default=None, repr=False)
 
     def read(self, columns: Sequence[str] | None = None) -> Data:
-        """A pyarrow Table, decoded in this thread."""
+        """Return the columns as a pyarrow Table, decoded in this thread."""
         wanted = None if columns is None else list(columns)
         self._refuse_absent(wanted or ())
         try:
@@ -77,11 +77,14 @@ class RowGroup:
         }
         absent = [name for name in columns if name in self.schema.names and name not in known]
         if absent:
-            raise DataError(f"{self.name}: the file has no column {listing(absent)}, which the first file has")
+            raise DataError(
+                f"{self.name}: the file has no column {listing(absent)}, which the first file has; expected the same columns in "
+                "every file"
+            )
 
 
 def _scanning(fragment: pa.dataset.Fragment) -> dict[str, Any]:
-    """How files of this machine are read: column by column, without all bytes of the row group in memory beside its values."""
+    """Return pyarrow's options for local files: read column by column, without the bytes of the whole row group in memory."""
     import pyarrow.dataset
     import pyarrow.fs
 
@@ -93,27 +96,27 @@ def _scanning(fragment: pa.dataset.Fragment) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class StreamBatch:
-    """What a reader gave.
+    """One batch that a reader returned.
 
     Attributes:
-        name: "batch 3".
-        table: of any kind that a fit takes.
+        name: its name in messages, such as "batch 3".
+        table: a table of any kind that a fit takes.
     """
 
     name: str
     table: pa.Table = field(repr=False)
 
     def read(self, columns: Sequence[str] | None = None) -> Data:
-        """The table as it came."""
+        """Return the whole table of the batch."""
         return self.table
 
 
 @dataclass(frozen=True)
 class Parquet:
-    """Parquet files that are read a row group at a time, in every pass over the data.
+    """Parquet files that are read one row group at a time, in every pass over the data.
 
-    Only columns in use are decoded.  Files and row groups that the filters exclude by their statistics are not touched, and
-    the number of rows comes from the footers where there are no filters.
+    Only columns in use are decoded.  Files and row groups that the filters exclude by their statistics are not read, and
+    without filters the number of rows comes from the footers.
 
     Args:
         path: a file, a folder (``year=2025/`` in it is a column ``year``), a pattern such as ``"trips/*.parquet"``, or a
@@ -121,7 +124,7 @@ class Parquet:
         filters: conditions ``(column, operator, value)`` that all hold, as in ``pyarrow.parquet.read_table``.
 
     Raises:
-        DataError: no such file, or one that is no Parquet.
+        DataError: no such file exists, or one is not a Parquet file.
         DataTypeError: pyarrow is not installed.
 
     Example:
@@ -200,7 +203,7 @@ class Parquet:
         return found
 
     def peek(self) -> Data:
-        """The first rows, with all columns."""
+        """Return the first rows with all columns, to learn their types."""
         dataset = self._dataset
         for fragment in dataset.get_fragments(filter=self._filter):  # one file after the other, so that a bad one is named
             try:
@@ -213,7 +216,7 @@ class Parquet:
         raise DataError(f"mle.Parquet: {why}; expected at least one")
 
     def partitions(self) -> list[RowGroup]:
-        """Row groups that may hold rows, in order."""
+        """Return the row groups that may have rows under the filters, in order."""
         return self._groups
 
     def __reduce__(self) -> Reduced:
@@ -222,17 +225,17 @@ class Parquet:
 
 @dataclass(frozen=True)
 class Stream:
-    """Rows that a function of yours reads, batch by batch, each time that it is called.
+    """Rows that a function of the user reads, batch by batch, each time that it is called.
 
-    A fit goes over the data four to eight times, and calls the function once for each pass.  Every pass has to give the same
-    batches: their rows and checksums are compared, and a batch that changed stops the fit.
+    A fit reads the data four to eight times, and calls the function once for each pass.  Every pass has to give the same
+    batches: their numbers of rows and checksums are compared, and the fit raises an error if a batch changed.
 
     Args:
         factory: a function without arguments that opens the data and returns batches one after the other: a reader, a
             generator, a list.  A batch is a table of any kind that ``fit`` takes, best of 10,000 rows and more.
 
     Raises:
-        TypeError: a reader in place of the function, or a function that returns the same reader twice.
+        TypeError: ``factory`` is a reader instead of a function, or a function that returns the same reader twice.
 
     Example:
         >>> import numpy as np
@@ -254,8 +257,8 @@ class Stream:
     def __post_init__(self) -> None:
         if not callable(self.factory):
             raise DataTypeError(
-                f"mle.Stream expected a function that opens the data, got a {type_name(self.factory)}. A reader can be read "
-                "once, and a fit goes over the data several times: write mle.Stream(lambda: open_the_reader())"
+                f"mle.Stream expected a function that opens the data, got a {type_name(self.factory)}. A reader can be read only "
+                "once, and a fit reads the data several times: write mle.Stream(lambda: open_the_reader())"
             )
 
     def _open(self) -> Iterator[Any]:
@@ -268,20 +271,20 @@ class Stream:
             ) from None
 
     def peek(self) -> Data:
-        """The first batch that has rows."""
+        """Return the first batch that has rows."""
         first, second = self._open(), self._open()
         if first is second:
             raise DataTypeError(
-                "mle.Stream: the function returned the same reader twice. A reader can be read once, and a fit goes over the "
+                "mle.Stream: the function returned the same reader twice. A reader can be read only once, and a fit reads the "
                 "data several times: open the data inside the function, mle.Stream(lambda: open_the_reader())"
             )
         for table in first:
-            if any(len(column) for column in _columns(table)):
+            if any(len(column) for column in _lengths(table)):
                 return table
         raise DataError("mle.Stream: the function gave no rows; expected at least one")
 
     def partitions(self) -> Iterator[StreamBatch]:
-        """Batches, read one after the other."""
+        """Yield the batches, read one after the other."""
         for i, table in enumerate(self._open()):
             yield StreamBatch(f"batch {i}", table)
 
@@ -289,7 +292,9 @@ class Stream:
 Source = Parquet | Stream
 
 
-def _columns(table: pa.Table) -> Iterator[Any]:
-    """The columns of a batch by row, as far as they have a length."""
+def _lengths(table: pa.Table) -> Iterator[Any]:
+    """Return one empty array of shape (n_rows,) for each row-wise column of a batch that is not a scalar; only their
+    lengths are used.
+    """
     found = ingest(table)
     return (np.empty(c.probe.shape[:1]) for key in found.keys for c in found.contents(key).rows if c.probe.shape)
