@@ -1,4 +1,4 @@
-"""The frozen results of fits, of one data set or many: estimates, inference, tables, files."""
+"""The frozen results of fits of one or many data sets: estimates, inference, tables, files."""
 
 from mlejax.results.batch_results import BatchResults
 from mlejax.results.results import Results

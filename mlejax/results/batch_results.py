@@ -1,4 +1,4 @@
-"""The results of many fits: arrays and frames with a leading axis over data sets, and each fit as an ordinary result."""
+"""The results of many fits: arrays and DataFrames with a leading axis over data sets, and each fit as an ordinary result."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 @misuse.doors
 @dataclass(frozen=True, eq=False, repr=False)
 class BatchResults:
-    """Estimates of many data sets: what ``model.fit_batch`` and ``model.fit_groups`` return.
+    """Estimates of many data sets, as returned by ``model.fit_batch`` and ``model.fit_groups``.
 
-    ``res[label]`` is one data set's ordinary :class:`mlejax.Results`, with its whole inference.
+    ``res[label]`` is the ordinary :class:`mlejax.Results` of one data set, with all its methods.
 
     Attributes:
         model: the model that was fitted.
@@ -48,7 +48,7 @@ class BatchResults:
 
     @staticmethod
     def make(model: Any, batch: Batch, cov_type: str | None, cov_kwds: Mapping[str, Any] | None) -> BatchResults:
-        """A batch with the covariance that was asked for."""
+        """Return the results of a batch with the covariance of the given kind and options."""
         kind, options = check_kind(cov_type, cov_kwds, batch.weight_kind, batch.spec.adjusted)
         if KINDS[kind].over and batch.sets.mode == "whole" and set(batch.sets.n_out.values()) == {1}:
             raise ValueError(inference.one_scalar(kind, model.likelihood.name))
@@ -57,58 +57,62 @@ class BatchResults:
     def with_cov(
         self, cov_type: CovarianceKind | None = None, cov_kwds: Mapping[str, Any] | None = None
     ) -> BatchResults:
-        """The same fits with another covariance, without refitting; arguments as in :meth:`Results.with_cov`."""
+        """Return the same fits with another covariance, without refitting; arguments as for :meth:`Results.with_cov`."""
         return BatchResults.make(self.model, self._batch, cov_type, cov_kwds)
 
     # ---- estimates
 
     @property
     def params(self) -> pd.DataFrame:
-        """Estimates, natural scale: one row a data set, one column an entry.
+        """Estimates, natural scale: one row per data set, one column per parameter entry.
 
-        NaN where nothing could be computed, and where the log-likelihood of a data set does not depend on an entry (a level
-        of a formula that is absent in it); ``failed`` and ``tidy()`` say why.
+        NaN if the fit gave no estimates, and for entries on which the log-likelihood of the data set does not depend (such as a
+        level that does not occur in it); ``failed`` and ``tidy()`` give the reason.
         """
         return self._frame(self._values)
 
     @property
     def params_tree(self) -> Params:
-        """Estimates in the user's own structure, every array with a leading axis (n_datasets, ...)."""
+        """Estimates in the structure of the user's parameters, natural scale; every array has a leading axis (n_datasets,
+        ...).
+        """
         return self._batch.params
 
     @property
     def bse(self) -> pd.DataFrame:
-        """Standard errors, natural scale; NaN for entries that are fixed, on an edge, or without a maximum."""
+        """Standard errors, natural scale; NaN for entries that are fixed, at a bound of their support, or of a fit without
+        a maximum.
+        """
         return self._frame(self._errors)
 
     @property
     def llf(self) -> pd.Series:
-        """Log-likelihood at the estimates, summed."""
+        """Log-likelihood at the estimates, summed over the data set."""
         return self._series(self._batch.llf, "llf")
 
     @property
     def converged(self) -> pd.Series:
-        """Whether the verdict is ``verified`` or ``boundary``."""
+        """True if the verdict is ``verified`` or ``boundary``."""
         return self._series(self._batch.converged, "converged")
 
     @property
     def verdict(self) -> pd.Series:
-        """The verdict's code for every data set."""
+        """The verdict's code for each data set."""
         return self._series(self._batch.codes.astype(object), "verdict")
 
     @property
     def nobs(self) -> pd.Series:
-        """Rows used, or entries returned by a model with ``rowwise=False``."""
+        """Number of rows used; with ``rowwise=False``, of terms that the model returns."""
         return self._series(self._nobs, "nobs")
 
     @property
     def n_steps(self) -> pd.Series:
-        """Steps of the optimiser."""
+        """Number of steps of the optimiser."""
         return self._series(self._batch.ends.n_steps, "n_steps")
 
     @property
     def failed(self) -> pd.DataFrame:
-        """The data sets without a maximum: their verdicts, and why."""
+        """The data sets whose fit did not end at a maximum: their verdicts and the reasons."""
         import pandas as pd
 
         batch = self._batch
@@ -120,19 +124,20 @@ class BatchResults:
 
     @property
     def finished(self) -> bool:
-        """Nothing was cut short by the keyboard."""
+        """False if the fit was interrupted (KeyboardInterrupt, Ctrl-C) before all data sets were done."""
         return self._batch.finished
 
     # ---- tables
 
     def tidy(self, alpha: float = 0.05) -> Data:
-        """One row a data set and term: group, term, estimate, std_error, statistic, p_value, conf_low, conf_high, note.
+        """Return one row per data set and parameter entry: group, term, estimate, std_error, statistic, p_value, conf_low,
+        conf_high, note.
 
         Args:
             alpha: one minus the coverage of the intervals, which are made as in :meth:`Results.conf_int`.
 
         Returns:
-            A table of the kind that was fitted: of polars, pyarrow or DuckDB, else a pandas DataFrame.
+            A polars, pyarrow or DuckDB table if the data were one, otherwise a pandas DataFrame.
         """
         return data_room.like(self._batch.sets.source, self._tidy(alpha))
 
@@ -153,15 +158,16 @@ class BatchResults:
         return pd.DataFrame({**labels, **terms, **columns, "note": self._notes(found.notes)})
 
     def conf_int(self, alpha: float = 0.05, *, method: Literal["wald", "profile"] = "wald") -> pd.DataFrame:
-        """Confidence intervals of all entries of all data sets, natural units.
+        """Return confidence intervals of all parameter entries of all data sets, natural scale.
 
         Args:
             alpha: one minus the coverage, at most 0.5.
-            method: ``"wald"``, or ``"profile"`` as in :meth:`Results.conf_int`: all ends side by side.
+            method: ``"wald"``, or ``"profile"`` as in :meth:`Results.conf_int`; the profiles of all data sets are computed
+                together.
 
         Returns:
-            One row a data set and term: ``lower``, ``upper``, NaN where there is none; of profile intervals
-            ``lower_status`` and ``upper_status`` too, which say why (of a data set without a maximum its verdict).
+            One row per data set and entry: ``lower`` and ``upper``, NaN if there is no limit; for profile intervals also
+            ``lower_status`` and ``upper_status``, which give the reason (the verdict, if the fit has no maximum).
         """
         import pandas as pd
 
@@ -181,7 +187,9 @@ class BatchResults:
         return pd.DataFrame(columns, index=pd.MultiIndex.from_frame(each))
 
     def _wald(self, alpha: float) -> Any:
-        """Wald intervals of all entries of all data sets, by t where the covariance has degrees of freedom."""
+        """Return Wald intervals of all entries of all data sets, by Student's t if the covariance has finite degrees of
+        freedom.
+        """
         df = np.repeat(self._cov.df, self._values.shape[1])
         errors = inference.stretched(self._errors.ravel(), alpha, df)
         found = inference.entry_intervals(self._batch.spec.space, self._values, errors, alpha)
@@ -192,7 +200,9 @@ class BatchResults:
         return replace(found, notes=tuple(notes))
 
     def glance(self) -> Data:
-        """One row a data set, in a table of the kind that was fitted: group, nobs, llf, aic, converged, verdict, n_steps."""
+        """Return one row per data set, in a table of the same kind as the data: group, nobs, llf, aic, converged, verdict,
+        n_steps.
+        """
         return data_room.like(self._batch.sets.source, self._glance())
 
     def _glance(self) -> pd.DataFrame:
@@ -218,14 +228,17 @@ class BatchResults:
         )
 
     def plot(self, term: str | None = None, ax: Axes | None = None, **options: Any) -> Axes:
-        """The estimates of one entry as a picture; arguments and returns as :func:`mlejax.plot.estimates`."""
+        """Plot the estimates of one parameter entry over the data sets; arguments and return value as for
+        :func:`mlejax.plot.estimates`.
+        """
         return plot.estimates(self, term, ax, **options)
 
     def to_parquet(self, path: files.PathLike, alpha: float = 0.05) -> None:
-        """Save one row a data set and term: the columns of :meth:`tidy`, with llf, nobs, converged and verdict.
+        """Save one row per data set and parameter entry to a Parquet file: the columns of :meth:`tidy`, and llf, nobs, aic,
+        converged, verdict, n_steps and reason.
 
         Args:
-            path: the file; it is replaced as a whole, once the new one is complete.
+            path: the file; an existing file is replaced only when the new one is complete.
             alpha: as in :meth:`tidy`.
 
         Raises:
@@ -260,11 +273,11 @@ class BatchResults:
         return label in self._position
 
     def __getitem__(self, label: Hashable) -> Results:
-        """One data set's ordinary result, with its whole inference.
+        """Return the ordinary result of one data set, with all its methods.
 
         Raises:
-            KeyError: no such data set; the message lists near matches.
-            DataError: its data cannot be used, as a fit of it alone would report.
+            KeyError: there is no data set of this label; the message lists similar labels.
+            DataError: its data cannot be used; the message is that of a fit of this data set alone.
         """
         if label not in self._position:
             near = data_room.near_matches(label, list(self._labels))
@@ -280,13 +293,15 @@ class BatchResults:
 
     @cached_property
     def _own(self) -> dict[int, Results]:
-        """Results of the data sets whose coordinates are not those of the others."""
+        """Results of data sets that have other free coordinates than the rest, by position."""
         return {i: self[self._labels[i]] for i in self._batch.closed}
 
     # ---- in words
 
     def summary(self) -> Text:
-        """Counts of verdicts and, for every entry, quantiles of the estimates and the median standard error."""
+        """Return the counts of verdicts and, for every parameter entry, quantiles of the estimates and the median standard
+        error.
+        """
         batch, n = self._batch, len(self)
         lines = [
             f"Maximum likelihood, {n} data sets of {self.model.likelihood.name}",
@@ -348,7 +363,9 @@ class BatchResults:
 
     @cached_property
     def _unused(self) -> Int[Host, "m 2"]:
-        """(data set, entry) where the log-likelihood does not depend on the entry: a level that is absent, say."""
+        """Pairs (data set, entry) for which the log-likelihood does not depend on the entry, such as a level that does not
+        occur (m, 2).
+        """
         if self._absent is not None:
             return self._absent
         matrix = self._batch.spec.space.reported_matrix != 0.0

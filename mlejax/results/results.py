@@ -1,4 +1,4 @@
-"""The frozen result of a fit: its doors to inference, a topic a class, and to reports."""
+"""The frozen result of a fit: all methods of its topics, and its tables and files."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 @misuse.doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Results(Postestimation, Testing, OtherNames):
-    """Estimates with their covariance: what ``model.fit`` returns.
+    """Estimates with their covariance, as returned by ``model.fit``.
 
-    Entries are labelled by addresses such as ``mu``, ``beta[2]`` or ``beta[age]``, on the natural scale; the
-    log-likelihood is summed over contributions and maximised.
+    Entries are labelled by names such as ``mu``, ``beta[2]`` or ``beta[age]``, on the natural scale; the
+    log-likelihood is a sum over rows or units.
 
     Attributes:
         cov_type: the kind of covariance, ``"nonrobust"`` by default.
@@ -48,25 +48,26 @@ class Results(Postestimation, Testing, OtherNames):
         null: bool = False,
         date: bool = False,
     ) -> report.Summary:
-        """The table; prints as text and shows as HTML in notebooks.
+        """Return the table of the fit; it prints as text and shows as HTML in notebooks.
 
         Args:
             alpha: one minus the coverage.
-            eform: True shows exp(coefficient) of regressed parameters with a log, logit or softmax link (ratios of rates
-                or scales, odds ratios, relative-risk ratios), intercepts included; or the addresses of coefficients
-                to be shown so.  Standard errors are exp(coef) times those of the coefficient, intervals exp of its ends;
-                z and p still test a coefficient of 0, a ratio of 1.
-            rename: address -> what it is called.
-            keep, drop: which rows: addresses, whole parameters (``"mu"``) or patterns (``"mu[C(size)*"``).
-            order: rows that come first.
-            labels: ``"readable"`` writes ``size: M`` for ``mu[C(size)[T.M]]``.
-            digits: decimals of estimates, errors and limits; by default as many as the standard errors make meaningful.
+            eform: if True, show exp(coefficient) for formulas with a log, logit or softmax link (ratios of rates
+                or scales, odds ratios, relative-risk ratios), intercepts included; or a list of the names of coefficients
+                to exponentiate.  Standard errors are exp(coef) times those of the coefficient, intervals exp of its limits;
+                z and p still test that the coefficient is 0 (the ratio 1).
+            rename: dict from the name of an entry to the name that is shown.
+            keep, drop: rows to show, or to leave out: names of entries, of whole parameters (``"mu"``) or patterns
+                (``"mu[C(size)*"``).
+            order: names of rows that come first.
+            labels: ``"address"`` shows the names of entries; ``"readable"`` shows ``size: M`` for ``mu[C(size)[T.M]]``.
+            digits: decimals of estimates, errors and limits; by default chosen by the size of the standard errors.
             show: ``"se"`` (errors and p), ``"t"`` (statistics and p) or ``"ci"`` (intervals); all of them by default.
-            stars: mark p < 0.05, 0.01 and 0.001.
+            stars: if True, mark p < 0.05, 0.01 and 0.001 by stars.
             extra: further lines of the header, ``{"Region": "north"}``.
-            null: compare with intercepts alone (McFadden's R2, likelihood ratio), and parameters whose support ends at 0 with 0
-                (half of chi2(1)), each by one more fit.
-            date: say when the table was made.
+            null: if True, fit also the model with intercepts alone (McFadden's R2, likelihood-ratio test), and for parameters
+                whose support ends at 0 the model with value 0 (likelihood-ratio test by half of chi2(1)).
+            date: if True, the header has the date and time of the table.
 
         Example:
             >>> import mlejax as mle
@@ -85,48 +86,51 @@ class Results(Postestimation, Testing, OtherNames):
     def to_latex(
         self, alpha: float = 0.05, *, caption: str | None = None, label: str | None = None, **options: Any
     ) -> str:
-        r"""The table for LaTeX's booktabs package; ``caption`` is the title by default, ``label`` is for ``\ref``.
+        r"""Return the table for LaTeX's booktabs package; ``caption`` is the title by default, ``label`` is for ``\ref``.
 
         ``options`` are those of :meth:`summary`.
         """
         return self.summary(alpha, **options).to_latex(caption=caption, label=label)
 
     def to_markdown(self, alpha: float = 0.05, **options: Any) -> str:
-        """The table as Markdown of GitHub's flavour; ``options`` are those of :meth:`summary`."""
+        """Return the table in GitHub's Markdown; ``options`` are those of :meth:`summary`."""
         return self.summary(alpha, **options).to_markdown()
 
     def tidy(self, alpha: float = 0.05, *, exponentiate: bool | Sequence[str] = False) -> Data:
-        """One row a term, broom's columns: term, estimate, std_error, statistic, p_value, conf_low, conf_high, note.
+        """Return one row per parameter entry, with broom's columns: term, estimate, std_error, statistic, p_value,
+        conf_low, conf_high, note.
 
-        ``exponentiate``: as ``eform`` of :meth:`summary`.
+        ``exponentiate`` is as ``eform`` of :meth:`summary`.
 
         Returns:
-            A table of the kind that was fitted: of polars, pyarrow or DuckDB, else a pandas DataFrame.
+            A polars, pyarrow or DuckDB table if the data were one, otherwise a pandas DataFrame.
         """
         return like(self._fit.loaded.source, report.tidy(reporting.terms(self._entries, alpha, exponentiate)))
 
     def glance(self) -> Data:
-        """One row for the whole fit, a table of the kind that was fitted."""
+        """Return one row with the properties of the whole fit, in a table of the same kind as the data."""
         return like(self._fit.loaded.source, report.glance(reporting.glance(self._entries)))
 
     def plot(self, ax: Axes | None = None, *, alpha: float = 0.05, **options: Any) -> Axes:
-        """The estimates with their intervals as a picture; arguments and returns as :func:`mlejax.plot.coefficients`."""
+        """Plot the estimates with their confidence intervals; arguments and return value as for
+        :func:`mlejax.plot.coefficients`.
+        """
         return plot.coefficients(self, ax, alpha=alpha, **options)
 
     def save(self, path: files.PathLike) -> None:
-        """Write the result to a plain file, which :func:`mlejax.load` reads on any machine, without data or model.
+        """Write the result to a file that :func:`mlejax.load` reads on any machine, without the data or the model.
 
-        A JSON document with a checksum (``docs/file-format.md``): estimates, covariance, information, verdict, labels, the
-        text of formulas, versions; no code.  Of the data it holds a fingerprint, and for formulas the levels of categories
-        and six rows, on which ``mle.load(path, model=reg)`` tries the formulas of your model.
+        The file is a JSON document with a checksum (``docs/file-format.md``): estimates, covariance, information, verdict,
+        labels, formulas as strings, versions; no code.  Of the data it holds a fingerprint, and for formulas the levels of
+        categories and six rows, by which ``mle.load(path, model=reg)`` checks the formulas of the model.
 
         Args:
-            path: a file there is replaced as a whole, once the new one is complete; its mode is kept and a symbolic link is
-                followed.  Threads and processes may save to one path: one whole file is left.
+            path: an existing file is replaced only when the new one is complete; its mode is kept and a symbolic link is
+                followed.  Threads and processes may save to the same path: one complete file remains.
 
         Raises:
-            OSError: no such folder, no permission.
-            FileError: something that a file cannot hold, such as more than 200,000 labels.
+            OSError: the folder does not exist, or there is no permission.
+            FileError: the result exceeds the limits of a file, such as 200,000 labels.
 
         Example:
             >>> import os, tempfile
@@ -146,7 +150,9 @@ class Results(Postestimation, Testing, OtherNames):
 
     @property
     def saved_with(self) -> Mapping[str, str] | None:
-        """Versions (mlejax, jax, numpy, formulaic, python) that made a loaded result; None for one made here."""
+        """Versions of mlejax, jax, numpy, formulaic and python that made a loaded result; None for a result of this
+        session.
+        """
         known = self._fit.loaded.remembered
         return None if known is None else known.versions
 

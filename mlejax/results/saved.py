@@ -1,4 +1,4 @@
-"""Results from files, and beside each other."""
+"""Results loaded from files, and comparisons of results."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mlejax.shapes import Data, Device, PyTree
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SavedModel:
-    """Stands where the model was, in a result that was loaded without one: its name and formulas, without its function.
+    """Replaces the model in a result that was loaded without it: has its name and formulas, but not its function.
 
     Attributes:
-        likelihood: the declaration, as far as the file has it.
-        endog_names, exog_names: as of any model of a result.
+        likelihood: the declaration, as far as it is in the file.
+        endog_names, exog_names: names of the outcome and of the estimates.
     """
 
     likelihood: Likelihood
@@ -30,31 +30,31 @@ class SavedModel:
         return f"<mlejax model {self.likelihood.name}, from a file, without its function>"
 
     def __call__(self, params: PyTree, data: Data) -> Device:
-        """AbsentError."""
+        """Raise AbsentError: the file does not contain the function."""
         return self.likelihood.function(params, data)
 
     def fit(self, *_: object, **__: object) -> Device:
-        """AbsentError."""
+        """Raise AbsentError: the file does not contain the function."""
         return self.likelihood.function(None, None)
 
 
 @misuse.door
 def load(path: files.PathLike, *, model: Any = None) -> Results:
-    """Read a result that :meth:`Results.save` wrote.  Nothing in the file is evaluated.
+    """Read a result that :meth:`Results.save` wrote.  No code in the file is run.
 
-    Tables, intervals, tests, comparisons and ``nlcom`` work from the file alone.  Predictions for new data evaluate formulas,
-    so they take your own model: ``mle.load(path, model=reg)``.  What evaluates the likelihood again (``score_obs``, sandwich
-    covariances, ``subset_errors``) needs the data and says so.
+    Tables, intervals, tests, comparisons and ``nlcom`` need only the file.  Predictions for new data evaluate formulas,
+    so they need the model: ``mle.load(path, model=reg)``.  Methods that evaluate the likelihood again (``score_obs``, sandwich
+    covariances, ``subset_errors``) need the data and raise an error.
 
     Args:
         path: the file.
-        model: the model of the fit, as it was regressed; its formulas, parameters and supports must be those of the file.
+        model: the model of the fit, with its formulas; formulas, parameters and supports must be those of the file.
 
     Returns:
-        :class:`Results`; ``saved_with`` has the versions that made it.
+        :class:`Results`; its ``saved_with`` has the versions that made it.
 
     Raises:
-        FileError: a foreign, damaged, truncated, oversized or newer file.
+        FileError: the file is not one of mlejax, is damaged, truncated or too large, or was written by a newer version.
         ValueError: ``model`` has other formulas or parameters than the file; the message prints both.
 
     Example:
@@ -97,19 +97,20 @@ def compare(
     stars: bool = False,
     extra: Mapping[str, Sequence[object]] | None = None,
 ) -> report.Comparison:
-    r"""Fits side by side: estimates with standard errors in parentheses, log-likelihoods, criteria, verdicts.
+    r"""Return a table of fits side by side: estimates with standard errors in parentheses, log-likelihoods, criteria,
+    verdicts.
 
-    AIC and BIC are left out, and the table says why, where the fits are of different data (numbers of rows, or
+    AIC and BIC are left out, with the reason, if the fits have different data (numbers of rows, or
     sums and sums of squares of a column that two of them use), and for a fit whose log-likelihood was not maximised or
-    is a pseudolikelihood. A fit that did not converge is marked with its verdict; where all did, verdicts are left out.
+    is a pseudolikelihood. Verdicts are shown only if a fit did not converge.
 
     Args:
-        *results: two or more.
-        names: heads of the columns; the models' names by default.
-        criteria: any of ``"aic"``, ``"aicc"``, ``"bic"``, ``"hqic"``; by default AIC and BIC where they can be compared.
+        *results: two or more results.
+        names: column headings; the models' names by default.
+        criteria: any of ``"aic"``, ``"aicc"``, ``"bic"``, ``"hqic"``; by default AIC and BIC if they can be compared.
             ``()`` for none.
         rename, keep, drop, order, labels, digits, stars: as in :meth:`Results.summary`.
-        show: what stands below an estimate: ``"se"``, ``"t"`` (statistics) or ``"ci"`` (intervals of 95 %).
+        show: numbers shown below an estimate: ``"se"``, ``"t"`` (statistics) or ``"ci"`` (95 % intervals).
         extra: further rows, ``{"Controls": ["no", "yes"]}``.
 
     Returns:
@@ -117,7 +118,7 @@ def compare(
         ``glance()``, ``weights()``.
 
     Raises:
-        ValueError: criteria asked for by name, but the fits are of different data.
+        ValueError: ``criteria`` is given, but the fits have different data.
 
     Example:
         >>> import mlejax as mle
@@ -135,7 +136,7 @@ def compare(
     for i, result in enumerate(results):
         if not isinstance(result, Results):
             raise TypeError(
-                f"compare takes results of fits, mle.compare(res1, res2), got {type(result).__name__} as number {i + 1}"
+                f"compare expected results of fits, mle.compare(res1, res2), got {type(result).__name__} as argument {i + 1}"
             )
     wanted = report.Presentation(rename or {}, keep, drop, order, labels, digits, show, stars)
     columns = [reporting.column(r._entries) for r in results]

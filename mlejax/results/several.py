@@ -1,4 +1,4 @@
-"""Several results as one: multiple imputation and two-step estimation."""
+"""Inference that combines several results: multiple imputation and two-step estimation."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from mlejax.results.results import Results
 def pool(
     results: Sequence[Results] | BatchResults, *, df_complete: float | None = None, alpha: float = 0.05
 ) -> inference.Pooled:
-    """One inference from fits of several completed (multiply imputed) data sets, by Rubin's rules.
+    """Return pooled inference from fits of several completed (multiply imputed) data sets, by Rubin's rules.
 
     Args:
         results: fits of the same model; or a batch, ``pool(model.fit_groups(df, by="imputation"))``.
-        df_complete: degrees of freedom that complete data would have, which limit those of the t distributions (Barnard & Rubin
-            1999); rows less parameters by default, as in R's mice; ``float("inf")`` as in mitools.
-        alpha: one minus the coverage of the intervals, which are made on the scale of the supports.
+        df_complete: degrees of freedom that complete data would have, an upper limit of those of the t distributions (Barnard &
+            Rubin 1999); rows less parameters by default, as in R's mice; ``float("inf")`` as in mitools.
+        alpha: one minus the coverage of the intervals, which are computed on the unconstrained scale.
 
     Returns:
         :class:`mlejax.inference.Pooled`: prints as a table; ``params``, ``bse``, ``cov_params()``, ``frame()`` with degrees of
         freedom and fractions of missing information, ``wald_test(entries)`` (D1 of Li, Raghunathan & Rubin 1991).
 
     Raises:
-        ValueError: fewer than two, other entries, one without a maximum.
+        ValueError: there are fewer than two results, their entries differ, or one did not reach a maximum.
 
     Example:
         >>> import mlejax as mle
@@ -51,23 +51,26 @@ def pool(
 def stack(
     first: Results, second: Results, *, names: Mapping[str, str] | None = None, alpha: float = 0.05
 ) -> inference.TwoStep:
-    """Two-step estimation: the second fit's errors, with the first fit's estimates in it estimated and not known.
+    """Return two-step estimation: the second fit with standard errors that allow for the estimation of the first step's
+    parameters.
 
-    The second model declares the parameters of the first step that it uses, and is fitted with these held at their estimates,
+    The second model declares the parameters of the first step that it uses, and is fitted with these fixed at their estimates,
     ``second = model2.fit(data, fixed={"gamma": first.params_tree["gamma"]})``.
 
     Args:
-        first, second: the fits; of the same rows in the same order, or of other rows, which are then taken as independent.
-        names: parameter of the second model -> that of the first one, where these differ, ``{"gamma": "mu"}``.
+        first, second: the fits, of the same rows in the same order, or of different rows, which are treated as independent.
+        names: dict from a parameter of the second model to that of the first, if the names differ, ``{"gamma": "mu"}``.
         alpha: one minus the coverage of the intervals.
 
     Returns:
         :class:`mlejax.inference.TwoStep`: prints as a table; ``params``, ``bse``, ``bse_second`` (the first step taken as known),
-        ``cov_params()``, ``frame()``.  With ``cov_type="nonrobust"`` Murphy and Topel's covariance (1985), from the observed
-        information; with HC0, HC1 or clusters that of stacked scores, which also allows for models that are wrong.
+        ``cov_params()``, ``frame()``.  With ``cov_type="nonrobust"`` the covariance is that of Murphy and Topel (1985), from the
+        observed information; with HC0, HC1 or clusters it is the sandwich of the stacked scores, which also allows for
+        misspecified models.
 
     Raises:
-        ValueError: the second fit holds nothing of the first, or at another value; no interior maxima; ``cov_type`` differs.
+        ValueError: the second fit has no parameter of the first fixed, or at another value; a fit has no interior maximum; or
+            ``cov_type`` differs.
 
     Example:
         >>> import jax.numpy as jnp, mlejax as mle

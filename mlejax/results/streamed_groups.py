@@ -1,4 +1,4 @@
-"""Groups that do not come from memory: complete groups are fitted where they are, many in a batch, and estimates come back."""
+"""Fits of groups that are not in memory: complete groups are read and fitted in batches, and the estimates are collected."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ from mlejax.shapes import Data
 __all__ = ["FitGroups", "fit_streamed_groups"]
 
 ONE_START = (
-    "start= of groups from a stream is one start for all of them, as numbers: their order is not that of a table"
+    "fit_groups of a stream: expected one start= for all groups, as numbers, because the order of the groups is not known"
 )
 
 
 class Here:
-    """In place of an engine: one batch of groups after the other; a fit of many groups takes all cores by itself."""
+    """Replaces an engine: fits one batch of groups after the other, since a fit of many groups uses all cores itself."""
 
     def map(self, work: Any, partitions: Any) -> Any:
-        """As `mlejax.data.streams.Engine.map`."""
+        """Yield ``work(partition)`` for every partition; see `mlejax.data.streams.Engine.map`."""
         return (work(partition) for partition in partitions)
 
 
 @dataclass(frozen=True, eq=False)
 class FitGroups:
-    """The fits of all groups of a partition; it travels in a pickle.
+    """A function that fits all groups of a partition; it can be pickled.
 
     Attributes:
-        model, likelihood: of the fit, where latents are integrated out.
-        by: columns of groups.
-        columns: clusters and units, whose missing values count.
-        options: of the fit.
-        covariance: its kind and options.
-        weights: their column and kind.
-        designs: of the regressed parameters, or None.
+        model, likelihood: the model, and its likelihood with latent variables integrated out.
+        by: name or names of the columns that define the groups.
+        columns: names of the columns of clusters and units, in which missing values are checked.
+        options: options of the fits.
+        covariance: kind and options of the covariance.
+        weights: name and kind of the weights.
+        designs: designs of the parameters with a formula, or None.
     """
 
     model: Any
@@ -65,7 +65,7 @@ class FitGroups:
     designs: Designs | None = field(default=None, repr=False)
 
     def __call__(self, partition: Partition) -> BatchResults | None:
-        """The results without rows; None of a partition without any."""
+        """Return the results of the groups of a partition, without their rows; None for a partition without rows."""
         table, columns = ingest(partition.read(None)), self.columns
         names = (self.by,) if isinstance(self.by, str) else self.by
         if not has_rows(table, names):
@@ -89,15 +89,15 @@ class FitGroups:
 
 
 def fit_streamed_groups(work: FitGroups, source: Data, engine: Engine | None) -> BatchResults:
-    """The results of all groups of a source.
+    """Return the results of all groups of a source.
 
     Args:
         work: the model and the options of the fits.
-        source: partitions; of an engine's table with ``grouped(by, columns)``, of others sorted by group.
-        engine: where they are fitted, or None: here.
+        source: the partitions: an engine's table, which has ``grouped(by, columns)``, or a source whose rows are sorted by group.
+        engine: the engine that runs the fits; None: this process.
 
     Raises:
-        DataError: options that need all rows; a group in several places.
+        DataError: an option needs all rows at once, or the rows of a group are not adjacent.
     """
     by = (work.by,) if isinstance(work.by, str) else tuple(work.by)
     shuffles = hasattr(source, "grouped")
@@ -124,7 +124,7 @@ def fit_streamed_groups(work: FitGroups, source: Data, engine: Engine | None) ->
 
 
 def _check_options(work: FitGroups, by: Sequence[Any], shuffles: bool, engine: Engine | None) -> None:
-    """Options that a stream does not have are refused by name."""
+    """Raise DataError for options that fits of groups from a stream do not support."""
     start, (weights, _) = work.options["start"], work.weights
     leaves = jax.tree.leaves(work.options["hyper"])
     groups = (work.covariance[1] or {}).get("groups", ())
@@ -133,13 +133,14 @@ def _check_options(work: FitGroups, by: Sequence[Any], shuffles: bool, engine: E
         raise DataError(f"fit_groups of a stream: by= expected the name of a column, or several, got {work.by!r}")
     if engine is not None and not shuffles:
         raise DataError(
-            "fit_groups with on= takes the engine's own table, which it can divide by group: "
+            "fit_groups with on= expected a table of the engine, which it can divide by group: "
             "dask.dataframe.read_parquet(path), ray.data.read_parquet(path), spark.read.parquet(path)"
         )
     if shuffles and work.likelihood.mode == "whole":
         raise DataError(
-            "rowwise=False: the order of the rows means something, and an engine does not keep it when it divides them by group; "
-            "fit files that are sorted by group, mle.Parquet(...)"
+            "models with rowwise=False may depend on the order of the rows, which an engine does not keep when it "
+            "divides them by "
+            "group: fit files that are sorted by group, mle.Parquet(...)"
         )
     if work.likelihood.predictors and work.likelihood.open_columns.names:
         raise DataError(
@@ -149,9 +150,9 @@ def _check_options(work: FitGroups, by: Sequence[Any], shuffles: bool, engine: E
     if isinstance(start, str) or hasattr(start, "columns"):
         raise DataError(ONE_START)
     if any(np.ndim(leaf) for leaf in leaves):
-        raise DataError("hyper= of groups from a stream is the same numbers for all of them, without axes")
+        raise DataError("fit_groups of a stream: expected single numbers in hyper=, the same for all groups, got arrays")
     if not (weights is None or isinstance(weights, str)) or not named:
-        raise DataError("weights= and clusters of groups from a stream are names of columns, not numbers")
+        raise DataError("fit_groups of a stream: expected names of columns as weights= and clusters, got arrays of numbers")
 
 
 def _together(model: Any, parts: Sequence[BatchResults], by_label: bool) -> BatchResults:

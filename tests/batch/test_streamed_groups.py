@@ -93,10 +93,10 @@ def test_what_needs_the_rows_is_refused(files: mle.Parquet) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"start": "pooled"}, "one start for all of them"),
+        ({"start": "pooled"}, "one start= for all groups"),
         ({"by": np.zeros(3)}, "the name of a column"),
-        ({"weights": np.ones(3), "weight_kind": "frequency"}, "names of columns, not numbers"),
-        ({"cov_type": "cluster", "cov_kwds": {"groups": np.zeros(3)}}, "names of columns, not numbers"),
+        ({"weights": np.ones(3), "weight_kind": "frequency"}, "expected names of columns as weights= and clusters"),
+        ({"cov_type": "cluster", "cov_kwds": {"groups": np.zeros(3)}}, "expected names of columns as weights= and clusters"),
         ({"by": "shop"}, "no column 'shop'"),
         ({"on": 5}, "on= expected a list of JAX devices"),
     ],

@@ -89,7 +89,7 @@ def test_what_cannot_be_meant_is_refused() -> None:
         lognormal.fit(data.assign(high=np.inf))
     with pytest.raises(mle.DataError, match="a formula uses it"):
         lognormal.regress(mu="high").fit(data)
-    with pytest.raises(mle.DataError, match="rename it"):
+    with pytest.raises(mle.DataError, match="rename the column"):
         lognormal.fit(data.assign(observed=1.0))
     with pytest.raises(TypeError, match=r"infinite= expected a list of names of columns, infinite=\['x'\], got 'high'"):
         mle.model(mu=mle.Real(), infinite="high")

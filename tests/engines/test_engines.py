@@ -203,9 +203,9 @@ def test_groups_are_fitted_whole_on_workers(on: Any, model: Any, tmp_path: Path)
 
 def test_groups_that_workers_cannot_fit(on: Any, files: mle.Parquet, tmp_path: Path) -> None:
     table = own_table(on, frame(), tmp_path)
-    with pytest.raises(DataError, match=r"takes the engine's own table.*spark\.read\.parquet"):
+    with pytest.raises(DataError, match=r"expected a table of the engine.*spark\.read\.parquet"):
         logit.fit_groups(files, by="c", on=on)
-    with pytest.raises(ValueError, match=r"one start for all|start of a: expected shape \(\), got \(30,\)"):
+    with pytest.raises(ValueError, match=r"one start= for all|start of a: expected shape \(\), got \(30,\)"):
         logit.fit_groups(table, by="c", on=on, start={"a": np.zeros(30)})
     with pytest.raises(mle.MissingColumnError, match="no column 'cc'"):
         logit.fit_groups(table, by="cc", on=on)

@@ -177,7 +177,7 @@ def test_travels_and_is_regressed_again(sleep: mle.Results, tmp_path: Path) -> N
         ("1 | ", "a bar and the column"),
         ("(1 | subject) + (1 | days)", "crossed effects are those of latents"),
         ("1 | school/", "nested ones"),
-        ("band | subject", "one for each of its terms"),
+        ("band | subject", "one numeric column for each term"),
         ("1 | subjct", "no column 'subjct'"),
     ],
 )

@@ -205,7 +205,7 @@ def test_swapped_arguments_are_named() -> None:
 def test_jit_above_the_function_is_named() -> None:
     function = jax.jit(lambda p, d: -((d["y"] - p["mu"]) ** 2))
     assert mle.model(mu=mle.Real())(function).fit(DATA).verdict.converged
-    with pytest.raises(mle.DataTypeError, match=r"leave out jax.jit above the function.*column 's'"):
+    with pytest.raises(mle.DataTypeError, match=r"leave out jax.jit of the function.*column 's'"):
         mle.model(mu=mle.Real())(function).fit({"y": [1.0, 2.0, 4.0], "s": ["a", "b", "c"]})
 
 

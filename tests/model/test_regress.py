@@ -246,7 +246,7 @@ def test_only_coefficients_on_a_log_scale_are_exponentiated() -> None:
     negbin = fitted("negbin")
     assert "rate ratios" in str(negbin.summary(eform=True))
     assert negbin.tidy(exponentiate=True).set_index("term")["estimate"]["theta"] == negbin.params["theta"]
-    with pytest.raises(ValueError, match="no parameter here is regressed with one"):
+    with pytest.raises(ValueError, match="no parameter here has one"):
         fitted("weibull").summary(eform=True)
     times = fitted("weibull").tidy(exponentiate=["mu"]).set_index("term")["estimate"]
     assert times["mu[age]"] == np.exp(fitted("weibull").params["mu[age]"])

@@ -1,4 +1,6 @@
-"""Results as other packages expect them: statsmodels' and maketables' names, and a model of marginaleffects."""
+"""Adapters of results to other packages: the attribute names of statsmodels and maketables, and a model for
+marginaleffects.
+"""
 
 from mlejax.results.adapters.other_names import OtherNames, Prediction
 

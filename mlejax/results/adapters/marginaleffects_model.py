@@ -1,7 +1,7 @@
-"""A result as a model of Python's marginaleffects, whose classes are subclassed when they are asked for.
+"""A result as a model of Python's marginaleffects, of whose abstract class a subclass is made when it is first needed.
 
-marginaleffects evaluates predictions at perturbed coefficients and perturbed rows: here the function of `margins` at theta, the
-free parameters on the natural scale, with the formulas and their transforms of the fit.
+marginaleffects evaluates predictions at perturbed coefficients and perturbed rows.  Here a prediction is the function of
+`margins` at theta, the free parameters on the natural scale, with the formulas and transforms of the fit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 
 def adapted(results: OtherNames, of: Callable[..., Any] | None) -> Any:
-    """The model, with the rows of the fit as its data; arguments as `OtherNames.to_marginaleffects`."""
+    """Return the model for marginaleffects, with the rows of the fit as its data; arguments as for
+    `OtherNames.to_marginaleffects`.
+    """
     try:
         from marginaleffects.classes import ModelVault
     except ImportError as error:
@@ -46,7 +48,7 @@ def adapted(results: OtherNames, of: Callable[..., Any] | None) -> Any:
 
 
 def _frame(table: Data) -> Any:
-    """A table as polars, texts as levels in alphabetical order."""
+    """Return a table as a polars DataFrame, with string columns as categories in alphabetical order."""
     import polars as pl
 
     columns = columns_of(table) or table
@@ -58,7 +60,7 @@ def _frame(table: Data) -> Any:
 
 
 def _kind(column: Any) -> str:
-    """How marginaleffects varies a column."""
+    """Return marginaleffects' name for the type of a column, which decides how it varies the column."""
     if not column.dtype.is_numeric():
         return "boolean" if str(column.dtype) == "Boolean" else "character"
     values = column.to_numpy()
@@ -69,15 +71,15 @@ def _kind(column: Any) -> str:
 
 @lru_cache(maxsize=1)
 def _class() -> Any:
-    """The subclass of marginaleffects' abstract model."""
+    """Return the subclass of marginaleffects' abstract model (made once)."""
     import polars as pl
     from marginaleffects.classes import ModelAbstract
 
     class ModelMlejax(ModelAbstract):
-        """Predictions and covariances of a result of mlejax."""
+        """Predictions and covariances of a result of mlejax, for marginaleffects."""
 
         def validation(self) -> None:
-            """The types of the columns; marginaleffects' own check needs polars below 2."""
+            """Set the types of the columns; replaces marginaleffects' own check, which needs polars below 2."""
             self.coef, self.response_name, self.formula = self.get_coef(), self.find_response(), self.get_formula()
             frame = self.get_modeldata()
             self.vault.variables_type = {name: _kind(frame[name]) for name in frame.columns}

@@ -1,7 +1,7 @@
-"""The names by which tools for tables and marginal effects read a result: statsmodels', maketables', marginaleffects'.
+"""The attribute names by which statsmodels, maketables and marginaleffects read a result.
 
 None of these packages is imported here.  statsmodels' ``summary_col`` reads ``params``, ``bse``, ``pvalues``, ``conf_int`` and
-the names of ``res.model``; maketables the same or, of packages that it does not know, eight attributes ``__maketables_...__``.
+the names of ``res.model``; maketables reads the same or, for other packages, eight attributes ``__maketables_...__``.
 """
 
 from __future__ import annotations
@@ -36,30 +36,32 @@ _STATISTICS = {"N": "Observations", "ll": "Log-likelihood", "aic": "AIC", "bic":
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
-    """Predictions under statsmodels' names; made by `Results.get_prediction`.
+    """Predictions under statsmodels' names; returned by `Results.get_prediction`.
 
     Attributes:
-        table: predictions at a level of confidence, as `Results.predict` gives them.
+        table: function from alpha (one minus the coverage) to the table of predictions, as `Results.predict` returns it.
     """
 
     table: Callable[[float], Any]
 
     @property
     def predicted_mean(self) -> np.ndarray:
-        """Predictions, natural scale, (n,)."""
+        """Predictions, natural scale (n,)."""
         return self.summary_frame()["mean"].to_numpy()
 
     @property
     def se_mean(self) -> np.ndarray:
-        """Their delta-method standard errors, (n,)."""
+        """Delta-method standard errors of the predictions (n,)."""
         return self.summary_frame()["mean_se"].to_numpy()
 
     def conf_int(self, alpha: float = 0.05) -> np.ndarray:
-        """Intervals of coverage 1 - alpha, (n, 2)."""
+        """Return confidence intervals of the predictions with coverage 1 - alpha (n, 2); not prediction intervals of new
+        outcomes.
+        """
         return self.summary_frame(alpha)[["mean_ci_lower", "mean_ci_upper"]].to_numpy()
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
-        """One row a prediction: ``mean``, ``mean_se``, ``mean_ci_lower``, ``mean_ci_upper``."""
+        """Return a DataFrame with one row per prediction: ``mean``, ``mean_se``, ``mean_ci_lower``, ``mean_ci_upper``."""
         import pandas as pd
 
         found = self.table(alpha)
@@ -69,26 +71,28 @@ class Prediction:
 
 @misuse.doors
 class OtherNames(Fitted):
-    """A result as other packages read it."""
+    """The attributes and methods of a result that other packages use."""
 
     if not TYPE_CHECKING:  # so that editors know the attributes
 
         def __getattr__(self, name: str) -> Any:
-            """What other packages call differently is named; asked for only where there is no such attribute."""
+            """Raise AttributeError; if another package uses this name, the message gives the name here. Called only for
+            missing attributes.
+            """
             instead = f"; write {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{instead}", name=name, obj=self)
 
     @property
     def use_t(self) -> bool:
-        """Whether tests and intervals use Student's t, as those of few clusters and of survey designs do."""
+        """True if tests and intervals use Student's t (few clusters, survey designs), False if the normal distribution."""
         return bool(np.isfinite(self._cov.df))
 
     def get_prediction(self, exog: Any = None, **options: Any) -> Prediction:
-        """`predict` under statsmodels' names.
+        """Return predictions as `predict` does, under statsmodels' names.
 
         Args:
             exog: new data; the rows of the fit by default.
-            **options: of `predict`; ``function=`` is its first argument.
+            **options: options of `predict`, and ``function=``, its first argument.
 
         Example:
             >>> import mlejax as mle
@@ -109,15 +113,16 @@ class OtherNames(Fitted):
         return Prediction(table)
 
     def to_marginaleffects(self, of: Callable[..., Any] | None = None) -> Any:
-        """A model for Python's marginaleffects: ``marginaleffects.avg_slopes(res.to_marginaleffects(), variables="x")``.
+        """Return a model for Python's marginaleffects: ``marginaleffects.avg_slopes(res.to_marginaleffects(),
+        variables="x")``.
 
         Args:
-            of: what is predicted, as for `margins`.
+            of: the quantity to predict, a function as for `margins`.
 
         Returns:
-            An object of its class ``ModelAbstract``; coefficients are the free parameters on the natural scale, and ``vcov=`` may
-            name any kind of covariance that `with_cov` takes without options.  marginaleffects itself sets JAX's flag
-            ``jax_enable_x64`` when it is imported.
+            An object of marginaleffects' class ``ModelAbstract``; its coefficients are the free parameters on the natural scale,
+            and ``vcov=`` may name any kind of covariance that `with_cov` takes without options.  Importing marginaleffects sets
+            JAX's flag ``jax_enable_x64``.
 
         Raises:
             ImportError: marginaleffects is not installed.

@@ -1,1 +1,1 @@
-"""What a result can be asked: one-line doors to inference and reports, a topic a class."""
+"""The methods of results: short methods that call inference and reports, one class for each topic."""

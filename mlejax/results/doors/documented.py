@@ -1,4 +1,4 @@
-"""Docstrings of methods that only call a function: they are the function's own."""
+"""A decorator for methods that only call a function: their docstring is that of the function."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def documented_by(function: Callable[..., Any]) -> Callable[[F], F]:
-    """Decorator: the method has the docstring of the function that does its work.
+    """Return a decorator that gives a method the docstring of the function that does its work.
 
     >>> def twice(x):
     ...     "Two times x."

@@ -1,6 +1,6 @@
-"""A finished fit with its covariance: estimates, standard errors, intervals, facts and derivatives.
+"""A finished fit with its covariance: estimates, standard errors, intervals, properties of the fit, and derivatives.
 
-Names are statsmodels' where it has them.  Everything is NumPy float64 or pandas; nothing here refits or writes back.
+Names are those of statsmodels if it has them.  Values are NumPy float64 or pandas; nothing here refits or changes the fit.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Scale = Literal["link", "natural"]
-MANY_LABELS = 2000  # more are not kept
+MANY_LABELS = 2000  # the pandas index of more labels is not cached
 
 
 @misuse.doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Fitted:
-    """Estimates with their covariance, and the facts of their fit.
+    """Estimates with their covariance, and the properties of their fit.
 
-    Entries are labelled by addresses such as ``mu``, ``beta[2]`` or ``beta[age]``, on the natural scale; the
-    log-likelihood is summed over contributions and maximised.
+    Entries are labelled by names such as ``mu``, ``beta[2]`` or ``beta[age]``, on the natural scale; the
+    log-likelihood is a sum over rows or units.
 
     Attributes:
         cov_type: the kind of covariance, ``"nonrobust"`` by default.
@@ -50,12 +50,14 @@ class Fitted:
     def make(
         cls, model: Any, fit: Fit, cov_type: str | None, cov_kwds: Mapping[str, Any] | None, strict: bool = True
     ) -> Self:
-        """A fit with the covariance that was asked for; not ``strict``: without errors where there are too few clusters."""
+        """Return the result of a fit with the covariance of the given kind; if not ``strict``, too few clusters give NaN
+        standard errors instead of an error.
+        """
         kind, options = check_kind(cov_type, cov_kwds, fit.weight_kind, fit.penalised is not None)
         return cls(model, kind, fit, inference.covariance_of(fit, kind, options, strict))
 
     def with_cov(self, cov_type: CovarianceKind | None = None, cov_kwds: Mapping[str, Any] | None = None) -> Self:
-        """The same fit with another covariance, without refitting.
+        """Return the same fit with another covariance, without refitting.
 
         Args:
             cov_type, cov_kwds: as in ``Model.fit``.
@@ -64,7 +66,9 @@ class Fitted:
 
     @cached_property
     def model(self) -> Any:
-        """The model that was fitted; its ``endog_names`` is the outcome, ``exog_names`` are the addresses of the estimates."""
+        """The model that was fitted; its ``endog_names`` is the outcome's name, its ``exog_names`` are the names of the
+        estimates.
+        """
         outcome = reporting.outcome(self._fit) or self._model.likelihood.name
         return replace(self._model, endog_names=outcome, exog_names=self._fit.spec.space.labels)
 
@@ -72,32 +76,33 @@ class Fitted:
 
     @property
     def params_tree(self) -> Params:
-        """Estimates in the user's own structure, natural scale; accepted by ``model(...)`` and ``start=``."""
+        """Estimates in the structure of the user's parameters, natural scale; accepted by ``model(...)`` and ``start=``."""
         return self._fit.params
 
     @property
     def params(self) -> pd.Series:
-        """Estimates, natural scale, one entry for each distinct number."""
+        """Estimates, natural scale: one row for each distinct number (a symmetric matrix has its lower triangle)."""
         return self._series(self._entries.params, "coef")
 
     @property
     def bse(self) -> pd.Series:
-        """Standard errors, natural scale; NaN for entries that are fixed, on an edge or without a covariance.
+        """Standard errors, natural scale; NaN for entries that are fixed, at a bound of their support, or without a
+        covariance.
 
-        Refused (ValueError), as everything that needs them, above 2,000 parameters: see :meth:`subset_errors`.
+        Above 2,000 parameters this and all that needs standard errors raises ValueError: see :meth:`subset_errors`.
         """
         self._entries.refuse_large()
         return self._series(self._entries.bse, "std err")
 
     @property
     def tvalues(self) -> pd.Series:
-        """z statistics against 0; NaN where 0 is not an interior point of the support."""
+        """z statistics of the hypothesis that the entry is 0; NaN if 0 is not an interior point of its support."""
         self._entries.refuse_large()
         return self._series(self._entries.tests[0], "z")
 
     @property
     def pvalues(self) -> pd.Series:
-        """Two-sided p-values of ``tvalues`` by the normal distribution."""
+        """Two-sided p-values of ``tvalues``, by the normal distribution, or Student's t if :attr:`use_t`."""
         self._entries.refuse_large()
         return self._series(self._entries.tests[1], "P>|z|")
 
@@ -109,27 +114,29 @@ class Fitted:
         method: Literal["wald", "profile"] | inference.Simultaneous = "wald",
         adjusted: bool = False,
     ) -> pd.DataFrame:
-        """Confidence intervals of all entries, natural units.
+        """Return confidence intervals of all entries, natural scale.
 
         Args:
             alpha: one minus the coverage, at most 0.5.
-            scale: of Wald intervals.  ``"link"``: made on the scale of the support (log for positive parameters, ...) and
-                mapped back, so that they stay inside the support; ``"natural"``: estimate plus and minus z times the
-                standard error, as R's ``confint.default``.
-            method: ``"wald"``, or ``"profile"``: where twice the fall of the profile log-likelihood is the quantile of
-                chi-squared 1; :meth:`profile` tells more of one of them.  ``"bonferroni"``, ``"sidak"``, ``"scheffe"``,
-                ``"max-z"``: Wald intervals that cover all entries together; of some of them, ``res.t_test([...]).conf_int``.
-            adjusted: of profile intervals under sampling or importance weights or a robust covariance, without which they are
-                refused: the statistic is multiplied by the ratio of the model's variance to the robust one (Rotnitzky & Jewell
-                1990).
+            scale: the scale on which Wald intervals are computed.  ``"link"``: the unconstrained scale (log for positive
+                parameters, ...), mapped back, so that they stay inside the support; ``"natural"``: estimate plus and minus z
+                times the standard error, as R's ``confint.default``.
+            method: ``"wald"``, or ``"profile"``: limits at which twice the fall of the profile log-likelihood is the quantile of
+                chi-squared with 1 degree of freedom; :meth:`profile` gives details of one entry.  ``"bonferroni"``, ``"sidak"``,
+                ``"scheffe"``, ``"max-z"``: simultaneous Wald intervals of all entries; for some entries use
+                ``res.t_test([...]).conf_int``.
+            adjusted: required for profile intervals under sampling or importance weights or a robust covariance: if True, the
+                likelihood-ratio statistic is multiplied by the ratio of the model's variance to the robust one (Rotnitzky &
+                Jewell 1990).
 
         Returns:
-            Columns ``lower`` and ``upper``; Wald limits are NaN, with a note in :meth:`tidy`, within 2 standard errors (z, if
-            that is more) of a closed edge.  Profile intervals come with ``lower_status`` and ``upper_status``: ``finite``,
-            ``infinite``, ``on the boundary``, ``not computable``; and ``nuisance on an edge``.
+            Columns ``lower`` and ``upper``; Wald limits are NaN, with a note in :meth:`tidy`, if the estimate is within 2
+            standard errors (z standard errors, if that is more) of a closed bound of the support.  Profile intervals also have
+            ``lower_status`` and ``upper_status``: ``finite``, ``infinite``, ``on the boundary``, ``not computable`` or
+            ``nuisance on an edge``.
 
         Raises:
-            ValueError: a fit that has no profiles, or whose log-likelihood is exceeded on one of them.
+            ValueError: the fit does not support profiles, or a profile rises above the log-likelihood of the estimates.
 
         Example:
             >>> import mlejax as mle
@@ -164,7 +171,8 @@ class Fitted:
         return pd.DataFrame({"lower": found.low, "upper": found.high}, index=self._entries.labels)
 
     def adjusted_pvalues(self, method: inference.Adjustment = "holm") -> pd.Series:
-        """p-values of all entries together, NaN where ``pvalues`` are; of some of them, ``res.t_test([...]).adjusted_pvalues``.
+        """Return p-values adjusted for multiple testing of all entries, NaN where ``pvalues`` are; for some entries use
+        ``res.t_test([...]).adjusted_pvalues``.
 
         Args:
             method: ``"holm"``, ``"bonferroni"``, ``"sidak"``, ``"scheffe"`` or ``"max-z"`` (multcomp's single-step).
@@ -178,10 +186,11 @@ class Fitted:
         return inference.effects_table(self._fit, self._cov)
 
     def cov_params(self, subset: Sequence[str] | None = None) -> pd.DataFrame:
-        """Covariance of the entries of ``params``; singular where they are bound to one another (a simplex).
+        """Return the covariance matrix of the entries of ``params``; singular if entries depend on one another (a simplex).
 
         Args:
-            subset: addresses of some of them, and of effects by index, ``["beta[x]", "alpha[acme]"]``; at most 5,000 entries.
+            subset: names of some entries, including effects of ``mle.Real(by=...)``, ``["beta[x]", "alpha[acme]"]``; at
+                most 5,000 entries.
         """
         if subset is not None:
             return self._frame(*inference.covariance_of_some(self._entries, subset))
@@ -193,17 +202,19 @@ class Fitted:
 
     @property
     def llf(self) -> float:
-        """Log-likelihood at the estimates, summed; of a penalised fit without the penalty."""
+        """Log-likelihood at the estimates, summed over the data; for a penalised fit without the penalty."""
         return self._fit.llf
 
     @property
     def llf_penalized(self) -> float:
-        """The maximised objective: the log-likelihood minus the penalty, or plus the bias reduction; else :attr:`llf`."""
+        """The maximised objective: the log-likelihood minus the penalty, or plus the term of bias reduction; :attr:`llf`
+        for other fits.
+        """
         return inference.llf_penalized(self._fit)
 
     @property
     def edf(self) -> float:
-        """Effective degrees of freedom: of a penalised fit tr(H_P^-1 I) (Gray 1992), else :attr:`df_model`."""
+        """Effective degrees of freedom: tr(H_P^-1 I) of a penalised fit (Gray 1992), :attr:`df_model` for other fits."""
         return inference.effective_df(self._fit, self._cov)
 
     @property
@@ -213,59 +224,62 @@ class Fitted:
 
     @property
     def converged(self) -> bool:
-        """The verdict is ``verified`` or ``boundary``."""
+        """True if the verdict is ``verified`` or ``boundary``."""
         return self.verdict.converged
 
     @property
     def modes(self) -> pd.DataFrame:
-        """Where the starts of ``fit(..., n_starts=...)`` ended, maxima first and highest first; one row for one start.
+        """The points at which the starts of ``fit(..., n_starts=...)`` ended, maxima first, sorted by height; one row for a
+        single start.
 
         Returns:
             Columns ``kind`` (``maximum``; ``copy``, a maximum with the labels of equally declared parameters exchanged;
-            ``spike``, unbounded; ``plateau``, a supremum that is never reached; or the optimiser's end), ``llf`` (of the
-            objective: under a penalty or bias reduction ``llf_penalized``), ``n_starts``,
-            ``copy_of`` (row of the maximum), ``statement``, and the parameters, natural scale.
+            ``spike``, unbounded; ``plateau``, a supremum that is not attained; or the status of the optimiser), ``llf`` (with a
+            penalty or bias reduction ``llf_penalized``), ``n_starts`` (number of starts that ended here),
+            ``copy_of`` (row of the maximum that it copies), ``statement``, and the parameters, natural scale.
         """
         return reporting.modes(self._entries)
 
     @property
     def nobs(self) -> float:
-        """Number of rows, or of entries returned by a model with ``rowwise=False``.
+        """Number of rows used; with ``rowwise=False``, of terms that the model returns.
 
-        Under frequency weights their sum; rows of weight 0 are not counted.
+        With frequency weights, the sum of the weights; rows of weight 0 are not counted.
         """
         return counts(self._fit.loaded)[0]
 
     @property
     def n_units(self) -> int:
-        """Number of contributions to the log-likelihood: rows, units, or entries; weights count as in :attr:`nobs`."""
+        """Number of terms of the log-likelihood: rows, units, or the terms that a model with ``rowwise=False`` returns;
+        weighted as :attr:`nobs`.
+        """
         return int(counts(self._fit.loaded)[1])
 
     @property
     def n_dropped(self) -> int:
-        """Rows left out by ``missing="drop"``."""
+        """Number of rows left out by ``missing="drop"``."""
         return self._fit.loaded.rows.n_dropped
 
     @property
     def n_steps(self) -> int:
-        """Steps of the optimiser."""
+        """Number of steps of the optimiser."""
         return self._fit.n_steps
 
     @property
     def history(self) -> pd.DataFrame | None:
-        """Of a training on minibatches, epoch by epoch: mean log-likelihood per row (unit); None for other fits.
+        """For a fit on minibatches, the mean log-likelihood per row (unit) after each epoch; None for other fits.
 
-        Columns ``train`` (over the minibatches of the epoch, while the parameters moved) and, with ``validation=``,
-        ``held_out``; ``kept`` marks the epoch whose parameters are the estimates.
+        Columns ``train`` (over the minibatches of the epoch, at the changing parameters) and, with ``validation=``,
+        ``held_out``; ``kept`` is True for the epoch whose parameters are the estimates.
         """
         return None if self._fit.history is None else report.history(self._fit.history)
 
     @property
     def path(self) -> pd.Series:
-        """The objective along the search, log-likelihood units, by step; empty of one of many data sets.
+        """The objective (log-likelihood units) by step of the optimiser; empty for a data set of a batch.
 
-        Newton's method, BHHH and EM keep every step, methods that run on the device one in several; Newton's steps at the end
-        of another method count on.
+        Newton's method, BHHH and EM record every step, methods that run on the device only some steps; Newton steps that finish
+        another method continue its numbering.
         """
         import pandas as pd
 
@@ -274,7 +288,9 @@ class Fitted:
 
     @property
     def df_model(self) -> int:
-        """Number of free parameters that are identified, those on an edge of their support included."""
+        """Number of free parameters less the directions that are not identified; parameters at a bound of their support
+        count.
+        """
         return inference.df_model(self._fit, self._cov)
 
     @property
@@ -284,22 +300,26 @@ class Fitted:
 
     @property
     def aic(self) -> float:
-        """Akaike's criterion, -2 llf + 2 df_model; of penalised fits with :attr:`edf`.  As :meth:`info_criteria`."""
+        """Akaike's criterion, -2 llf + 2 df_model, with :attr:`edf` for penalised fits; see :meth:`info_criteria`."""
         return self.info_criteria("aic")
 
     @property
     def aicc(self) -> float:
-        """AIC with the correction for few rows, exact for the mean of a normal linear model and borrowed elsewhere."""
+        """AIC with the correction for small samples, which is exact for the mean of a normal linear model and approximate
+        for others.
+        """
         return self.info_criteria("aicc")
 
     @property
     def tic(self) -> float:
-        """Takeuchi's criterion, -2 llf + 2 tr(I^-1 J), J the products of scores: AIC where the model may be wrong."""
+        """Takeuchi's criterion, -2 llf + 2 tr(I^-1 J), J the sum of outer products of scores: AIC that allows for a
+        misspecified model.
+        """
         return self.info_criteria("tic")
 
     @property
     def bic(self) -> float:
-        """Schwarz's criterion, -2 llf + df_model log(nobs).  As :meth:`info_criteria`."""
+        """Schwarz's criterion, -2 llf + df_model log(nobs); see :meth:`info_criteria`."""
         return self.info_criteria("bic")
 
     @documented_by(inference.info_criterion)
@@ -314,11 +334,11 @@ class Fitted:
 
     @property
     def integration(self) -> Integration | None:
-        """How the latents of a model were integrated out; None for models without.
+        """How latent variables were integrated out, and how accurate this is; None for models without latent variables.
 
-        ``points`` of quadrature, 0 where a class was summed over exactly; and, where their number chose itself, how far twice as
-        many move the estimates (``shift``, standard errors), the standard errors (``errors``, relative) and the log-likelihood,
-        and the unit that is farthest from its integral on a fixed grid (``worst``, ``off``).
+        ``points``: quadrature points per dimension, 0 for discrete classes (exact sums). If the number was chosen automatically,
+        also the change when it is doubled: of the estimates (``shift``, in standard errors), of the standard errors (``errors``,
+        relative) and of the log-likelihood; and the unit with the largest error against a fixed grid (``worst``, ``off``).
         """
         return self._fit.integration
 
@@ -326,11 +346,14 @@ class Fitted:
 
     @property
     def information(self) -> pd.DataFrame:
-        """Observed information, minus the Hessian of the log-likelihood in free natural coordinates; (p, p)."""
+        """Observed information: minus the Hessian of the summed log-likelihood in the free parameters, natural scale (p,
+        p).
+        """
         if self._fit.information is None:
             raise linked(
                 ValueError(
-                    f"no Hessian was formed for {self._fit.spec.space.n_free} parameters by a first-order method"
+                    f"the Hessian is not available: a first-order method fitted {self._fit.spec.space.n_free} parameters without "
+                    "it; use subset_errors for the standard errors of a few parameters"
                 ),
                 "no-hessian",
             )
@@ -338,17 +361,18 @@ class Fitted:
 
     @property
     def hessian(self) -> pd.DataFrame:
-        """Hessian of the log-likelihood in free natural coordinates, summed; (p, p)."""
+        """Hessian of the summed log-likelihood in the free parameters, natural scale (p, p)."""
         return -self.information
 
     @property
     def score_obs(self) -> pd.DataFrame:
-        """Score of every contribution in free natural coordinates, (n, p), times its weight.
+        """Scores of all terms of the log-likelihood (rows, units) in the free parameters, natural scale, times their
+        weights (n, p).
 
-        The columns sum to the score of the log-likelihood, which is 0 at an interior maximum; effects by index are partialled
-        out (s - I_theta,alpha I_alpha^-1 s_alpha, the score by the effects).  With weights, row i is w_i
-        times the gradient of its log-likelihood (as in R's ``estfun``), and 0 for a row of weight 0, whose values the
-        function never sees.  There is one row for each row of the data (unit, entry), of weight 0 or not.
+        The columns sum to the score of the log-likelihood, which is 0 at an interior maximum; effects of ``mle.Real(by=...)`` are
+        partialled out, s - I_theta,alpha I_alpha^-1 s_alpha with s_alpha the score of the effects.  With weights, row i is w_i
+        times the gradient of its log-likelihood (as in R's ``estfun``).  There is one row for each row (unit, term) of the data,
+        0 for those of weight 0.
         """
         import pandas as pd
 
@@ -386,7 +410,7 @@ class Fitted:
 
 @lru_cache(maxsize=64)
 def _index(labels: tuple[str, ...]) -> pd.Index:
-    """Labels as pandas wants them, which takes it longer to make than the table."""
+    """Return labels as a pandas index; cached, since making it takes longer than making the table."""
     import pandas as pd
 
     return pd.Index(list(labels))

@@ -1,4 +1,4 @@
-"""The doors of results to functions of the estimates, profiles, predictions, checks and resampling."""
+"""Methods of results for functions of the estimates, profiles, predictions, checks and resampling."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 @misuse.doors
 class Postestimation(Fitted):
-    """What follows from estimates."""
+    """Methods that use the estimates and the fitted model."""
 
     # ---- functions of the estimates, profiles, predictions
 
     def nlcom(self, function: Callable[[Any], Any], *, value: Any = 0.0, alpha: float = 0.05) -> inference.DeltaResult:
-        """Any function of ``params`` with its standard error by the delta method.
+        """Return any function of ``params`` with its delta-method standard error.
 
         Args:
-            function: ``params`` (the user's structure) -> number, array, or a dict of them; pure JAX.  Addresses of
-                entries work too: ``lambda p: p["mu[age]"] / p["sigma"]``.
-            value: null values of the z tests.
+            function: pure JAX function from ``params`` (the user's structure, natural scale) to a number, an array, or a dict of
+                them.  Names of entries work too: ``lambda p: p["mu[age]"] / p["sigma"]``.
+            value: values under the null hypothesis of the z tests, 0 by default.
             alpha: one minus the coverage.
 
         Example:
@@ -48,18 +48,19 @@ class Postestimation(Fitted):
         )
 
     def latent(self) -> pd.DataFrame:
-        """The latents of every unit given its rows, at the estimates, on the scale on which the function sees them.
+        """Return the latent variables of every unit given its rows, at the estimates, on the scale on which the user's
+        function reads them.
 
         Returns:
-            One row for each unit (and entry): ``mode`` and ``mean`` of the latent given the unit's rows, its conditional
-            standard deviation ``sd``, and ``sd_all``, to which the error of the estimates is added (Kass & Steffey 1989): the
-            square root of the conditional variance plus the delta-method variance of the mean.  Of a class
+            One row for each unit (and entry): ``mode`` and ``mean`` of the latent variable given the unit's rows, its conditional
+            standard deviation ``sd``, and ``sd_all``, which includes the error of the estimates (Kass & Steffey 1989): the
+            square root of the conditional variance plus the delta-method variance of the mean.  For latent classes
             (:class:`mlejax.Discrete`) one row for each row or unit: the most probable class, and the probability of each
-            class given the data, at the estimates.  Of a hidden Markov chain (:class:`mlejax.Markov`) one row for each row: the
+            class given the data.  For a hidden Markov chain (:class:`mlejax.Markov`) one row for each row: the
             state on the most probable path, and the probability of each state given the whole series.
 
         Raises:
-            ValueError: a model without latents.
+            ValueError: the model has no latent variables.
 
         Example:
             >>> import jax.numpy as jnp, mlejax as mle

@@ -1,4 +1,4 @@
-"""A result as the tables show it: terms, header and footer, and its column in a comparison."""
+"""The contents of a result's tables: terms, header and footer, and its column in a comparison of results."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _OF_FACTOR = re.compile(r"([^\[]+\[[^\[:]+)\[T\.[^\]]*\]\]")
-OF_FORMULAS = "formula "  # how the fingerprint calls their columns
-FEW_ROWS = 10  # of a level, below which the bias of incidental parameters is spoken of
+OF_FORMULAS = "formula "  # prefix, in the fingerprint, of the names of columns of formulas
+FEW_ROWS = 10  # median rows of a level below which the table mentions the bias from incidental parameters
 
 
 def terms(entries: Entries, alpha: float, eform: bool | Sequence[str] = False) -> list[report.Term]:
-    """One line of the table for every reported entry, with intervals of coverage 1 - alpha."""
+    """Return one line of the table for every parameter entry, with confidence intervals of coverage 1 - alpha."""
     space = entries.space
     found = entries.intervals(alpha, "link")
     coef, error, low, high = inference.exponentiated(
@@ -53,15 +53,15 @@ def terms(entries: Entries, alpha: float, eform: bool | Sequence[str] = False) -
 
 
 def _exponentiated(entries: Entries, eform: bool | Sequence[str]) -> list[int]:
-    """Which reported entries ``eform`` means."""
+    """Return the positions of the entries that ``eform`` exponentiates."""
     if eform is False:
         return []
     space, predictors = entries.fit.spec.space, entries.fit.spec.likelihood.predictors
     names = [p.name for p in predictors if p.link.ratio] if eform is True else list(eform)
     if not names:
         raise ValueError(
-            "eform=True exponentiates coefficients of a log, logit or softmax link, and no parameter here is regressed "
-            "with one; name the coefficients that are logarithms of ratios, eform=['beta']"
+            "eform=True exponentiates coefficients of formulas with a log, logit or softmax link, and no parameter here has "
+            "one; name the coefficients that are logarithms of ratios, eform=['beta']"
         )
     found = [int(i) for name in names for i in space.resolve(name)]
     for i in found:
@@ -80,7 +80,9 @@ def _eform_statement(entries: Entries, eform: bool | Sequence[str]) -> str:
 
 
 def outcome(fit: Fit) -> str:
-    """The column of outcomes: the only one that the function reads beside those of formulas; empty if there are several."""
+    """Return the name of the outcome, the only column that the function reads besides those of formulas; empty if there are
+    several.
+    """
     others = (OF_FORMULAS, OBSERVED)
     read = [name for name in fit.loaded.fingerprint.columns if not name.startswith(others)]
     return read[0] if len(read) == 1 else ""
@@ -127,7 +129,7 @@ def _header(entries: Entries, eform: bool | Sequence[str]) -> tuple[tuple[str, s
 
 
 def criteria(entries: Entries) -> dict[str, float | None]:
-    """AIC and BIC; None for one that does not apply."""
+    """Return AIC and BIC; None for one that is not defined for this fit."""
     fit, cov = entries.fit, entries.cov
     refused = bool(inference.no_criterion(fit, cov))
     none = {"aic": refused, "bic": refused or fit.penalised is not None}
@@ -142,7 +144,7 @@ def summary(
     extra: Mapping[str, object] | None = None,
     null: bool = False,
 ) -> report.Summary:
-    """The whole table: model and method, the estimates, the verdict."""
+    """Return the whole table: header of model and method, the estimates, notes, and the verdict."""
     fit, space = entries.fit, entries.space
     wanted = presentation or report.Presentation()
     regressed = "; ".join(f"{p} ({p.link.name} link)" for p in fit.spec.likelihood.predictors)
@@ -180,7 +182,7 @@ def summary(
 
 
 def integration_statement(fit: Fit) -> str:
-    """How latents were integrated out, in one line; empty where there are none."""
+    """Return one line on how latent variables were integrated out; empty for models without latent variables."""
     found = fit.integration
     if found is None:
         return ""
@@ -189,7 +191,7 @@ def integration_statement(fit: Fit) -> str:
 
 
 def _spreads(entries: Entries) -> str:
-    """Standard deviations and correlations of correlated random effects, in one line; empty where there are none."""
+    """Return one line with standard deviations and correlations of correlated random effects; empty if there are none."""
     fit = entries.fit
     if not any(np.ndim(fit.params[str(v.cov)]) > 1 for v in inference.with_covariance(fit).values()):
         return ""
@@ -200,7 +202,7 @@ def _spreads(entries: Entries) -> str:
 
 
 def latent_table(fit: Fit, cov: CovarianceResult) -> pd.DataFrame:
-    """The latents of every unit given its rows, as `Results.latent` shows them."""
+    """Return the latent variables of every unit given its rows, as for `Results.latent`."""
     import pandas as pd
 
     joint = fit.spec.likelihood.joint
@@ -221,7 +223,7 @@ def latent_table(fit: Fit, cov: CovarianceResult) -> pd.DataFrame:
 
 
 def _effects(fit: Fit) -> str:
-    """One line for the effects by index, or nothing."""
+    """Return a note on the effects of ``mle.Real(by=...)``; empty if there are none."""
     effects = fit.loaded.effects
     if effects is None:
         return ""
@@ -239,7 +241,7 @@ def _effects(fit: Fit) -> str:
 
 
 def _references(one: Coded) -> str:
-    """What the coefficients of effects are compared with, in words."""
+    """Return a phrase that names the reference levels of effects that have coefficients."""
     first = one.key.references
     if len(first) == 1:
         return f"effects of {one.key.by}, differences from {first[0]}"
@@ -248,7 +250,9 @@ def _references(one: Coded) -> str:
 
 
 def _long_factors(entries: Entries) -> dict[str, list[int]]:
-    """Factors of formulas with many levels, ``mu[C(region)]``, and their coefficients among the reported entries."""
+    """Return factors of formulas with many levels, such as ``mu[C(region)]``, and the positions of their coefficients among
+    the entries.
+    """
     found: dict[str, list[int]] = {}
     for i, label in enumerate(entries.labels):
         of = _OF_FACTOR.fullmatch(label)
@@ -265,18 +269,22 @@ def _long_factors(entries: Entries) -> dict[str, list[int]]:
 
 
 def _unfolded(entries: Entries, long: Mapping[str, Any]) -> list[int]:
-    """The entries that have a row each, if they are not too many."""
+    """Return the positions of the entries that have a row each in the table: all but the coefficients of factors with many
+    levels.
+    """
     gone = {int(i) for at in long.values() for i in at}
     return [i for i in range(entries.space.n_reported) if i not in gone]
 
 
 def _summarised(kept: Sequence[int]) -> bool:
-    """Whether there are too many numbers for a row each."""
+    """True if there are too many entries for one row each in the table."""
     return len(kept) > report.SUMMARISED_ABOVE
 
 
 def _leaves(entries: Entries, long: Mapping[str, Any]) -> tuple[report.LargeArray, ...]:
-    """One row for each array of a structure of too many numbers, else for each long factor of a formula."""
+    """Return one row for each parameter array if there are too many entries for one row each; otherwise one for each factor
+    with many levels.
+    """
     space = entries.space
     if not _summarised(_unfolded(entries, long)):
         return tuple(report.leaf_row(name, entries.params[at]) for name, at in long.items())
@@ -285,7 +293,7 @@ def _leaves(entries: Entries, long: Mapping[str, Any]) -> tuple[report.LargeArra
 
 
 def column(entries: Entries) -> report.ComparisonColumn:
-    """The result as one column of a comparison."""
+    """Return the result as one column of a comparison of results."""
     fit, cov = entries.fit, entries.cov
     penalised = fit.penalised is not None
     long = _long_factors(entries) if _summarised(_unfolded(entries, {})) else {}
@@ -312,13 +320,13 @@ def _title(fit: Fit) -> str:
 
 
 def _float32_columns(names: tuple[str, ...]) -> str:
-    """A remark on columns that came as float32, or nothing."""
+    """Return a note on columns that were given as float32; empty if there are none."""
     shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
     return f"{shown} came as float32: numbers of about 7 digits, computed with in float64." if names else ""
 
 
 def glance(entries: Entries) -> dict[str, Any]:
-    """The facts of a fit in one row; criteria that do not apply are None."""
+    """Return the properties of a fit as one row; criteria that are not defined are None."""
     fit, cov = entries.fit, entries.cov
     nobs, n_units = counts(fit.loaded)
     return {
@@ -335,7 +343,7 @@ def glance(entries: Entries) -> dict[str, Any]:
 
 
 def modes(entries: Entries) -> pd.DataFrame:
-    """Where the starts of a fit ended, as `Results.modes` shows it."""
+    """Return the points at which the starts of a fit ended, as for `Results.modes`."""
     fit, space = entries.fit, entries.space
     kind = "maximum" if fit.verdict.converged else fit.verdict.code
     found = [(m.kind, fit.loaded.scale * m.llf, m.n_starts, m.copy_of, m.statement) for m in fit.modes]

@@ -1,4 +1,4 @@
-"""The doors of results to tests of hypotheses."""
+"""Methods of results for tests of hypotheses."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from mlejax.results.doors.fitted import Fitted
 
 @misuse.doors
 class Testing(Fitted):
-    """Tests of the estimates."""
+    """Tests of hypotheses about the parameters."""
 
     def wald_test(self, hypothesis: Any, value: Any = None) -> inference.WaldTest:
-        """Joint Wald test of restrictions on ``params``, linear or not.
+        """Return the joint Wald test of restrictions on ``params``, linear or nonlinear.
 
         Args:
-            hypothesis: ``"mu[a] = mu[b], sigma = 1"``, a list of such strings, ``{address: value}``, or a matrix R; a term of a
+            hypothesis: ``"mu[a] = mu[b], sigma = 1"``, a list of such strings, ``{name: value}``, or a matrix R; a term of a
                 formula, ``"C(region)"``, whose coefficients are all 0; or a function of ``params`` (as for :meth:`nlcom`) that
-                is 0 under the hypothesis.  Tests of a nonlinear restriction depend on how it is written (b1 b2 = 1, b1 = 1/b2).
-            value: right-hand side for a matrix or a function.
+                is 0 under the hypothesis.  The test of a nonlinear restriction depends on how it is written (b1 b2 = 1, b1 =
+                1/b2).
+            value: right-hand side for a matrix or a function, 0 by default.
         """
         if callable(hypothesis):
             options: dict[str, Any] = {"reason": self._entries.reason, "df": self._cov.df}
@@ -36,14 +37,15 @@ class Testing(Fitted):
         )  # fmt: skip
 
     def wald_terms(self) -> inference.TermTests:
-        """For each term of the formulas the joint Wald test that all its coefficients are 0 (as R's ``car::Anova`` of type III).
+        """Return, for each term of the formulas, the joint Wald test that all its coefficients are 0 (as R's ``car::Anova``
+        of type III).
 
         Returns:
             :class:`mlejax.inference.TermTests`: prints as a table; ``frame()``.
         """
         terms = [t for t in inference.terms_of(self._fit) if t.text != "1"]
         if not terms:
-            raise ValueError("wald_terms: no parameter of this fit has a formula with terms")
+            raise ValueError("wald_terms tests the terms of formulas, but no parameter of this fit has a formula with terms")
         eye = np.eye(self._fit.spec.space.n_reported)
         return inference.TermTests(tuple(t.label for t in terms), tuple(self.wald_test(eye[t.entries]) for t in terms))
 
@@ -65,7 +67,7 @@ class Testing(Fitted):
         return inference.score_test(self._fit, what, param=param, null=null, **options)
 
     def t_test(self, hypothesis: Any, value: Any = None, alpha: float = 0.05) -> inference.TTest:
-        """z tests of linear restrictions, one by one; arguments as in :meth:`wald_test`."""
+        """Return z tests of linear restrictions, each by itself; arguments as for :meth:`wald_test`."""
         h, entries = self._hypotheses(hypothesis, value), self._entries
         return inference.t_test(
             h.R, h.r, entries.params, entries.full_covariance, alpha=alpha, labels=h.labels, reason=entries.reason,
@@ -75,25 +77,27 @@ class Testing(Fitted):
     def lr_test(
         self, restricted: Fitted, boundary: int = 0, *, bootstrap: int | None = None, seed: int = 0
     ) -> inference.LRTest:
-        """Likelihood-ratio test of this fit against one nested in it, on the same data.
+        """Return the likelihood-ratio test of this fit against a fit nested in it, on the same data.
 
         Args:
             restricted: the smaller model's result.
-            boundary: how many of the restrictions put a parameter on a closed edge (a variance at 0): the null distribution
-                is then a mixture of chi-squares (Self & Liang 1987), of 1/2 and 1/2 for one, with simulated weights for more.
-            bootstrap: compare with so many data sets drawn from the restricted fit by its simulator instead, both models
-                fitted to each, side by side: holds where the mixture is not known (a class more, say); p = (1 + #)/(B + 1).
-            seed: of the draws.
+            boundary: number of restrictions that put a parameter at a closed bound of its support (a variance at 0): the null
+                distribution is then a mixture of chi-squared distributions (Self & Liang 1987), with weights 1/2 and 1/2 for one
+                such restriction and simulated weights for more.
+            bootstrap: number B of data sets to draw from the restricted fit by its simulator; both models are fitted to each
+                and p = (1 + number of larger statistics)/(B + 1).  Valid also if the null distribution is not known (such as
+                one more latent class).
+            seed: seed of the random draws.
 
         Raises:
-            TypeError: the other one is not a result.
-            ValueError: different data, not nested, not converged, or pseudolikelihoods; a parameter fixed on a closed edge
-                without ``boundary`` or ``bootstrap``.
+            TypeError: ``restricted`` is not a result.
+            ValueError: the fits have different data, are not nested, did not converge, or are pseudolikelihoods; or a parameter
+                is fixed at a closed bound and neither ``boundary`` nor ``bootstrap`` is given.
         """
         if not isinstance(restricted, Fitted):
             raise TypeError(
                 f"lr_test expected the result of a fit of the smaller model, got {restricted!r}: full.lr_test(restricted), with "
-                "restricted = model.fit(data, fixed={...}) or the fit of a nested model; hypotheses in text are for wald_test"
+                "restricted = model.fit(data, fixed={...}) or the fit of a nested model; for hypotheses as strings use wald_test"
             )
         if bootstrap is not None:
             self._refuse_effects("lr_test with bootstrap=", "leave out bootstrap=")

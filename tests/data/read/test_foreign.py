@@ -165,7 +165,7 @@ def test_a_grid_of_xarray_is_rows_of_points() -> None:
     np.testing.assert_array_equal(rows["t"], temperature.reshape(-1))
     np.testing.assert_array_equal(rows["year"], [2001, 2001, 2001, 2002, 2002, 2002])
     np.testing.assert_array_equal(rows["place"], [7, 8, 9] * 2)
-    with pytest.raises(DataError, match="whose first dimension is one and the same"):
+    with pytest.raises(DataError, match="or the same first dimension"):
         ingest(grid.assign(z=("place", np.zeros(3))))
 
 

@@ -123,7 +123,7 @@ REFUSED = [
     ("string", column("age"), DataTypeError, ["column 'x'", "the single string 'age'", "mle.Static"]),
     ("None", column(None), DataTypeError, ["column 'x'", "got None"]),
     ("tuple", column((1.0, 2.0, 3.0)), DataTypeError, ["data['x'][0]", "as a list or an array"]),
-    ("arrays", column([np.ones(2)] * 3), DataTypeError, ["column 'x'", "rows or columns?", "np.stack"]),
+    ("arrays", column([np.ones(2)] * 3), DataTypeError, ["column 'x'", "rows of a matrix", "np.stack"]),
     ("records", column([{"a": 1}] * 3), DataTypeError, ["column 'x'", "pd.DataFrame(records)"]),
     ("scipy sparse", column(scipy.sparse.eye(3).tocsr()), DataTypeError, ["column 'x'", "sparse", ".toarray()"]),
     ("pandas sparse", column(pd.Series(pd.arrays.SparseArray([0.0, 0, 1]))), DataTypeError, ["sparse", "to_dense"]),

@@ -207,7 +207,7 @@ def test_sources_that_are_none(tmp_path: Path, files: mle.Parquet) -> None:
 
 def test_a_reader_that_can_be_read_once_is_refused() -> None:
     reader = iter(parts())
-    with pytest.raises(DataTypeError, match="can be read once"):
+    with pytest.raises(DataTypeError, match="can be read only once"):
         mle.Stream(reader)  # type: ignore[arg-type]
     with pytest.raises(DataTypeError, match="the same reader twice"):
         logit.fit(mle.Stream(lambda: reader))
