@@ -1,4 +1,6 @@
-"""The log-likelihood as what is minimised: its derivatives, and the evaluators that sum it over data anywhere."""
+"""The objective (minus the log-likelihood per unit of weight) with its derivatives, and evaluators that sum it over the
+data.
+"""
 
 from mlejax.objective.bias_reduction import BiasReduction, check_reduction
 from mlejax.objective.elimination import EffectsEvaluator, Eliminated, separated_rows

@@ -1,15 +1,15 @@
-r"""Bias reduction: what is added to the log-likelihood so that estimates are less biased, and finite under separation.
+r"""Bias reduction: terms added to the log-likelihood that reduce the bias of the estimates and keep them finite under separation.
 
-With I the information and E = sum_i w_i s_i s_i' in the natural free coordinates theta,
+With I the information and E = sum_i w_i s_i s_i' in theta, the free parameters on the natural scale,
 
 * ``"jeffreys"``: l + log det I / 2 (Firth 1993; finite for logistic regression whatever the data, Kosmidis & Firth
   2021).  I is the observed information, minus the Hessian of l, unless the model declares an expected one; for canonical
   families both are the same.
-* ``"empirical"``: l - tr(I^-1 E) / 2 with the observed I (Kosmidis & Lunardon 2023), which needs no expectation; nothing
-  is promised on finiteness.
+* ``"empirical"``: l - tr(I^-1 E) / 2 with the observed I (Kosmidis & Lunardon 2023), which needs no expectation; the estimates
+  need not be finite.
 
-Neither is invariant to how the model is parametrised: theta is what is declared, coefficients and standard deviations as
-they stand in the table.
+Neither is invariant to the parametrisation: theta are the parameters as declared, such as the coefficients and standard
+deviations of the table.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ KINDS = ("jeffreys", "empirical")
 
 @dataclass(frozen=True)
 class BiasReduction:
-    """A kind of bias reduction, part of what is compiled.
+    """A kind of bias reduction; a part of the compilation key.
 
     Attributes:
         kind: ``"jeffreys"`` or ``"empirical"``.
-        expected: ``f(params, data) -> (n, p, p)``, the expected information of each contribution in theta; or None for
-            the observed one.
+        expected: ``f(params, data) -> (n, p, p)``, the expected information of each term of the log-likelihood in theta; None
+            for the observed information.
     """
 
     kind: str
@@ -46,7 +46,7 @@ class BiasReduction:
 
     @property
     def text(self) -> str:
-        """For the header of a table."""
+        """The description of the kind in the header of a table."""
         if self.kind == "empirical":
             return "empirical (Kosmidis & Lunardon 2023), observed information"
         return f"Jeffreys (Firth 1993), {'observed' if self.expected is None else 'expected'} information"
@@ -57,10 +57,10 @@ def _reduction(kind: str, expected: Callable[..., Any] | None) -> BiasReduction:
 
 
 def check_reduction(kind: object, expected: Callable[[Any, Any], Any] | None) -> BiasReduction | None:
-    """``bias_reduction=`` as an object.
+    """Return the `BiasReduction` of ``bias_reduction=``, or None.
 
     Raises:
-        ValueError: unknown kind.
+        ValueError: the kind is unknown.
     """
     if kind is None:
         return None
@@ -70,13 +70,13 @@ def check_reduction(kind: object, expected: Callable[[Any, Any], Any] | None) ->
 
 
 def adjustment(kind: str, information: Device, meat: Device | None) -> Device:
-    """What is subtracted from the log-likelihood, (): -log det I / 2, or tr(I^-1 E) / 2; infinite where I is not positive
-    definite.
+    """Return the term subtracted from the log-likelihood (): -log det I / 2, or tr(I^-1 E) / 2; infinite if I is not
+    positive definite.
 
     Args:
         kind: ``"jeffreys"`` or ``"empirical"``.
-        information: I, (p, p).
-        meat: E, (p, p), for ``"empirical"``.
+        information: I (p, p).
+        meat: E (p, p), needed for ``"empirical"``.
 
     Example:
         >>> import jax.numpy as jnp

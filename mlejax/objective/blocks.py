@@ -1,4 +1,6 @@
-"""How many contributions, or data sets, of a model are evaluated in one call (see `mlejax.execution.lapack`)."""
+"""Limits on the number of rows, or of data sets, evaluated in one call of a model that calls LAPACK (see
+`mlejax.execution.lapack`).
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,10 @@ from mlejax.shapes import Either, PyTree
 def contributions_at_once(
     likelihood: Likelihood, space: Space, rows: PyTree, shared: PyTree, layout: Layout
 ) -> int | None:
-    """The largest number of rows (or units) of a block; None for models that call no LAPACK for each of them.
+    """Return the largest number of rows (or units) of a block; None for models that do not call LAPACK for each row.
 
     Args:
-        rows: the arrays by row or unit, (N, ...).
+        rows: the row-wise (or unit-wise) arrays (N, ...).
         shared, layout: as in `Prepared`.
     """
     if not on_cpu() or likelihood.mode == "whole":
@@ -42,11 +44,11 @@ def contributions_at_once(
 
 
 def data_sets_at_once(spec: Spec, one: Prepared, fixed: Either | None, hyper: PyTree) -> int | None:
-    """The largest number of data sets under one ``vmap``; None if LAPACK does not bound it.
+    """Return the largest number of data sets under one ``vmap``; None if LAPACK calls set no limit.
 
     Args:
-        one: the largest data set, (N, ...).
-        fixed, hyper: its own, as in `objective_of`.
+        one: the largest data set (N, ...).
+        fixed, hyper: its fixed values and hyper-parameters, as in `objective_of`.
     """
     likelihood, space = spec.likelihood, spec.space
     if not on_cpu():
@@ -64,12 +66,13 @@ def data_sets_at_once(spec: Spec, one: Prepared, fixed: Either | None, hyper: Py
 def budget_for(
     spec: Spec, one: Prepared, data_set_bytes: int, fixed: Either | None, hyper: PyTree, limits: Budget
 ) -> Budget:
-    """The budget for these data: threads that can all hold the largest one, and as many at once as LAPACK allows.
+    """Return the budget with as many threads as can hold the largest data set in memory, and the limit of data sets at
+    once.
 
     Args:
-        one: the largest data set, (N, ...).
-        data_set_bytes: its size.
-        fixed, hyper: its own.
+        one: the largest data set (N, ...).
+        data_set_bytes: its size in bytes.
+        fixed, hyper: its fixed values and hyper-parameters.
     """
     each = 2 * (data_set_bytes + 8 * spec.space.n_free * (spec.space.n_free + 12))
     workers = max(min(limits.workers, limits.memory // max(each, 1)), 1)

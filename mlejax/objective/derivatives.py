@@ -1,8 +1,8 @@
-"""Score, per-row scores and Hessian by automatic differentiation; nothing is inverted here.
+"""Score, row scores and Hessian by automatic differentiation.
 
 The Hessian is forward over reverse, ``jacfwd`` of ``value_and_grad``, so that the user's function is traced once for
-value, score and Hessian together.  Where JAX has no second derivative (the shape of ``gammainc``), the gradient is
-exact and its Jacobian is taken by central differences with one Richardson step, error O(h^4).
+value, score and Hessian together.  If JAX has no second derivative (of ``gammainc`` by its shape), the gradient is
+exact and the Hessian is its central difference with one Richardson step, error O(h^4).
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from jax import lax
 
 from mlejax.shapes import Device, Either, Float, PyTree
 
-MOST_PRODUCTS = 144  # products of two columns that are formed for many vectors of weights, at most
+MOST_PRODUCTS = 144  # most products of two columns that are stored for use with many weight vectors
 
 
 @dataclass(frozen=True)
 class RowFunction:
-    """``function(u, rows) -> (N,)`` and whether entry i uses row i only."""
+    """A function of rows, ``function(u, rows) -> (N,)``, and whether its entry i depends on row i only (``separable``)."""
 
     function: Callable[[Any, Any], Any]
     separable: bool
 
 
 def value_grad_hessian(function: Callable[[Any], Any], u: Either) -> tuple[Any, Any, Any]:
-    """Value (), gradient (p,) and Hessian (p, p) of a scalar function, tracing it once."""
+    """Return value (), gradient (p,) and Hessian (p, p) of a scalar function, tracing it once."""
 
     def pair(t: Device) -> tuple[Any, tuple[Any, Any]]:
         value, grad = jax.value_and_grad(function)(t)
@@ -43,9 +43,9 @@ def value_grad_hessian(function: Callable[[Any], Any], u: Either) -> tuple[Any, 
 def products_of_shared(
     x: Float[Device, "n k"], w: Float[Device, " n"], y: Float[Device, "n l"]
 ) -> Float[Device, "k l"]:
-    """X' diag(w) Y for X and Y that serve many vectors of weights under one ``vmap``.
+    """Return X' diag(w) Y, for X and Y that are common to many weight vectors w under one ``vmap``.
 
-    The products of their columns are formed once, and all these sums become one product of matrices, weights times rows.
+    The products of their columns are computed once, so that all these sums are one matrix product of weights and column products.
     """
     k, m = x.shape[1], y.shape[1]
     if k * m > MOST_PRODUCTS:
@@ -60,10 +60,10 @@ def products_of_shared(
 
 
 def values_and_scores(rows_of: RowFunction, u: Either, rows: PyTree) -> tuple[Any, Any]:
-    """Contributions (N,) and their gradients (N, p).
+    """Return the values of all rows (N,) and their gradients in u (N, p).
 
-    Separable functions are differentiated row by row (reverse mode, ``vmap`` of single rows); others through the
-    whole vector, forward mode.
+    Separable functions are differentiated row by row (reverse mode, ``vmap`` over single rows), others as a whole vector
+    (forward mode).
     """
     if not rows_of.separable:
 
@@ -82,10 +82,10 @@ def values_and_scores(rows_of: RowFunction, u: Either, rows: PyTree) -> tuple[An
 
 
 def differenced(value_and_grad: Callable[[Any], tuple[Any, Any]], u: Either) -> tuple[Any, Any, Any]:
-    """Value (), exact gradient (p,), and the Hessian (p, p) by central differences of the gradient, extrapolated once.
+    """Return value (), exact gradient (p,), and the Hessian (p, p) by central differences of the gradient with one
+    extrapolation.
 
-    Step ``h_j = 1e-3 max(1, |u_j|)``; error O(h^4) plus rounding of order eps / h.  One program evaluates all 4p + 1 points,
-    which costs far less to compile than two more derivatives of a function that holds two already.
+    Step ``h_j = 1e-3 max(1, |u_j|)``; error O(h^4) plus rounding of order eps / h.  One program evaluates all 4p + 1 points.
     """
     p = u.shape[0]
     h = 1e-3 * jnp.maximum(1.0, jnp.abs(u))

@@ -1,8 +1,7 @@
-"""A model with ``fixed=`` as a point of the model without it: the same compiled programs serve both.
+"""A model with ``fixed=`` evaluated as a point of the model without it, so that both use the same compiled programs.
 
-A likelihood-ratio test fits a model twice, the second time with a value fixed.  Its score and information are rows and
-columns of those of the whole model at the point where the fixed coordinates have their values, so that nothing is compiled
-again.
+A likelihood-ratio test fits a model twice, the second time with a value fixed.  The score and information of the second fit are
+rows and columns of those of the full model at the fixed values, so that nothing is compiled again.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from mlejax.objective.objective import Spec
 from mlejax.parameters import Space
 from mlejax.shapes import Either, Float, Host, Int, PyTree
 
-MOST_COORDINATES = 40  # of the whole model: derivatives by fixed coordinates are computed and not used
+MOST_COORDINATES = 40  # largest full model for which this is done, since derivatives by fixed coordinates are wasted
 
 
 @partial(compiled, static=("space",))
@@ -28,12 +27,12 @@ def _to_u(space: Space, values: list[Any]) -> Either:
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """The coordinates u of a model with fixed values among those of the whole model.
+    """The free coordinates u of a model with fixed values, as some of the coordinates of the full model.
 
     Attributes:
-        spec: of the whole model.
-        base: coordinates (P,) of the whole model, right at the fixed ones.
-        free: positions (p,) of u among them.
+        spec: specification of the full model.
+        base: coordinates (P,) of the full model, with the fixed values in place.
+        free: positions (p,) of u among the coordinates of the full model.
     """
 
     spec: Spec
@@ -41,20 +40,20 @@ class Embedding:
     free: Int[Host, " p"]
 
     def full(self, u: Float[Host, "*m p"]) -> Float[Host, "*m P"]:
-        """Coordinates of the whole model."""
+        """Return the coordinates of the full model."""
         out = np.broadcast_to(self.base, (*np.shape(u)[:-1], self.base.size)).copy()
         out[..., self.free] = u
         return out
 
     def of_free(self, value: PyTree, score: PyTree, hessian: PyTree) -> tuple[Any, Any, Any]:
-        """Value, gradient and Hessian in u from those of the whole model."""
+        """Return value, gradient and Hessian in u from those of the full model."""
         return value, score[self.free], hessian[np.ix_(self.free, self.free)]
 
 
 def embedding(spec: Spec, fixed: Either | None) -> Embedding | None:
-    """The embedding of a model with fixed values; None where the whole model is too large or its coordinates do not do.
+    """Return the embedding of a model with fixed values; None if the full model is too large or not suitable.
 
-    Bias reduction is a function of the free coordinates, and constraints mix them.
+    Not suitable are bias reduction, which depends on which coordinates are free, constraints, and fixed values at a bound.
     """
     space = spec.space
     if fixed is None or space.mapped or space.ties is not None or spec.reduction is not None or not space.n_free:

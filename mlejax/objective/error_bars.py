@@ -1,8 +1,8 @@
-"""Error bars of log-likelihood, score and information: how far rounding of the user's formula may have moved them.
+"""Error bars of log-likelihood, score and information: bounds of the rounding errors of the user's formula.
 
 The weighted sum over a sample of rows, its gradient and its Hessian are traced once for a structure of data, and run with a
-first-order bound of their rounding (`mlejax.execution.trace.rounding`).  Values alone do not tell: where a negative binomial
-loses its digits, its log-likelihood is right to 1e-7 while its score is wrong by 50 and its curvature by orders of magnitude.
+first-order bound of their rounding (`mlejax.execution.trace.rounding`).  The bound of the log-likelihood alone is not enough:
+when a negative binomial loses digits, its log-likelihood is right to 1e-7 while its score is wrong by 50.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from mlejax.shapes import Either, Float, Host, Int, PyTree
 
 __all__ = ["MOST_ROWS", "ErrorBars", "Unknown", "error_bars", "loglik_bar"]
 
-MOST_ROWS = 512  # rows that are evaluated with bounds
-MOST_WHOLE = 20_000  # terms of a whole model, which cannot be sampled
+MOST_ROWS = 512  # most rows that are evaluated with bounds
+MOST_WHOLE = 20_000  # most terms of a model with rowwise=False, of which no sample can be taken
 
 
 class ErrorBars(NamedTuple):
     """Bounds of the absolute rounding errors of sums over all rows, in log-likelihood units, without penalty.
 
     Attributes:
-        loglik: of the log-likelihood.
-        score: of its gradient in u, (p,).
-        information: of minus its Hessian in u, (p, p).
+        loglik: bound for the log-likelihood.
+        score: bounds for its gradient in u (p,).
+        information: bounds for minus its Hessian in u (p, p).
 
-    A bar is inf where the value itself is no finite number.
+    A bound is inf if the value itself is not finite.
     """
 
     loglik: float
@@ -48,11 +48,11 @@ class ErrorBars(NamedTuple):
 
 
 class Unknown(NamedTuple):
-    """The rounding is not known.
+    """The rounding error is not known.
 
     Attributes:
-        primitives: names of the operations of JAX without a rule, such as ``"scan"``; empty for a whole model with more
-            terms than are evaluated.
+        primitives: names of JAX primitives without a rule for bounds, such as ``"scan"``; empty for a model with
+            ``rowwise=False`` that has too many terms.
     """
 
     primitives: tuple[str, ...]
@@ -66,16 +66,16 @@ def error_bars(
     rows: Int[Host, " m"] | None = None,
     n_rows: int | None = None,
 ) -> ErrorBars | Unknown:
-    """Error bars at u, summed over all rows.
+    """Return error bars at u, for the sums over all rows.
 
     Args:
         spec: the likelihood and its parameters.
         data: one data set on the host.
-        u: the point, (p,).
+        u: the point (p,).
         fixed: values under ``fixed=``, or None.
-        rows: numbers of rows (or units) that shall be among those evaluated where there are more than 512, such as those
-            of the largest terms.  The others are spread over the data and stand for the rest.
-        n_rows: how many there are, where ``data`` are a sample that stands for them; default: those of the data.
+        rows: numbers of rows (or units) that must be in the sample if there are more than 512 rows, such as those of the
+            largest terms.  The rest of the sample is spread evenly over the data and weighted to represent all rows.
+        n_rows: number of all rows, if ``data`` is a sample that represents them; default: the number of rows of ``data``.
     """
     if data.mode == "whole" and data.n_padded > MOST_WHOLE:
         return Unknown(())
@@ -100,9 +100,10 @@ def loglik_bar(
     rows: Int[Host, " m"] | None = None,
     n_rows: int | None = None,
 ) -> float | Unknown:
-    """The error bar of the log-likelihood alone, from one reverse pass: also for recursions, factorisations and solves.
+    """Return the error bar of the log-likelihood alone, from one reverse pass; supports recursions, factorisations and
+    solves too.
 
-    The first call compiles.  Arguments as in `error_bars`.
+    The first call compiles a program.  Arguments are those of `error_bars`.
     """
     if data.mode == "whole" and data.n_padded > MOST_WHOLE:
         return Unknown(())
@@ -121,13 +122,13 @@ def _arguments(sample: Prepared, u: Either, fixed: Any) -> list[Any]:
 
 
 def _row_units(data: Prepared, n_rows: int | None = None) -> float | None:
-    """The rounding of a sum over all rows, which is taken block by block."""
+    """Return the relative rounding error, in units of eps, of a sum over all rows that is taken block by block."""
     n_blocks, size = (data.n_blocks, data.block) if n_rows is None else blocks(n_rows)
     return None if data.mode == "whole" else sum_units(size) + n_blocks
 
 
 def _of_differences(score: Float[Host, " p"], u: Float[Host, " p"]) -> Float[Host, "p p"]:
-    """The bars of a Hessian by `derivatives.differenced`, which adds scores with weights of 18 / (12 h) in all."""
+    """Return the error bars of a Hessian by `derivatives.differenced`, which adds scores with weights of total 18 / (12 h)."""
     h = 1e-3 * np.maximum(1.0, np.abs(u))
     return 1.5 * score[None, :] / h[:, None]
 
@@ -139,7 +140,7 @@ def _structure(spec: Spec, sample: Prepared, fixed: Any) -> tuple[Any, ...]:
 
 
 def _program(spec: Spec, sample: Prepared, fixed: Any) -> RunningBound:
-    """The bound of value, gradient and Hessian (gradient only, where JAX has no second derivative) of the weighted sum."""
+    """Return the program of the bounds for value, gradient and (if JAX has second derivatives) Hessian of the weighted sum."""
     order = 1 if spec.hessian == "differenced" else 2
     key = ("rounding", order, *_structure(spec, sample, fixed))
     return cached(
@@ -148,7 +149,7 @@ def _program(spec: Spec, sample: Prepared, fixed: Any) -> RunningBound:
 
 
 def _traced(spec: Spec, sample: Prepared, fixed: Any, order: int) -> Closed:
-    """The closed jaxpr of the weighted sum over the rows and its derivatives up to an order."""
+    """Return the closed jaxpr of the weighted sum over the rows and its derivatives up to an order."""
 
     def sums(u: Either, fixed: Any, rows: PyTree, shared: PyTree, weights: Either) -> tuple[Any, ...]:
         data = replace(sample, rows=rows, shared=shared, weights=weights)
@@ -165,7 +166,7 @@ def _traced(spec: Spec, sample: Prepared, fixed: Any, order: int) -> Closed:
 
 
 def _sample(data: Prepared, rows: Int[Host, " m"] | None) -> Prepared:
-    """The rows that are evaluated, in one block, without arrays that were computed from them beforehand."""
+    """Return the rows that are evaluated with bounds, in one block, without arrays precomputed from the data."""
     leaves = data.rows[: data.statics.n_leaves]
     most = max(MOST_ROWS // leaves[0].shape[1], 8) if data.mode == "units" and leaves else MOST_ROWS
     some = sample_of_one(replace(data, rows=leaves), most, rows)

@@ -1,8 +1,7 @@
-"""What a recipe asks of the data: an :class:`Evaluator` over L >= 1 data sets, and what it answers.
+"""The interface between a fit and its data: an :class:`Evaluator` of the log-likelihoods of L >= 1 data sets.
 
-A fit knows nothing of where the data lie.  An evaluator sums over rows in memory, over chunks on host threads, over many
-data sets side by side, over partitions of a table; the recipe asks all of them the same questions, in log-likelihood
-units.
+A fit does not depend on where the data are.  Evaluators sum over rows in memory, over chunks in threads, over many
+data sets at once, or over partitions of a table; all have the same methods, in log-likelihood units.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ class Evaluation(NamedTuple):
     """The (penalised) log-likelihood of m data sets with its derivatives in u, summed and weighted.
 
     Attributes:
-        u: where they were evaluated, (m, p).
-        loglik: (m,).
-        score: (m, p), or None where only values were asked for.
-        information: minus the Hessian, (m, p, p), or None.  Where p is large it may be an array of `Symmetric` objects (m,).
+        u: points of evaluation, unconstrained (m, p).
+        loglik: (penalised) log-likelihoods (m,).
+        score: gradients in u (m, p), or None if only values were requested.
+        information: minus the Hessians (m, p, p), or None.  For large p it may be an array of `Symmetric` objects (m,).
     """
 
     u: Float[Host, "m p"]
@@ -43,26 +42,32 @@ class Evaluation(NamedTuple):
 
 @runtime_checkable
 class SearchEvaluator(Protocol):
-    """L >= 1 data sets of one specification, as a search and the check of its end ask for them."""
+    """Log-likelihoods of L >= 1 data sets of one specification: the methods that an optimiser and the check of its result
+    need.
+    """
 
     @property
     def spec(self) -> Spec:
-        """What is fixed at compilation."""
+        """What is compiled: likelihood, parameter space, penalty."""
         ...
 
     @property
     def n_sets(self) -> int:
-        """L."""
+        """The number L of data sets."""
         ...
 
     def with_spec(self: E, spec: Spec) -> E:
-        """The same data under another specification of equal layout: without the penalty, or with differenced Hessians."""
+        """Return the same data with another specification of the same parameter space: without the penalty, or with
+        differenced Hessians.
+        """
         ...
 
     def evaluate(
         self, u: Float[Host, "m p"], order: Literal[0, 1, 2] = 2, which: Int[Host, " m"] | None = None
     ) -> Evaluation:
-        """Values (order 0), scores (1) and information (2) of the data sets ``which`` (default: all), each at its own u."""
+        """Evaluate values (order 0), scores (1) and information (2) of the data sets ``which`` (default: all), each at its
+        own u.
+        """
         ...
 
     def run(
@@ -72,39 +77,47 @@ class SearchEvaluator(Protocol):
         which: Int[Host, " m"] | None = None,
         report: Report | None = None,
     ) -> OptimizeResult:
-        """The method from u0 to its end, for the data sets ``which``; arrays of all L, INTERRUPTED where nothing ran."""
+        """Run the method from u0 for the data sets ``which``; return arrays over all L data sets, with status INTERRUPTED
+        for those not run.
+        """
         ...
 
 
 @runtime_checkable
 class Evaluator(SearchEvaluator, Protocol):
-    """L >= 1 data sets of one specification, with what choosing starts and diagnosis ask for besides."""
+    """Log-likelihoods of L >= 1 data sets of one specification, with the methods that the choice of starts and the
+    diagnosis need.
+    """
 
     @property
     def total_weights(self) -> Float[Host, " L"]:
-        """The sum of the weights of each data set."""
+        """The sum of the weights of each data set (L,)."""
         ...
 
     def evaluate(
         self, u: Float[Host, "m p"] | FromData, order: Literal[0, 1, 2] = 2, which: Int[Host, " m"] | None = None
     ) -> Evaluation:
-        """As of a search; ``u`` may be a function of (numbers of some data sets, their data with a leading axis) as well."""
+        """Evaluate as `SearchEvaluator.evaluate`; ``u`` may also be a function of (numbers of data sets, their data with a
+        leading axis).
+        """
         ...
 
     def best(
         self, points: FromData, which: Int[Host, " m"] | None = None, n_rows: int | None = None
     ) -> Float[Host, "m p"]:
-        """Of the points (m, k, p) that are made of the data the most likely one for each, on at most ``n_rows`` rows."""
+        """Return, for each data set, the point with the highest log-likelihood among those (m, k, p) that ``points`` makes
+        of its data, compared on at most ``n_rows`` rows.
+        """
         ...
 
     def logliks(self, points: Points) -> dict[int, Float[Host, " m"]]:
-        """Log-likelihoods of some data sets, by number, each at many points of its own."""
+        """Return the log-likelihoods of some data sets, by number, each at its own points (m, p)."""
         ...
 
 
 @runtime_checkable
 class SingleEvaluator(Evaluator, Protocol):
-    """One data set, wherever its rows lie: what the diagnosis asks beyond sums."""
+    """Log-likelihood of one data set, wherever its rows are: with the further methods that the diagnosis needs."""
 
     @property
     def fixed(self) -> Float[Host, " v"] | None:
@@ -118,32 +131,33 @@ class SingleEvaluator(Evaluator, Protocol):
 
     @property
     def n_contributions(self) -> int:
-        """How many contributions the log-likelihood sums: rows, units, or the entries of a whole model."""
+        """The number of terms of the log-likelihood: rows, units, or the terms that a model with ``rowwise=False`` returns."""
         ...
 
     def map_reduce(self, task: Task, merge: Callable[[Any, Any], Any], u: Float[Host, " p"]) -> PyTree:
-        """Any statistic of all rows: ``task(objective of a partition, u)`` for every partition, merged in pairs.
+        """Return a statistic of all rows: ``task(objective of a partition, u)`` for every partition, merged in pairs.
 
         Args:
-            task: a pure traced function at the top of a module, for which a program is compiled once; a pytree of arrays.
-            merge: associative; of what two neighbouring partitions gave, in their order, NumPy.
-            u: where, (p,).
+            task: a pure JAX function defined at the top of a module (compiled once) that returns a pytree of arrays.
+            merge: an associative function of the results of two consecutive partitions, as NumPy arrays.
+            u: point of evaluation (p,).
         """
         ...
 
     def sample(self, n_rows: int) -> Prepared:
-        """At most ``n_rows`` rows (or units) spread over the data, with weights under which they stand for all; models of
-        mode "whole" as they are."""
+        """Return at most ``n_rows`` rows (or units) spread over the data, with weights under which their sums estimate
+        those of all rows; data of mode "whole" are returned unchanged.
+        """
         ...
 
 
 class RowTerms(NamedTuple):
-    """What each contribution adds, unweighted, in the order of the rows.
+    """The terms of the log-likelihood and their scores, unweighted, in the order of the rows.
 
     Attributes:
-        values: contributions to the log-likelihood, (n,).
-        scores: their gradients in u, (n, p).
-        weights: (n,).
+        values: terms of the log-likelihood (n,).
+        scores: gradients of the terms in u (n, p).
+        weights: weights of the terms (n,).
     """
 
     values: Float[Host, " n"]
@@ -152,7 +166,7 @@ class RowTerms(NamedTuple):
 
 
 def _padded_terms(objective: Objective, u: Either) -> tuple[Any, ...]:
-    """As `RowTerms`, and flags of the rows that are no padding."""
+    """Return values, scores and weights as in `RowTerms`, with padding, and True for the rows that are not padding."""
     data = objective.prepared
     real = jnp.arange(data.n_padded) < (data.n_padded if data.mode == "whole" else data.n)
     return *objective.values_and_scores(u), data.weights, real
@@ -163,7 +177,7 @@ def _joined(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def row_terms(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> RowTerms:
-    """What each contribution adds at u (p,)."""
+    """Return the terms of the log-likelihood at u (p,), their scores and their weights."""
     *terms, real = evaluator.map_reduce(_padded_terms, _joined, u)
     n = int(real.sum())
     if real[:n].all():  # padding is at the end, and nothing has to be copied

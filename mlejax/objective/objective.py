@@ -1,11 +1,11 @@
-r"""The function that is minimised: the only minus sign and the only 1/n of the library.
+r"""The objective that is minimised: minus the (penalised) log-likelihood, divided by the sum of the weights.
 
     f(u) = -( sum_i w_i l_i(params(u)) - P(params(u)) ) / scale,
 
-with l_i the user's contributions (rows, units, or the entries of a *whole* model), w_i their weights, P the penalty (or
-the adjustment that reduces bias) and ``scale`` the sum of the weights, so that ``scale * g' H^-1 g`` is the Newton
+with l_i the user's terms (of rows, units, or of a model with rowwise=False), w_i their weights, P the penalty (or
+the term of bias reduction) and ``scale`` the sum of the weights, so that ``scale * g' H^-1 g`` is the Newton
 decrement in log-likelihood units.  The sum over rows is a ``lax.scan`` over blocks of rows, each with its own
-derivatives: the working set stays in cache, which is several times faster than derivatives of the whole sum, at a
+derivatives: the arrays stay in the cache, which is several times faster than derivatives of the whole sum, with a
 hundredth of the memory.
 """
 
@@ -37,13 +37,13 @@ Minimised = tuple[Float[Device, ""], Float[Device, " p"], Float[Device, "p p"]]
 
 @dataclass(frozen=True)
 class Spec:
-    """What is fixed at compilation.
+    """The specification of an objective that is fixed at compilation.
 
     Attributes:
-        likelihood: the user's declaration.
-        space: the layout of the parameters.
+        likelihood: the user's model.
+        space: the parameter space.
         penalty: ``penalty(params)`` or ``penalty(params, hyper)``, or None.
-        hessian: ``"autodiff"``, or ``"differenced"`` where JAX lacks a second derivative.
+        hessian: ``"autodiff"``, or ``"differenced"`` if JAX has no second derivative.
         reduction: the kind of bias reduction, or None.
     """
 
@@ -65,12 +65,12 @@ class Spec:
 
     @property
     def plain(self) -> Spec:
-        """The specification of the log-likelihood alone."""
+        """The specification without penalty and bias reduction."""
         return replace(self, penalty=None, reduction=None)
 
     @property
     def adjusted(self) -> bool:
-        """Whether a penalty or a bias reduction is subtracted from the log-likelihood."""
+        """True if a penalty or a bias-reduction term is subtracted from the log-likelihood."""
         return self.penalty is not None or self.reduction is not None
 
 
@@ -87,7 +87,7 @@ def _spec(
 def sum_over_blocks(
     function: Callable[[Any, Any], Any], rows: PyTree, weights: Any, n_blocks: int, n_used: Count | None = None
 ) -> PyTree:
-    """Sum of ``function(rows of a block, weights of a block)`` over ``n_blocks`` equal blocks; any pytree of sums.
+    """Return the sum of ``function(rows of a block, weights of a block)``, any pytree, over ``n_blocks`` equal blocks.
 
     With ``n_used``, which may be traced, only the first ``n_used`` blocks are summed: data of different lengths share
     one program.
@@ -106,16 +106,16 @@ def sum_over_blocks(
 
 @dataclass(frozen=True)
 class Objective:
-    """The objective of one data set, in u; built inside a traced function, closing over its arrays.
+    """The objective of one data set as a function of u; made inside a traced function, with the data's arrays as tracers.
 
     Attributes:
-        spec: what is fixed at compilation.
+        spec: what is compiled: likelihood, parameter space, penalty.
         prepared: the data (rows, weights, shared arrays).
-        fixed: values under ``fixed=``, (n_values,), or None.
+        fixed: values under ``fixed=`` (n_values,), or None.
         hyper: second argument of the penalty, or None.
-        scale: the sum of the weights, ().
-        n_blocks_used: the number of blocks that hold rows, or None for all.
-        shared_rows: many objectives under one ``vmap`` share their rows and differ in their weights.
+        scale: the sum of the weights ().
+        n_blocks_used: the number of blocks that contain real rows, or None for all.
+        shared_rows: True if many objectives under one ``vmap`` have the same rows and differ in their weights.
     """
 
     spec: Spec
@@ -127,27 +127,27 @@ class Objective:
     shared_rows: bool = False
 
     def contributions(self, u: Float[Either, " p"], rows: PyTree) -> Float[Device, " n"]:
-        """l_i(u) for the given rows, (N,)."""
+        """Return the terms l_i(u) of the given rows (N,)."""
         params = self.spec.space.params_from_u(u, self.fixed)
         return self.spec.likelihood.contributions(params, rows, self.prepared.shared, self.prepared.statics)
 
     def loglik(self, u: Float[Either, " p"]) -> Float[Device, ""]:
-        """The log-likelihood, summed and weighted, without penalty; ()."""
+        """Return the log-likelihood, summed and weighted, without penalty ()."""
         return self._sum(lambda rows, weights: self._block_loglik(u, rows, weights))
 
     def penalty(self, u: Float[Either, " p"]) -> Float[Device, ""]:
-        """P at u, ()."""
+        """Return the penalty P at u ()."""
         return penalty_at(self.spec, self.spec.space.params_from_u(u, self.fixed), self.hyper)
 
     def value(self, u: Float[Either, " p"]) -> Float[Device, ""]:
-        """f(u), ()."""
+        """Return f(u) ()."""
         total = self.loglik(u)
         if self.spec.adjusted:
             total = total - self._adjustment(u)
         return -total / self.scale
 
     def value_and_grad(self, u: Float[Either, " p"]) -> tuple[Float[Device, ""], Float[Device, " p"]]:
-        """f(u) () and its gradient (p,)."""
+        """Return f(u) () and its gradient (p,)."""
         if self.shared_rows and self.prepared.mode == "rows":
             sums = self._rows_with_grad(u)
         else:
@@ -157,7 +157,7 @@ class Objective:
         return self._minimised(sums)
 
     def with_hessian(self, u: Float[Either, " p"]) -> Minimised:
-        """f(u) (), its gradient (p,) and its Hessian (p, p)."""
+        """Return f(u) (), its gradient (p,) and its Hessian (p, p)."""
         if self.spec.hessian == "differenced":
             return derivatives.differenced(self.value_and_grad, u)
         sums = self._rows_with_hessian(u) if self.prepared.mode == "rows" else self._any_with_hessian(u)
@@ -169,7 +169,7 @@ class Objective:
         return value, grad, 0.5 * (hessian + hessian.T)
 
     def with_opg(self, u: Float[Either, " p"]) -> Minimised:
-        """f(u) (), its gradient (p,) and the weighted mean outer product of the scores (p, p)."""
+        """Return f(u) (), its gradient (p,) and the mean outer product of the weighted scores (p, p)."""
 
         def block(rows: PyTree, weights: Device) -> tuple[Any, Any, Any]:
             values, scores = derivatives.values_and_scores(self._row_function(), u, rows)
@@ -182,19 +182,19 @@ class Objective:
         return value, grad, opg / self.scale
 
     def scores(self, u: Float[Either, " p"]) -> Float[Device, "n p"]:
-        """Scores in u of every contribution, unweighted, (N, p), in row blocks."""
+        """Return the scores in u of all terms, unweighted (N, p)."""
         return self.values_and_scores(u)[1]
 
     def values_and_scores(self, u: Float[Either, " p"]) -> tuple[Float[Device, " n"], Float[Device, "n p"]]:
-        """:meth:`all_contributions` and :meth:`scores`."""
+        """Return all terms (N,) and their scores in u (N, p), unweighted."""
         return self._map_rows(lambda rows: derivatives.values_and_scores(self._row_function(), u, rows))
 
     def all_contributions(self, u: Float[Either, " p"]) -> Float[Device, " n"]:
-        """l_i(u) of every contribution, unweighted, (N,), in row blocks."""
+        """Return all terms l_i(u), unweighted (N,)."""
         return self._map_rows(lambda rows: self.contributions(u, rows))
 
     def row_derivatives(self, u: Float[Either, " p"]) -> tuple[Float[Device, "n p"], Float[Device, "n p p"]]:
-        """Scores (N, p) and minus the Hessians (N, p, p) in u of every contribution, unweighted; rows or units."""
+        """Return scores (N, p) and minus the Hessians (N, p, p) in u of all terms of rows or units, unweighted."""
 
         def one(row: PyTree) -> tuple[Any, Any]:
             alone = jax.tree.map(lambda a: a[None], row)
@@ -204,7 +204,7 @@ class Objective:
         return lax.map(one, self.prepared.rows, batch_size=min(256, self.prepared.block))
 
     def in_loglik_units(self, value: PyTree, grad: PyTree, hessian: Either | None) -> tuple[Any, Any, Any]:
-        """From f, its gradient and Hessian to the log-likelihood, its score and its information."""
+        """Convert f, its gradient and its Hessian to log-likelihood, score and information."""
         return to_loglik(value, grad, hessian, self.scale)
 
     def _sum(self, function: Callable[[Any, Any], Any]) -> PyTree:
@@ -218,11 +218,11 @@ class Objective:
         return jnp.sum(weighted)
 
     def _adjustment(self, u: Either) -> PyTree:
-        """What is subtracted from the log-likelihood, ()."""
+        """Return the penalty or bias-reduction term that is subtracted from the log-likelihood ()."""
         return self.penalty(u) if self.spec.reduction is None else self._reduction(u)
 
     def _reduction(self, u: Either) -> PyTree:
-        """The adjustment of :mod:`mlejax.objective.bias_reduction`, in theta, ()."""
+        """Return the bias-reduction term of :mod:`mlejax.objective.bias_reduction` at u ()."""
         assert self.spec.reduction is not None
         kind, expected = self.spec.reduction.kind, self.spec.reduction.expected
         space, likelihood, prepared = self.spec.space, self.spec.likelihood, self.prepared
@@ -261,7 +261,9 @@ class Objective:
         )
 
     def _traced_rows(self, u: Either) -> tuple[linear_predictors.Traced, list[Any]]:
-        """The contributions of a block of independent rows as (u, *arrays of the rows, *others) -> (N,), and the others."""
+        """Return the terms of a block of independent rows as a traced function (u, *arrays of the rows, *others) -> (N,),
+        and the others.
+        """
         prepared = self.prepared
         others, structure = jax.tree.flatten((self.fixed, prepared.shared))
         leaves, tree = jax.tree.flatten(prepared.rows)
@@ -278,7 +280,9 @@ class Objective:
         return linear_predictors.trace(contributions, u, [*block, *others], softplus), others
 
     def _rows_with_grad(self, u: Either) -> PyTree:
-        """Value and gradient of the log-likelihood of independent rows, through its linear predictors if any."""
+        """Return value and gradient of the log-likelihood of independent rows, through linear predictors if the model has
+        any.
+        """
         traced, others = self._traced_rows(u)
 
         def block(rows: PyTree, weights: Device) -> PyTree:
@@ -290,7 +294,9 @@ class Objective:
         return self._sum(block)
 
     def _rows_with_hessian(self, u: Either) -> PyTree:
-        """Value, gradient and Hessian of the log-likelihood of independent rows, through its linear predictors if any."""
+        """Return value, gradient and Hessian of the log-likelihood of independent rows, through linear predictors if the
+        model has any.
+        """
         traced, others = self._traced_rows(u)
         if traced.inner is None:
 
@@ -315,7 +321,7 @@ class Objective:
         return jax.tree.map(lambda out: jnp.reshape(out, (-1, *out.shape[2:])), lax.map(function, blocks))
 
     def _row_function(self) -> derivatives.RowFunction:
-        """Scores are taken row by row where entry i uses row i only, else through the whole vector."""
+        """Return the terms as a `RowFunction`, separable unless the mode is "whole"."""
         return derivatives.RowFunction(self.contributions, separable=self.prepared.mode != "whole")
 
     def _minimised(self, sums: PyTree) -> PyTree:
@@ -325,21 +331,22 @@ class Objective:
 def objective_of(
     spec: Spec, data: Prepared, fixed: Either | None, hyper: PyTree, n_blocks_used: Count | None = None
 ) -> Objective:
-    """The objective of one data set, scaled by the sum of its weights."""
+    """Return the objective of one data set, divided by the sum of its weights."""
     return Objective(spec, data, fixed, hyper, jnp.maximum(jnp.sum(data.weights), SMALLEST_SCALE), n_blocks_used)
 
 
-SMALLEST_SCALE = 1e-300  # stands for the sum of the weights where all are 0
+SMALLEST_SCALE = 1e-300  # replaces the sum of the weights if all are 0
 
 
 def to_loglik(value: PyTree, grad: PyTree, hessian: Either | None, scale: Any) -> tuple[Any, Any, Any]:
-    """From what is minimised to log-likelihood, score and information, with any leading axes of data sets.
+    """Convert the objective with its derivatives to log-likelihood, score and information, with any leading axes of data
+    sets.
 
     Args:
-        value: f, (...,).
-        grad: its gradient, (..., p).
-        hessian: its Hessian, (..., p, p), or None.
-        scale: the sum of the weights, (...,).
+        value: the objective f (...,).
+        grad: gradient of f (..., p).
+        hessian: Hessian of f (..., p, p), or None.
+        scale: the sum of the weights (...,).
     """
     return (
         -value * scale,
@@ -349,20 +356,20 @@ def to_loglik(value: PyTree, grad: PyTree, hessian: Either | None, scale: Any) -
 
 
 def penalty_at(spec: Spec, params: PyTree, hyper: PyTree) -> Float[Device, ""]:
-    """The penalty at the user's structure of parameters, ()."""
+    """Return the penalty at parameters in the user's structure ()."""
     assert spec.penalty is not None
     return jnp.asarray(spec.penalty(params) if hyper is None else spec.penalty(params, hyper), jnp.result_type(float))
 
 
 @partial(compiled, static=("spec",))
 def penalty_value(spec: Spec, u: Float[Either, " p"], fixed: Either | None, hyper: PyTree) -> Float[Device, ""]:
-    """The penalty at u, ()."""
+    """Return the penalty at u ()."""
     return penalty_at(spec, spec.space.params_from_u(u, fixed), hyper)
 
 
 @partial(compiled, static=("spec",))
 def penalty_derivatives(spec: Spec, u: Float[Either, " p"], fixed: Either | None, hyper: PyTree) -> Minimised:
-    """The penalty (), its gradient (p,) and its Hessian (p, p) in u."""
+    """Return the penalty (), its gradient (p,) and its Hessian (p, p) in u."""
     return derivatives.value_grad_hessian(lambda t: penalty_at(spec, spec.space.params_from_u(t, fixed), hyper), u)
 
 

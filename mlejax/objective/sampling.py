@@ -1,4 +1,4 @@
-"""Some rows of every data set, spread over it."""
+"""Samples of rows that are spread evenly over a data set."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from mlejax.shapes import Bool, Host, Int
 
 
 def with_leading_axis(data: Prepared) -> Prepared:
-    """One data set on the host as a batch of one; the arrays are views."""
+    """Return one data set on the host as a batch of one; the arrays are views."""
     rows = tuple(np.asarray(leaf.values if isinstance(leaf, StreamedColumn) else leaf)[None] for leaf in data.rows)
     return replace(data, rows=rows, weights=np.asarray(data.weights)[None], n=np.asarray(data.n)[None])
 
 
 def sample_rows(data: Prepared, n: int) -> Prepared:
-    """At most n rows (or units) of every data set (L, N, ...), spread over it; data of mode "whole" as they are.
+    """Return at most n rows (or units) of every data set (L, N, ...), spread evenly; data of mode "whole" unchanged.
 
-    Rows of weight 0 are not among them: where a data set has fewer than n others, the sample is padded with weight 0.
+    Rows of weight 0 are left out; if a data set has fewer than n other rows, the sample is padded with weight 0.
     """
     if data.mode == "whole" or data.n_padded <= n:
         return data
@@ -36,14 +36,15 @@ def sample_rows(data: Prepared, n: int) -> Prepared:
 
 
 def sample_of_one(data: Prepared, n: int, chosen: Int[Host, " m"] | None = None) -> Prepared:
-    """At most n rows (or units) of one data set on the host, with weights at which their sum stands for the sum over all rows.
+    """Return at most n rows (or units) of one data set on the host, with weights under which their sums estimate the sums
+    over all rows.
 
-    Data of mode "whole", or with no more rows, as they are.  Rows of weight 0 are not among them.
+    Data of mode "whole", or with at most n rows, are returned unchanged.  Rows of weight 0 are left out.
 
     Args:
-        data: one data set, (N, ...).
-        n: how many.
-        chosen: numbers of rows that shall be among them, with their own weights.
+        data: one data set (N, ...).
+        n: largest number of rows.
+        chosen: numbers of rows that must be in the sample, with their own weights.
     """
     if data.mode == "whole" or data.n_padded <= n:
         return data
@@ -60,14 +61,18 @@ def sample_of_one(data: Prepared, n: int, chosen: Int[Host, " m"] | None = None)
 
 
 def counted(data: Prepared, n_sets: int) -> Bool[Host, "sets rows"]:
-    """Rows of positive weight; all rows of data of mode "whole", whose weights belong to what the function returns."""
+    """Return True for rows of positive weight; for mode "whole" all rows, since its weights belong to the terms that the
+    function returns.
+    """
     if data.mode == "whole":
         return np.ones((n_sets, int(np.max(data.n))), bool)
     return np.asarray(data.weights)[:n_sets] > 0
 
 
 def spread(counted: Bool[Host, "sets rows"], most: int) -> tuple[Int[Host, "sets most"], Bool[Host, "sets most"]]:
-    """Numbers of at most ``most`` counted rows of each data set, spread over all of them, and which of the numbers count."""
+    """Return the numbers of at most ``most`` counted rows of each data set, spread evenly, and True for the numbers that
+    are not padding.
+    """
     index, inside = np.zeros((len(counted), most), np.int64), np.zeros((len(counted), most), bool)
     for i, flags in enumerate(counted):
         used = np.flatnonzero(flags)

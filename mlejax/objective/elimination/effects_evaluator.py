@@ -1,14 +1,15 @@
-r"""One data set whose effects are eliminated: the log-likelihood at their best values, as a function of the other parameters.
+r"""One data set whose level effects are eliminated: the log-likelihood maximised over them, as a function of the other
+parameters u.
 
-With alpha(u) the best effects, the profile log-likelihood has the estimates, the value and the curvature of the whole one:
+With alpha(u) the maximising effects, the profile log-likelihood has the estimates and the maximum of the full log-likelihood:
 
 .. math:: \ell_p(u) = \ell(u, \alpha(u)), \qquad
           \nabla \ell_p = s_u + C' H^{-1} s_\alpha, \qquad
           -\nabla^2 \ell_p = I_{uu} - C' H^{-1} C,
 
-where H = diag(h_g) and C = d^2 l / d alpha du, so that the inverse of the last, a Schur complement of the whole information,
-is the covariance of u with the effects estimated (Patefield 1977, Sankhya B 39, 92).  The terms in s_alpha make value and score
-right to second order in what is left of the inner search.  O(n p^2 + G p^2) for G levels.
+where H = diag(h_g) and C = d^2 l / d alpha du, so that the inverse of the last, a Schur complement of the full information,
+is the covariance of u with the effects estimated (Patefield 1977, Sankhya B 39, 92).  The terms in s_alpha correct value and
+score to second order in the remaining error of the effects.  Cost O(n p^2 + G p^2) for G levels.
 """
 
 from __future__ import annotations
@@ -34,23 +35,23 @@ from mlejax.objective.sampling import sample_of_one, with_leading_axis
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.shapes import Bool, Either, Float, Host, PyTree
 
-ABSORBED = 1e-11  # eigenvalue of the Schur complement, relative to the block that it is made of, that is rounding
-SHORT_WAY = 1e-5  # squared way of an effect, in its own standard errors, up to which its prediction is taken as it is
-N_RANKED = 4096  # rows on which starts are compared, at least
+ABSORBED = 1e-11  # eigenvalues of the scaled Schur complement up to this are rounding errors
+SHORT_WAY = 1e-5  # predicted effects are used without iterations if their squared change in standard errors is at most this
+N_RANKED = 4096  # smallest number of rows on which starts are compared
 
 
 @dataclass(frozen=True, eq=False)
 class Eliminated:
-    """The log-likelihood at u with every level at its best effect.
+    """The log-likelihood at u, maximised over the effects of all levels, with derivatives in u.
 
     Attributes:
-        u: (p,).
-        effects: (G,).
-        loglik: summed and weighted, without a penalty.
-        score: its gradient in u (p,).
-        information: minus its Hessian in u (p, p), the Schur complement of the whole one.
-        arrow: the whole one, effects first; of levels that are not sought the border is 0.
-        open: levels whose effect was not found (G,).
+        u: the other parameters, unconstrained (p,).
+        effects: the maximising effects of the levels (G,).
+        loglik: the log-likelihood, summed and weighted, without a penalty.
+        score: gradient in u (p,).
+        information: minus the Hessian in u (p, p), the Schur complement of the full information.
+        arrow: the full information, effects first; the off-diagonal rows of effects that are not estimated are 0.
+        open: True for levels whose maximising effect was not found (G,).
     """
 
     u: Float[Host, " p"]
@@ -63,20 +64,21 @@ class Eliminated:
 
 
 class EffectsEvaluator:
-    """One data set with effects by index; an :class:`mlejax.objective.SingleEvaluator` over the other parameters.
+    """One data set with effects of ``mle.Real(by=...)`` that are eliminated; a :class:`mlejax.objective.SingleEvaluator` of
+    the other parameters.
 
     Args:
-        spec: what is fixed at compilation.
+        spec: what is compiled: likelihood, parameter space, penalty.
         data: the prepared rows, in the user's order; of mode "rows".
         fixed: values under ``fixed=``, or None.
         hyper: second argument of the penalty, or None.
-        levels: of the rows.
-        given: levels whose effect is 0 and is not estimated, or None.
-        grouped: the same rows by level, if they were sorted before.
+        levels: the level of each row.
+        given: True for levels whose effect is fixed at 0 (G,), or None.
+        grouped: the same rows sorted by level, if they were sorted before.
 
     Attributes:
-        signs: of the infinity of levels that have no finite effect, as far as evaluations have met them; 0 for all others.
-            They are kept far out, where their log-likelihood has levelled off.
+        signs: 1 or -1 for levels whose effect was found to diverge to plus or minus infinity, 0 for all others (G,). Diverging
+            effects are set to large values at which their log-likelihood is constant to rounding.
     """
 
     n_sets = 1
@@ -104,29 +106,29 @@ class EffectsEvaluator:
         self._last: Eliminated | None = None
 
     def with_spec(self, spec: Spec) -> EffectsEvaluator:
-        """The same data under another specification of equal layout."""
+        """Return the same data with another specification of the same parameter space."""
         return self if spec == self.spec else self._with(spec, self.given)
 
     @property
     def nearest(self) -> Float[Host, " levels"]:
-        """The effects that the last evaluation ended at."""
+        """The effects (G,) at the end of the last evaluation."""
         return self._near
 
     def near(self, values: Float[Host, " levels"]) -> EffectsEvaluator:
-        """The same, which begins its inner searches at these effects."""
+        """Return the same evaluator, with these effects as the start of its inner searches."""
         one = self._with(self.spec, self.given)
         one._near = np.where(self.given, 0.0, values)
         return one
 
     def with_given(self, given: Bool[Host, " levels"]) -> EffectsEvaluator:
-        """The same data with the effects of some levels given, as 0."""
+        """Return the same data with the effects of some levels fixed at 0."""
         return self._with(self.spec, given)
 
     def _with(self, spec: Spec, given: Bool[Host, " levels"]) -> EffectsEvaluator:
         if spec.hessian == "differenced":
             raise ValueError(
-                f"{spec.likelihood.name}: JAX has no second derivative of this log-likelihood, which the effects of "
-                f"{spec.likelihood.effects[0].by} need; use a function that has one, such as those of mle.special"
+                f"{spec.likelihood.name}: JAX has no second derivative of this log-likelihood, which is needed to eliminate the "
+                f"effects of {spec.likelihood.effects[0].by}; use functions that have one, such as those of mle.special"
             )
         one = EffectsEvaluator(
             spec, self.data, self.fixed, self.hyper, levels=self.levels, given=given, grouped=self.grouped
@@ -145,11 +147,13 @@ class EffectsEvaluator:
 
     @property
     def _free(self) -> Bool[Host, " levels"]:
-        """Levels whose effect is sought."""
+        """True for levels whose effect is estimated (G,): neither fixed at 0 nor diverging."""
         return ~self.given & (self.signs == 0)
 
     def _predicted(self, u: Float[Host, " p"]) -> tuple[Float[Host, " levels"], bool]:
-        """The effects at u that the last evaluation predicts, and whether they ought to be right to the tolerance."""
+        """Return the effects at u predicted to first order from the last evaluation (G,), and True if they need no further
+        iteration.
+        """
         values, last = self._near, self._last
         if last is None or not np.isfinite(last.arrow.border).all():
             return np.where(self.given, 0.0, values), False
@@ -159,7 +163,7 @@ class EffectsEvaluator:
         return np.where(self.given, 0.0, np.where(np.isfinite(way), values + way, values)), near
 
     def _settled(self, u: Float[Host, " p"]) -> Settled:
-        """The best effects at u, from those that the last evaluation predicts."""
+        """Return the maximising effects at u, by Newton's method from the predicted effects."""
         terms = partial(self._terms, u)
         found = settle(terms, self._predicted(u)[0], self._free, LOOK_AFTER)
         if not found.open.any():
@@ -171,7 +175,7 @@ class EffectsEvaluator:
         return settle(terms, found.values, self._free)
 
     def eliminated(self, u: Float[Host, " p"]) -> Eliminated:
-        """Value, score and information at u (p,), without a penalty."""
+        """Evaluate the log-likelihood at u (p,), maximised over the effects, with score and information, without a penalty."""
         if self._last is not None and np.array_equal(self._last.u, u):
             return self._last
         program, p = by_all[self.how], len(u)
@@ -209,16 +213,16 @@ class EffectsEvaluator:
 
     @property
     def total_weights(self) -> np.ndarray:
-        """The sum of the weights, (1,)."""
+        """The sum of the weights (1,)."""
         return np.array([self.scale])
 
     @property
     def n_contributions(self) -> int:
-        """Rows."""
+        """The number of rows."""
         return self.data.n_contributions
 
     def evaluate(self, u: Host | FromData, order: Literal[0, 1, 2] = 2, which: Host | None = None) -> Evaluation:
-        """Values, scores and information at u (1, p), or at what ``u(which, data)`` makes of the data."""
+        """Evaluate value, score and information at u (1, p), or at the point that ``u(which, data)`` returns."""
         u = np.asarray(u(np.zeros(1, np.int64), with_leading_axis(self.data)) if callable(u) else u)
         if order == 0:
             return Evaluation(u, self.logliks({0: u})[0])
@@ -231,7 +235,7 @@ class EffectsEvaluator:
         return Evaluation(u, np.array([value]), score[None], information[None])
 
     def logliks(self, points: Mapping[int, Any]) -> dict[int, np.ndarray]:
-        """(Penalised) log-likelihoods (m,) at points (m, p)."""
+        """Return the (penalised) log-likelihoods (m,) at points (m, p)."""
         out = [self._loglik(np.asarray(u)) for u in points[0]]
         if self.spec.penalty is not None:
             out = [
@@ -241,14 +245,16 @@ class EffectsEvaluator:
         return {0: np.array(out)}
 
     def best(self, points: FromData, which: Host | None = None, n_rows: int | None = None) -> np.ndarray:
-        """Of the points (1, m, p) that ``points(which, data)`` makes of the data the most likely one, (1, p)."""
+        """Return, of the points (1, m, p) that ``points(which, data)`` returns, the one with the highest log-likelihood (1,
+        p).
+        """
         at = points(np.zeros(1, np.int64), with_leading_axis(self.data))[0]
         on = self if n_rows is None else self._some(max(n_rows, N_RANKED))
         values = on.logliks({0: at})[0]
         return at[int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))][None]
 
     def _some(self, n_rows: int) -> EffectsEvaluator:
-        """The rows of some levels, spread over them."""
+        """Return the evaluator of the rows of some randomly chosen levels, about ``n_rows`` rows."""
         counts = self.grouped.counts
         if counts.sum() <= n_rows:
             return self
@@ -259,7 +265,7 @@ class EffectsEvaluator:
         return self.weighted(np.where(chosen[self.levels.codes], weights, 0.0))
 
     def weighted(self, weights: Float[Host, " n"]) -> EffectsEvaluator:
-        """The same rows with other weights; those of weight 0 are left out, and so are levels without another row."""
+        """Return the same rows with other weights; rows of weight 0 are left out, and so are levels without any other row."""
         index = np.flatnonzero(weights > 0)
         rows, there = self.data.taken(index), np.bincount(self.levels.codes[index], minlength=len(self.levels)) > 0
         some = replace(self.data, rows=rows, weights=weights[index], n=np.asarray(index.size, np.int64), block=index.size)
@@ -269,18 +275,19 @@ class EffectsEvaluator:
         return one
 
     def minimised(self, u: Either) -> tuple[Any, Any, Any]:
-        """Value (), gradient (p,) and curvature (p, p) of what is minimised."""
+        """Return value (), gradient (p,) and Hessian (p, p) of the objective that is minimised."""
         _, value, score, information = self.evaluate(np.asarray(u)[None])
         assert score is not None
         assert information is not None
         return -value[0] / self.scale, -score[0] / self.scale, np.asarray(information[0] / self.scale, np.float64)
 
     def run(self, method: Method, u0: Host, which: Host | None = None, report: Report | None = None) -> OptimizeResult:
-        """Newton's method from u0 (1, p) to its end; arrays with a leading axis of length 1."""
+        """Run Newton's method from u0 (1, p); the result has a leading axis of length 1."""
         if not isinstance(method, optimize.Newton):
             raise ValueError(
-                f"method={type(method).__name__.lower()!r} is refused with effects of {self.spec.likelihood.effects[0].by}: they "
-                "are eliminated by Newton's method; leave out method="
+                f"method={type(method).__name__.lower()!r} is not supported with effects of "
+                f"{self.spec.likelihood.effects[0].by}, "
+                "which are eliminated by Newton's method; leave out method="
             )
         space = self.spec.space
         bounds = (space.lower, space.upper) if space.boxed else (None, None)
@@ -291,20 +298,22 @@ class EffectsEvaluator:
     # ---- the rows, with the effects in their place
 
     def filled(self, u: Float[Host, " p"]) -> Prepared:
-        """The rows in the user's order with the effects at u in their column."""
+        """Return the rows in the user's order, with the maximising effects at u in their column."""
         return with_values(self.data, self.position, self.levels, self.eliminated(u).effects)
 
     def map_reduce(self, task: Task, merge: Callable[[Any, Any], Any], u: Float[Host, " p"]) -> PyTree:
-        """``task`` of the objective of all rows with the effects at u, and u (p,); NumPy."""
+        """Return ``task(objective of all rows with the effects at u, u)`` as NumPy arrays."""
         return ChunkedEvaluator(self.spec, self.filled(u), self.fixed, self.hyper).map_reduce(task, merge, u)
 
     def sample(self, n_rows: int) -> Prepared:
-        """At most ``n_rows`` rows, with weights under which they stand for all, at the effects of the last evaluation."""
+        """Return at most ``n_rows`` rows at the effects of the last evaluation, with weights under which their sums
+        estimate those of all rows.
+        """
         data = with_values(self.data, self.position, self.levels, self._near)
         return sample_of_one(data, n_rows)
 
     def row_terms(self, u: Float[Host, " p"]) -> RowTerms:
-        """What each row adds at u: its value, and its score with the effects partialled out, s_u + (C' H^-1)_g s_alpha."""
+        """Return each row's log-likelihood at u, and its score with the effects partialled out, s_u + (C' H^-1)_g s_alpha."""
         data, found = self.filled(u), self.eliminated(u)
         plain = row_terms(ChunkedEvaluator(self.spec, data, self.fixed, self.hyper), u)
         n = len(self.levels.codes)
@@ -313,9 +322,9 @@ class EffectsEvaluator:
 
 
 def _with_digits(arrow: Arrow, score: Float[Host, " p"]) -> tuple[Float[Host, " p"], Float[Host, "p p"]]:
-    """Score and Schur complement without the directions in which the difference that it is leaves rounding alone.
+    """Return score and Schur complement without the directions in which the Schur complement is only rounding error.
 
-    Along these the effects do all that the parameters do: a column that is constant within every level.
+    Such a direction is collinear with the effects: a column that is constant within every level.
     """
     schur, root = arrow.schur, np.sqrt(np.abs(arrow.head.diagonal()))
     root = np.where(root > 0, root, 1.0)
@@ -334,7 +343,9 @@ def _with_digits(arrow: Arrow, score: Float[Host, " p"]) -> tuple[Float[Host, " 
 
 
 def with_values(data: Prepared, position: int, levels: Levels, values: Float[Host, " levels"]) -> Prepared:
-    """The rows with effects in their column; rows of weight 0 have those of the row whose values they hold."""
+    """Return the rows with the values of effects in their column; the padding has the effect of the first row of positive
+    weight.
+    """
     column = np.empty(data.n_padded)
     column[: len(levels.codes)] = values[levels.codes]
     donor = int(np.argmax(np.asarray(data.weights) > 0))

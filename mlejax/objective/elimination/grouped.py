@@ -1,4 +1,4 @@
-"""Rows sorted by level and cut into chunks, with sums of numbers by row over the levels."""
+"""Rows sorted by level and divided into chunks, and sums over the rows of each level."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from mlejax.data import Prepared, bucket
 from mlejax.execution import aligned, float64, kept_pool, limits, n_cores
 from mlejax.shapes import Bool, Float, Host, Int, PyTree
 
-FEW = 0.25  # share of the rows up to which those of some levels are copied into chunks of their own
-CODES_OF_16_BITS = 1 << 16  # levels up to which NumPy sorts in linear time
+FEW = 0.25  # rows of some levels are copied into chunks of their own up to this share of all rows
+CODES_OF_16_BITS = 1 << 16  # NumPy sorts codes of up to this many levels (16 bits) in linear time
 
 
 @dataclass(frozen=True, eq=False)
 class LevelChunk:
-    """Neighbouring rows in the order of their levels.
+    """Consecutive rows in the order of their levels.
 
     Attributes:
-        data: the rows, N of them; those of weight 0 at the end are padding.
-        codes: the level of every row, counted from the first one here, (N,).
-        levels: the levels that the rows belong to.
+        data: the rows, N of them; rows of weight 0 at the end are padding.
+        codes: the level of every row, counted from the first level of the chunk (N,).
+        levels: the levels that the rows belong to, as a slice of all levels.
     """
 
     data: Prepared
@@ -33,13 +33,13 @@ class LevelChunk:
 
 
 class RowsByLevel:
-    """The rows of one data set, by level; those of weight 0 are left out.
+    """The rows of one data set sorted by level; rows of weight 0 are left out.
 
     Args:
         data: the rows, in the user's order.
-        codes: the level of every row (n,), each of them with a row of positive weight.
-        n_levels: their number.
-        position: which array by row holds the effects.
+        codes: the level of every row (n,); each level has a row of positive weight.
+        n_levels: number of levels.
+        position: position, among the row-wise arrays, of the column of effects.
     """
 
     def __init__(self, data: Prepared, codes: Int[Host, " n"], n_levels: int, position: int) -> None:
@@ -71,16 +71,16 @@ class RowsByLevel:
         n_terms: int,
         some: Bool[Host, " levels"] | None = None,
     ) -> tuple[list[Any], Float[Host, "terms levels"]]:
-        """A program on every chunk, its terms by row summed over the levels.
+        """Run a program on every chunk, and sum its row values over the levels.
 
         Args:
-            program: rows, the effects among them, -> (anything, terms by row (n_terms, N)).
-            values: the effects.
-            n_terms: how many terms.
-            some: levels whose sums are wanted; None for all.
+            program: function from rows, with their effects, to (any result, row values (n_terms, N)).
+            values: the effects of the levels (G,).
+            n_terms: number of row values.
+            some: True for levels whose sums are needed (G,); None for all.
 
         Returns:
-            What the program made of each chunk, and the sums; they mean nothing for other levels than those.
+            The results for each chunk, and the sums (n_terms, G), which are valid for the needed levels only.
         """
         wanted = self.chunks if some is None else self._chunks_of(some)
         ends = [round(i * len(wanted) / self.threads) for i in range(self.threads + 1)]
@@ -95,7 +95,9 @@ class RowsByLevel:
         return [made for made, _ in found], total
 
     def _chunks_of(self, some: Bool[Host, " levels"]) -> list[LevelChunk]:
-        """The chunks with rows of these levels; of few rows chunks of their own, for the same program."""
+        """Return the chunks that contain rows of these levels; if the rows are few, they are copied into new chunks of the
+        same size.
+        """
         n_some = int(self.counts[some].sum())
         if n_some > FEW * self.n_rows or not n_some:
             return [c for c in self.chunks if some[c.levels].any()]
@@ -124,7 +126,7 @@ class RowsByLevel:
 
 
 def _cut(data: Prepared, codes: Int[Host, " n"]) -> list[LevelChunk]:
-    """Chunks of so many rows as a block of the data has; views."""
+    """Return chunks of as many rows as a block of the data has, as views."""
     out = []
     for begin in range(0, len(codes), data.block):
         run = slice(begin, begin + data.block)

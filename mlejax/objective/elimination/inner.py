@@ -1,8 +1,8 @@
-"""The best effect of every level at given parameters: Newton's method in one unknown for all levels at once.
+"""The maximising effect of every level at given parameters, by Newton's method in one dimension for all levels at once.
 
-Levels have no row in common, so that each has its own maximum.  A step counts where the level's log-likelihood does not fall;
-else a quarter of it is tried, or the middle between points whose scores point at each other.  A level whose score keeps its
-sign however far its effect goes has no finite maximum: all its outcomes are zero, or all of them are one.
+Levels have no row in common, so that each has its own maximum.  A step is accepted if the level's log-likelihood does not
+decrease; otherwise a quarter of it is tried, or the midpoint of an interval that brackets the maximum (by signs of the score).  A
+level whose score does not change its sign has no finite maximum: all its outcomes are zero, or all of them are one.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ import numpy as np
 
 from mlejax.shapes import Bool, Float, Host
 
-TOLERANCE = 1e-12  # decrement of a level below which it has settled
-ROUNDING = 1e-11  # fall of a level's log-likelihood that is none, relative to 1 + its size
-FIRST_REACH = 8.0  # longest step of an effect; twice as long after each that was good
-SHORTEST = 1e-15  # step of an effect, relative to 1 + its size, that is rounding
-LOOK_AFTER = 12  # steps after which levels that have not settled are looked at for the first time
+TOLERANCE = 1e-12  # a level has converged if its Newton decrement is at most this
+ROUNDING = 1e-11  # decreases of a level's log-likelihood up to this, relative to 1 + its absolute value, are rounding
+FIRST_REACH = 8.0  # largest first step of an effect; doubled after each accepted step of this length
+SHORTEST = 1e-15  # steps of an effect up to this, relative to 1 + its absolute value, are rounding
+LOOK_AFTER = 12  # steps after which levels that have not converged are first tested for divergence
 MOST_STEPS = 100
-WAY = (6.0, 12.0, 24.0, 48.0)  # steps beyond the last one at which a level is followed
-FAR = 1e6  # an effect beyond which steps of that size are lost in rounding
-LEVELS_OFF = 0.01  # share of the first gain on that way that the last part may still gain
+WAY = (6.0, 12.0, 24.0, 48.0)  # multiples of the last step at which a level is tested for divergence
+FAR = 1e6  # effects from this size on are not tested for divergence, because of rounding
+LEVELS_OFF = 0.01  # a diverging level gains in the last interval at most this share of its gain in the first
 
 Terms = Callable[[Float[Host, " levels"], "Bool[Host, ' levels'] | None"], Float[Host, "3 levels"]]
 
 
 class Settled(NamedTuple):
-    """Effects, and what is known there.
+    """Effects of the levels, with the log-likelihood there.
 
     Attributes:
         values: the effects (G,).
-        terms: value, score and curvature of every level, (3, G).
-        open: levels that have not settled (G,).
+        terms: log-likelihood, score and minus the second derivative of every level (3, G).
+        open: True for levels that have not converged (G,).
     """
 
     values: Float[Host, " levels"]
@@ -44,13 +44,14 @@ class Settled(NamedTuple):
 def settle(
     terms: Terms, values: Float[Host, " levels"], free: Bool[Host, " levels"], most: int = MOST_STEPS
 ) -> Settled:
-    """The effects that maximise the log-likelihood of every level, from ``values`` on.
+    """Return the effects that maximise the log-likelihood of every level, by Newton's method from ``values``.
 
     Args:
-        terms: (effects, levels that are wanted or None for all) -> value, score and curvature of every level.
-        values: where to begin; where nothing is finite, 0 is tried.
-        free: levels whose effect is to be found; the others keep theirs.
-        most: steps.
+        terms: function (effects (G,), flags of the needed levels or None for all) -> log-likelihood, score and minus the second
+            derivative of every level (3, G).
+        values: start values (G,); 0 replaces those at which the log-likelihood is not finite.
+        free: True for levels whose effect is estimated (G,); the other effects do not change.
+        most: largest number of steps.
     """
     with np.errstate(all="ignore"):
         here = terms(values, None)
@@ -82,7 +83,9 @@ def settle(
 def newton_steps(
     terms: Float[Host, "3 levels"], free: Bool[Host, " levels"]
 ) -> tuple[Float[Host, " levels"], Bool[Host, " levels"]]:
-    """The step of every level, and which levels have not settled; uphill where the log-likelihood is not concave."""
+    """Return the Newton step of every level (uphill also if the log-likelihood is not concave there), and True for levels
+    that have not converged.
+    """
     _, score, curvature = terms
     with np.errstate(all="ignore"):
         size = np.where(curvature != 0, np.abs(curvature), 1.0)
@@ -92,9 +95,10 @@ def newton_steps(
 
 
 def infinite(terms: Terms, at: Settled) -> Float[Host, " levels"]:
-    """The sign of the infinity of levels that have not settled and have no finite effect, 0 for all others.
+    """Return 1 or -1 for levels that have not converged because their effect diverges to plus or minus infinity, 0 for all
+    others (G,).
 
-    Followed on, such a level gains ever less and its score never turns.
+    At growing effects the log-likelihood of such a level approaches a limit and its score keeps its sign.
     """
     step = newton_steps(at.terms, at.open)[0]
     sign = np.sign(np.where(step != 0, step, at.values))

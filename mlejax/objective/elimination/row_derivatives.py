@@ -1,12 +1,12 @@
-r"""Derivatives of every row's contribution by its own effect, and by effect and parameters together.
+r"""Derivatives of every row's log-likelihood with respect to its own effect, and mixed derivatives with the other parameters.
 
-With l_i(u, a) the contribution of row i at its effect a = alpha_g(i), weighted, the sums over the rows of a level are
+With l_i(u, a) the weighted log-likelihood of row i at its effect a = alpha_g(i), the sums over the rows of a level are
 
 .. math:: s_g = \sum_i \partial l_i/\partial a, \quad h_g = -\sum_i \partial^2 l_i/\partial a^2, \quad
           c_g = \sum_i \partial^2 l_i/\partial a\,\partial u.
 
-Rows are independent, so that the derivatives of all rows by their own effect take one tangent of ones.  Where the other
-parameters enter through linear predictors, those take one tangent each (`execution.trace.linear_predictors`).
+Rows are independent, so that one forward tangent of ones gives the derivatives of all rows with respect to their own effect.  If
+the other parameters enter through linear predictors, each predictor needs one tangent (`execution.trace.linear_predictors`).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from mlejax.execution.trace.jaxprs import dependence, is_literal
 from mlejax.objective.objective import Spec
 from mlejax.shapes import Device, Either, Float, PyTree
 
-ALONE = 3  # terms of `by_effect`: value, score, curvature
+ALONE = 3  # number of row values of `by_effect`: log-likelihood, score, minus the second derivative
 
 
 def _contributions(spec: Spec, data: Prepared, position: int) -> Callable[..., Device]:
-    """(u, effects (N,), fixed values, shared arrays, other rows) -> contributions (N,)."""
+    """Return the function (u, effects (N,), fixed values, shared arrays, other rows) -> log-likelihoods of the rows (N,)."""
 
     def function(u: Either, effects: PyTree, fixed: Either | None, shared: PyTree, rows: PyTree) -> Device:
         params = spec.space.params_from_u(u, fixed)
@@ -42,7 +42,9 @@ def _contributions(spec: Spec, data: Prepared, position: int) -> Callable[..., D
 
 
 def _by_effect(spec: Spec, position: int, u: Either, data: Prepared, fixed: Either | None) -> tuple[tuple[()], Any]:
-    """Value, score and curvature of every row by its own effect, weighted, (3, N)."""
+    """Return log-likelihood, score and minus the second derivative of every row with respect to its own effect, weighted
+    (3, N).
+    """
     contributions = _contributions(spec, data, position)
 
     def slope(effects: PyTree) -> tuple[Any, Any]:
@@ -59,8 +61,9 @@ def _by_effect(spec: Spec, position: int, u: Either, data: Prepared, fixed: Eith
 
 
 def _by_all(spec: Spec, position: int, u: Either, data: Prepared, fixed: Either | None) -> tuple[Any, Any]:
-    """Sums of the gradient (p,) and the Hessian (p, p) in u, and the terms by row (3 + p, N): value, score and curvature by
-    the effect, and the second derivatives by effect and u; all weighted."""
+    """Return the summed gradient (p,) and Hessian (p, p) in u, and row values (3 + p, N): log-likelihood, score and minus
+    the second derivative with respect to the effect, and mixed derivatives with respect to effect and u; all weighted.
+    """
     contributions = _contributions(spec, data, position)
     leaves, tree = jax.tree.flatten((fixed, data.shared, data.rows))
     effects = jnp.asarray(data.rows[position])
@@ -123,7 +126,7 @@ def _weighted(x: Device, w: Device, y: Device) -> PyTree:
 
 
 def _depend_on(function: Callable[..., Any], effects: PyTree) -> bool:
-    """Whether a function's values depend on the effects: matrices that do are no data."""
+    """True if the values of a function depend on the effects."""
     jaxpr = jax.make_jaxpr(function)(effects).jaxpr
     depends = set(jaxpr.invars)
     for eqn, touched in dependence(jaxpr, jaxpr.invars):
@@ -138,7 +141,7 @@ by_all = {how: compiled(_by_all, static=("spec", "position"), how=how) for how i
 
 @partial(compiled, static=("spec", "position"))
 def effect_scores(spec: Spec, position: int, u: Either, data: Prepared, fixed: Either | None) -> Float[Device, " n"]:
-    """The derivative of every row's contribution by its effect, unweighted, (N,)."""
+    """Return the derivative of every row's log-likelihood with respect to its effect, unweighted (N,)."""
     contributions = _contributions(spec, data, position)
 
     def total(a: PyTree) -> PyTree:

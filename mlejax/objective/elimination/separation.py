@@ -1,14 +1,15 @@
-r"""Rows that effects and other parameters together fit ever better, all the way to infinity.
+r"""Separated rows: rows whose log-likelihood keeps increasing as effects and other parameters diverge together.
 
-A direction (gamma, alpha) moves the linear predictor of row i by z_i = x_i' gamma + alpha_g(i).  With s_i = 1 or -1 where the
-contribution of a row rises all the way as its predictor goes to plus or minus infinity, and 0 where it falls on both sides, the
-log-likelihood has no finite maximum if a direction exists with
+A direction (gamma, alpha) changes the linear predictor of row i by z_i = x_i' gamma + alpha_g(i).  Let s_i = 1 or -1 if the
+log-likelihood of row i increases monotonically as its predictor goes to plus or minus infinity, and 0 if it decreases both ways.
+The log-likelihood has no finite maximum if a direction exists with
 
 .. math:: z_i = 0 \;\text{where}\; s_i = 0, \qquad s_i z_i \ge 0 \;\text{else}, \qquad z \ne 0,
 
-and the rows with s_i z_i > 0 are separated: without them the other estimates are their limits (Correia, Guimaraes & Zylkin
-2019, arXiv:1903.01633).  Directions that leave the first rows alone are a null space; of these, one that separates as many
-rows as any is found by a linear program, max sum t_i with 0 <= t_i <= 1 and t_i <= s_i z_i.
+and the rows with s_i z_i > 0 are separated: the fit without them gives the limits of the other estimates (Correia, Guimaraes
+& Zylkin
+2019, arXiv:1903.01633).  Directions with z_i = 0 for all rows with s_i = 0 form a null space; among these a linear program finds
+one that separates the most rows, max sum t_i with 0 <= t_i <= 1 and t_i <= s_i z_i.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from mlejax.objective.elimination.inner import Settled, infinite
 from mlejax.objective.elimination.row_derivatives import ALONE, by_all, by_effect
 from mlejax.shapes import Bool, Float, Host, Int
 
-SHIFT = 0.5  # of the effects, between the two points at which derivatives are compared
-STRAIGHT = 1e-6  # change of a row's regressor between them, relative, that is none
-NULL = 1e-9  # singular value, relative, of directions that leave a row alone
-REACH = 1e7  # of a direction, in units in which the largest regressor is 1
-MOST_NUMBERS = 50_000_000  # rows times parameters that are looked at
+SHIFT = 0.5  # shift of the effects between the two points at which derivatives are compared
+STRAIGHT = 1e-6  # relative changes of a row's regressor between them up to this count as none: the parameter enters linearly
+NULL = 1e-9  # relative singular values up to this belong to the null space
+REACH = 1e7  # bound on the entries of a direction, for regressors scaled to a largest absolute value of 1
+MOST_NUMBERS = 50_000_000  # separation is not tested if rows times parameters exceed this
 
 
 class Separated(NamedTuple):
-    """Separated rows.
+    """Separated rows and the direction of separation.
 
     Attributes:
-        rows: their numbers among those of the evaluator.
-        direction: along which they are, in u (p,).
+        rows: their numbers among the rows of the evaluator (m,).
+        direction: direction in u along which they are separated (p,).
     """
 
     rows: Int[Host, " m"]
@@ -43,12 +44,12 @@ class Separated(NamedTuple):
 
 
 def separated_rows(evaluator: EffectsEvaluator, u: Float[Host, " p"], straight: Bool[Host, " p"]) -> Separated | None:
-    """The rows that are separated, or None.
+    """Return the rows that are separated, or None if there are none (or if the data are too large for the test).
 
     Args:
-        evaluator: of a log-likelihood without a penalty.
-        u: where derivatives are taken; a start.
-        straight: coordinates of u that may go to infinity either way, (p,).
+        evaluator: evaluator of a log-likelihood without a penalty.
+        u: point at which derivatives are taken, a start (p,).
+        straight: True for coordinates of u that can diverge in both directions (p,).
     """
     data, codes = evaluator.data, evaluator.levels.codes
     n, p = len(codes), len(u)
@@ -80,13 +81,13 @@ def separated_rows(evaluator: EffectsEvaluator, u: Float[Host, " p"], straight: 
 def certificate(
     X: Float[Host, "n p"], signs: Float[Host, " n"], codes: Int[Host, " n"], given: Bool[Host, " levels"]
 ) -> tuple[Bool[Host, " n"], Float[Host, " p"]] | None:
-    """Flags of all separated rows, and gamma (p,) of a direction along which they are; None where there are none.
+    """Return flags of all separated rows (n,), and gamma (p,) of a direction of separation; None if no row is separated.
 
     Args:
-        X: regressors.
-        signs: +1 or -1 where a contribution rises all the way as its predictor goes to that infinity, else 0.
-        codes: the level of each row.
-        given: levels whose effect cannot move.
+        X: regressors (n, p).
+        signs: s_i of the module docstring: 1, -1 or 0 (n,).
+        codes: the level of each row (n,).
+        given: True for levels whose effect is fixed (G,).
     """
     from scipy.optimize import linprog
     from scipy.sparse import csr_matrix, hstack, identity
@@ -123,7 +124,7 @@ def certificate(
 
 
 def _null_space(V: Float[Host, "m p"]) -> Float[Host, "p k"]:
-    """Directions in which V does nothing."""
+    """Return an orthonormal basis (p, k) of the directions that V maps to 0."""
     p = V.shape[1]
     if not p or not len(V):
         return np.eye(p)

@@ -1,1 +1,1 @@
-"""Evaluators of data in memory: one data set in chunks, on several devices, at many points; and many data sets."""
+"""Evaluators of data in memory: one data set in chunks, on several devices, or at many points; and many data sets."""

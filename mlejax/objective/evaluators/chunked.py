@@ -1,14 +1,14 @@
-"""One data set on the host: one compiled program for chunks of its rows, on all cores where that pays.
+"""One data set on the host: one compiled program that evaluates chunks of its rows, on all cores if there are many rows.
 
-Many rows are cut into equal chunks, whose sums are added in the order of the rows:
+Many rows are divided into equal chunks, whose sums are added in the order of the rows:
 
 * the program is compiled for a chunk, so that all large data sets share eight sizes, and a sample of the rows is a few
   more chunks for the same program;
-* host threads, one a core, each take a run of chunks, and the sums do not depend on the number of threads;
+* each host thread, one for each core, evaluates consecutive chunks, and the sums do not depend on the number of threads;
 * chunks are views of the prepared rows; those of very large tables are views of the user's array, copied to the device
   one after the other in every pass;
-* a penalty is no part of the program: its derivatives are added to the sums, so that a penalised fit has the program of
-  the plain one.  Bias reduction is a function of the sums over all rows and is evaluated with them.
+* a penalty is not a part of the program: its derivatives are added to the sums, so that fits with and without a penalty share the
+  program.  Bias reduction is a function of the sums over all rows and is evaluated with them.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from mlejax.optimize import Carry, Method, OptimizeResult
 from mlejax.shapes import Count, Either, Float, Host, PyTree
 
 C = TypeVar("C", bound="ChunkedEvaluator")
-POINTS = 24  # points of one call of `logliks`: one program serves any number of them
+POINTS = 24  # points evaluated in one call of the program of `logliks`
 
 Minimised = tuple[Any, Any, Any]  # value (), gradient (p,) and curvature (p, p) of what is minimised
 
 
 def _evaluate(spec: Spec, method: Any, u: Either, data: Prepared, fixed: Either | None) -> PyTree:
-    """Value, score and curvature in one vector: of little data one array is fetched in half the time of three."""
+    """Return value, score and curvature in one vector, because one array is fetched faster than three."""
     # bias reduction differentiates the sum in reverse mode, and a GPU waits for the host at loops of unknown length
     filled = None if data.n_blocks <= 1 or spec.reduction is not None or not on_cpu() else blocks_used(data)
     value, score, curvature = method.evaluate(objective_of(spec, data, fixed, None, filled), u)
@@ -78,7 +78,9 @@ def _mapped(spec: Spec, task: Task, u: Either, data: Prepared, fixed: Either | N
 
 
 def chunk_size(data: Prepared) -> int:
-    """Rows of a chunk, a whole number of blocks: all of few rows, the same of very many; between, chunks are 2, 4 or 8."""
+    """Return the number of rows of a chunk, a multiple of the block size: all rows if they are few, ``limits().chunk_rows``
+    if they are very many; in between the rows are divided into 2, 4 or 8 chunks.
+    """
     most, size = limits().chunk_rows, data.n_padded
     if data.mode == "whole" or most is None or size <= most:
         return size
@@ -90,15 +92,15 @@ def chunk_size(data: Prepared) -> int:
 
 
 class ChunkedEvaluator:
-    """One data set in memory; an :class:`mlejax.objective.SingleEvaluator`.
+    """One data set in memory; a :class:`mlejax.objective.SingleEvaluator`.
 
     Args:
-        spec: what is fixed at compilation.
+        spec: what is compiled: likelihood, parameter space, penalty.
         data: the prepared rows.
         fixed: values under ``fixed=``, or None.
         hyper: second argument of the penalty, or None.
-        threads: how many at most; None for one a core.
-        program_of: the data of which ``data`` are a sample: the program compiled for them serves.
+        threads: largest number of threads; None for one for each core.
+        program_of: the full data of which ``data`` is a sample, so that the program compiled for them is used.
     """
 
     n_sets = 1
@@ -121,13 +123,13 @@ class ChunkedEvaluator:
         self._embedding = embedding(spec, fixed)
 
     def with_spec(self: C, spec: Spec) -> C:
-        """The same data under another specification of equal layout."""
+        """Return the same data with another specification of the same parameter space."""
         if spec == self.spec:
             return self
         return type(self)(spec, self.data, self.fixed, self.hyper, threads=self._threads, program_of=self._program_of)
 
     def evaluate(self, u: Host | FromData, order: Literal[0, 1, 2] = 2, which: Host | None = None) -> Evaluation:
-        """Values, scores and information at u (1, p), or at what ``u(which, data)`` makes of the data."""
+        """Evaluate value, score and information at u (1, p), or at the point that ``u(which, data)`` returns."""
         u = u(np.zeros(1, np.int64), with_leading_axis(self.data)) if callable(u) else u
         if order == 0:
             return Evaluation(u, self.logliks({0: u})[0])
@@ -139,7 +141,7 @@ class ChunkedEvaluator:
         return Evaluation._make([u, *(None if a is None else np.asarray(a)[None] for a in found)])
 
     def logliks(self, points: Mapping[int, Any]) -> dict[int, np.ndarray]:
-        """(Penalised) log-likelihoods (m,) at points (m, p)."""
+        """Return the (penalised) log-likelihoods (m,) at points (m, p)."""
         at, out, spec, fixed = points[0], [], self.spec, self.fixed
         if self._embedding is not None:
             at, spec, fixed = self._embedding.full(at), self._embedding.spec, None
@@ -150,7 +152,8 @@ class ChunkedEvaluator:
         return {0: np.concatenate(out) if out else np.zeros(0)}
 
     def best(self, points: FromData, which: Host | None = None, n_rows: int | None = None) -> np.ndarray:
-        """Of the points (1, m, p) that ``points(which, data)`` makes of the data the most likely one, (1, p).
+        """Return, of the points (1, m, p) that ``points(which, data)`` returns, the one with the highest log-likelihood (1,
+        p).
 
         They are compared on at most ``n_rows`` rows.
         """
@@ -162,24 +165,26 @@ class ChunkedEvaluator:
 
     @property
     def total_weights(self) -> np.ndarray:
-        """The sum of the weights, (1,)."""
+        """The sum of the weights (1,)."""
         return np.array([self.scale])
 
     @property
     def n_contributions(self) -> int:
-        """Rows, units, or the entries of a whole model."""
+        """The number of terms of the log-likelihood: rows, units, or the terms that a model with ``rowwise=False`` returns."""
         return self.data.n_contributions
 
     def map_reduce(self, task: Task, merge: Callable[[Any, Any], Any], u: Float[Host, " p"]) -> PyTree:
-        """``task`` of the objective of all rows, one partition, and u (p,); NumPy."""
+        """Return ``task(objective of all rows, u)`` as NumPy arrays; there is one partition, so that nothing is merged."""
         return jax.tree.map(np.asarray, _mapped(self.spec, task, u, self.data, self.fixed, self.hyper))
 
     def sample(self, n_rows: int) -> Prepared:
-        """At most ``n_rows`` rows (or units), with weights under which they stand for all."""
+        """Return at most ``n_rows`` rows (or units), with weights under which their sums estimate those of all rows."""
         return sample_of_one(self.data, n_rows)
 
     def minimised(self, method: Method, u: Host) -> Minimised:
-        """Value (), gradient (p,) and curvature (p, p) of what is minimised, NumPy: one evaluation of ``method``."""
+        """Return value (), gradient (p,) and curvature (p, p) of the objective that is minimised, as ``method`` needs them;
+        NumPy.
+        """
         key = optimize.evaluating(method), np.asarray(u).tobytes()
         if self._last is None or self._last[0] != key:
             self._last = key, self._minimised(method, u)
@@ -197,7 +202,9 @@ class ChunkedEvaluator:
         return value + more, grad + slope, curvature + bend
 
     def _summed(self, method: Method, u: Host) -> Minimised:
-        """The same without the penalty: of the whole model where that gives finite numbers, else of the fixed one."""
+        """Return the same without the penalty: from the program of the full model (`embedding`) if its numbers are finite,
+        else from that of the model with fixed values.
+        """
         if self._embedding is not None:
             found = self._chunked(self._embedding.spec, None).summed(method, self._embedding.full(u))
             value, grad, curvature = self._embedding.of_free(*found)
@@ -213,7 +220,7 @@ class ChunkedEvaluator:
         return self._chunks
 
     def run(self, method: Method, u0: Host, which: Host | None = None, report: Report | None = None) -> OptimizeResult:
-        """The method from u0 (1, p) to its end; arrays with a leading axis of length 1."""
+        """Run the method from u0 (1, p); the result has a leading axis of length 1."""
         space = self.spec.space
         if method.dense:
             bounds = (space.lower, space.upper) if space.boxed else (None, None)
@@ -235,7 +242,7 @@ class ChunkedEvaluator:
 
 
 class Chunks:
-    """The rows of one data set in chunks, and the program that evaluates one."""
+    """The rows of one data set in chunks, and the program that evaluates one chunk."""
 
     def __init__(
         self,
@@ -273,13 +280,13 @@ class Chunks:
         self.runs = [range(a, b) for a, b in pairwise(ends)]
 
     def summed(self, method: Method, u: Either) -> Minimised:
-        """Value, gradient and curvature of what is minimised, without the penalty."""
+        """Return value, gradient and curvature of the objective that is minimised, without the penalty."""
         p, evaluating = len(u), optimize.evaluating(method)
         total = self.total(lambda chunk: self.program(self.spec, evaluating, u, chunk, self.fixed))
         return total[0], total[1 : p + 1], total[p + 1 :].reshape(p, p)
 
     def total(self, program: Callable[[Prepared], Any]) -> np.ndarray:
-        """The weighted mean over all chunks of what a program makes of one."""
+        """Return the weighted mean over all chunks of the array that a program returns for a chunk."""
         waiting = [self.pool.submit(self._in_thread, program, run) for run in self.runs[1:]] if self.pool else []
         found = self._run(program, self.runs[0])
         for other in waiting:
@@ -306,26 +313,27 @@ class Chunks:
 
 
 def _aligned(chunks: list[Prepared]) -> bool:
-    """Whether programs read these chunks in place; else each call would copy them."""
+    """True if programs read these chunks in place; otherwise each call would copy them."""
     return all(is_aligned(a) for c in chunks for a in (*c.rows, c.weights) if isinstance(a, np.ndarray))
 
 
 def _cut(data: Prepared, size: int) -> list[Prepared]:
-    """Chunks of so many rows each: views, in the order of the rows; none that holds padding only."""
+    """Return chunks of ``size`` rows each as views, in the order of the rows, without chunks that are only padding."""
     runs = [slice(at, at + size) for at in range(0, int(data.n), size)]
     return [replace(data, rows=data.taken(run), weights=data.weights[run]) for run in runs]
 
 
 def sample_chunks(data: Prepared, n: int, pieces: int, skip: float = 0.0, n_blocks: int | None = None) -> Prepared:
-    """n chunks (a power of two) made of equal pieces of neighbouring rows (or units), spread over the data.
+    """Return a sample of n chunks (a power of two) made of equal pieces of consecutive rows (or units), spread over the
+    data.
 
     Args:
-        data: more real rows than n chunks have.
-        n: chunks.
-        pieces: how many; a chunk is a multiple of so many rows.
-        skip: where in the gaps between pieces the pieces lie, from 0 to 1: another value gives other rows, as long as
+        data: the data, with more real rows than n chunks.
+        n: number of chunks.
+        pieces: number of pieces; the rows of a chunk must be a multiple of it.
+        skip: shift of the pieces, from 0 to 1, as a share of their distance: another value gives other rows, as long as
             the gaps are longer than the pieces.
-        n_blocks: rows for so many blocks only; the rest of the chunk stays empty.
+        n_blocks: fill only this many blocks with rows; the rest of the chunks is padding.
     """
     full = n * chunk_size(data)
     size = (full if n_blocks is None else n_blocks * data.block) // pieces
@@ -338,7 +346,7 @@ def sample_chunks(data: Prepared, n: int, pieces: int, skip: float = 0.0, n_bloc
 
 
 def _joined(parts: Sequence[np.ndarray], n: int) -> np.ndarray:
-    """Pieces one after the other and zeros up to n rows, in aligned memory."""
+    """Return the pieces joined and extended by zeros to n rows, in aligned memory."""
     out = aligned((n, *parts[0].shape[1:]), parts[0].dtype)
     used = sum(map(len, parts))
     np.concatenate(parts, out=out[:used])

@@ -1,8 +1,8 @@
-"""Many data sets on the host: chunks of data sets through the compiled programs, on all cores, within a bound on memory.
+"""Many data sets on the host, evaluated in chunks of data sets by compiled programs, on all cores, within a limit on memory.
 
-A chunk is read in place or copied from NumPy, advanced by a limited number of turns, and brought back.  Data sets that
-are still running are then gathered into new chunks, with more turns each round, so that a few hard data sets do not delay
-the others.  A data set that needs more than a Newton step is deferred to the second round, as long as few do:
+In a round every chunk is advanced by a limited number of iterations.  Data sets that have not converged are gathered into new
+chunks for the next round, with more iterations in each round, so that a few slow data sets do not delay the others.  A data set
+that needs more than a Newton step is deferred to the second round, as long as few do:
 under ``vmap`` the other data sets of its chunk would have to do as many operations.
 """
 
@@ -29,9 +29,9 @@ from mlejax.optimize import Method, OptimizeResult
 from mlejax.shapes import Host, PyTree
 from mlejax.status import End
 
-ROUNDS = (8, 8, 16, 64, 1024)  # turns a round; the last one is repeated
-FEW_LEFT = 64  # turns, where no more data sets are left than are worked on at once
-OFTEN = 0.25  # share of deferred data sets above which their turns are made at once
+ROUNDS = (8, 8, 16, 64, 1024)  # iterations in each round; the last number is repeated
+FEW_LEFT = 64  # iterations of a round if all remaining data sets fit in one block
+OFTEN = 0.25  # steps are no longer deferred once more than this share of a chunk's data sets defers them
 POINTS = 96  # points of a data set are padded to a multiple of this, so that few programs are compiled
 
 Task = tuple[np.ndarray, int, int]
@@ -39,7 +39,7 @@ D = TypeVar("D", bound="DataSetsEvaluator")
 
 
 def filled(a: np.ndarray, capacity: int) -> np.ndarray:
-    """An array with a leading axis, extended to ``capacity`` by repeats of its first entry."""
+    """Return an array extended along its leading axis to length ``capacity`` by repeats of its first entry."""
     if a.shape[0] == capacity:
         return a
     out = aligned((capacity, *a.shape[1:]), a.dtype)
@@ -49,14 +49,14 @@ def filled(a: np.ndarray, capacity: int) -> np.ndarray:
 
 
 class DataSetsEvaluator:
-    """Many data sets of one declaration; an :class:`mlejax.objective.Evaluator` with L >= 1.
+    """Many data sets of one model; a :class:`mlejax.objective.Evaluator` with L >= 1.
 
     Args:
-        spec: what is fixed at compilation.
+        spec: what is compiled: likelihood, parameter space, penalty.
         sets: the data sets.
-        budget: memory, threads and progress.
-        fixed, hyper: common to all, or with a leading axis (L, ...) where ``own`` says so.
-        own: whether fixed values and hyper-parameters are one for each data set.
+        budget: limits of memory and threads, and progress messages.
+        fixed, hyper: fixed values and hyper-parameters, common to all data sets, or with a leading axis (L, ...) if ``own``.
+        own: True for fixed values, and for hyper-parameters, if each data set has its own.
     """
 
     def __init__(
@@ -75,22 +75,23 @@ class DataSetsEvaluator:
 
     @property
     def n_sets(self) -> int:
-        """L."""
+        """The number L of data sets."""
         return len(self.sets.sizes)
 
     def with_spec(self: D, spec: Spec) -> D:
-        """The same data under another specification of equal layout."""
+        """Return the same data with another specification of the same parameter space."""
         return type(self)(spec, self.sets, self.budget, self.fixed, self.hyper, self.own[1:])
 
     @property
     def total_weights(self) -> np.ndarray:
-        """The sum of the weights of each data set, (L,)."""
+        """The sum of the weights of each data set (L,)."""
         return self.sets.total_weights
 
     def evaluate(self, u: Host | FromData, order: Literal[0, 1, 2] = 2, which: Host | None = None) -> Evaluation:
-        """Values, scores and information of some data sets at u (m, p), or at what ``u(which, data)`` makes of the data.
+        """Evaluate values, scores and information of some data sets at u (m, p), or at the points that ``u(which, data)``
+        returns.
 
-        NaN where the keyboard interrupted.
+        NaN for data sets that were not evaluated because of a KeyboardInterrupt.
         """
         which = np.arange(self.n_sets) if which is None else which
         m, p = len(which), self.spec.space.n_free
@@ -112,9 +113,10 @@ class DataSetsEvaluator:
         return out
 
     def best(self, points: FromData, which: Host | None = None, n_rows: int | None = None) -> np.ndarray:
-        """Of the points (m, k, p) that ``points(which, data)`` makes of the data the most likely one for each, (m, p).
+        """Return, of the points (m, k, p) that ``points(which, data)`` returns, the one with the highest log-likelihood for
+        each data set (m, p).
 
-        They are compared on at most ``n_rows`` rows.  NaN where the keyboard interrupted.
+        They are compared on at most ``n_rows`` rows.  NaN for data sets not evaluated because of a KeyboardInterrupt.
         """
         which = np.arange(self.n_sets) if which is None else which
         out, place = np.full((len(which), self.spec.space.n_free), np.nan), self._places(which)
@@ -137,16 +139,16 @@ class DataSetsEvaluator:
         return out
 
     def _places(self, which: np.ndarray) -> np.ndarray:
-        """The position of each data set in ``which``."""
+        """Return, for each data set by number, its position in ``which`` (L,); undefined for others."""
         place = np.empty(self.n_sets, np.int64)
         place[which] = np.arange(len(which))
         return place
 
     def logliks(self, points: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
-        """Log-likelihoods of some data sets, by number, each at many points (m, p) of its own.
+        """Return the log-likelihoods of some data sets, by number, each at its own points (m, p).
 
         Raises:
-            KeyboardInterrupt: it was interrupted.
+            KeyboardInterrupt: the user interrupted it.
         """
         answers: dict[int, np.ndarray] = {}
         p = self.spec.space.n_free
@@ -174,12 +176,12 @@ class DataSetsEvaluator:
         return answers
 
     def each_chunk(self, which: np.ndarray, work: Callable[[Task], int], unit: str, most: int | None = None) -> bool:
-        """``work`` of (data sets, width, capacity) for every chunk; False if the keyboard interrupted it."""
+        """Call ``work((data sets, width, capacity))`` for every chunk; return False if a KeyboardInterrupt stopped it."""
         tasks = chunks(self.sets, which, self.spec.space.n_free, self.budget, most)
         return run_tasks(tasks, work, self.budget, unit, len(which))
 
     def _chunk(self, mine: np.ndarray, capacity: int, views: bool = False) -> tuple[Any, Any, Any]:
-        """Data, fixed values and hyper-parameters of some data sets."""
+        """Return data, fixed values and hyper-parameters of some data sets, extended to ``capacity`` data sets."""
 
         def taken(a: Any) -> np.ndarray:
             return filled(np.asarray(a)[mine], capacity)
@@ -192,7 +194,7 @@ class DataSetsEvaluator:
     def run(
         self, method: Method, u0: np.ndarray, which: np.ndarray | None = None, report: Report | None = None
     ) -> OptimizeResult:
-        """The method from u0 (L, p) to its end for some data sets, in rounds."""
+        """Run the method from u0 (L, p) for some data sets, in rounds."""
         which = np.arange(self.n_sets) if which is None else which
         p, n = self.spec.space.n_free, len(u0)
         ends = OptimizeResult.empty(n, p, method.dense)
@@ -256,7 +258,7 @@ class DataSetsEvaluator:
 
 
 def _turns(r: int, few: bool) -> int:
-    """Steps of round r; ``few`` data sets are left."""
+    """Return the number of iterations of round r; ``few``: all remaining data sets fit in one block."""
     turns = ROUNDS[min(r, len(ROUNDS) - 1)]
     return max(turns, FEW_LEFT) if few and r != 1 else turns  # in the second round some have only begun
 
@@ -269,10 +271,10 @@ def _result(carry: Any, scale: np.ndarray, dense: bool) -> OptimizeResult:
 
 
 def _aligned_rows(data: Prepared, own_rows: bool, memory: threading.local) -> Prepared:
-    """A chunk in memory that XLA reads in place, at a multiple of 64 bytes.
+    """Return a chunk in aligned memory (a multiple of 64 bytes), which XLA reads in place.
 
-    Else XLA would copy it into new memory, for which threads queue.  Each thread has one buffer for its chunks; the next
-    chunk is written over the last, whose results have all been fetched.
+    Otherwise XLA would copy it into new memory, for which threads wait.  Each thread has one buffer for its chunks; the next
+    chunk overwrites the last, whose results have all been fetched.
     """
     if not on_cpu() or not own_rows or any(isinstance(leaf, ChunkView) for leaf in data.rows):
         return data
@@ -291,6 +293,6 @@ def _aligned_rows(data: Prepared, own_rows: bool, memory: threading.local) -> Pr
 
 
 def _as_slice(which: np.ndarray) -> Host | slice:
-    """The same numbers as a slice where they follow each other, which is faster to copy."""
+    """Return consecutive numbers as a slice, which is faster to copy; other numbers unchanged."""
     follow = which.size and which[-1] - which[0] + 1 == which.size and (np.diff(which) == 1).all()
     return slice(int(which[0]), int(which[-1]) + 1) if follow else which

@@ -1,4 +1,4 @@
-"""What the contributions compute of the data alone, kept beside the data: evaluated once and not at every step."""
+"""Intermediate values of the log-likelihood that depend on the data alone: computed once and stored beside the data."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from mlejax.shapes import Count, PyTree
 
 
 def blocks_used(data: Prepared) -> Count:
-    """The number of blocks that hold rows: a sample may fill its chunk in part."""
+    """Return the number of blocks that contain real rows."""
     return jnp.minimum(-(-data.n // data.block), data.n_blocks)
 
 
 def hoists(spec: Spec, data: Prepared) -> bool:
-    """Whether a part of the contributions depends on the data alone, and is worth keeping as further columns."""
+    """True if a part of the log-likelihood depends on the data alone and is small enough to be stored as further columns."""
     if data.mode == "whole" or data.streamed:
         return False
     shapes = (
@@ -43,7 +43,7 @@ def hoists(spec: Spec, data: Prepared) -> bool:
 
 
 def with_invariants(spec: Spec, data: Prepared) -> Prepared:
-    """A chunk with its hoisted values as further arrays by row, if they are not there already."""
+    """Return a chunk with these values as further row-wise arrays, computed if it does not have them already."""
     if len(data.rows) > data.statics.n_leaves:
         return data
     return replace(data, rows=(*data.rows, *_invariants(spec, data)))

@@ -1,7 +1,7 @@
-"""One data set at many points: value, score and, on request, information of all of them in one compiled call.
+"""One data set at many points: value, score and, on request, information at all of them in one compiled call.
 
-The points are the leading axis of a program over the same rows.  They are worked on a few at a time under ``vmap``, where
-linear predictors of all of them are one matrix product, and so are their information matrices.
+A few points at a time are evaluated over the same rows under ``vmap``, so that their linear predictors are one matrix
+product, and so are their information matrices.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from mlejax.objective.evaluators.chunked import Chunks, blocks_used
 from mlejax.objective.objective import Spec, objective_of, to_loglik
 from mlejax.shapes import Count, Device, Either, Float, Host, PyTree
 
-MOST_POINTS = 32  # of one call: one program serves any number of points
+MOST_POINTS = 32  # most points of one call
 
 
 @partial(compiled, static=("spec", "width", "order"))
 def _at_points(spec: Spec, width: int, order: int, u: Either, data: Prepared, fixed: Either | None, n_blocks: Count) -> PyTree:
-    """What is minimised with gradient and, of order 2, Hessian, one row a point, of the first ``n_blocks * width`` points."""
+    """Return the objective, its gradient and (if order is 2) its Hessian as one row for each of the first ``n_blocks *
+    width`` points.
+    """
     used = None if data.n_blocks <= 1 or spec.reduction is not None else blocks_used(data)
     objective = replace(objective_of(spec, data, fixed, None, used), shared_rows=True)
     p = u.shape[1]
@@ -46,10 +48,10 @@ def _at_points(spec: Spec, width: int, order: int, u: Either, data: Prepared, fi
 
 
 class PointsEvaluator:
-    """The log-likelihood of one data set (with its bias reduction, if any) at many points; it has no penalty.
+    """The log-likelihood of one data set (with its bias reduction, if any) at many points; without a penalty.
 
     Args:
-        spec: what is fixed at compilation.
+        spec: what is compiled: likelihood, parameter space, bias reduction.
         data: the prepared rows.
         fixed: values under ``fixed=``, or None.
     """
@@ -61,7 +63,7 @@ class PointsEvaluator:
         self._width = _width(spec, data, fixed)
 
     def evaluate(self, u: Float[Host, "m p"], order: int = 2) -> Evaluation:
-        """Log-likelihoods (m,), scores (m, p) and information (m, p, p), None of order 1, at the points."""
+        """Evaluate log-likelihoods (m,), scores (m, p) and information (m, p, p; None if order is 1) at the points."""
         m, p = u.shape
         capacity = max(min(MOST_POINTS, (1 << 22) // (p * p)) // self._width, 1) * self._width
         parts = []
@@ -79,8 +81,9 @@ class PointsEvaluator:
 
 
 def _width(spec: Spec, data: Prepared, fixed: Either | None) -> int:
-    """Points that are worked on together: as many as share the products of a block's columns well (measured: up to eight
-    times the cache), and so that both ends of all p profiles are shared out evenly."""
+    """Return the number of points evaluated together, limited by the cache (points share the products of a block's columns)
+    and such that the 2 p limits of p profiles are divided evenly.
+    """
     if spec.reduction is not None:  # it factorises by LAPACK and takes many gradients by itself
         return 1
     each = 8 * data.block * (spec.space.n_free + 2)

@@ -1,9 +1,9 @@
-"""The compiled programs over many data sets: one traced objective, over the data sets of a chunk.
+"""Compiled programs that evaluate the objective of all data sets of a chunk.
 
-A chunk holds ``C`` data sets of one padded number of rows.  Its first ``n_blocks * width`` data sets are worked on,
-``width`` at a time under ``vmap``, so that their working set stays in the cache (one big ``vmap`` is two to eight times
-slower on CPU: every data set pays for the slowest).  ``n_blocks`` is an argument: one program serves any number of data
-sets up to C.  Data are arguments, never closures.
+A chunk has ``C`` data sets of one padded number of rows.  Its first ``n_blocks * width`` data sets are evaluated,
+``width`` at a time under ``vmap``, so that their arrays stay in the cache (one large ``vmap`` is two to eight times
+slower on CPU, since it takes as long as its slowest data set).  ``n_blocks`` is an argument: one program serves any number of
+data sets up to C.  Data are arguments, never closures.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from mlejax.shapes import Count, Device, Either, PyTree
 def _over_blocks(
     function: Callable[..., Any], width: int, n_blocks: Count, out: PyTree, sets: PyTree, data: Prepared
 ) -> PyTree:
-    """``function`` of one data set over the first blocks of ``sets`` (a tree with a leading axis), written into ``out``.
+    """Apply ``function`` of one data set to the first blocks of ``sets`` (a pytree with a leading axis), and write the
+    results into ``out``.
 
-    Data sets of different lengths in one padded size: rows are summed over the blocks of rows that the longest data set
-    of a block needs, a number that the program takes from ``data.n``.
+    Data sets of one padded size may differ in length: only as many blocks of rows are summed as the longest data set of a block
+    has (from ``data.n``).
     """
     is_window = lambda a: isinstance(a, ChunkView)
 
@@ -56,10 +57,10 @@ def _over_blocks(
 
 
 class _Split:
-    """A chunk split into what each data set has of its own and what all share.
+    """A chunk divided into arrays that each data set has of its own and arrays common to all.
 
     Args:
-        own: whether rows, fixed values and hyper-parameters have a leading axis of data sets.
+        own: True for rows, fixed values, and hyper-parameters if they have a leading axis of data sets.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class _Split:
         self.sets = rows, data.weights, data.n, own_fixed, own_hyper
 
     def objective(self, part: PyTree, n_blocks_used: Count | None) -> Objective:
-        """The objective of one data set from its own arrays."""
+        """Return the objective of one data set from its own arrays."""
         rows, weights, n, fixed, hyper = part
         own_rows, own_fixed, own_hyper = self.own
         one = replace(self.data, rows=rows if own_rows else self.data.rows, weights=weights, n=n)
@@ -92,15 +93,15 @@ def advance_sets(
     n_blocks: Count,
     allow_trust_region_solve: Either | None = None,
 ) -> PyTree:
-    """At most ``n_turns`` further turns of every data set.
+    """Advance the optimiser of every data set by at most ``n_turns`` iterations.
 
     Args:
-        spec, method, width: what is compiled.
-        own: whether rows, fixed values and hyper-parameters have a leading axis (C, ...), or are common.
-        carry: of ``optimize.begin``, with a leading axis (C, ...); what is not RUNNING passes through.
+        spec, method, width: static arguments of the compiled program.
+        own: True for rows, fixed values, and hyper-parameters if they have a leading axis (C, ...), False if common.
+        carry: states of the optimiser, as from ``optimize.begin``, with a leading axis (C, ...); only RUNNING ones change.
         data: leaves (C, N, ...), or `ChunkView`; ``rows`` (N, ...) where all data sets share them.
-        fixed, hyper: as ``own`` says.
-        n_turns, n_blocks: numbers.
+        fixed, hyper: fixed values and hyper-parameters, with or without a leading axis by ``own``.
+        n_turns, n_blocks: number of iterations, and of blocks of ``width`` data sets.
         allow_trust_region_solve: as in ``optimize.advance``.
     """
     split, space = _Split(spec, data, fixed, hyper, own), spec.space
@@ -126,7 +127,7 @@ def logliks_of_sets(
     hyper: PyTree,
     n_blocks: Count,
 ) -> PyTree:
-    """(Penalised) log-likelihoods (C, m) of every data set at the first ``n_points`` of its own points (C, m, p)."""
+    """Return (penalised) log-likelihoods (C, m) of every data set at the first ``n_points`` of its own points (C, m, p)."""
     split = _Split(spec, data, fixed, hyper, own)
 
     def one(part: PyTree, _: PyTree, used: Count | None) -> PyTree:
@@ -153,7 +154,7 @@ def evaluate_sets(
     hyper: PyTree,
     n_blocks: Count,
 ) -> tuple[Any, Any, Any]:
-    """(Penalised) log-likelihood (C,), score (C, p) and information (C, p, p) in u."""
+    """Return (penalised) log-likelihoods (C,), scores (C, p) and information (C, p, p) in u."""
     split, (c, p), dtype = _Split(spec, data, fixed, hyper, own), u.shape, jnp.result_type(float)
 
     def one(part: PyTree, _: PyTree, used: Count | None) -> PyTree:
@@ -176,7 +177,9 @@ def products_of_sets(
     n_blocks: Count,
     n_clusters: int = 0,
 ) -> PyTree:
-    """Sums of products of scores in u (C, p, p): over contributions, or over clusters ``codes`` (C, N) < n_clusters."""
+    """Return the summed outer products of scores in u (C, p, p): over rows or units, or over clusters with ``codes`` (C, N)
+    < n_clusters.
+    """
     split, p = _Split(spec, data, fixed, None, (True, False, False)), u.shape[1]
 
     def one(part: PyTree, _: PyTree, __: PyTree) -> PyTree:

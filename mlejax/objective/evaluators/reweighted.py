@@ -1,7 +1,7 @@
-"""One data set under many weight vectors, as data sets that share their rows.
+"""One data set under many weight vectors, treated as many data sets that share their rows.
 
-The rows are neither copied nor gathered: over the data sets of a block the linear predictors are one matrix product, and
-the memory is that of the weights alone.  Several starts on one data set are the case of equal weights.
+The rows are not copied: the linear predictors of all data sets of a block are one matrix product, and only the weights need
+memory.  Several starts on one data set are the case of equal weights.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ class Reweighted:
     """Data sets that differ in their weights alone.
 
     Attributes:
-        data: the rows, one data set on the host.
-        weights: (B, n), or a function of the numbers of some (k,) -> (k, n), so that they need not all be in memory.
-        n: how many, B.
-        own_rows: every data set gets rows of its own, in which rows of weight 0 are replaced by one of positive weight
-            (0 times infinity is NaN: the row that a resample leaves out may be the one that sets the support).
+        data: the rows of one data set on the host.
+        weights: the weight vectors (B, n), or a function from numbers of vectors (k,) to the vectors (k, n), so that they need
+            not all be in memory.
+        n: number B of weight vectors.
+        own_rows: if True, each data set has a copy of the rows, in which rows of weight 0 are replaced by a row of positive
+            weight (since 0 times infinity is NaN: a row that a resample leaves out may have likelihood 0).
     """
 
     data: Prepared
@@ -49,34 +50,36 @@ class Reweighted:
 
     @property
     def sizes(self) -> np.ndarray:
-        """Padded numbers of contributions, (B,)."""
+        """The padded number of rows or units of each data set (B,)."""
         return np.full(self.n, self.data.n_padded, np.int64)
 
     @property
     def lengths(self) -> None:
-        """All data sets have the same number of contributions."""
+        """None: all data sets have the same number of rows or units."""
         return None
 
     @property
     def total_weights(self) -> np.ndarray:
-        """The sum of each weight vector, (B,)."""
+        """The sum of each weight vector (B,)."""
         return self.of(np.arange(self.n)).sum(axis=1)
 
     def of(self, which: np.ndarray) -> np.ndarray:
-        """The weights of some, (k, n)."""
+        """Return some of the weight vectors (k, n)."""
         return self.weights(which) if callable(self.weights) else self.weights[which]
 
     def viewable_run(self, capacity: int) -> tuple[int, int]:
-        """There is no table of data sets that could be read in place."""
+        """Return (0, 0): the data sets are not stored as a table that could be read in place."""
         return 0, 0
 
     def data_set_bytes(self, size: int) -> int:
-        """Bytes of one data set of this size."""
+        """Return the bytes of one data set of this size."""
         rows = sum(8 * int(np.prod(leaf.shape, dtype=np.int64)) for leaf in self.data.rows)
         return 8 * size + (rows if self.own_rows else 0)
 
     def fetch(self, which: np.ndarray, capacity: int, *, views: bool = False) -> Prepared:
-        """The data of some, with a leading axis (capacity, ...) for what each has of its own."""
+        """Return the data of some weight vectors, with a leading axis (capacity, ...) for the arrays that differ between
+        data sets.
+        """
         given = self.of(which)
         weights = np.zeros((capacity, self.data.n_padded))
         weights[: len(which), : given.shape[1]] = given
@@ -90,16 +93,16 @@ class Reweighted:
         return replace(self.data, rows=rows, weights=weights, n=n)
 
     def single(self, i: int) -> Prepared:
-        """The data of one, without a leading axis."""
+        """Return the data of one weight vector, without a leading axis."""
         many = self.fetch(np.array([i]), 1)
         rows = jax.tree.map(lambda a: a[0], many.rows) if self.own_rows else many.rows
         return replace(many, rows=rows, weights=many.weights[0], n=self.data.n)
 
 
 class SeparateEvaluator:
-    """The data sets of `Reweighted` one by one, by the program of a single fit, which is compiled already.
+    """The data sets of `Reweighted`, evaluated one by one by the already compiled program of a single fit.
 
-    It answers what `maximise` and `suspect` ask.  The threads of the budget take a data set each.
+    It has the methods of a `SearchEvaluator`.  Each thread of the budget runs one data set at a time.
     """
 
     def __init__(
@@ -109,17 +112,17 @@ class SeparateEvaluator:
 
     @property
     def n_sets(self) -> int:
-        """L."""
+        """The number L of data sets."""
         return self.sets.n
 
     def with_spec(self, spec: Spec) -> SeparateEvaluator:
-        """The same data under another specification of equal layout."""
+        """Return the same data with another specification of the same parameter space."""
         return SeparateEvaluator(spec, self.sets, self.budget, self.fixed, self.hyper)
 
     def evaluate(
         self, u: Float[Host, "m p"], order: Literal[0, 1, 2] = 2, which: Int[Host, " m"] | None = None
     ) -> Evaluation:
-        """Values, scores and information of some data sets at u."""
+        """Evaluate values, scores and information of some data sets at u (m, p)."""
         numbers = range(self.n_sets) if which is None else which.tolist()
         one = lambda i: ChunkedEvaluator(self.spec, self.sets.single(i), self.fixed, self.hyper, threads=1)
         found = [one(i).evaluate(at[None], order) for i, at in zip(numbers, u, strict=True)]
@@ -129,7 +132,7 @@ class SeparateEvaluator:
     def run(
         self, method: Method, u0: Float[Host, "L p"], which: Int[Host, " m"] | None = None, report: Report | None = None
     ) -> OptimizeResult:
-        """The method from u0 to its end; INTERRUPTED where the keyboard stopped it."""
+        """Run the method from u0 (L, p); status INTERRUPTED for data sets that a KeyboardInterrupt stopped."""
         ends = OptimizeResult.empty(len(u0), u0.shape[1], method.dense)
         which = np.arange(self.n_sets) if which is None else which
         ends.status[which] = int(End.INTERRUPTED)
@@ -146,8 +149,9 @@ class SeparateEvaluator:
 
 
 def run_of_starts(evaluator: SingleEvaluator, method: Method, u0: Float[Host, "m p"]) -> OptimizeResult:
-    """The method from many starts on one data set, side by side where it is in memory; INTERRUPTED where the keyboard stopped
-    it."""
+    """Run the method from many starts (m, p) on one data set, all together if it is in memory; status INTERRUPTED for
+    starts that a KeyboardInterrupt stopped.
+    """
     if not isinstance(evaluator, ChunkedEvaluator):
         return OptimizeResult.joined([evaluator.run(method, start[None]) for start in u0])
     data = jax.tree.map(np.asarray, evaluator.data)

@@ -1,8 +1,8 @@
-"""One data set whose rows are divided over several devices: each sums its own rows, and one ``psum`` adds the sums.
+"""One data set whose rows are divided over several devices: each device sums its own rows, and ``psum`` adds the sums.
 
-The derivatives are taken inside the shard, of its rows alone.  Under ``shard_map``'s default check of varying values the
-gradient by the common point would be summed over the devices already, and a ``psum`` of it would multiply score and
-information by their number, without a change of the estimates: so the check is off, and a test compares the information.
+Derivatives are taken inside each shard.  With ``shard_map``'s default check of varying values the gradient with respect to the
+common point would already be summed over the devices, and ``psum`` would multiply score and information by the number of
+devices: so the check is off, and a test compares the information.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ AXIS = "rows"
 
 
 class ShardedEvaluator(ChunkedEvaluator):
-    """One data set over several devices; an :class:`mlejax.objective.SingleEvaluator`.
+    """One data set on several devices; a :class:`mlejax.objective.SingleEvaluator`.
 
     Args:
-        spec, data, fixed, hyper: as of `ChunkedEvaluator`.
+        spec, data, fixed, hyper: as for `ChunkedEvaluator`.
         devices: a list of JAX devices, one device, or a Mesh.
     """
 
@@ -46,27 +46,27 @@ class ShardedEvaluator(ChunkedEvaluator):
         super().__init__(spec, data, fixed, hyper)
         if data.mode == "whole":
             raise DataError(
-                "on= divides rows or units over devices; a model of the whole data (rowwise=False) has none"
+                "on= divides rows or units over devices, which is not possible for a model with rowwise=False: leave out on="
             )
         if spec.reduction is not None:
             raise DataError(
-                "bias_reduction= sums over all rows at every step and is not divided over devices: leave out on="
+                "bias_reduction= needs the sums over all rows in one program and does not support on=: leave out on="
             )
         self._on = devices
         self._embedding = None
 
     def with_spec(self, spec: Spec) -> ShardedEvaluator:
-        """The same data under another specification of equal layout."""
+        """Return the same data with another specification of the same parameter space."""
         return ShardedEvaluator(spec, self.data, self.fixed, self.hyper, self._on)
 
     @cached_property
     def mesh(self) -> Mesh:
-        """The devices in one axis."""
+        """The devices as a mesh with one axis."""
         return mesh_of(self._on, AXIS)
 
     @cached_property
     def placed(self) -> Prepared:
-        """The rows on their devices, padded with rows of weight 0 to blocks of one number on each."""
+        """The rows on their devices, padded with rows of weight 0 to the same number of blocks on each."""
         data, n = self.data, self.mesh.size
         missing = -(-data.n_blocks // n) * n * data.block - data.n_padded
         index = np.minimum(np.arange(data.n_padded + missing), data.n_padded - 1)

@@ -1,1 +1,1 @@
-"""The evaluator of data that are read in passes over partitions, and what passes collect."""
+"""The evaluator of data that are read in passes over partitions, and the statistics that passes compute."""

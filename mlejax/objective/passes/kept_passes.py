@@ -1,8 +1,9 @@
-"""What passes over a stream gave, in a folder: a fit that was killed begins anew and takes from there what it had.
+"""A folder that stores the results of passes over a stream, so that a fit that was killed can resume without repeating
+them.
 
-A fit asks for the same points in the same order, so that nothing else has to be kept.  A file belongs to its point, the model
-(its function's code, its parameters) and the data (their size and a sample); checksums of all partitions lie beside it, with
-which the next pass is compared.
+A repeated fit evaluates the same points in the same order, so that nothing else has to be stored.  The name of a file is a
+hash of the point, the model (its function's code, its parameters) and the data (their size and a sample); the file also has the
+checksums of all partitions, with which the next pass is compared.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ NAMES = ("loglik", "score", "information")
 
 
 class Kept:
-    """A folder of passes.
+    """A folder of results of passes.
 
     Args:
-        folder: where; it is made.
-        rows: of the stream.
+        folder: path of the folder; it is created.
+        rows: the rows of the stream.
         spec, fixed: the model, and values under ``fixed=``.
         some: a sample of the rows.
     """
@@ -45,7 +46,7 @@ class Kept:
         self.digest = hashlib.sha256(repr(facts).encode())
 
     def sums(self, method: str, u: Either, work: Callable[[], Any]) -> tuple[Any, ...]:
-        """The sums at u, from their file, or by ``work`` and into a file."""
+        """Return the sums at u from their file; if there is none, compute them by ``work`` and write the file."""
         digest = self.digest.copy()
         digest.update(method.encode() + np.asarray(u).tobytes())
         path = self.folder / f"pass-{digest.hexdigest()[:24]}.npz"

@@ -1,7 +1,7 @@
-"""One data set in partitions that are read in every pass, wherever they lie: an :class:`mlejax.objective.SingleEvaluator`.
+"""One data set in partitions that are read in every pass: a :class:`mlejax.objective.SingleEvaluator`.
 
-A pass gives every partition to a task, `Job`, which reads it, evaluates its chunks by one compiled program, and returns sums.
-The sums of partitions are merged in a fixed tree, so that the result does not depend on who worked on them, or when.
+In a pass, a `Job` reads every partition, evaluates its chunks by one compiled program, and returns sums.
+The sums of partitions are merged in a fixed tree, so that the result does not depend on the order in which they arrive.
 """
 
 from __future__ import annotations
@@ -51,26 +51,26 @@ def _logliks(objective: Objective, u: Either) -> PyTree:
 
 @dataclass(frozen=True)
 class Curvature:
-    """The task that evaluates what a method needs: log-likelihood, score and its curvature, as sums.
+    """The task that evaluates what an optimisation method needs: summed log-likelihood, score and curvature.
 
     Attributes:
-        method: as its class makes it: tolerances are no part of the program.
+        method: the method with default options, since its tolerances are not a part of the program.
     """
 
     method: Method
 
     def __call__(self, objective: Objective, u: Either) -> PyTree:
-        """The three sums."""
+        """Return log-likelihood (), score (p,) and curvature (p, p), summed."""
         return objective.in_loglik_units(*self.method.evaluate(objective, u))
 
 
 def added(a: PyTree, b: PyTree) -> PyTree:
-    """The merge of sums."""
+    """Return the sum of two pytrees, entry by entry."""
     return jax.tree.map(np.add, a, b)
 
 
 def in_pairs(parts: list[Any], merge: Callable[[Any, Any], Any]) -> PyTree:
-    """Neighbours merged in a fixed tree, which does not depend on the order of arrival."""
+    """Merge neighbours in a fixed tree until one result is left, so that it does not depend on the order of arrival."""
     while len(parts) > 1:
         merged = [merge(a, b) for a, b in zip(parts[::2], parts[1::2], strict=False)]
         parts = merged + parts[len(merged) * 2 :]
@@ -79,15 +79,15 @@ def in_pairs(parts: list[Any], merge: Callable[[Any, Any], Any]) -> PyTree:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """The work on one partition; a function of the partition that travels to wherever the partition is.
+    """The work on one partition, as a function of the partition; it is pickled and sent to where the partition is.
 
     Attributes:
         spec, fixed: what is compiled, and values under ``fixed=``.
-        cut: how a partition becomes chunks.
-        task: of an objective and u.
-        merge: of what neighbouring chunks gave.
-        u: where.
-        finish: applied to what a chunk gave, on the host, with its chunk and the columns of its rows; or None.
+        cut: how a partition is divided into chunks.
+        task: function of (objective of a chunk, u).
+        merge: function that merges the results of two consecutive chunks.
+        u: point of evaluation.
+        finish: function applied on the host to the result of a chunk, ``finish(result, chunk, table, rows)``; or None.
     """
 
     spec: Spec
@@ -99,7 +99,7 @@ class Job:
     finish: Callable[..., Any] | None = None
 
     def __call__(self, partition: Partition, first: bool) -> tuple[Seen | None, Any]:
-        """What is remembered of the partition, and the merged result; (None, None) of an empty one."""
+        """Return the summary of the partition and the merged result of its chunks; (None, None) for an empty partition."""
         table = self.cut.table(partition)
         if table is None:
             return None, None
@@ -133,15 +133,15 @@ class Job:
 
 
 class PartitionedEvaluator:
-    """One data set in partitions that are read in every pass.
+    """One data set in partitions that are read in every pass; a :class:`mlejax.objective.SingleEvaluator`.
 
     Args:
-        spec: what is fixed at compilation.
+        spec: what is compiled: likelihood, parameter space, penalty.
         rows: the partitions.
         some: a sample of their rows in memory, for starts.
         fixed: values under ``fixed=``, or None.
         hyper: second argument of the penalty, or None.
-        resume: a folder that keeps what every pass gave, or None.
+        resume: a folder in which the results of every pass are stored, or None.
     """
 
     n_sets = 1
@@ -160,19 +160,19 @@ class PartitionedEvaluator:
         self._last: tuple[Any, Minimised] | None = None
 
     def with_spec(self: P, spec: Spec) -> P:
-        """The same data under another specification of equal layout."""
+        """Return the same data with another specification of the same parameter space."""
         if spec == self.spec:
             return self
         return type(self)(spec, self.rows, self.some, self.fixed, self.hyper, self.resume)
 
     @property
     def total_weights(self) -> np.ndarray:
-        """The sum of the weights, (1,)."""
+        """The sum of the weights (1,)."""
         return np.array([self.scale])
 
     @property
     def n_contributions(self) -> int:
-        """Rows."""
+        """The number of rows."""
         return self.rows.n
 
     @cached_property
@@ -186,17 +186,19 @@ class PartitionedEvaluator:
         u: Float[Host, "*points p"],
         finish: Callable[..., Any] | None = None,
     ) -> PyTree:
-        """One pass: ``task`` of every chunk's objective and u, ``finish``ed on the host and merged; NumPy."""
+        """Make one pass: return ``task(objective, u)`` of every chunk, processed by ``finish`` on the host, merged; NumPy
+        arrays.
+        """
         job = Job(self._plain, self.fixed, self.rows.cut, task, merge, np.asarray(u), finish)
         return in_pairs(self.rows.pass_over(job), merge)
 
     def sample(self, n_rows: int) -> Prepared:
-        """At most ``n_rows`` of the rows in memory, with weights under which they stand for all."""
+        """Return at most ``n_rows`` of the rows in memory, with weights under which their sums estimate those of all rows."""
         some = sample_of_one(self.some, n_rows)
         return replace(some, weights=np.asarray(some.weights) * (self.scale / max(some.total_weight, 1e-300)))
 
     def evaluate(self, u: Host | FromData, order: Literal[0, 1, 2] = 2, which: Host | None = None) -> Evaluation:
-        """Values, scores and information at u (1, p), or at what ``u(which, data)`` makes of the sample."""
+        """Evaluate value, score and information at u (1, p), or at the point that ``u(which, data)`` makes of the sample."""
         u = u(np.zeros(1, np.int64), with_leading_axis(self.some)) if callable(u) else u
         if order == 0:
             return Evaluation(u, self.logliks({0: u})[0])
@@ -210,7 +212,7 @@ class PartitionedEvaluator:
         return Evaluation(u, -value, -grad, curvature)
 
     def logliks(self, points: Mapping[int, Any]) -> dict[int, np.ndarray]:
-        """(Penalised) log-likelihoods (m,) at points (m, p), 24 in a pass."""
+        """Return the (penalised) log-likelihoods (m,) at points (m, p), 24 points per pass."""
         at, out = points[0], []
         for i in range(0, len(at), POINTS):
             part = at[i : i + POINTS]
@@ -222,11 +224,13 @@ class PartitionedEvaluator:
         return {0: found}
 
     def best(self, points: FromData, which: Host | None = None, n_rows: int | None = None) -> np.ndarray:
-        """Of the points (1, m, p) that ``points(which, data)`` makes of the sample the most likely one of the sample, (1, p)."""
+        """Return, of the points (1, m, p) that ``points(which, data)`` makes of the sample, the one with the highest
+        log-likelihood on the sample (1, p).
+        """
         return ChunkedEvaluator(self.spec, self.some, self.fixed, self.hyper).best(points, which, n_rows)
 
     def minimised(self, method: Method, u: Host) -> Minimised:
-        """Value (), gradient (p,) and curvature (p, p) of what is minimised: one pass."""
+        """Return value (), gradient (p,) and curvature (p, p) of the objective that is minimised, by one pass."""
         key = optimize.evaluating(method), np.asarray(u).tobytes()
         if self._last is None or self._last[0] != key:
             loglik, score, information = self._kept(method, np.asarray(u))
@@ -242,7 +246,7 @@ class PartitionedEvaluator:
         return tuple(np.asarray(a) for a in penalty_derivatives(self.spec, u, self.fixed, self.hyper))
 
     def _kept(self, method: Method, u: Host) -> tuple[Any, ...]:
-        """The sums at u, from the folder of an earlier run that was cut short where it has them."""
+        """Return log-likelihood, score and curvature at u, from the ``resume`` folder if an earlier run stored them."""
         evaluating = optimize.evaluating(method)
         work = lambda: self.map_reduce(Curvature(evaluating), added, u)
         if self.resume is None:
@@ -250,11 +254,12 @@ class PartitionedEvaluator:
         return Kept(self.resume, self.rows, self._plain, self.some, self.fixed).sums(repr(evaluating), u, work)
 
     def run(self, method: Method, u0: Host, which: Host | None = None, report: Report | None = None) -> OptimizeResult:
-        """The method from u0 (1, p) to its end; arrays with a leading axis of length 1."""
+        """Run the method from u0 (1, p); the result has a leading axis of length 1."""
         if not method.dense:
             raise DataError(
-                f"method={type(method).__name__.lower()!r} goes over the data many times with short steps; rows of a stream are "
-                "fitted by methods with curvature, such as 'newton' or 'bhhh'"
+                f"method={type(method).__name__.lower()!r} is not supported for rows of a stream, since it needs very "
+                "many passes over "
+                "the data: use a method with second derivatives, 'newton' or 'bhhh'"
             )
         space = self.spec.space
         bounds = (space.lower, space.upper) if space.boxed else (None, None)

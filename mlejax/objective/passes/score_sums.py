@@ -1,4 +1,6 @@
-"""Sums of products of scores over partitions, for sandwich covariances; those of clusters by a table of sums."""
+"""Sums of outer products of scores over partitions, for sandwich covariances; with clusters, from a table of sums by
+cluster.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +34,11 @@ def _weighted(objective: Objective, u: Either) -> PyTree:
 
 @dataclass(frozen=True)
 class ByCluster:
-    """Sums of the weighted scores of a chunk by label, for each way of clustering, two ways also by pair.
+    """Sums of the weighted scores of a chunk by cluster label, for each grouping; with two groupings also by pair of
+    labels.
 
     Attributes:
-        groups: columns of labels.
+        groups: names of the columns of cluster labels.
     """
 
     groups: tuple[str, ...]
@@ -66,7 +69,7 @@ def _summed(labels: Host, scores: Float[Host, "n p"]) -> tuple[Any, Float[Host, 
 
 
 def by_label(a: Tables, b: Tables) -> Tables:
-    """Tables of sums of neighbouring rows together."""
+    """Merge two tables of sums by label."""
     joined = lambda x, y: _summed(np.concatenate([x[0], y[0]]), np.concatenate([x[1], y[1]]))
     return tuple(joined(x, y) for x, y in zip(a, b, strict=True))
 
@@ -74,13 +77,14 @@ def by_label(a: Tables, b: Tables) -> Tables:
 def streamed_products(
     evaluator: PartitionedEvaluator, u: Float[Host, " p"], by_root: bool, groups: Sequence[str] = ()
 ) -> tuple[list[Float[Host, "p p"]], list[int]]:
-    """Sums of products of scores in u, one for each way of clustering (or one), and the numbers of clusters.
+    """Return the summed outer products of scores in u, one matrix for each grouping (or a single one), and the numbers of
+    clusters.
 
     Args:
-        evaluator: of the log-likelihood alone.
-        u: where.
-        by_root: products are weighted by w, not by w^2.
-        groups: columns of labels, one or two.
+        evaluator: evaluator of the log-likelihood without penalty.
+        u: point of evaluation (p,).
+        by_root: if True, products are weighted by w, otherwise by w^2.
+        groups: names of the columns of cluster labels, one or two.
     """
     scale = evaluator.rows.cut.scale
     if not groups:
