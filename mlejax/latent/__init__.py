@@ -1,4 +1,6 @@
-"""A joint log-likelihood in, an ordinary one out: latent variables are integrated out, unit by unit."""
+"""Models with latent variables: a joint log-likelihood becomes an ordinary one, since latent variables are integrated out
+unit by unit.
+"""
 
 from mlejax.latent.checks import at_zero, by_level, conditional, modes
 from mlejax.latent.crossed import LEVELS, THERE

@@ -1,4 +1,4 @@
-"""How far the log-likelihood of each unit is from its integral: against twice the points, and against a fixed grid."""
+"""Accuracy of each unit's integral (against twice the points and a fixed grid), and the latent variables given the data."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from mlejax.linalg import entrywise
 from mlejax.objective import Spec
 from mlejax.shapes import Data, Device, Either, Float, Host, Params, PyTree
 
-WIDTH, PRIOR = 10.0, 7.0  # half-widths of a fixed grid: conditional and prior standard deviations
-FAR, FALL = 4.0, 1e-3  # standard deviations from a mode, and how much lower an integrand is there at least
+WIDTH, PRIOR = 10.0, 7.0  # half-widths of the fixed grids: in conditional and in prior standard deviations
+FAR, FALL = 4.0, 1e-3  # at a mode, the log integrand falls by at least FALL within FAR standard deviations
 AXIS = {1: 101, 2: 101, 3: 33}  # points of a fixed grid along each axis
 
 
 def _by_unit(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None, one: Callable[..., Any]) -> PyTree:
-    """``one(marginal, params, data of a unit)`` for every unit, block by block."""
+    """Return ``one(marginal, params, data of a unit)`` for every unit, computed block by block."""
     likelihood = spec.likelihood
     marginal = marginal_of(likelihood)
     params = spec.space.params_from_u(u, fixed)
@@ -55,7 +55,7 @@ def _two(spec: Spec, finer: Quadrature, u: Either, data: data_room.Prepared, fix
 
 
 def two_values(spec: Spec, finer: Quadrature, u: Either, data: data_room.Prepared, fixed: Either | None) -> Float[Host, "n 2"]:
-    """The log-likelihood of every unit by the quadrature of the likelihood and by a finer one, (n, 2)."""
+    """Return the log-likelihood of every unit by the quadrature of the likelihood and by a finer one (n, 2)."""
     return np.asarray(_two(spec, finer, u, data, fixed))[: int(data.n)]
 
 
@@ -84,7 +84,7 @@ def _on_grid(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | No
 
 
 def on_grid(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None, units: Host) -> Float[Host, " m"]:
-    """The log-likelihood of some units by the trapezoidal rule on a fixed grid, (m,)."""
+    """Return the log-likelihood of some units by the trapezoidal rule on a fixed grid (m,)."""
     some = data_room.Prepared(
         data.taken(units), data.shared, np.ones(len(units)), np.int64(len(units)), data.statics, data.mode, len(units)
     )
@@ -112,7 +112,9 @@ def _conditional(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either 
 
 
 def conditional(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> tuple[np.ndarray, ...]:
-    """Of every unit's latents given its rows: mode, mean and standard deviation (n, q), and the decrement at the mode (n,)."""
+    """Return mode, mean and standard deviation of every unit's latent variables given its rows (n, q), and the Newton
+    decrement at the mode (n,).
+    """
     return tuple(np.asarray(a)[: int(data.n)] for a in _conditional(spec, u, data, fixed))
 
 
@@ -125,7 +127,7 @@ def _at_zero(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | No
 
 
 def at_zero(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> Float[Host, " n"]:
-    """The log-likelihood of the rows of every unit at latents of 0, (n,)."""
+    """Return the log-likelihood of every unit's rows with all latent variables at 0 (n,)."""
     return np.asarray(_at_zero(spec, u, data, fixed))[: int(data.n)]
 
 
@@ -147,7 +149,9 @@ def _by_level(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | N
 def by_level(
     spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None, levels: data_room.Crossing
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Mode and standard deviation, by the curvature there, of latents of several columns: (G, q) of each factor."""
+    """Return, for each grouping factor, mode and standard deviation (by the curvature at the mode) of the latent variables
+    of its levels (G, q).
+    """
     found, _ = _by_level(spec, u, data, fixed)
     pairs = zip(levels.unit, levels.within, strict=True)
     return [(np.asarray(mode)[at], np.asarray(sd)[at]) for (mode, sd), at in zip(found, pairs, strict=True)]
@@ -164,7 +168,9 @@ def _standardised(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either
 
 
 def standardised_modes(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> tuple[np.ndarray, np.ndarray]:
-    """Of every unit's standardised latents z: the mode (n, q), and A (n, q, q), A A' the inverse of the curvature there."""
+    """Return the mode (n, q) of every unit's standardised latent variables, and A (n, q, q) with A A' the inverse of the
+    curvature there.
+    """
     mode, factor = _standardised(spec, u, data, fixed)
     return np.asarray(mode)[: int(data.n)], np.asarray(factor)[: int(data.n)]
 
@@ -183,7 +189,9 @@ def _has_mode(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | N
 
 
 def without_mode(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> np.ndarray:
-    """Numbers of units whose integrand has no maximum: it does not fall within four standard deviations by its curvature."""
+    """Return the numbers of units whose integrand has no maximum: it does not fall within four standard deviations of its
+    curvature.
+    """
     has, used = (np.asarray(a)[: int(data.n)] for a in (_has_mode(spec, u, data, fixed), data.weights))
     return np.flatnonzero(~has & (used > 0))
 
@@ -215,7 +223,9 @@ def _repeats(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | No
 def simulation_error(
     spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Sum over units of Var(f_i) / f_i^2, its gradient in u (p,), and the variance of the score in u (p, p), by simulation."""
+    """Return, for simulated integrals f_i, the sum over units of Var(f_i) / f_i^2, its gradient in u (p,), and the variance
+    of the score in u (p, p).
+    """
     w = np.asarray(data.weights)[: int(data.n)]
     relative, slope, of_score = (np.asarray(a)[: int(data.n)] for a in _repeats(spec, u, data, fixed))
     return float(w @ relative), w @ slope, np.tensordot(w**2, of_score, axes=1)
@@ -235,6 +245,8 @@ def _modes(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None
 
 
 def modes(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> tuple[np.ndarray, np.ndarray]:
-    """Of every unit's latents given its rows: the mode (n, q), and S (n, q, q), S S' their covariance by the curvature there."""
+    """Return the mode (n, q) of every unit's latent variables given its rows, and S (n, q, q) with S S' their covariance by
+    the curvature there.
+    """
     mode, spread = _modes(spec, u, data, fixed)
     return np.asarray(mode)[: int(data.n)], np.asarray(spread)[: int(data.n)]

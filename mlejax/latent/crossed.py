@@ -1,12 +1,13 @@
-r"""Laplace's approximation where rows share latents of several columns: crossed and nested factors.
+r"""Laplace's approximation for random effects of several grouping factors, crossed or nested.
 
-The log density h of the rows and of all levels' standard normal latents z has its mode at zhat, and there the curvature
+The log density h of the rows and of the standard normal random effects z of all levels has its mode at zhat, with the curvature
 
-    H = ( A  B )      A block diagonal, a block (q, q) for each level of the factor with most latent numbers,
-        ( B' D )      D dense, of the levels of all others,
+    H = ( A  B )      A block diagonal, a block (q, q) for each level of the factor with the most random effects,
+        ( B' D )      D dense, for the levels of all other factors,
 
-so that log int exp h dz ~ h(zhat) - (log det A + log det (D - B' A^-1 B)) / 2 for densities up to (2 pi)^-1/2 a number.
-Linear mixed models are exact so.  Bates et al. (2015), J. Stat. Softw. 67(1).  Derivatives as in `mlejax.latent.integral`.
+so that log int exp h dz ~ h(zhat) - (log det A + log det (D - B' A^-1 B)) / 2, without the factors (2 pi)^-1/2 of the normal
+densities.
+This is exact for linear mixed models.  Bates et al. (2015), J. Stat. Softw. 67(1).  Derivatives as in `mlejax.latent.integral`.
 """
 
 from __future__ import annotations
@@ -27,17 +28,18 @@ from mlejax.shapes import Count, Device, PyTree
 LEVELS = ("mlejax", "levels")  # columns: the level of each row within its unit, one for each factor
 THERE = ("mlejax", "there")  # for each factor flags of the levels of a unit, (G,)
 
-OfRows = Callable[[Any], Any]  # latents by row (m, q) -> log density of every row (m,)
+OfRows = Callable[[Any], Any]  # random effects of each row (m, q) -> log density of every row (m,)
 
 
 @dataclass(frozen=True)
 class Structure:
-    """Which latents belong to which rows.
+    """The levels of each row in several grouping factors.
 
     Attributes:
-        codes: level of each row, (m,), factor by factor.
-        sizes: numbers of levels.
-        widths: latent numbers of a level; the columns of latents by row are in the order of the factors.
+        codes: for each factor, the level of every row (m,).
+        sizes: for each factor, the number of levels.
+        widths: for each factor, the number of random effects of a level; columns of row-wise effects are in the order of
+            the factors.
     """
 
     codes: tuple[Any, ...]
@@ -46,26 +48,30 @@ class Structure:
 
     @property
     def eliminated(self) -> int:
-        """The factor with most latent numbers."""
+        """The position of the factor with the most random effects."""
         totals = [g * q for g, q in zip(self.sizes, self.widths, strict=True)]
         return totals.index(max(totals))
 
     def columns(self, factor: int) -> range:
-        """Those of a factor among latents by row."""
+        """Return the columns of a factor in the row-wise random effects."""
         first = sum(self.widths[:factor])
         return range(first, first + self.widths[factor])
 
     def by_row(self, z: Sequence[Any]) -> PyTree:
-        """Latents by level (G, q), factor by factor, as latents by row (m, q)."""
+        """Return the random effects of each row: its level's effects are looked up in the array (G_k, q_k) of each factor,
+        and joined (m, sum of q_k).
+        """
         return jnp.concatenate([part[code] for part, code in zip(z, self.codes, strict=True)], axis=1)
 
     def zeros(self) -> tuple[Any, ...]:
-        """Latents of 0."""
+        """Return random effects of 0 for each factor (G, q)."""
         return tuple(jnp.zeros((g, q)) for g, q in zip(self.sizes, self.widths, strict=True))
 
 
 class Factor(NamedTuple):
-    """What solves systems with H: the lower factor of A, entry by entry (G,); L^-1 B (T, q G); and the lower factor of S."""
+    """The factorisation that solves systems with H: the Cholesky factor L of A entry by entry (G,), L^-1 B (T, q G), and
+    the Cholesky factor of the Schur complement.
+    """
 
     of_blocks: Entries
     coupling: Device
@@ -73,7 +79,7 @@ class Factor(NamedTuple):
 
 
 def _derivatives(f: OfRows, s: Structure, z: PyTree) -> tuple[Any, Any, Any]:
-    """Values (m,), gradients (m, q) and Hessians (m, q, q) of rows in their own latents."""
+    """Return values (m,), gradients (m, q) and Hessians (m, q, q) of the rows' log densities in their own random effects."""
     rows, q = s.by_row(z), sum(s.widths)
 
     def first(t: PyTree) -> tuple[Any, Any]:
@@ -88,20 +94,20 @@ def _derivatives(f: OfRows, s: Structure, z: PyTree) -> tuple[Any, Any, Any]:
 
 
 def _first(f: OfRows, s: Structure, z: PyTree) -> PyTree:
-    """Gradients of rows in their own latents, (m, q)."""
+    """Return the gradients of the rows' log densities in their own random effects (m, q)."""
     rows = s.by_row(z)
     return jax.jacfwd(lambda v: f(rows + v))(jnp.zeros(sum(s.widths)))
 
 
 def _gradient(s: Structure, z: PyTree, by_row: PyTree) -> tuple[Any, ...]:
-    """The gradient of h by level, factor by factor."""
+    """Return the gradient of h for each factor (G, q), from the rows' gradients."""
     parts = [by_row[:, jnp.array(s.columns(k))] for k in range(len(s.codes))]
     sums = [jax.ops.segment_sum(p, c, g) for p, c, g in zip(parts, s.codes, s.sizes, strict=True)]
     return tuple(total - part for total, part in zip(sums, z, strict=True))
 
 
 def _factor(s: Structure, hessian: PyTree, safe: bool = False) -> Factor:
-    """H factored, from the Hessians of rows."""
+    """Return the factorisation of H from the rows' Hessians; ``safe``: of a positive definite matrix even if H is not."""
     e = s.eliminated
     others = [k for k in range(len(s.codes)) if k != e]
     own, g, q = jnp.array(s.columns(e)), s.sizes[e], s.widths[e]
@@ -130,7 +136,7 @@ def _factor(s: Structure, hessian: PyTree, safe: bool = False) -> Factor:
 
 
 def _solve(s: Structure, by: Factor, right: tuple[Any, ...]) -> tuple[Any, ...]:
-    """H^-1 applied to latents by level."""
+    """Return H^-1 applied to a vector, given as an array (G, q) for each factor."""
     e = s.eliminated
     others = [k for k in range(len(s.codes)) if k != e]
     first = jnp.stack(entrywise.solve_lower(by.of_blocks, right[e].T))  # (q, G)
@@ -160,7 +166,9 @@ class _State(NamedTuple):
 
 
 def find(f: OfRows, s: Structure) -> tuple[Any, Any]:
-    """The mode by level, factor by factor, and the Newton decrement there; ``f`` free of tracers that are differentiated."""
+    """Return the mode of each factor's random effects (G, q), and the Newton decrement there; ``f`` must not contain
+    tracers that are differentiated.
+    """
 
     def turn(state: _State) -> _State:
         trial = tuple(a + state.length * b for a, b in zip(state.z, state.step, strict=True))
@@ -181,12 +189,13 @@ def find(f: OfRows, s: Structure) -> tuple[Any, Any]:
 
 
 def log_laplace(f: OfRows, stopped: OfRows, s: Structure) -> Device:
-    """Laplace's approximation to the log of the integral over all latents of a unit, (); NaN where there is no mode.
+    """Return Laplace's approximation to the log of the integral over all random effects of a unit (); NaN if there is no
+    mode.
 
     Args:
-        f: log density of rows, of latents by row.
-        stopped: the same without derivatives in its parameters.
-        s: which latents are whose.
+        f: log density of the rows (m,) as a function of their random effects (m, q).
+        stopped: the same function without derivatives in its parameters.
+        s: the levels of each row.
     """
     z = jax.tree.map(lax.stop_gradient, find(stopped, s)[0])
     by = jax.tree.map(lax.stop_gradient, _factor(s, _derivatives(stopped, s, z)[2], safe=True))
@@ -200,7 +209,9 @@ def log_laplace(f: OfRows, stopped: OfRows, s: Structure) -> Device:
 
 
 def conditional(f: OfRows, s: Structure) -> tuple[Any, Any, Any]:
-    """Of all latents given the rows: the mode (G, q) and the covariance (G, q, q) of each level, factor by factor; decrement."""
+    """Return, for each factor, the mode (G, q) and covariance (G, q, q) of the levels' random effects given the rows; and
+    the Newton decrement.
+    """
     z, decrement = find(f, s)
     by, e = _factor(s, _derivatives(f, s, z)[2]), s.eliminated
     q, g = s.widths[e], s.sizes[e]

@@ -4,7 +4,7 @@ r"""The log of one unit's integral by adaptive Gauss-Hermite quadrature; with on
 
 zhat the mode of f, C C' the inverse of its curvature there, t_k and w_k the Gauss-Hermite points and weights of a grid.
 Mode and curvature depend on the parameters: the loop that finds the mode is not differentiated, and two Newton steps after it,
-whose curvature is held, give the mode its exact first and second derivatives.
+with constant curvature, give the mode its exact first and second derivatives.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mlejax.shapes import Device
 
 @lru_cache(maxsize=64)
 def grid(points: int, q: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points (m, q) on the scale of standard deviations, and log w_k + |t_k|^2 (m,), m = points ** q."""
+    """Return points (m, q) in standard deviations, and log w_k + |t_k|^2 (m,), for m = points ** q."""
     t, w = np.polynomial.hermite.hermgauss(points)
     log_w = np.log(w) + t * t
     at = np.array(list(product(range(points), repeat=q)), np.int64).reshape(-1, q)
@@ -34,12 +34,12 @@ def grid(points: int, q: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def centred(f: Integrand, stopped: Integrand, q: int) -> tuple[Any, IntegrandCurve]:
-    """The mode of f (q,), with derivatives in what f depends on, and the curve there.
+    """Return the mode of f (q,), with derivatives in the parameters of f, and the value, gradient and curvature there.
 
     Args:
-        f: the log of the integrand.
-        stopped: the same without derivatives in its parameters.
-        q: the number of latent entries.
+        f: the log of the integrand, as a function of z (q,).
+        stopped: the same function without derivatives in its parameters.
+        q: the number of latent variables.
     """
     mode = jax.tree.map(lax.stop_gradient, find(stopped, jnp.zeros(q)))
     factor = entrywise.cholesky(mode.at.curvature, safe=True)
@@ -50,7 +50,7 @@ def centred(f: Integrand, stopped: Integrand, q: int) -> tuple[Any, IntegrandCur
 
 
 def log_integral(f: Integrand, stopped: Integrand, q: int, how: Quadrature) -> Device:
-    """log int exp f(z) dz, (); NaN where f has no maximum.  Arguments as in :func:`centred`."""
+    """Return log int exp f(z) dz (); NaN if f has no maximum.  Arguments as in :func:`centred`."""
     points = how.points
     z, at = jax.tree.map(lax.stop_gradient, find(stopped, jnp.zeros(q)))[:2] if how.held else centred(f, stopped, q)
     factor = entrywise.cholesky(at.curvature)

@@ -1,4 +1,4 @@
-"""A joint log-likelihood in, an ordinary one out: the function of one unit whose latents are integrated out."""
+"""The marginal log-likelihood of a unit: the joint one with its latent variables integrated out."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from mlejax.parameters import Declaration
 from mlejax.portable import portable, restore
 from mlejax.shapes import Data, Device, Params, PyTree, Reduced
 
-HIDDEN = ("mask", POINTS, LEVELS, THERE)  # columns that the user's function does not see
+HIDDEN = ("mask", POINTS, LEVELS, THERE)  # columns that the user's function does not get
 _LOG_2_PI = float(np.log(2.0 * np.pi))
 
 
 @dataclass(frozen=True, eq=False)
 class Marginal:
-    """The log-likelihood of one unit, latents integrated out: ``f(params, data)`` of its padded rows -> ().
+    """The log-likelihood of one unit with latent variables integrated out: ``f(params, data)`` of its padded rows -> ().
 
     Attributes:
-        function: the user's own, of rows and latents.
-        latents: name -> declaration.
-        factored: latents whose covariance parameter is its lower factor.
-        how: the quadrature, or a mean over points that come with the data.
-        factors: columns of the levels of latents; several where latents are nested or crossed.
+        function: the user's function of rows, given the latent variables.
+        latents: declarations of the latent variables, by name.
+        factored: names of the latent variables whose covariance parameter is a Cholesky factor.
+        how: the quadrature, or a mean over simulated points in the data.
+        factors: columns of each grouping factor; several factors if latent variables are nested or crossed.
     """
 
     function: Callable[[Any, Any], Any]
@@ -66,16 +66,18 @@ class Marginal:
 
     @property
     def q(self) -> int:
-        """The number of latent entries of a unit; of a row, where latents are nested or crossed."""
+        """The number of latent variables of a unit (of a row, if they are nested or crossed), entries of vectors counted
+        singly.
+        """
         return sum(v.size for v in self.latents.values())
 
     @property
     def crossed(self) -> bool:
-        """Whether latents belong to several columns."""
+        """True if latent variables belong to several grouping factors."""
         return len(self.factors) > 1
 
     def __call__(self, params: Params, data: Data) -> Device:
-        """The log-likelihood of the unit, ()."""
+        """Return the log-likelihood of the unit ()."""
         if self.crossed:
             fixed = jax.tree.map(lax.stop_gradient, params)
             return log_laplace(self.of_rows(params, data), self.of_rows(fixed, data), self.structure(data))
@@ -85,12 +87,12 @@ class Marginal:
         return log_integral(self.joint(params, data), self.joint(stopped, data), self.q, self.how)
 
     def structure(self, data: Data) -> Structure:
-        """Which latents belong to which rows of a unit, where they are nested or crossed."""
+        """Return the levels of the rows of a unit, if latent variables are nested or crossed."""
         widths = [sum(v.size for v in self.latents.values() if v.factor == factor) for factor in self.factors]
         return Structure(data[LEVELS], tuple(flags.shape[0] for flags in data[THERE]), tuple(widths))
 
     def of_rows(self, params: Params, data: Data) -> OfRows:
-        """The log density of each row of a unit (m,), as a function of its standardised latents (m, q)."""
+        """Return the log density of each row of a unit (m,), as a function of standardised latent variables (m, q)."""
         mask = data["mask"]
         rows = {key: value for key, value in data.items() if key not in HIDDEN}
 
@@ -104,13 +106,13 @@ class Marginal:
         out = jnp.asarray(out)
         if out.shape != shape:
             raise LikelihoodError(
-                f"{self.__name__} returns shape {out.shape}, but a model with latents returns one log-likelihood value per "
-                f"row, here {shape}: given the latents, rows are independent"
+                f"{self.__name__} returns shape {out.shape}, but a model with latent variables must return one log-likelihood "
+                f"value per row, here {shape}: given the latents, rows are independent"
             )
         return out
 
     def joint(self, params: Params, data: Data) -> Callable[[Any], Any]:
-        """The log density of the unit's rows and of its standardised latents z (q,), as a function of z."""
+        """Return the log density of the unit's rows and of its standardised latent variables z (q,), as a function of z."""
         mask = data["mask"]
         rows = {key: value for key, value in data.items() if key not in HIDDEN}
 
@@ -123,7 +125,9 @@ class Marginal:
         return log_density
 
     def nodes(self, f: Integrand, data: Data) -> tuple[Any, Any]:
-        """Points (m, q) at which the integral of exp f over the latents of a unit is evaluated, and log weights (m,)."""
+        """Return points (m, q) at which the integral of exp f over the latent variables of a unit is evaluated, and log
+        weights (m,).
+        """
         if isinstance(self.how, Simulated):
             return data[POINTS][:, :-1], data[POINTS][:, -1]
         where, log_w = grid(self.how.points, self.q)
@@ -132,7 +136,7 @@ class Marginal:
         return jax.vmap(lambda t: z + jnp.stack(entrywise.solve_upper(factor, t)))(jnp.asarray(where)), log_w
 
     def covariance(self, name: str, params: Params) -> Device:
-        """The covariance of a normal latent at some params, (q, q)."""
+        """Return the covariance of a normal latent variable at some params (q, q)."""
         first = 0
         for other, latent in self.latents.items():
             if other == name:
@@ -143,15 +147,15 @@ class Marginal:
         return factor @ factor.T
 
     def seen(self, params: Params) -> Params:
-        """Params with latents by row as the user's functions see them."""
+        """Return params with row-wise latent variables, as the user's functions get them."""
         return getattr(self.function, "given", lambda same: same)(params)
 
     def stacked(self, params: Params, z: PyTree) -> Device:
-        """The latents of a unit one after the other, (q,)."""
+        """Return the latent variables of a unit as one vector (q,)."""
         return jnp.concatenate([jnp.reshape(v, (-1,)) for v in self.values(params, z)[0].values()])
 
     def values(self, params: Params, z: Any) -> tuple[dict[str, Any], Any]:
-        """The latents of a unit by name, each of its declared shape, and their log density () at z (q,)."""
+        """Return the latent variables of a unit by name, each of its declared shape, and their log density () at z (q,)."""
         out, law, first = {}, jnp.zeros(()), 0
         for name, latent in self.latents.items():
             part = z[first : first + latent.size]
@@ -187,7 +191,7 @@ def marginal_likelihood(
     rowwise: bool,
     unit: str | None,
 ) -> Likelihood:
-    """The likelihood of a model with latents; its contributions are the levels of their column."""
+    """Return the likelihood of a model with latent variables; its terms are the levels of their column."""
     check_latents(latents, parameters, rowwise, unit)
     factors = factors_of(latents)
     latents = {name: v for factor in factors for name, v in latents.items() if v.factor == factor}
@@ -206,7 +210,7 @@ def marginal_likelihood(
 
 
 def marginal_of(likelihood: Likelihood) -> Marginal | None:
-    """What integrates the latents of a likelihood out; None if it has none."""
+    """Return the `Marginal` of a likelihood; None if it has no continuous latent variables."""
     function = likelihood.function
     if isinstance(function, Regressed):
         function = function.function
@@ -214,7 +218,7 @@ def marginal_of(likelihood: Likelihood) -> Marginal | None:
 
 
 def integrated(likelihood: Likelihood, how: Quadrature | Simulated) -> Likelihood:
-    """The same likelihood with its latents integrated out otherwise; the same object for the same way."""
+    """Return the same likelihood with another method of integration; the same object for the same method."""
     marginal = marginal_of(likelihood)
     assert marginal is not None
     if how == marginal.how:
@@ -230,10 +234,10 @@ def integrated(likelihood: Likelihood, how: Quadrature | Simulated) -> Likelihoo
 
 
 def way_of(likelihood: Likelihood, integrate: object) -> Quadrature | Sobol | Draws | None:
-    """What ``integrate=`` asks for; None for ``"auto"`` where the number of points chooses itself.
+    """Return the method of integration of ``integrate=``; None for ``"auto"`` if the number of points is to be chosen.
 
     Raises:
-        ValueError, TypeError: no option, or one that these latents do not allow.
+        ValueError, TypeError: ``integrate`` is not an option, or is not supported for these latent variables.
     """
     marginal = marginal_of(likelihood)
     if marginal is None:
@@ -244,8 +248,9 @@ def way_of(likelihood: Likelihood, integrate: object) -> Quadrature | Sobol | Dr
         return None
     if marginal.crossed and not (isinstance(integrate, str) and integrate in ("auto", "laplace")) and integrate != LAPLACE:
         raise ValueError(
-            f"integrate={integrate!r}: latents of {likelihood.unit} share rows, and are integrated out by Laplace's "
-            "approximation; leave out integrate="
+            f"integrate={integrate!r} is not supported for nested or crossed latents (of {likelihood.unit}), which are "
+            "integrated "
+            "out by Laplace's approximation; leave out integrate="
         )
     if isinstance(integrate, str) and integrate in ("auto", "laplace"):
         if marginal.crossed:
@@ -259,22 +264,22 @@ def way_of(likelihood: Likelihood, integrate: object) -> Quadrature | Sobol | Dr
         )
     elif isinstance(integrate, Quadrature) and marginal.q > MOST_DIMENSIONS and integrate.points > 1:
         raise ValueError(
-            f"integrate={integrate!r}: quadrature is offered for up to {MOST_DIMENSIONS} latent numbers a unit, and "
+            f"integrate={integrate!r}: quadrature supports up to {MOST_DIMENSIONS} latent variables per unit, and "
             f"{likelihood.name} has {marginal.q}; use integrate='laplace' or mle.Sobol(1000)"
         )
     return integrate
 
 
 def quadrature_of(likelihood: Likelihood, integrate: object) -> Quadrature | None:
-    """The same for many data sets at a time, which simulation is not offered for.
+    """Return the method of integration for many data sets at once, which do not support simulation.
 
     Raises:
-        ValueError, TypeError: as :func:`way_of`, and simulation.
+        ValueError, TypeError: as :func:`way_of`, or ``integrate`` is a simulation.
     """
     how = way_of(likelihood, integrate)
     if isinstance(how, (Sobol, Draws)):
         raise ValueError(
-            f"integrate={how!r} is not offered for many data sets at a time; loop over them with fit, or use 'laplace'"
+            f"integrate={how!r} is not supported for many data sets at once; loop over them with fit, or use 'laplace'"
         )
     return how
 
@@ -282,11 +287,11 @@ def quadrature_of(likelihood: Likelihood, integrate: object) -> Quadrature | Non
 def _check_draws(marginal: Marginal, draws: Draws) -> None:
     if draws.values.shape[2] != marginal.q:
         raise ValueError(
-            f"integrate={draws!r}: expected {marginal.q} numbers in each draw, one for each latent number of a unit "
+            f"integrate={draws!r}: expected {marginal.q} numbers in each draw, one for each latent variable of a unit "
             f"({', '.join(marginal.latents)}), got {draws.values.shape[2]}"
         )
     other = [name for name, latent in marginal.latents.items() if latent.law != "normal"]
     if other:
         raise ValueError(
-            f"integrate={draws!r}: draws are standard normal, and the law of {other[0]} is your own; use mle.Sobol(1000)"
+            f"integrate={draws!r}: draws are standard normal, but {other[0]} has a density of your own; use mle.Sobol(1000)"
         )

@@ -1,4 +1,4 @@
-"""The mode of one unit's integrand: safeguarded Newton, in a loop that derivatives do not enter."""
+"""The mode of one unit's integrand by a safeguarded Newton method, in a loop that is not differentiated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlejax.linalg import entrywise
 from mlejax.shapes import Count, Device, Either
 
 MOST_STEPS = 100
-CLOSE = 1e-13  # decrement, log-likelihood units: second derivatives of the mode are right to its root
+CLOSE = 1e-13  # converged if the Newton decrement (log-likelihood units) is at most this
 
 Integrand = Callable[[Any], Any]  # z (q,) -> log of the integrand, ()
 
@@ -27,7 +27,7 @@ class IntegrandCurve(NamedTuple):
 
 
 def curve(f: Integrand, z: Either) -> IntegrandCurve:
-    """Value, gradient and curvature, by forward mode: z has few entries."""
+    """Evaluate value, gradient and minus the Hessian of f at z, by forward mode since z has few entries."""
     if z.shape[0] == 1:  # without a ``vmap`` over one direction
         along = lambda t: jax.jvp(f, (t,), (jnp.ones(1),))
         (value, slope), (_, bend) = jax.jvp(along, (z,), (jnp.ones(1),))
@@ -45,7 +45,7 @@ def curve(f: Integrand, z: Either) -> IntegrandCurve:
 
 
 def gradient(f: Integrand, z: Either) -> Device:
-    """The gradient (q,), by forward mode."""
+    """Evaluate the gradient of f at z (q,), by forward mode."""
     return jax.jvp(f, (z,), (jnp.ones(1),))[1][None] if z.shape[0] == 1 else jax.jacfwd(f)(z)
 
 
@@ -59,7 +59,9 @@ class _ModeState(NamedTuple):
 
 
 class InnerMode(NamedTuple):
-    """Where an integrand is highest: z (q,), the curve there, and the Newton decrement (), large where no mode was found."""
+    """The mode z (q,) of an integrand, value, gradient and curvature there, and the Newton decrement (), which is large if
+    no mode was found.
+    """
 
     z: Either
     at: IntegrandCurve
@@ -67,9 +69,9 @@ class InnerMode(NamedTuple):
 
 
 def find(f: Integrand, z0: Either) -> InnerMode:
-    """The mode near z0 (q,).
+    """Find the mode of f near z0 (q,).
 
-    ``f`` must be free of tracers that are differentiated: call it with ``lax.stop_gradient`` of the parameters.
+    ``f`` must not contain tracers that are differentiated: make it with ``lax.stop_gradient`` of the parameters.
     """
 
     def going(state: _ModeState) -> Either:

@@ -1,7 +1,8 @@
-"""Random effects of formulas: ``regress(mu=mle.Linear("treat * visit", random="1 + visit | patient"))``.
+"""Random effects in formulas: ``regress(mu=mle.Linear("treat * visit", random="1 + visit | patient"))``.
 
-The linear predictor of a row is x'beta + offset + z'b, b one normal vector a patient with mean 0; z are the columns of the random
-part.  They become a latent, and their standard deviations or the lower factor of their covariance a parameter.
+The linear predictor of a row is x'beta + offset + z'b, with a normal vector b of mean 0 for each patient and z the columns of the
+random part.  The vectors b become a latent variable, their standard deviations or the Cholesky factor of their covariance a
+parameter.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from mlejax.shapes import Data, Params
 
 @dataclass(frozen=True, eq=False)
 class WithRandom:
-    """A function of rows whose regressed parameters have random effects on their linear predictors.
+    """The user's function of rows, with random effects added to the linear predictors of some parameters.
 
     Attributes:
-        base: the likelihood without them.
-        predictors: of the parameters with random effects.
+        base: the likelihood without random effects.
+        predictors: predictors of the parameters with random effects.
     """
 
     base: Likelihood
@@ -38,7 +39,7 @@ class WithRandom:
 
     @property
     def function(self) -> Callable[[Any, Any], jax.Array]:
-        """The user's own."""
+        """The user's function."""
         return self.base.written
 
     @property
@@ -46,11 +47,13 @@ class WithRandom:
         return self.base.name
 
     def __call__(self, params: Params, data: Data) -> jax.Array:
-        """``function(params, data)``, params with the latents by row, (n, q)."""
+        """Return ``function(params, data)``, with params whose random effects are given for each row (n, q)."""
         return self.function(self.given(params), data)
 
     def given(self, params: Params) -> dict[str, Any]:
-        """Params as the user's functions see them, from linear predictors and columns (n, 1 + q), and latents by row."""
+        """Return params as the user's functions get them, from linear predictors and columns of random effects (n, 1 + q),
+        and each row's effects.
+        """
         values = dict(params)
         for p in self.predictors:
             found = params[p.name]
@@ -61,22 +64,24 @@ class WithRandom:
 
 
 def latent_names(p: Predictor) -> dict[str, tuple[str, ...]]:
-    """``mu|patient`` and its column; of nested effects ``mu|school`` and ``mu|school:class``."""
+    """Return the names of the latent variables of random effects and their columns: ``mu|patient``; for nested effects
+    ``mu|school`` and ``mu|school:class``.
+    """
     assert p.random is not None
     return {f"{p.name}|{':'.join(factor)}": factor for factor in p.random.by}
 
 
 def spread_name(p: Predictor, latent: str, q: int) -> str:
-    """The parameter of the spread of a latent: ``sd(mu|patient)``, or ``chol(mu|patient)`` of correlated effects."""
+    """Return the name of the parameter of spread: ``sd(mu|patient)``, or ``chol(mu|patient)`` for correlated effects."""
     assert p.random is not None
     return f"{'chol' if q > 1 and p.random.correlated else 'sd'}({latent})"
 
 
 def regressed(likelihood: Likelihood, given: Mapping[str, str | Linear]) -> Likelihood:
-    """The likelihood with these parameters regressed, beside those that are already.
+    """Return the likelihood with formulas for these parameters, in addition to those that have formulas already.
 
     Raises:
-        ValueError, TypeError: as :func:`mlejax.likelihood.forms.regressed`; random effects of a vector, or of several columns.
+        ValueError, TypeError: as :func:`mlejax.likelihood.forms.regressed`, or random effects are not supported for the model.
     """
     base = without_random(likelihood)
     found = {p.name: p.linear for p in likelihood.predictors} | dict(given)
@@ -90,7 +95,7 @@ def regressed(likelihood: Likelihood, given: Mapping[str, str | Linear]) -> Like
 
 
 def without_random(likelihood: Likelihood) -> Likelihood:
-    """The likelihood without regressed parameters and their random effects."""
+    """Return the likelihood without formulas and their random effects."""
     natural = likelihood.natural or likelihood
     marginal = marginal_of(natural)
     inner = None if marginal is None else marginal.function
@@ -106,13 +111,13 @@ def _with_random(base: Likelihood, random: Mapping[str, Linear]) -> Likelihood:
         what = f"regress({name}=mle.Linear({linear.formula!r}, random={linear.random!r}))"
         if base.effects:
             raise ValueError(
-                f"{what}: effects by index are not offered together with random effects; leave out {base.effects[0].parameter}, "
-                "or random="
+                f"{what}: effects of mle.Real(by=...) together with random effects are not supported; leave out "
+                f"{base.effects[0].parameter}, or random="
             )
         if mixture_of(base) is not None:
-            raise ValueError(f"{what}: random effects together with a latent class are not offered; leave one out")
+            raise ValueError(f"{what}: random effects together with a latent class are not supported; leave one out")
         if not p.scalar:
-            raise ValueError(f"{what}: random effects are offered for single numbers, and {name} is {p.parameter!r}")
+            raise ValueError(f"{what}: random effects are supported for scalar parameters only, and {name} is {p.parameter!r}")
         assert p.random is not None
         terms = terms_of(p.random.formula, what)
         q = len(terms)

@@ -1,10 +1,10 @@
-r"""Integrals by simulation: importance sampling from randomised Sobol points, or from draws that the user gives.
+r"""Integrals over latent variables by simulation: importance sampling with randomised Sobol points, or draws of the user.
 
     log int exp f(z) dz  ~  log (1/D) sum_d exp f(z_d) / g(z_d),
 
-with z_d drawn from the density g: Student's t with 4 degrees of freedom in every direction, around the mode of f and on the
-scale of the curvature there, so that no ratio is unbounded where f has normal tails.  The points are those of Sobol's sequence,
-scrambled, in independent repeats; every unit has digital shifts of its own.  They stay where they are while the parameters move.
+with z_d drawn from the density g: Student's t with 4 degrees of freedom in every direction, centred at the mode of f and scaled
+by the curvature there, so that the ratio is bounded if f has normal tails.  The points are scrambled Sobol points in independent
+repeats, with digital shifts for every unit.  They do not change with the parameters.
 Owen (2023), Practical quasi-Monte Carlo integration; Shaw (2006), J. Comput. Finance 9(4), for the quantiles.
 """
 
@@ -20,27 +20,28 @@ from jax.typing import ArrayLike
 from mlejax.latent.mode import Integrand
 from mlejax.shapes import Device, Float, Host
 
-POINTS = ("mlejax", "points")  # the column of points of each unit (D, q), and minus the log of D g beside them
+POINTS = ("mlejax", "points")  # key of the column with the points of each unit (D, q), and minus log (D g) as a last entry
 MOST_DRAWS = 1 << 20
 
 
 @dataclass(frozen=True)
 class Sobol:
-    """Randomised Sobol points around the mode of each unit's integrand, for ``fit(integrate=mle.Sobol(1000))``.
+    """Integrate by randomised Sobol points around the mode of each unit's integrand, for
+    ``fit(integrate=mle.Sobol(1000))``.
 
-    For more latent numbers a unit than quadrature takes.  The fit starts where Laplace's approximation ends.
-    ``res.integration`` has the Monte Carlo error of every estimate.  It includes the bias of a simulated log-likelihood,
-    minus half the sum over units of Var(f_i) / f_i^2 for estimates f_i of their integrals; draws are doubled until it is
+    For more latent variables per unit than quadrature supports.  The fit starts at the estimates of Laplace's approximation.
+    ``res.integration`` has the Monte Carlo error of every estimate, which includes the bias of a simulated log-likelihood
+    (minus half the sum over units of Var(f_i) / f_i^2 for estimates f_i of their integrals); draws are doubled until it is
     at most ``within`` standard errors.
 
     Args:
-        draws: for each unit, all repeats together; rounded up to ``repeats`` times a power of two.
-        repeats: independent randomisations, at least 2, from whose spread the error is computed.
-        seed: of the randomisation.
-        within: the largest Monte Carlo error of an estimate, standard errors; None: ``draws`` as they are.
+        draws: number of draws for each unit, over all repeats; rounded up to ``repeats`` times a power of two.
+        repeats: number of independent randomisations, at least 2, from whose variance the error is computed.
+        seed: seed of the randomisation.
+        within: the largest Monte Carlo error of an estimate, in standard errors; None: do not increase ``draws``.
 
     Raises:
-        ValueError: numbers that are none of these.
+        ValueError: an argument is not an integer in its range, or ``within`` is not positive.
 
     Example:
         >>> import mlejax as mle
@@ -63,24 +64,25 @@ class Sobol:
 
     @property
     def each(self) -> int:
-        """Points of one repeat, a power of two."""
+        """The number of points of one repeat, a power of two."""
         return 1 << max(-(-int(self.draws) // int(self.repeats)) - 1, 0).bit_length()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Draws:
-    """Given draws of standard normal latents, for ``fit(integrate=mle.Draws(z))``: the plain simulated log-likelihood.
+    """Integrate over given draws of standard normal latent variables, for ``fit(integrate=mle.Draws(z))``: the plain
+    simulated log-likelihood.
 
         log (1/D) sum_d prod_j f(y_j | params, z_d)
 
-    The Monte Carlo errors in ``res.integration`` take the draws for independent, which is cautious for Halton and Sobol points.
+    The Monte Carlo errors in ``res.integration`` assume independent draws, which is conservative for Halton and Sobol points.
 
     Args:
-        values: z, (units, D, latent numbers of a unit): units in the order in which they appear in the data; a vector's
-            entries, and latents in the order of their declaration, one after the other.
+        values: z (units, D, latent variables of a unit): units in order of first appearance in the data; latent variables in
+            the order of their declaration, entries of vectors one after the other.
 
     Raises:
-        ValueError: not such an array, or entries that are not finite.
+        ValueError: ``values`` does not have three axes and at least 2 draws, or has entries that are not finite.
 
     Example:
         >>> import numpy as np, mlejax as mle
@@ -94,7 +96,8 @@ class Draws:
         z = np.array(values, np.float64)
         if z.ndim != 3 or z.shape[1] < 2 or not np.isfinite(z).all():
             raise ValueError(
-                "Draws: expected finite standard normal draws of shape (units, at least 2 draws, latent numbers of a unit), got "
+                "Draws: expected finite standard normal draws of shape (units, at least 2 draws, latent variables of a "
+                "unit), got "
                 f"shape {z.shape}"
             )
         z.flags.writeable = False
@@ -106,32 +109,36 @@ class Draws:
 
 @dataclass(frozen=True)
 class Simulated:
-    """That the integrals are means over points in the data, in so many repeats."""
+    """Integration as a mean over points in the data: number of points for each unit, and of independent repeats among them."""
 
     points: int
     repeats: int
 
 
 def log_mean(f: Integrand, points: Device, repeats: int = 1) -> Device:
-    """Log of the integral of exp f by each of the repeats, (repeats,); points (D, q + 1) with minus log D g(z)."""
+    """Return the log of the integral of exp f estimated by each repeat (repeats,); points (D, q + 1) have minus log (D
+    g(z)) as a last entry.
+    """
     values = jax.vmap(lambda one: f(one[:-1]) + one[-1])(points)
     return jax.nn.logsumexp(jnp.reshape(values, (repeats, -1)), axis=1) + np.log(repeats)
 
 
 def of_law(draws: Draws) -> Float[Host, "n d q1"]:
-    """Points of given standard normal draws (n, D, q), and minus the log of D times their density."""
+    """Return given standard normal draws as points (n, D, q + 1), with minus the log of D times their density as a last
+    entry.
+    """
     z = draws.values
     log_g = -0.5 * (z**2).sum(axis=2) - 0.5 * z.shape[2] * np.log(2.0 * np.pi)
     return np.concatenate([z, -log_g[:, :, None] - np.log(z.shape[1])], axis=2)
 
 
 def around(how: Sobol, mode: Float[Host, "n q"], factor: Float[Host, "n q q"]) -> Float[Host, "n d q1"]:
-    """Sobol points around the modes (n, q), and minus the log of D times their density.
+    """Return Sobol points around the modes (n, D, q + 1), with minus the log of D times their density as a last entry.
 
     Args:
-        how: how many, and their seed.
-        mode: of each unit's integrand.
-        factor: A of each unit, A A' the inverse of the curvature at the mode.
+        how: number of points and seed.
+        mode: mode of each unit's integrand (n, q).
+        factor: A of each unit (n, q, q), with A A' the inverse of the curvature at the mode.
     """
     n, q = mode.shape
     t, log_g = _student(_uniform(how, n, q))
@@ -141,7 +148,7 @@ def around(how: Sobol, mode: Float[Host, "n q"], factor: Float[Host, "n q q"]) -
 
 
 def _uniform(how: Sobol, n: int, q: int) -> Float[Host, "n d q"]:
-    """Points in the open unit cube, (n, repeats * each, q), independent for each unit and repeat given the scrambles."""
+    """Return randomised Sobol points in the open unit cube (n, repeats * each, q)."""
     from scipy.stats import qmc
 
     out = np.empty((n, how.repeats, how.each, q))
@@ -155,7 +162,9 @@ def _uniform(how: Sobol, n: int, q: int) -> Float[Host, "n d q"]:
 
 
 def _student(u: Float[Host, "n d q"]) -> tuple[Float[Host, "n d q"], Float[Host, "n d"]]:
-    """Quantiles of Student's t with 4 degrees of freedom, and the log of their density, summed over entries."""
+    """Return quantiles of Student's t with 4 degrees of freedom (n, d, q), and the log of their density, summed over
+    entries (n, d).
+    """
     alpha = np.clip(4.0 * u * (1.0 - u), 1e-300, 1.0)
     size = 4.0 * np.cos(np.arccos(np.sqrt(alpha)) / 3.0) / np.sqrt(alpha) - 4.0
     t = np.sign(u - 0.5) * np.sqrt(np.maximum(size, 0.0))

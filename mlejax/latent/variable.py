@@ -1,4 +1,4 @@
-"""Declarations of latent variables, and how they are integrated out."""
+"""Declarations of continuous latent variables, and methods to integrate them out."""
 
 from __future__ import annotations
 
@@ -12,39 +12,38 @@ import numpy as np
 from mlejax import transforms
 from mlejax.parameters import Declaration, Parameter
 
-MOST_LATENT = 8  # numbers of a unit: small systems are solved entry by entry
-MOST_DIMENSIONS = 3  # of quadrature, whose points are a grid
+MOST_LATENT = 8  # most latent variables of a unit, since small systems are solved entry by entry
+MOST_DIMENSIONS = 3  # most dimensions of quadrature, whose points are a grid
 MOST_POINTS = 201
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Latent:
-    """Declare a variable that is not observed, one value (or vector) for each level of a column; it is integrated out.
+    """Declare a latent variable, one value (or vector) for each level of a column; it is integrated out.
 
-    Beside the parameters of a model by rows, ``u=mle.Latent(by="patient")`` stands for u ~ N(0, 1), one a patient,
-    independent of one another.  The function reads ``params["u"]``, an array with one entry (or vector) per row, the
-    same in all rows of a patient, and multiplies it by a standard deviation of its own.  The log-likelihood of a patient is
+    Declared like a parameter of a row-wise model, ``u=mle.Latent(by="patient")`` is u ~ N(0, 1), independent between patients.
+    The user's function reads ``params["u"]``, an array with one entry (or vector) per row, the same in all rows of a
+    patient, and multiplies it by a standard deviation parameter.  The log-likelihood of a patient is
 
         log int prod_j f(y_j | params, u) phi(u) du,
 
-    one contribution of the model: weights, clusters and resampling are by patient.
+    one term of the log-likelihood: weights, clusters and resampling apply to patients.
 
     Args:
         shape: ``()``, or the length of a vector, at most 8.
-        by: the column that says which rows share a value; or several, ``by=("school", "class")``: one value for each pair of
-            their values that occurs, a class within its school.  Latents of different ``by=`` may be nested or crossed; then
-            they are integrated out by Laplace's approximation, and the contributions of the model are the parts of the data
-            that no latent connects: the schools, or all rows together where persons and items are crossed.
-        law: ``"normal"``: independent standard normal entries.  A function ``law(u, params)`` -> log density of one value,
-            pure JAX.  None: the density is among the values that the function returns.
-        cov: the name of a parameter that gives a vector its covariance: ``mle.Covariance(shape=q)``, or
-            ``mle.Cholesky(shape=q)``, the lower factor, whose diagonal may end at 0, or ``mle.NonNegative(shape=q)``, standard
-            deviations of independent entries.  ``params["u"]`` is then the factor times standard normal entries.  None: the
-            identity.
+        by: the column whose levels have one value each; or several columns, ``by=("school", "class")``: one value for each
+            combination that occurs, a class within its school.  Latent variables of different ``by=`` may be nested or crossed;
+            then they are integrated out by Laplace's approximation, and the terms of the log-likelihood are the groups of rows
+            that share no level: the schools, or all rows together if persons and items are crossed.
+        law: distribution: ``"normal"``: independent standard normal entries.  A pure JAX function ``law(u, params)`` -> log
+            density of one value.  None: the user's function includes the density in its values.
+        cov: the name of the parameter of a vector's covariance: ``mle.Covariance(shape=q)``, ``mle.Cholesky(shape=q)``
+            (Cholesky factor, whose diagonal may be 0), or ``mle.NonNegative(shape=q)`` (standard deviations of independent
+            entries).  ``params["u"]`` is then the Cholesky factor times standard normal entries.  None: the identity matrix.
         labels: names of the entries of a vector, for tables.
 
     Raises:
-        ValueError, TypeError: a shape, column, law or covariance that is none, or one that is not offered.
+        ValueError, TypeError: a shape, column, distribution or covariance is not valid or not supported.
 
     Example:
         >>> import jax.numpy as jnp, mlejax as mle
@@ -77,7 +76,7 @@ class Latent:
             raise ValueError(f"Latent: expected shape=() or the length of a vector, got shape={shape}")
         if math.prod(shape) > MOST_LATENT:
             raise ValueError(
-                f"Latent: at most {MOST_LATENT} numbers for each level of by= are integrated out, got shape={shape}"
+                f"Latent: expected at most {MOST_LATENT} entries for each level of by=, got shape={shape}"
             )
         by = tuple(by) if isinstance(by, (list, tuple)) and len(by) > 1 else by
         names = by if isinstance(by, tuple) else (by,)
@@ -104,7 +103,7 @@ class Latent:
 
     @property
     def factor(self) -> tuple[str, ...]:
-        """The columns of its levels."""
+        """The columns that define its levels."""
         return self.by if isinstance(self.by, tuple) else (self.by,)
 
     @property
@@ -113,22 +112,24 @@ class Latent:
         return math.prod(self.shape)
 
     def addresses(self, name: str) -> list[str]:
-        """``u``, or ``u[Intercept]``, ``u[visit]``."""
+        """Return the names of its entries: ``u``, or ``u[Intercept]``, ``u[visit]``."""
         return [f"{name}[{label}]" for label in self.labels or range(self.shape[0])] if self.shape else [name]
 
 
 @dataclass(frozen=True)
 class Quadrature:
-    """Adaptive Gauss-Hermite quadrature with a given number of points, for ``fit(integrate=mle.Quadrature(15))``.
+    """Integrate by adaptive Gauss-Hermite quadrature with a given number of points, for
+    ``fit(integrate=mle.Quadrature(15))``.
 
-    The points of each unit lie around the mode of its integrand, on the scale of the curvature there (Pinheiro & Bates 1995).
-    The estimates are the maximum of this approximation, points moving with the parameters.
+    The points of each unit are centred at the mode of its integrand and scaled by the curvature there (Pinheiro & Bates 1995).
+    The estimates maximise this approximation, with points that change with the parameters.
 
     Args:
-        points: for each dimension, 1 to 201; the integrand of q latent numbers is evaluated at ``points ** q``.
+        points: number of points in each dimension, 1 to 201; with q latent variables the integrand is evaluated at
+            ``points ** q`` points.
 
     Raises:
-        ValueError: another number of points.
+        ValueError: ``points`` is not an integer from 1 to 201.
 
     Example:
         >>> import mlejax as mle
@@ -147,17 +148,19 @@ class Quadrature:
         object.__setattr__(self, "points", int(self.points))
 
 
-LAPLACE = Quadrature(1)  # one point, at the mode: the same number
-DEFAULT = {1: Quadrature(15), 2: Quadrature(9), 3: Quadrature(7)}  # by number of latents, where no check chooses
+LAPLACE = Quadrature(1)  # quadrature with one point, at the mode, is Laplace's approximation
+DEFAULT = {1: Quadrature(15), 2: Quadrature(9), 3: Quadrature(7)}  # by number of latent variables, if points are not chosen
 
 
 def factors_of(latents: Mapping[str, Latent]) -> tuple[tuple[str, ...], ...]:
-    """The different columns, or sets of columns, that latents belong to, in order."""
+    """Return the grouping factors of latent variables, each as a tuple of columns, in order of first occurrence."""
     return tuple(dict.fromkeys(latent.factor for latent in latents.values()))
 
 
 def unit_of(latents: Mapping[str, Latent]) -> str:
-    """What the contributions of a model belong to: a column in which all levels of latents are nested, or a name for parts."""
+    """Return the column of units (terms of the log-likelihood), in which all levels are nested; if there is none, a name
+    made of the factors.
+    """
     factors = factors_of(latents)
     if len(factors) == 1:
         return ":".join(factors[0])
@@ -168,29 +171,32 @@ def unit_of(latents: Mapping[str, Latent]) -> str:
 def check_latents(
     latents: Mapping[str, Latent], parameters: Mapping[str, Declaration], rowwise: bool, unit: str | None
 ) -> None:
-    """Raise ValueError for latents of a model that is not by rows, or with a covariance that is none."""
+    """Raise ValueError for latent variables of a model that is not row-wise, with an invalid covariance, or too many of
+    them.
+    """
     name, first = next(iter(latents.items()))
     if unit is not None:
         raise ValueError(
-            f"unit={unit!r} and {name}=mle.Latent(by={first.by!r}) exclude one another: a model with latents is a function of "
-            "rows, and the levels of by= are its units.  Leave out unit=, and return one value per row"
+            f"unit={unit!r} and {name}=mle.Latent(by={first.by!r}) cannot be combined: a model with latent variables is "
+            "a function "
+            "of rows, and the levels of by= are its units.  Leave out unit=, and return one value per row"
         )
     if not rowwise:
         raise ValueError(
-            f"rowwise=False and {name}=mle.Latent(...) exclude one another: given the latents, rows are independent; return "
-            "one value per row"
+            f"rowwise=False and {name}=mle.Latent(...) cannot be combined: rows must be independent given the latent variables; "
+            "leave out rowwise=False, and return one value per row"
         )
     for other, latent in latents.items():
         if latent.law != "normal" and len(factors_of(latents)) > 1:
             raise ValueError(
-                f"{other}: latents that are nested or crossed, here of {unit_of(latents)}, have law='normal', got {latent!r}"
+                f"{other}: nested or crossed latents (here of {unit_of(latents)}) need law='normal', got {latent!r}"
             )
         if latent.cov is not None:
             _check_covariance(other, latent, parameters)
     total = sum(latent.size for latent in latents.values())
     if total > MOST_LATENT:
         raise ValueError(
-            f"{', '.join(latents)}: at most {MOST_LATENT} latent numbers for each row are integrated out, got {total}"
+            f"{', '.join(latents)}: expected at most {MOST_LATENT} latent variables for each row, got {total}"
         )
 
 

@@ -119,7 +119,7 @@ def test_units_refuse():
         units(rows, [1, 2, 3], "subject")
     with pytest.raises(DataError, match="column 'mask'"):
         units(ingest({"mask": [1.0, 2.0]}).convert(), [1, 2])
-    with pytest.raises(DataError, match="needs data with names"):
+    with pytest.raises(DataError, match="needs data with column names"):
         units(ingest(np.ones(2)).convert(), [1, 2])
 
 

@@ -108,7 +108,7 @@ def test_what_is_no_number_of_draws_is_refused() -> None:
         mle.Sobol(100, repeats=1)
     with pytest.raises(ValueError, match="shape \\(units, at least 2 draws"):
         mle.Draws(np.zeros((4, 3)))
-    with pytest.raises(ValueError, match="not offered for many data sets"):
+    with pytest.raises(ValueError, match="not supported for many data sets"):
         counts.fit_groups(COUNTS, by="won", integrate=mle.Sobol(100))
 
 

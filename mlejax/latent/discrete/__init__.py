@@ -1,1 +1,1 @@
-"""Latents that take a few values: classes and hidden Markov chains."""
+"""Discrete latent variables: latent classes and hidden Markov chains."""

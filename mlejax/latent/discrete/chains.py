@@ -1,4 +1,4 @@
-r"""Hidden Markov chains: the log-likelihood of one series by the scaled forward recursion, and what follows from it.
+r"""Hidden Markov chains: the log-likelihood of one series by the scaled forward recursion, and the probabilities of its states.
 
     a_1(k) = delta_k f(y_1 | k),    a_t(k) = sum_j a_{t-1}(j) A_jk f(y_t | k),    log-likelihood = log sum_k a_T(k),
 
@@ -18,16 +18,17 @@ from jax import lax
 
 from mlejax.shapes import Device, Either, Float, PyTree
 
-MOST_LOG = 700.0  # its exponential is finite
+MOST_LOG = 700.0  # logarithms are clipped at this, so that their exponential is finite
 
 
 class Chain(NamedTuple):
-    """What makes up the likelihood of one series of T rows, k states.
+    """The parts of the likelihood of one series of T rows with k states.
 
     Attributes:
-        rows: log densities, (T, k), 0 in the padding.
-        initial: probabilities of the first state, (k,).
-        transition: probabilities from state to state, (k, k); (T, k, k) where covariates change them, that of a row leads to it.
+        rows: log density of each row in each state (T, k), 0 in the padding.
+        initial: probabilities of the first state (k,).
+        transition: transition probabilities (k, k), from the state of the row axis to that of the column; (T, k, k) if they
+            vary with covariates, those of a row being for the transition into that row.
     """
 
     rows: Either
@@ -36,20 +37,22 @@ class Chain(NamedTuple):
 
 
 def log_total(log_densities: Float[Either, "*n k"], p: Float[Either, "*n k"]) -> Float[Device, "*n"]:
-    """log sum_k p_k exp d_k over the last axis; its derivative in a p_k of 0 is finite."""
+    """Return log sum_k p_k exp d_k over the last axis; its derivative with respect to a p_k of 0 is finite."""
     weights, scale = weighed(log_densities, p)
     return scale + jnp.log(jnp.sum(weights, axis=-1))
 
 
 def weighed(log_densities: Float[Either, "*n k"], p: Float[Either, "*n k"]) -> tuple[Device, Device]:
-    """p_k exp(d_k - m), (*n, k), and the constant m (*n): the largest d_k with p_k > 0."""
+    """Return p_k exp(d_k - m) (*n, k), and the constant m (*n), the largest d_k with p_k > 0."""
     highest = lax.stop_gradient(jnp.max(jnp.where(p > 0.0, log_densities, -jnp.inf), axis=-1))
     highest = jnp.where(jnp.isfinite(highest), highest, 0.0)
     return jnp.asarray(p) * jnp.exp(jnp.minimum(log_densities - highest[..., None], MOST_LOG)), highest
 
 
 def forward(chain: Chain, real: Device, over: Callable[..., Any] = jnp.sum) -> Float[Device, ""]:
-    """The log-likelihood of a series, (); ``real`` flags the rows that are no padding, (T,), which comes last."""
+    """Return the log-likelihood of a series (); ``real`` is False for padding, which comes last (T,); ``over`` is the sum
+    over states, or the maximum for the most probable path.
+    """
     by_row = chain.transition.ndim == 3
 
     def scaled(density: Either, p: Either) -> tuple[Device, Device]:
@@ -70,7 +73,9 @@ def forward(chain: Chain, real: Device, over: Callable[..., Any] = jnp.sum) -> F
 
 
 def stationary(a: Float[Device, "k k"]) -> Float[Device, " k"]:
-    """The stationary distribution of a transition matrix, without a subtraction (Grassmann, Taksar & Heyman 1985)."""
+    """Return the stationary distribution of a transition matrix, by an algorithm without subtractions (Grassmann, Taksar &
+    Heyman 1985).
+    """
     k = a.shape[0]
     for j in range(k - 1, 0, -1):
         column = a[:j, j] / jnp.sum(a[j, :j])

@@ -1,4 +1,4 @@
-"""Declarations of latents that take a few values: classes of rows or units, and the states of a Markov chain."""
+"""Declarations of discrete latent variables: classes of rows or units, and the states of a Markov chain."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ MOST_CLASSES = 50
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Discrete:
-    """Declare a class that is not observed, one for each row or for each level of a column; it is summed over exactly.
+    """Declare a latent class, one for each row or for each level of a column; the likelihood is summed over classes
+    exactly.
 
-    Beside the parameters of a model by rows, ``z=mle.Discrete(3)`` stands for a class 0, 1 or 2.  The function reads
-    ``params["z"]``, one whole number per row, and picks the parameters of that class, ``params["mu"][params["z"]]``; it returns
-    the log density of the row in that class.  The log-likelihood of a row, or of a unit where ``by=`` names a column, is
+    Declared like a parameter of a row-wise model, ``z=mle.Discrete(3)`` is a class 0, 1 or 2.  The user's function reads
+    ``params["z"]``, one integer per row, takes the parameters of that class, ``params["mu"][params["z"]]``, and returns
+    the log density of the row in that class.  The log-likelihood of a row, or of a unit if ``by=`` names a column, is
 
         log sum_k p_k prod_j f(y_j | params, z = k),
 
-    one contribution of the model: weights, clusters and resampling are by unit.  The probabilities p are a parameter of the
-    model, ``z_probs``, in tables, ``start=``, ``fixed=``, and ``regress(z_probs="age")``; covariates of the classes of units are
-    constant within each unit.
+    one term of the log-likelihood: weights, clusters and resampling apply to units.  The probabilities p are a parameter of the
+    model, ``z_probs``, in tables, ``start=``, ``fixed=``, and ``regress(z_probs="age")``; covariates of the classes of units must
+    be constant within each unit.
 
-    Where the labels can be exchanged, classes are in order of the first parameter with one value for each, also in a batch and in
-    the refits of a bootstrap.  A search that loses a class begins anew from starts that set the classes apart (in a batch unless
-    ``start=`` or ``n_starts=`` is given).  Where a probability is 0 at the maximum, the verdict of a fit is ``boundary``; in a
-    batch it is ``no_finite_maximum``, with the limit.
+    If the labels can be exchanged, classes are sorted by the first parameter with one value for each, also in a batch and in
+    the refits of a bootstrap.  If a class vanishes during the optimisation, the fit is repeated from starts with distinct classes
+    (in a batch unless ``start=`` or ``n_starts=`` is given).  If a probability is 0 at the maximum, the verdict of a fit is
+    ``boundary``; in a batch it is ``no_finite_maximum``, with the limit.
 
     Args:
         n: the number of classes, 2 to 50.
-        by: the column that says which rows are of one class (latent classes of units); None: every row has a class of its own
-            (a mixture).
+        by: the column of the units, whose rows share a class (latent class model); None: every row has a class of its own
+            (mixture model).
         probs: the name of a parameter ``mle.Simplex(shape=n)`` of the model to use in place of ``z_probs``.
 
     Raises:
-        ValueError, TypeError: not such a number, column or parameter.
+        ValueError, TypeError: an argument is not a valid number of classes, column name or parameter name.
 
     Example:
         >>> import mlejax as mle
@@ -69,7 +70,7 @@ class Discrete:
         return _text("Discrete", self.n, by=self.by, probs=self.probs)
 
     def declared(self, name: str, observed: Mapping[str, Declaration]) -> dict[str, Declaration]:
-        """The parameters that come with the class called ``name``."""
+        """Return the parameters that the class called ``name`` adds to the model."""
         if self.probs is None:
             return {self.names(name)["probs"]: Simplex(shape=self.n)}
         there = observed.get(self.probs)
@@ -81,33 +82,33 @@ class Discrete:
         return {}
 
     def names(self, name: str) -> dict[str, str]:
-        """Names of the parameters of the law of the class called ``name``."""
+        """Return the names of the parameters of the distribution of the class called ``name``, by their role."""
         return {"probs": self.probs or f"{name}_probs"}
 
     def square(self, name: str) -> frozenset[str]:
-        """Those of them that have classes along two axes."""
+        """Return the names of those parameters that have classes along two axes (none)."""
         return frozenset()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Markov:
-    """Declare the state of a hidden Markov chain, one for each row, that moves from row to row within a series.
+    """Declare the state of a hidden Markov chain, one for each row, with transitions from row to row within a series.
 
-    Beside the parameters of a model by rows, ``s=mle.Markov(2, by="person", time="t")`` stands for states 0 and 1; the function
-    reads ``params["s"]``, one whole number per row, and returns the log density of the row in that state.  The log-likelihood of
-    a series, one contribution of the model, is the sum over all paths of states, by the forward recursion.  Parameters that come
-    with it: ``s_transition[j,k]``, the probability to go from state j to k; and ``s_initial`` where ``initial="free"``.
+    Declared like a parameter of a row-wise model, ``s=mle.Markov(2, by="person", time="t")`` has states 0 and 1; the user's
+    function reads ``params["s"]``, one integer per row, and returns the log density of the row in that state.  The log-likelihood
+    of a series, one term of the model, sums over all paths of states by the forward recursion.  It adds the parameters
+    ``s_transition[j,k]``, the probability of a transition from state j to k, and ``s_initial`` if ``initial="free"``.
 
     Args:
         n: the number of states, 2 to 50.
-        by: the column that says which rows are of one series; of one series a constant column.
-        time: a column of whole numbers that grow by 1 from row to row of a series (or of dates in equal steps), which is
-            checked; None: rows are taken in the order of the table.  A row without an outcome stays, with 0 for its log density.
-        initial: the law of the first state: ``"stationary"``, that which the transitions lead to, or ``"free"``, which many
-            series are needed to estimate: of one series its maximum is certainty.
+        by: the column of the series; for a single series a constant column.
+        time: a column of integers that increase by 1 from row to row of a series (or of dates in equal steps), which is
+            checked; None: rows are in the order of the table.  Keep rows without an outcome, with a log density of 0.
+        initial: distribution of the first state: ``"stationary"``, the stationary distribution of the transitions, or ``"free"``,
+            estimated, which needs many series (with one series the maximum has probability 1 for one state).
 
     Raises:
-        ValueError, TypeError: not such a number, column or option.
+        ValueError, TypeError: an argument is not a valid number of states, column name or option.
 
     Example:
         >>> import jax.numpy as jnp, mlejax as mle
@@ -133,7 +134,7 @@ class Markov:
     ) -> None:
         _check_number("Markov", n)
         if by is None:
-            raise TypeError("Markov: by= expected the name of a column; of one series give a constant one")
+            raise TypeError("Markov: by= expected the name of a column, got None; for a single series use a constant column")
         _check_columns("Markov", by=by, time=time)
         if initial not in ("stationary", "free"):
             raise ValueError(f"Markov: initial= expected 'stationary' or 'free', got {initial!r}")
@@ -145,21 +146,21 @@ class Markov:
 
     @property
     def stationary(self) -> bool:
-        """Whether the first state has the stationary law."""
+        """True if the first state has the stationary distribution."""
         return self.initial == "stationary"
 
     def declared(self, name: str, observed: Mapping[str, Declaration]) -> dict[str, Declaration]:
-        """The parameters that come with the state called ``name``."""
+        """Return the parameters that the state called ``name`` adds to the model."""
         shapes = {"transition": (self.n, self.n), "initial": (self.n,)}
         return {parameter: Simplex(shape=shapes[what]) for what, parameter in self.names(name).items()}
 
     def names(self, name: str) -> dict[str, str]:
-        """Names of the parameters of the law of the state called ``name``."""
+        """Return the names of the parameters of the distribution of the state called ``name``, by their role."""
         first = {} if self.stationary else {"initial": f"{name}_initial"}
         return {"transition": f"{name}_transition", **first}
 
     def square(self, name: str) -> frozenset[str]:
-        """Those of them that have states along two axes."""
+        """Return the names of those parameters that have states along two axes."""
         return frozenset({f"{name}_transition"})
 
 
@@ -184,26 +185,26 @@ def _text(kind: str, n: int, **given: str | int | None) -> str:
 def check_classes(
     latents: Mapping[str, Latent | ClassLike], observed: Mapping[str, Declaration], rowwise: bool, unit: str | None
 ) -> tuple[str, ClassLike]:
-    """The one discrete latent of a model, with its name.
+    """Return the name and declaration of the only discrete latent variable of a model.
 
     Raises:
-        ValueError: beside another latent, of a model that is not by rows, or a name that is taken.
+        ValueError: the model has another latent variable, is not row-wise, or uses the name of the probabilities.
     """
     name, found = next((n, v) for n, v in latents.items() if isinstance(v, ClassLike))
     others = [n for n in latents if n != name]
     if others:
         raise ValueError(
-            f"{name}={found!r} together with the latent {others[0]}: a class with another latent is not offered; "
+            f"{name}={found!r} together with the latent variable {others[0]} is not supported: declare only one of them; "
             "two classes of the "
-            "same rows or units are one class with the product of their numbers"
+            "same rows or units can be written as one class with the product of their numbers"
         )
     if unit is not None or not rowwise:
         option = "rowwise=False" if unit is None else f"unit={unit!r}"
         raise ValueError(
-            f"{option} and {name}={found!r} exclude one another: given its class, rows are independent.  Leave out "
-            f"{option.split('=')[0]}=, return one value per row, and say by= for a class of several rows"
+            f"{option} and {name}={found!r} cannot be combined: rows must be independent given their class.  Leave out "
+            f"{option.split('=')[0]}=, return one value per row, and give by= if several rows share a class"
         )
     taken = [n for n in found.declared(name, observed) if n in observed]
     if taken:
-        raise ValueError(f"{taken[0]} is the name of the probabilities of {name}; call the other parameter differently")
+        raise ValueError(f"{taken[0]} is the name of the probabilities of {name}; give your parameter another name")
     return name, found

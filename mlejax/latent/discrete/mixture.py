@@ -1,4 +1,4 @@
-r"""The log-likelihood of a row or a unit whose class is summed over, and the expectations that EM takes of it.
+r"""The log-likelihood of a row or a unit, summed over its latent class, and the expectations that the EM algorithm needs.
 
 The log-likelihood is a convex function L(a) of log densities and log probabilities a = a(theta):
 
@@ -8,8 +8,8 @@ Its gradient in a is the probability of each class given the data (Fisher's iden
 
     L(a(theta)) - L(a(theta_0))  >=  < dL(a(theta_0)), a(theta) - a(theta_0) >,
 
-the right side of which is what the M step of EM maximises (Dempster, Laird & Rubin 1977).  It is computed from p_k itself, which
-may be 0.
+whose right side the M step of EM maximises (Dempster, Laird & Rubin 1977).  It is computed from p_k, which may be 0, not from
+log p_k.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from mlejax.parameters import Declaration
 from mlejax.portable import portable, restore
 from mlejax.shapes import Count, Data, Device, Either, PyTree, Reduced
 
-POSTERIOR = ("mlejax", "posterior")  # the column of class probabilities that the M step sees
+POSTERIOR = ("mlejax", "posterior")  # key of the column of class probabilities that the M step reads
 
 
 class Classes(NamedTuple):
-    """What makes up the likelihood of rows (n, k), or of one unit (k,): log densities in each class, and its probabilities."""
+    """The parts of the likelihood of rows (n, k), or of one unit (k,): log density in each class, and class probabilities."""
 
     rows: Either
     p: Either
@@ -48,12 +48,12 @@ class Classes(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """The log-likelihood with the class summed over: ``f(params, data)`` -> (n,) of rows, () of the rows of one unit.
+    """The log-likelihood summed over the latent class: ``f(params, data)`` -> (n,) for rows, () for the rows of one unit.
 
     Attributes:
-        function: the user's own, of rows and classes.
-        name: of the class among ``params``.
-        latent: its declaration.
+        function: the user's function of rows, given their classes.
+        name: name of the class among ``params``.
+        latent: declaration of the class.
     """
 
     function: Callable[[Any, Any], Any]
@@ -68,11 +68,13 @@ class Mixture:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
     def __call__(self, params: PyTree, data: Data) -> Device:
-        """The log-likelihood of each row (n,), or of the unit ()."""
+        """Return the log-likelihood of each row (n,), or of the unit ()."""
         return self.summed(self.terms(params, data), data)
 
     def terms(self, params: PyTree, data: Data) -> PyTree:
-        """Log densities and probabilities of the classes, (n, k) each of rows, (k,) of a unit; of a chain its parts."""
+        """Return log densities and probabilities of the classes, (n, k) each for rows, (k,) for a unit; for a chain a
+        `Chain`.
+        """
         density, names = self.densities(params, data), self.latent.names(self.name)
         if isinstance(self.latent, Markov):
             return self._chain(density, {what: params[name] for what, name in names.items()})
@@ -82,11 +84,11 @@ class Mixture:
         return Classes(jnp.sum(density, axis=0), p[0] if p.ndim == 2 else p)
 
     def _chain(self, density: Device, law: Mapping[str, Any]) -> Chain:
-        """The parts of the likelihood of a series."""
+        """Return the parts of the likelihood of a series."""
         transition = law["transition"]
         if self.latent.stationary and transition.ndim == 3:  # type: ignore[union-attr]
             raise LikelihoodError(
-                f"{self.__name__}: transitions that change with covariates have no stationary law; declare "
+                f"{self.__name__}: transitions that vary with covariates have no stationary distribution; declare "
                 f"{self.name}=mle.Markov(..., initial='free')"
             )
         first = stationary(transition) if "initial" not in law else law["initial"]
@@ -94,7 +96,7 @@ class Mixture:
         return Chain(density, first, transition)
 
     def densities(self, params: PyTree, data: Data) -> Device:
-        """The log density of each row in each class (n, k), 0 in the padding."""
+        """Return the log density of each row in each class (n, k), 0 in the padding."""
         key = EVERY_ROW if self.latent.by is None else "mask"
         real, rows = data[key], {name: value for name, value in data.items() if name not in (key, POSTERIOR)}
 
@@ -110,29 +112,29 @@ class Mixture:
         return jax.vmap(in_class, out_axes=1)(jnp.arange(self.latent.n))
 
     def summed(self, terms: PyTree, data: Data) -> Device:
-        """L(a)."""
+        """Return the log-likelihood L(a) of the parts."""
         return forward(terms, data["mask"]) if isinstance(terms, Chain) else log_total(*terms)
 
     def posterior(self, terms: PyTree, data: Data) -> PyTree:
-        """dL(a): the probability of each class given the data, (n, k) or (k,); of a chain of the shape of its parts."""
+        """Return dL(a): the probability of each class given the data, (n, k) or (k,); for a chain in the form of its parts."""
         found = jax.grad(lambda terms: jnp.sum(self.summed(terms, data)))(terms)
         if not isinstance(terms, Chain):
             return found.rows
         return Chain(found.rows, found.initial * terms.initial, found.transition * terms.transition)
 
     def likeliest(self, terms: PyTree, data: Data) -> Device:
-        """The most probable class, (n,) or (); of a chain the most probable path of states, (T,)."""
+        """Return the most probable class, (n,) or (); for a chain the most probable path of states (T,)."""
         if isinstance(terms, Chain):
             path = jax.grad(lambda rows: forward(terms._replace(rows=rows), data["mask"], jnp.max))(terms.rows)
             return jnp.argmax(path, axis=-1)
         return jnp.argmax(terms.rows + log_probability(terms.p), axis=-1)
 
     def shares(self, posterior: PyTree) -> Any:
-        """The probabilities of the classes of each row or unit, (N, k), of those of all terms; of chains rows summed up."""
+        """Return the class probabilities of each row or unit (N, k); for chains the sums over the rows of a series."""
         return posterior.rows.sum(axis=1) if isinstance(posterior, Chain) else posterior
 
     def expected(self, terms: PyTree, posterior: PyTree) -> Any:
-        """< posterior, a >: the expected log-likelihood of data and class, (n,) of rows, () of a unit."""
+        """Return < posterior, a >, the expected log-likelihood of data and class: (n,) for rows, () for a unit."""
         if isinstance(terms, Chain):
             logs: Any = Chain(terms.rows, log_probability(terms.initial), log_probability(terms.transition))
         else:
@@ -143,7 +145,7 @@ class Mixture:
 
 
 def log_probability(p: Either) -> Device:
-    """log p, -inf where p is 0, without a derivative there."""
+    """Return log p; -inf if p is 0, with derivative 0 there."""
     return jnp.where(p > 0.0, jnp.log(jnp.where(p > 0.0, p, 1.0)), -jnp.inf)
 
 
@@ -158,7 +160,7 @@ def mixture_likelihood(
     rowwise: bool,
     unit: str | None,
 ) -> Likelihood:
-    """The likelihood of a model with a class; its contributions are the rows, or the levels of the column of the class."""
+    """Return the likelihood of a model with a latent class; its terms are the rows, or the levels of the class's column."""
     name, latent = check_classes(latents, parameters, rowwise, unit)
     joint = Joint(function, {name: ()}, latent.n, True, getattr(latent, "time", None))
     declared = {**parameters, **latent.declared(name, parameters)}
@@ -166,7 +168,7 @@ def mixture_likelihood(
 
 
 def mixture_of(likelihood: Likelihood) -> Mixture | None:
-    """What sums over the class of a likelihood; None if it has none."""
+    """Return the `Mixture` of a likelihood; None if it has no latent class."""
     function = likelihood.function
     if isinstance(function, Regressed):
         function = function.function
@@ -174,18 +176,18 @@ def mixture_of(likelihood: Likelihood) -> Mixture | None:
 
 
 def latents_of(likelihood: Likelihood) -> Mapping[str, Latent | ClassLike]:
-    """The declared latents of a likelihood, by name."""
+    """Return the declared latent variables of a likelihood, by name."""
     marginal, mixture = marginal_of(likelihood), mixture_of(likelihood)
     return marginal.latents if marginal is not None else {} if mixture is None else {mixture.name: mixture.latent}
 
 
 class Posterior(NamedTuple):
-    """What the data say of the classes at some parameters, of N padded rows or units.
+    """Class probabilities given the data, at some parameters, of N padded rows or units.
 
     Attributes:
-        loglik: of each row or unit, (N,).
-        posterior: probabilities of the classes given the data, (N, ...), otherwise of the shape of :meth:`Mixture.terms`.
-        densities: log density of each row in each class, (N, 1, k) of rows, (N, length, k) of units.
+        loglik: log-likelihood of each row or unit (N,).
+        posterior: probabilities of the classes given the data (N, ...), otherwise in the form of :meth:`Mixture.terms`.
+        densities: log density of each row in each class, (N, 1, k) for rows, (N, length, k) for units.
         likeliest: the most probable class (N,), or path of states (N, length).
     """
 
@@ -197,7 +199,7 @@ class Posterior(NamedTuple):
 
 @partial(compiled, static=("spec",))
 def posterior(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> Posterior:
-    """Log-likelihood, probabilities of the classes given the data, and log densities in each class."""
+    """Evaluate log-likelihoods, class probabilities given the data, and log densities in each class."""
     likelihood, mixture = spec.likelihood, mixture_of(spec.likelihood)
     assert mixture is not None
     by_row = likelihood.mode == "rows"
@@ -217,7 +219,7 @@ def posterior(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | N
 
 @dataclass(frozen=True, eq=False)
 class Completed:
-    """The log-likelihood of rows and classes where the probabilities of the classes are a column, :data:`POSTERIOR`."""
+    """The expected log-likelihood of rows and classes, with class probabilities from the column :data:`POSTERIOR`."""
 
     mixture: Mixture
 
@@ -226,12 +228,14 @@ class Completed:
         return self.mixture.__name__
 
     def __call__(self, params: PyTree, data: Data) -> Device:
-        """The expected log-likelihood of each row (n,), or of the unit ()."""
+        """Return the expected log-likelihood of each row (n,), or of the unit ()."""
         return self.mixture.expected(self.mixture.terms(params, data), data[POSTERIOR])
 
 
 def completed(spec: Spec) -> Spec:
-    """The specification whose log-likelihood the M step maximises, on data :func:`with_posterior`; one object for equal ones."""
+    """Return the specification whose log-likelihood the M step maximises, on data of :func:`with_posterior`; the same
+    object for equal arguments.
+    """
     likelihood, mixture = spec.likelihood, mixture_of(spec.likelihood)
     assert mixture is not None
 
@@ -244,13 +248,15 @@ def completed(spec: Spec) -> Spec:
 
 
 def with_posterior(data: data_room.Prepared, known: PyTree) -> data_room.Prepared:
-    """The data with probabilities of the classes as a further column."""
+    """Return the data with class probabilities as a further column."""
     leaves, tree = jax.tree.flatten(known)
     return replace(data, rows=(*data.rows, *leaves), statics=data.statics.with_column(POSTERIOR, tree, len(data.rows)))
 
 
 def random_posterior(mixture: Mixture, data: data_room.Prepared, rows: int, rng: np.random.Generator) -> PyTree:
-    """Probabilities of the classes in which a few random rows (units) count for one class each, the others little and equally."""
+    """Return random class probabilities: a few randomly chosen rows (units) belong mainly to one class, all others equally
+    to every class with little weight.
+    """
     n, k = int(data.n), mixture.latent.n
     weights = np.asarray(data.weights, np.float64)
     used = np.flatnonzero(weights > 0)
@@ -263,7 +269,7 @@ def random_posterior(mixture: Mixture, data: data_room.Prepared, rows: int, rng:
 
 
 def _random_chain(data: data_room.Prepared, k: int, rows: int, rng: np.random.Generator) -> Chain:
-    """The same of chains: a few random rows of all series, and states that last."""
+    """Return random state probabilities of chains: for a few random rows of all series; transitions mostly stay in a state."""
     real = np.asarray(data.rows[-1]) & (np.asarray(data.weights) > 0)[:, None]
     at = np.argwhere(real)
     density = np.where(real[:, :, None], rows / len(at), 0.0) * np.ones(k)

@@ -249,7 +249,7 @@ def test_a_formula_that_says_nothing_is_refused_at_once(formula: str, words: str
     ("formula", "error", "words"),
     [
         ("agee", mle.MissingColumnError, "no column 'agee'.*Near matches: 'age'"),
-        ("age + nothing(age)", ValueError, "no function 'nothing'"),
+        ("age + nothing(age)", ValueError, "unknown function 'nothing'"),
         ("age + offset(lwt)", ValueError, r"write mle.Linear\('...', offset='column'\)"),
         ("0", ValueError, "has no column; write '1'"),
         ("-1", ValueError, "has no column; write '1'"),

@@ -206,7 +206,7 @@ def test_others_count_for_missing_values_and_lengths():
 def test_drop_still_refuses_infinities_and_the_loss_of_all_rows():
     with pytest.raises(DataError, match="column 'x': 1 infinite values, at row 1"):
         consume({"x": [NAN, np.inf, 1.0]}, read_x, missing="drop")
-    with pytest.raises(DataError, match=r"leaves no row: all 2 .*column 'x' \(1\), column 'y' \(1\)"):
+    with pytest.raises(DataError, match=r"leaves no row: each of the 2 .*column 'x' \(1\), column 'y' \(1\)"):
         consume({"x": [NAN, 1.0], "y": [1.0, NAN]}, lambda d: d["x"] + d["y"], missing="drop")
     with pytest.raises(DataError, match="missing='ignore': expected 'raise' or 'drop'"):
         consume({"x": [1.0]}, read_x, missing="ignore")

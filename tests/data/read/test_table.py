@@ -344,7 +344,7 @@ def test_column_labels():
         column_labels(source, "g")
     with pytest.raises(DataError, match="at least one name"):
         column_labels(source, [])
-    with pytest.raises(DataError, match="needs data with names"):
+    with pytest.raises(DataError, match="needs data with column names"):
         column_labels(ingest(np.zeros((3, 2))), "X")
 
 

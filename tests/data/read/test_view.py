@@ -90,7 +90,7 @@ def test_mask_is_offered_but_not_recorded():
     assert reads == {"x"}
     with pytest.raises(DataError, match="'mask'"):
         trace(lambda d: d["x"], {"x": X, "mask": X}, mask=True)
-    with pytest.raises(DataError, match="needs data with names"):
+    with pytest.raises(DataError, match="needs data with column names"):
         trace(lambda d: d, np.array(X), mask=True)
 
 

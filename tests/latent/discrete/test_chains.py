@@ -80,7 +80,7 @@ def test_transitions_with_covariates() -> None:
         )
         total += np.log(sum(weight(s) for s in itertools.product((0, 1), repeat=len(y))))
     assert res.llf == pytest.approx(total, rel=1e-10)
-    with pytest.raises(mle.LikelihoodError, match="no stationary law"):
+    with pytest.raises(mle.LikelihoodError, match="no stationary distribution"):
         stationary.regress(s_transition="x").fit({**SERIES, "x": x})
 
 
@@ -137,7 +137,7 @@ def test_states_given_the_series() -> None:
         (lambda: two.fit(QUAKES.iloc[::-1]), "sort the table by series and year"),
         (lambda: two.fit(QUAKES.assign(year=QUAKES["year"] + 0.5)), "whole numbers or dates"),
         (lambda: two.fit(QUAKES.drop(columns="year")), "year"),
-        (lambda: mle.Markov(2, by=None), "of one series give a constant one"),
+        (lambda: mle.Markov(2, by=None), "for a single series use a constant column"),
         (lambda: mle.Markov(2, by="g", initial="uniform"), "'stationary' or 'free'"),
         (lambda: mle.Markov(1, by="g"), "from 2 to 50"),
     ],
