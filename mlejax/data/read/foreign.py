@@ -99,9 +99,8 @@ class Frame(Mapping[str, Any]):
         found = self._lazy.collect([*have, *more])
         if len(found) != self.n_rows or any(not _equal(found[name], self._eager[name]) for name in have):
             raise DataError(
-                f"the data, a {type_name(self.native)}, are a query that returned other rows, or another order of rows, "
-                "when it was "
-                "computed again: compute it once and pass its result (.collect() in polars, .arrow() in DuckDB)"
+                f"the data, a {type_name(self.native)}, are a query that returned other rows, or rows in another order, "
+                "when it was computed again: compute it once and pass its result (.collect() in polars, .arrow() in DuckDB)"
             )
         self._eager = found
 
