@@ -38,12 +38,12 @@ def simulate(seed=1):
     return {"y": rng.poisson(np.exp(0.5 + 0.3 * x + 0.7 * u[group])).astype(float), "x": x, "group": group}
 
 
-def timed(fit):
+def timed(fit, repeats=REPEATS):
     """The first fit's seconds, medians of later ones, by clock and CPU, and the last result."""
     began = time.perf_counter()
     res = fit()
     first, wall, cpu = time.perf_counter() - began, [], []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         began, busy = time.perf_counter(), time.process_time()
         res = fit()
         wall.append(time.perf_counter() - began)

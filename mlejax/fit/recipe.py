@@ -326,13 +326,29 @@ def _joined(*sentences: str) -> str:
     return " ".join(s for s in sentences if s)
 
 
-def continued(fit: Fit, u0: Float[Host, " p"], note: str) -> Fit:
-    """Fit the same data and specification again by Newton's method from u0, (p,); ``note`` becomes the note of the fit."""
-    loaded, method, space = fit.loaded, optimize.Newton(), fit.spec.space
+def continued(
+    fit: Fit,
+    u0: Float[Host, " p"],
+    note: str,
+    evaluator: AnyEvaluator | None = None,
+    reached: OptimizeResult | None = None,
+    tol: float = optimize.Newton.tol,
+) -> Fit:
+    """Fit the same data and specification again by Newton's method from u0, (p,).
+
+    Args:
+        fit: the specification, the data and what is fixed.
+        u0: the start.
+        note: of the result.
+        evaluator: of these data, which may have been at u0 before.
+        reached: the end, where u0 is one.
+        tol: of Newton's method.
+    """
+    loaded, method, space = fit.loaded, optimize.Newton(tol=tol), fit.spec.space
     with float64(), missing_derivatives(fit.spec.likelihood), outside_transformations():
-        evaluator = evaluator_of(fit.spec, loaded, fit.fixed)
+        evaluator = evaluator_of(fit.spec, loaded, fit.fixed) if evaluator is None else evaluator
         problems = problems_of(method, fit.fixed, 0, lambda _: loaded, lambda _: [None] * len(space.leaves))
-        found = search_all(problems, evaluator, u0[None], np.zeros(1, np.int64)).diagnosed(0)
+        found = search_all(problems, evaluator, u0[None], np.zeros(1, np.int64), reached=reached).diagnosed(0)
         done = at_estimate(finish(evaluator.with_spec(found.spec), loaded, found, method))
     return replace(done, note=note, constraints=fit.constraints, integration=fit.integration)
 

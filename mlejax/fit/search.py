@@ -27,7 +27,7 @@ from mlejax.fit.maximise.em_steps import class_starts
 from mlejax.fit.maximise.maximise import POLISH_LIMIT, maximise
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.fit.start import Mode
-from mlejax.latent import mixture_of
+from mlejax.latent import marginal_of, mixture_of
 from mlejax.objective import (
     ChunkedEvaluator,
     Evaluator,
@@ -41,6 +41,8 @@ from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.status import End
 from mlejax.verdict import Findings
+
+FEW_UNITS = 64  # of latents, on which candidates for a start are compared at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,6 +215,8 @@ def start_of_one(
     if spec.space.n_free == 0:
         return np.zeros(0)
     one = np.zeros(1, np.int64)
+    if n_ranked is not None and marginal_of(spec.likelihood) is not None:  # units of many rows
+        n_ranked = max(FEW_UNITS, n_ranked * loaded.problem.data.n_contributions // max(loaded.rows.n, 1))
     return start_room.choose(evaluator, one, given, None, designs, spec.likelihood.parameters, seed, n_ranked)[0][0]
 
 

@@ -15,22 +15,27 @@ import numpy as np
 
 from mlejax import linalg, misuse, optimize
 from mlejax.execution import float64
-from mlejax.fit.diagnose.ends import interior
+from mlejax.fit.diagnose.ends import interior, superlinear
 from mlejax.fit.finish.finish import Fit, Integration
+from mlejax.fit.finish.natural import estimates
 from mlejax.fit.latents.simulated_integrals import simulated
 from mlejax.fit.latents.with_classes import fit_with_classes, with_classes_named
+from mlejax.fit.prepare.streaming import AnyEvaluator, evaluator_of
 from mlejax.fit.recipe import continued, fit_once
 from mlejax.latent import Draws, Marginal, Quadrature, Sobol, checks, integrated, marginal_of, way_of
 from mlejax.likelihood import Likelihood
-from mlejax.objective import ChunkedEvaluator
-from mlejax.shapes import Data
-from mlejax.verdict import ConvergenceWarning
+from mlejax.objective import ChunkedEvaluator, Evaluation
+from mlejax.optimize import OptimizeResult
+from mlejax.shapes import Data, Float, Host
+from mlejax.status import End
+from mlejax.verdict import ConvergenceWarning, Verdict
 
 FIRST = {1: 9, 2: 9, 3: 7}  # points of each dimension, by number of latents
 MOST = {1: 159, 2: 79, 3: 15}
 SHIFT, ERRORS, LOGLIK = 1e-3, 1e-3, 1e-4
 # With quadrature points that are fixed during a step the score is not exact, and convergence is slow near the optimum.
 HELD_TOL, HELD_STEPS = 1e-7, 60
+SAME = 1e-6  # standard errors: more points that move no estimate by more end where fewer points did
 SINGULAR = 1e-8  # eigenvalue of correlations
 WORST = 10  # units that are looked at on a fixed grid
 
@@ -94,10 +99,15 @@ def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
         done = _continued(done, Quadrature(points))
     while True:
         finer = replace(_quadrature(done), points=2 * points + 1)
-        found = _against(done, finer)
+        spec = replace(done.spec, likelihood=integrated(done.spec.likelihood, finer))
+        with float64():
+            fine = evaluator_of(spec, done.loaded, done.fixed)
+            at = fine.evaluate(done.u[None], 2)
+        found = _against(done, finer, at)
         last = found.accepted or finer.points >= MOST[marginal.q] or not done.verdict.converged
-        done = replace(_continued(done, finer), integration=replace(found, points=finer.points))
-        points = finer.points
+        reached = _end_at(at, done, found) if found.accepted and done.verdict.code == "verified" else None
+        again = _continued(done, finer, fine, reached, optimize.Newton.tol if last else HELD_TOL)
+        done, points = replace(again, integration=replace(found, points=finer.points)), finer.points
         if last:
             return done if found.accepted or not done.verdict.converged else _inaccurate(done)
 
@@ -181,25 +191,52 @@ def _marginal(fit: Fit) -> Marginal:
     return marginal
 
 
-def _continued(done: Fit, how: Quadrature) -> Fit:
-    """Continue the fit from its estimate with another quadrature; steps are added up."""
+def _end_at(at: Evaluation, done: Fit, found: Integration) -> OptimizeResult | None:
+    """Where a search with more points would begin, as its end; None where a step may move an estimate by more than `SAME`.
+
+    The decrement there is at most the square of the shift for each parameter, and before it was that of fewer points.
+    """
+    assert at.score is not None
+    p, before = at.u.shape[1], done.decrement if done.integration is None else at.u.shape[1] * done.integration.shift**2
+    empty = OptimizeResult.empty(1, p, dense=True)
+    decrements = np.full(empty.decrements.shape, np.nan)
+    decrements[:, -2:] = before, p * found.shift**2
+    if not (found.shift <= SAME and superlinear(decrements).all()):
+        return None
+    converged = np.full(1, int(End.CONVERGED))
+    return empty._replace(
+        u=at.u, loglik=at.loglik, score=at.score, information=at.information, decrements=decrements, status=converged,
+        mismatch=np.zeros(1),
+    )  # fmt: skip
+
+
+def _continued(
+    done: Fit,
+    how: Quadrature,
+    evaluator: AnyEvaluator | None = None,
+    reached: OptimizeResult | None = None,
+    tol: float = optimize.Newton.tol,
+) -> Fit:
+    """Continue the fit from its estimate with another quadrature; steps are added up; further arguments as of `continued`."""
     spec = replace(done.spec, likelihood=integrated(done.spec.likelihood, how))
-    again = continued(replace(done, spec=spec), done.u, done.note)
+    again = continued(replace(done, spec=spec), done.u, done.note, evaluator, reached, tol)
     method = done.method.replace(f", {done.n_steps} steps", f", {done.n_steps + again.n_steps} steps")
     steps = done.n_steps + again.n_steps
     return replace(again, n_steps=steps, method=method, modes=done.modes, history=done.history, path=done.path)
 
 
-def _against(done: Fit, finer: Quadrature) -> Integration:
-    """Compare the quadrature of a fit with a ``finer`` one, at its estimate."""
+def _against(done: Fit, finer: Quadrature, at: Evaluation) -> Integration:
+    """Compare the quadrature of a fit with a ``finer`` one at its estimate, where ``at`` is the evaluation by the finer one."""
     with float64():
         data, u, spec = done.loaded.problem.data, done.u, done.spec
-        points = _quadrature(done).points
-        coarse = ChunkedEvaluator(spec, data, done.fixed, done.loaded.hyper)
-        fine = coarse.with_spec(replace(spec, likelihood=integrated(spec.likelihood, finer)))
-        one, two = coarse.evaluate(u[None], 2), fine.evaluate(u[None], 2)
-        free = interior(spec.space, u)
-        shift, errors = _compared(one, two, free)
+        points, loglik = _quadrature(done).points, done.llf / done.loaded.scale
+        if spec.adjusted:  # the fit has score and information of the log-likelihood itself
+            own = evaluator_of(spec, done.loaded, done.fixed).evaluate(u[None], 2)
+            before, loglik = _natural(own, done), float(own.loglik[0])
+        else:
+            assert done.information is not None
+            before = done.score / done.loaded.scale, done.information / done.loaded.scale
+        shift, errors = _compared(before, _natural(at, done), interior(spec.space, u))
         values = checks.two_values(spec, finer, u, data, done.fixed)
         weights = np.asarray(data.weights)[: len(values)]
         gaps = np.where(weights > 0, np.abs(values[:, 0] - values[:, 1]), 0.0)
@@ -213,24 +250,32 @@ def _against(done: Fit, finer: Quadrature) -> Integration:
             tried=points,
             shift=shift,
             errors=errors,
-            loglik=abs(float(two.loglik[0] - one.loglik[0])) * done.loaded.scale,
+            loglik=abs(float(at.loglik[0]) - loglik) * done.loaded.scale,
             worst=str(done.loaded.unit_labels[largest]),
             off=float(np.nan_to_num(off, nan=np.inf).max()),
             accepted=False,
         ).judged(SHIFT, ERRORS, LOGLIK)
 
 
-def _compared(one: Any, two: Any, free: np.ndarray) -> tuple[float, float]:
-    """Compare two evaluations at one point, over the coordinates ``free`` (mask).
+def _natural(at: Evaluation, done: Fit) -> tuple[Float[Host, " p"], Float[Host, "p p"]]:
+    """Score and information in theta."""
+    assert at.score is not None
+    assert at.information is not None
+    found = estimates(done.spec.space, at.u[0], at.score[0], at.information[0], done.fixed)[0]
+    return found.score, found.information
+
+
+def _compared(one: tuple[Any, Any], two: tuple[Any, Any], free: np.ndarray) -> tuple[float, float]:
+    """Compare scores and information of two evaluations at one point, over the coordinates ``free`` (mask).
 
     Returns:
         The largest change of an estimate (one Newton step) in standard errors, and the largest relative change of a standard
         error; inf if an information is not positive definite.
     """
-    first, second = (linalg.symmetric(e.information[0]).block(free) for e in (one, two))
+    first, second = (linalg.symmetric(information).block(free) for _, information in (one, two))
     a, b = linalg.scaled_inverse(first), linalg.scaled_inverse(second)
     if not (a.ok and b.ok):
         return float("inf"), float("inf")
     before, after = np.sqrt(a.inverse.diagonal()), np.sqrt(b.inverse.diagonal())
-    moved = np.abs(b.inverse @ two.score[0][free] - a.inverse @ one.score[0][free]) / after
+    moved = np.abs(b.inverse @ two[0][free] - a.inverse @ one[0][free]) / after
     return float(moved.max(initial=0.0)), float(np.abs(after / before - 1.0).max(initial=0.0))
