@@ -16,9 +16,11 @@ from mlejax.companions import INHERITED
 from mlejax.covariance import COVARIANCE_LIMIT, CovarianceResult
 from mlejax.data.formulas import Designs
 from mlejax.execution import device_kind
+from mlejax.files import saved_effects
 from mlejax.files.container import FileError, Json
+from mlejax.files.fields import require
 from mlejax.files.saved_designs import Unsaved, designs_of, evaluated_of
-from mlejax.files.schema import CONTENT, require
+from mlejax.files.schema import CONTENT
 from mlejax.fit import Fit, Loaded, Problem, Remembered, counts
 from mlejax.likelihood import Likelihood
 from mlejax.objective import BiasReduction, Spec
@@ -89,6 +91,7 @@ def content_of(parts: ResultParts) -> Json:
                     weights=weights and replace(weights, said=weights.statement()),
                     fingerprint=loaded.fingerprint,
                 ),
+                effects=saved_effects.written(loaded.effects, loaded.coded),
             ),
             "content",
         )
@@ -182,10 +185,14 @@ def parts_of(content: Json, model: Likelihood | None = None) -> ResultParts:
         expected = Absent(name, WHY, "expected information") if c.bias_reduction.information == "expected" else None
         reduction = BiasReduction(c.bias_reduction.kind, expected)
     designs = _loaded_designs(c, predictors, space, model is not None)
+    loaded = _loaded(c.data, space, designs, c.made_with)
+    if c.effects is not None:
+        effects, coded = saved_effects.read(c.effects, space.n_free)
+        loaded = replace(loaded, effects=effects, coded=coded)
     return ResultParts(
         name,
         c.covariance.kind,
-        _fit(c, Spec(shell, space, None, c.hessian, reduction), _loaded(c.data, space, designs, c.made_with)),
+        _fit(c, Spec(shell, space, None, c.hessian, reduction), loaded),
         _covariance(c.covariance, space.n_free),
     )
 

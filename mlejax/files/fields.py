@@ -27,6 +27,12 @@ def refuse(where: str, expected: str, value: object) -> NoReturn:
     raise FileError(f"{where}: expected {expected}, got {str(value)[:60]!r} ({type(value).__name__})")
 
 
+def require(condition: object, what: str) -> None:
+    """FileError unless the parts that ``what`` names fit together."""
+    if not condition:
+        raise FileError(f"{what} do not fit together")
+
+
 def to_json(value: Any, where: str = "content") -> Json:
     """Plain values and arrays as JSON.
 

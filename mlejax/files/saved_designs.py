@@ -50,12 +50,13 @@ def evaluated_of(piece: formulas.FittedFormula) -> SimpleNamespace:
     if piece.spec is not None:
         out.learnt, out.design = piece.spec.transform_state, piece.values
         out.kinds = {name: kind.value for name, (kind, _) in piece.spec.encoder_state.items()}
-        out.levels = {name: _labels(levels, name) for name, levels in formulas.levels(piece).items()}
+        out.levels = {name: labels_of(levels, name) for name, levels in formulas.levels(piece).items()}
         out.rows = {str(name): _column(piece.rows[name]) for name in piece.rows.columns}
     return out
 
 
-def _labels(values: Any, factor: str) -> list[Label]:
+def labels_of(values: Any, factor: str) -> list[Label]:
+    """Levels as texts and numbers; TypeError for others."""
     found = [v.item() if isinstance(v, np.generic) else v for v in values]
     for v in found:
         if not isinstance(v, (str, int, float)):
@@ -65,8 +66,8 @@ def _labels(values: Any, factor: str) -> list[Label]:
 
 def _column(series: pd.Series) -> SimpleNamespace:
     if not hasattr(series, "cat"):
-        return SimpleNamespace(values=_labels(series, str(series.name)), levels=None, ordered=False)
-    levels = _labels(series.cat.categories, str(series.name))
+        return SimpleNamespace(values=labels_of(series, str(series.name)), levels=None, ordered=False)
+    levels = labels_of(series.cat.categories, str(series.name))
     return SimpleNamespace(values=series.cat.codes.tolist(), levels=levels, ordered=bool(series.cat.ordered))
 
 

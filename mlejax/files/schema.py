@@ -16,7 +16,7 @@ import numpy as np
 from mlejax import transforms
 from mlejax.covariance import KINDS, CovarianceResult
 from mlejax.data import Fingerprint, Weights
-from mlejax.files.container import FileError, Json
+from mlejax.files.container import Json
 from mlejax.files.fields import (
     Field,
     count,
@@ -30,10 +30,12 @@ from mlejax.files.fields import (
     optional,
     plain,
     record,
+    require,
     text,
     to_json,
     vector,
 )
+from mlejax.files.saved_effects import EFFECTS
 from mlejax.fit import Centred, Integration
 from mlejax.fit.maximise.training import History
 from mlejax.fit.prepare.penalties import Penalised
@@ -43,13 +45,6 @@ from mlejax.parameters.constraints.ties import Ties
 from mlejax.parameters.links import LINKS
 from mlejax.shapes import PyTree
 from mlejax.verdict import CODES, Verdict
-
-
-def require(condition: object, what: str) -> None:
-    """FileError unless the parts that ``what`` names fit together."""
-    if not condition:
-        raise FileError(f"{what} do not fit together")
-
 
 # ---- parameters
 
@@ -361,4 +356,5 @@ CONTENT = record(
     fit=FIT,
     covariance=COVARIANCE,
     data=DATA,
+    effects=optional(EFFECTS)._replace(absent=(None,)),
 )

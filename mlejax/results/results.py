@@ -145,7 +145,6 @@ class Results(Postestimation, Testing, OtherNames):
             >>> str(mle.load(path).summary()) == str(res.summary())
             True
         """
-        self._refuse_effects("save", "pickle it, or save effects() as a table beside summary()")
         files.save(path, files.ResultParts(self._model.likelihood.name, self.cov_type, self._fit, self._cov))
 
     @property

@@ -354,7 +354,7 @@ def test_every_field_of_a_fit_is_saved_or_left_out_on_purpose(folder: Path) -> N
         "hyper",
         "remembered",
         "stream",  # read in passes: nothing of it is kept
-        "effects",  # a fit with effects is not saved
+        "effects",  # of each level
         "levels",
         "coded",  # long factors: their names and levels are those of the designs
         "left_out",  # levels of effects without rows

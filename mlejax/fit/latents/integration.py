@@ -24,11 +24,11 @@ from mlejax.fit.prepare.streaming import AnyEvaluator, evaluator_of
 from mlejax.fit.recipe import continued, fit_once
 from mlejax.latent import Draws, Marginal, Quadrature, Sobol, checks, integrated, marginal_of, way_of
 from mlejax.likelihood import Likelihood
-from mlejax.objective import ChunkedEvaluator, Evaluation
+from mlejax.objective import Evaluation
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import Data, Float, Host
 from mlejax.status import End
-from mlejax.verdict import ConvergenceWarning, Verdict
+from mlejax.verdict import ConvergenceWarning
 
 FIRST = {1: 9, 2: 9, 3: 7}  # points of each dimension, by number of latents
 MOST = {1: 159, 2: 79, 3: 15}

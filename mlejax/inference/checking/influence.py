@@ -21,7 +21,7 @@ import numpy as np
 
 from mlejax.data import group_codes
 from mlejax.execution import float64
-from mlejax.fit import Fit, refuse_connected, terms_of_rows
+from mlejax.fit import Fit, effects_evaluator_of, refuse_connected, refuse_effects, terms_of_rows
 from mlejax.inference.covariances.leverage import adjusted_scores, parts_of
 from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted
 from mlejax.inference.tables.formatting import format_number, table
@@ -111,7 +111,7 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
     Args:
         groups: clusters that are left out as a whole: the name of a column, or labels (n,).
         leverage: use the Newton step without g, (I - I_g)^-1 s_g, in place of I^-1 s_g: closer to a refit, and equal to
-            statsmodels' ``GLMInfluence``; needs the Hessian of every row.
+            statsmodels' ``GLMInfluence``; needs the Hessian of every row, and is not supported with effects by index.
 
     Returns:
         `Influence`: ``dfbeta``, ``dfbetas``, ``cooks_distance``, ``loglik_out``, ``cov_params()``, ``frame()``, ``plot()``.
@@ -150,6 +150,7 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
     with np.errstate(invalid="ignore"):
         bse = np.sqrt(np.einsum("ri,ij,rj->r", D, inverse, D))
     if leverage:
+        refuse_effects(fit.spec.likelihood, "influence(leverage=True)", "leave it out: the influence is of first order then")
         own = parts_of(fit, codes, what)
         adjusted, certain = adjusted_scores(own, 1.0)
         if certain.any():
@@ -168,6 +169,8 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
         root[np.ix_(free, free)] = np.linalg.cholesky(inverse[np.ix_(free, free)])
         dfbeta, size = _first_order(scores, to_theta @ inverse @ D.T, to_theta @ root)
         loss = size  # s' I^-1 s: both d' I d and s' d
+        if fit.loaded.effects is not None:
+            loss = loss + _by_own_effects(fit, used, codes)
     kind = "clusters" if codes is not None else "units" if fit.loaded.unit_codes is not None else "rows"
     index, cooks = _names(fit, groups, len(scores), used), size / max(int(free.sum()), 1)
     return Influence(
@@ -210,6 +213,21 @@ def _first_order(
         turned = scores[part] @ root
         np.einsum("mi,mi->m", turned, turned, out=size[part])
     return moved, size
+
+
+def _by_own_effects(fit: Fit, used: np.ndarray, codes: Host | None) -> Float[Host, " m"]:
+    """What each row (cluster) adds to its own log-likelihood through the effects by index of its levels, the others given."""
+    effects, levels = fit.loaded.effects, fit.loaded.levels
+    assert effects is not None
+    assert levels is not None
+    with float64():
+        own = effects_evaluator_of(fit.spec, fit.loaded, fit.fixed).effect_scores(fit.u)
+    alone, level = weighted(fit, own[:, None])[used, 0], levels.codes[used]
+    each = np.arange(len(alone)) if codes is None else codes
+    pairs, at = np.unique(each * len(levels) + level, return_inverse=True)
+    owner, which = np.divmod(pairs, len(levels))
+    added = np.where(effects.given[which], 0.0, np.bincount(at, alone) ** 2 / effects.curvature[which])
+    return np.bincount(owner, added, minlength=int(each.max()) + 1)
 
 
 def _summed(values: Float[Host, "n ..."], codes: Host | None) -> Float[Host, "G ..."]:

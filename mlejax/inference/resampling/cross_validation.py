@@ -12,14 +12,14 @@ from jax import lax
 from mlejax import misuse
 from mlejax.data import Prepared
 from mlejax.execution import compiled, float64
-from mlejax.fit import Fit
+from mlejax.fit import Fit, effects_evaluator_of
 from mlejax.fit.common import check_count, objective_of
 from mlejax.inference.resampling.draws import pool_of
-from mlejax.inference.resampling.refitting import check_fit, check_separable, refit_weights
+from mlejax.inference.resampling.refitting import Draws, check_fit, check_separable, refit_weights
 from mlejax.inference.row_effects import Random, check_random
 from mlejax.latent import at_zero, marginal_of
 from mlejax.notebook import CellText, Text, in_notebooks
-from mlejax.objective import Spec
+from mlejax.objective import EffectsEvaluator, Spec
 from mlejax.shapes import Device, Either, Float, Host
 from mlejax.verdict import ConvergenceWarning
 
@@ -139,6 +139,7 @@ def cross_validate(
             unit with its effects integrated out; ``"zero"``, with effects of 0.  ``"mode"`` is not supported.
         memory_limit, progress: as in :meth:`bootstrap`.
 
+    With effects by index held-out rows have the effects of the other rows of their levels; each level needs such rows.
     Design matrices are those of all rows (levels, knots, means of transforms).  The equal rows that a frequency weight
     counts are kept in one fold.
 
@@ -161,7 +162,7 @@ def cross_validate(
     check_fit(fit, what)
     _check_random(fit, random)
     check_separable(fit, what, "Fit the first part of the series and evaluate the rest with model(params, data)")
-    pool = pool_of(fit, groups)
+    pool = pool_of(fit, groups, by_level=False)
     if k > pool.m:
         raise ValueError(f"k={k}: expected at most as many folds as there are {pool.what}, {pool.m}; use a smaller k")
     order = np.random.default_rng(seed).permutation(pool.m)
@@ -172,6 +173,7 @@ def cross_validate(
     def weights(numbers: np.ndarray) -> np.ndarray:
         return np.where(fold[None, :] == numbers[:, None], 0.0, pool.base[None, :])
 
+    whole = None if fit.loaded.levels is None else _all_levels_in_folds(fit, fold, k)
     refits, done = refit_weights(fit, weights, k, False, memory_limit, progress)
     scale = fit.loaded.scale
     found = np.full(len(fold), np.nan)
@@ -180,7 +182,10 @@ def cross_validate(
     with float64():
         for first in range(0, k, step):
             points = np.resize(done.u[first : first + step], (min(step, k), done.u.shape[1]))
-            values = _terms(fit, points, random)
+            if whole is None:
+                values = _terms(fit, points, random)
+            else:
+                values = _with_effects(whole, fit, points[: k - first], weights, first)
             for i in range(first, min(first + step, k)):
                 if refits.good[i]:
                     found[fold == i] = values[i - first, : len(fold)][fold == i]
@@ -199,6 +204,35 @@ def cross_validate(
     return CrossValidation(
         k, seed, pool.what, fold, found, weights_used, in_sample, refits.good, fit.spec.likelihood.name, random
     )
+
+
+def _all_levels_in_folds(fit: Fit, fold: Host, k: int) -> EffectsEvaluator:
+    """The evaluator of all rows; ValueError for levels whose rows are all in one fold, out of which they have no effect."""
+    levels, inside = fit.loaded.levels, fold >= 0
+    assert levels is not None
+    folds = np.zeros((len(levels), k), bool)
+    folds[levels.codes[inside], fold[inside]] = True
+    alone = levels.labels[folds.sum(axis=1) == 1].tolist()
+    if alone:
+        shown, by = ", ".join(map(str, alone[:5])) + (", ..." if len(alone) > 5 else ""), fit.spec.likelihood.effects[0].by
+        raise ValueError(
+            f"cross_validate(): {len(alone)} levels of {by} have all of their rows in one fold, and "
+            f"no effect without it: {shown}. Leave out the rows of levels with few rows, leave out groups=, or use aic or bic"
+        )
+    return effects_evaluator_of(fit.spec, fit.loaded, fit.fixed)
+
+
+def _with_effects(
+    whole: EffectsEvaluator, fit: Fit, points: Float[Host, "m p"], weights: Draws, first: int
+) -> Float[Host, "m n"]:
+    """The log-likelihood of every row at the effects of the rows outside each fold."""
+    out = []
+    for i, u in enumerate(points, first):
+        one = whole.weighted(weights(np.array([i]))[0])
+        effects = dict(zip(one.levels.labels.tolist(), one.eliminated(u).effects, strict=True))
+        values = np.array([effects.get(label, 0.0) for label in whole.levels.labels.tolist()])
+        out.append(np.asarray(_contributions(fit.spec.plain, u[None], whole.at_effects(values), fit.fixed))[0])
+    return np.stack(out)
 
 
 def _terms(fit: Fit, points: Float[Host, "k p"], random: Random) -> Float[Host, "k n"]:

@@ -68,9 +68,11 @@ def clusters_of(loaded: Loaded, groups: object) -> np.ndarray:
     return labels_per_contribution(loaded, values, name)
 
 
-def pool_of(fit: Fit, groups: object) -> Pool:
+def pool_of(fit: Fit, groups: object, by_level: bool = True) -> Pool:
     """Return the pool to resample from: clusters if groups are given, else levels of effects, units or rows; weight 0 is
     left out.
+
+    ``by_level=False``: rows in place of levels of effects.
 
     Raises:
         DataError: not one label for each row, or fewer than two elements to draw from.
@@ -82,7 +84,7 @@ def pool_of(fit: Fit, groups: object) -> Pool:
     n = data.n_contributions
     base = np.asarray(data.weights, np.float64)[:n]
     frequency = fit.weight_kind == "frequency"
-    if groups is None and loaded.effects is not None:
+    if groups is None and loaded.effects is not None and by_level:
         labels, what, frequency = loaded.effects.levels.codes, f"levels of {loaded.effects.key.by}", False
     elif groups is None:
         labels, what = np.arange(n), "rows" if loaded.with_total else data.mode if data.mode != "whole" else "entries"

@@ -299,7 +299,11 @@ class EffectsEvaluator:
 
     def filled(self, u: Float[Host, " p"]) -> Prepared:
         """Return the rows in the user's order, with the maximising effects at u in their column."""
-        return with_values(self.data, self.position, self.levels, self.eliminated(u).effects)
+        return self.at_effects(self.eliminated(u).effects)
+
+    def at_effects(self, values: Float[Host, " levels"]) -> Prepared:
+        """Return the rows in the user's order, with ``values`` as the effects of the levels in their column."""
+        return with_values(self.data, self.position, self.levels, values)
 
     def map_reduce(self, task: Task, merge: Callable[[Any, Any], Any], u: Float[Host, " p"]) -> PyTree:
         """Return ``task(objective of all rows with the effects at u, u)`` as NumPy arrays."""
@@ -316,9 +320,12 @@ class EffectsEvaluator:
         """Return each row's log-likelihood at u, and its score with the effects partialled out, s_u + (C' H^-1)_g s_alpha."""
         data, found = self.filled(u), self.eliminated(u)
         plain = row_terms(ChunkedEvaluator(self.spec, data, self.fixed, self.hyper), u)
-        n = len(self.levels.codes)
-        alone = np.asarray(effect_scores(self.spec, self.position, u, data, self.fixed))[:n]
-        return plain._replace(scores=plain.scores - found.arrow.lever[self.levels.codes] * alone[:, None])
+        alone = self.effect_scores(u)[:, None]
+        return plain._replace(scores=plain.scores - found.arrow.lever[self.levels.codes] * alone)
+
+    def effect_scores(self, u: Float[Host, " p"]) -> Float[Host, " n"]:
+        """Return the derivative of each row's log-likelihood by the effect of its level (n,), at the maximising effects at u."""
+        return np.asarray(effect_scores(self.spec, self.position, u, self.filled(u), self.fixed))[: len(self.levels.codes)]
 
 
 def _with_digits(arrow: Arrow, score: Float[Host, " p"]) -> tuple[Float[Host, " p"], Float[Host, "p p"]]:

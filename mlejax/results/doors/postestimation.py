@@ -163,7 +163,6 @@ class Postestimation(Fitted):
 
     @documented_by(inference.influence)
     def influence(self, groups: Any = None, *, leverage: bool = False) -> inference.Influence:
-        self._refuse_effects("influence", "jackknife() leaves levels out, with all of their rows")
         return inference.influence(self._fit, groups, leverage=leverage)
 
     @documented_by(inference.diagnose)
@@ -260,7 +259,6 @@ class Postestimation(Fitted):
         memory_limit: float | None = None,
         progress: bool | None = None,
     ) -> inference.CrossValidation:
-        self._refuse_effects("cross_validate", "levels that are held out have none: use aic or bic")
         return inference.cross_validate(
             self._fit, k, seed=seed, groups=groups, random=random, memory_limit=memory_limit, progress=progress
         )

@@ -393,6 +393,37 @@ def test_labels_may_be_text_numbers_or_missing(counts):
     agree(POISSON.fit(gaps, missing="drop").params, POISSON.fit(FRAME[FRAME["firm"] != "f03"]).params)
 
 
+def test_influence_is_that_of_the_model_with_dummies(counts):
+    """Of rows and of years: estimates without them, and their log-likelihood there, to first order."""
+    dense = POISSON_DUMMIES.fit(DUMMIES)
+    for groups in (None, "year"):
+        found, wanted = counts.influence(groups), dense.influence(groups)
+        agree(found.dfbeta, wanted.dfbeta[:, :2], 1e-7)
+        agree(found.loglik_out, wanted.loglik_out, 1e-7)
+    with pytest.raises(ValueError, match="influence\\(leverage=True\\) is not offered with alpha"):
+        counts.influence(leverage=True)
+
+
+def test_held_out_rows_have_the_effects_of_the_other_rows_of_their_levels(counts):
+    """The folds of the model with dummies, whose coefficients are the effects."""
+    found, wanted = counts.cross_validate(5, seed=2), POISSON_DUMMIES.fit(DUMMIES).cross_validate(5, seed=2)
+    agree(found.by_contribution, wanted.by_contribution, 1e-7)
+    with pytest.raises(ValueError, match="levels of firm have all of their rows in one fold"):
+        counts.cross_validate(5, groups="firm")
+
+
+def test_saved_with_their_effects(counts, of_both, tmp_path):
+    zeros = POISSON.fit(FRAME.assign(y=np.where(FRAME["firm"] == FIRMS[1], 0, FRAME["y"])))
+    for res in (counts, of_both, zeros):
+        res.save(tmp_path / "effects.json")
+        again = mle.load(tmp_path / "effects.json")
+        assert str(again.summary()) == str(res.summary())
+        pd.testing.assert_frame_equal(again.effects(), res.effects())
+        some = ["beta[x1]", f"alpha[{FIRMS[3]}]"]
+        agree(again.cov_params(some), res.cov_params(some))
+        assert again.aic == res.aic
+
+
 def test_what_is_refused_is_named(counts):
     for options in (
         {"method": "lbfgs"},
@@ -406,11 +437,11 @@ def test_what_is_refused_is_named(counts):
     with pytest.raises(ValueError, match="constraints= on alpha"):
         POISSON.fit(FRAME, constraints="alpha[f01] = alpha[f02]")
     for refused in (
-        counts.influence, counts.diagnose, counts.cross_validate, lambda: counts.bootstrap(kind="parametric"),
+        lambda: counts.influence(leverage=True), counts.diagnose, lambda: counts.bootstrap(kind="parametric"),
         lambda: counts.profile("beta[x1]"),
         lambda: counts.contour("beta[x1]", "beta[x2]"), lambda: counts.conf_int(method="profile"),
         lambda: counts.score_test("beta[x1] = 0"), lambda: counts.vuong_test(counts), counts.information_matrix_test,
-        lambda: counts.lr_test(counts, bootstrap=9), lambda: counts.subset_errors("beta"), lambda: counts.save("nowhere.json"),
+        lambda: counts.lr_test(counts, bootstrap=9), lambda: counts.subset_errors("beta"),
         lambda: POISSON.fit_groups(FRAME, by="year"), lambda: POISSON.prepare(FRAME),
     ):  # fmt: skip
         with pytest.raises(ValueError, match="is not supported with alpha"):
