@@ -400,7 +400,7 @@ def test_influence_is_that_of_the_model_with_dummies(counts):
         found, wanted = counts.influence(groups), dense.influence(groups)
         agree(found.dfbeta, wanted.dfbeta[:, :2], 1e-7)
         agree(found.loglik_out, wanted.loglik_out, 1e-7)
-    with pytest.raises(ValueError, match="influence\\(leverage=True\\) is not offered with alpha"):
+    with pytest.raises(ValueError, match="influence\\(leverage=True\\) is not supported with alpha"):
         counts.influence(leverage=True)
 
 
