@@ -95,7 +95,7 @@ def test_numbers_of_classes_have_no_likelihood_ratio(newton: mle.Results) -> Non
     def one(params: Any, data: Any) -> Any:
         return norm.logpdf(data["y"], params["mu"], params["sigma"])
 
-    with pytest.raises(ValueError, match="of 2 and 1 classes has no chi-squared law"):
+    with pytest.raises(ValueError, match="of 2 and 1 classes has no chi-squared distribution"):
         newton.lr_test(one.fit(WAITING))
 
 
