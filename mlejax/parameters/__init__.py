@@ -1,8 +1,8 @@
-"""Declared parameters and the only conversions between the three spaces.
+"""Declared parameters, and the conversions between their three representations.
 
 ``params`` is the user's own named structure on its natural scale; ``theta`` the vector of free natural
 coordinates (a simplex without its last entry, the lower triangle of a covariance matrix); ``u`` the flat vector
-that optimisers see, unconstrained or boxed where a support is closed.  ``theta`` and ``u`` have the same length.
+that optimisers use, unconstrained, or with bounds if a support is closed.  ``theta`` and ``u`` have the same length.
 Tables show the *reported* entries, every distinct number of ``params``; they are an affine function of ``theta``,
 
     reported = D theta + constant,

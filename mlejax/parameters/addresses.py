@@ -1,8 +1,9 @@
-"""The address grammar: ``mu``, ``beta[2]``, ``beta[age]``, ``Sigma[1,0]``, ``net.layer0.w[3,1]``, ``net``.
+"""Names ("addresses") of parameters and their entries: ``mu``, ``beta[2]``, ``beta[age]``, ``Sigma[1,0]``,
+``net.layer0.w[3,1]``, ``net``.
 
-A name alone is the whole parameter; a dotted beginning is all leaves below it; brackets contain indices (negative ones
-count from the end) or labels.  Of a regressed vector, ``beta[2][age]`` is one coefficient and ``beta[2]`` all those of an
-entry.
+A name without brackets is the whole parameter; a dotted prefix is all arrays below it; brackets contain indices (negative ones
+count from the end) or labels.  For a vector with a formula, ``beta[2][age]`` is one coefficient and ``beta[2]`` all coefficients
+of entry 2.
 """
 
 from __future__ import annotations
@@ -29,14 +30,15 @@ Located = list[tuple[int, "np.ndarray | None"]]
 
 
 class AddressError(ValueError):
-    """An address such as ``beta[2]`` that names no parameter of the model."""
+    """A name such as ``beta[2]`` that is no parameter of the model."""
 
 
 def locate(leaves: Sequence[Leaf], address: str) -> Located:
-    """An address -> (leaf number, flat positions in that leaf, or None for all of it).
+    """Return (number of the array, flat positions of the entries in it, or None for all of it) for each array that an
+    address names.
 
     Raises:
-        AddressError: no such parameter; the message lists near matches.
+        AddressError: there is no parameter of this name; the message lists similar names.
     """
     text = str(address).strip()
     whole = [i for i, leaf in enumerate(leaves) if leaf.name == text or leaf.name.startswith(text + ".")]
@@ -61,7 +63,9 @@ def locate(leaves: Sequence[Leaf], address: str) -> Located:
 
 
 def _entry(leaf: Leaf, inner: str) -> int | None:
-    """The text between brackets -> a position in the flattened array among those that tables show, or None."""
+    """Return the position, in the flattened array, of the entry that the text between brackets names; None if there is none
+    in tables.
+    """
     if not leaf.shape:
         return None
     parts = _tight(inner).split(",")
@@ -86,7 +90,9 @@ def _entry(leaf: Leaf, inner: str) -> int | None:
 
 
 def _coefficients(leaf: Leaf, inner: str) -> np.ndarray | None:
-    """``2``, ``2][age`` or ``2,age`` -> positions among a regressed vector's coefficients, or None."""
+    """Return the positions of the coefficients that ``2``, ``2][age`` or ``2,age`` name in a vector with a formula; None if
+    there are none.
+    """
     assert leaf.entries is not None
     assert leaf.labels is not None
     text, k = _tight(inner), leaf.shape[-1]
@@ -105,12 +111,12 @@ def _coefficients(leaf: Leaf, inner: str) -> np.ndarray | None:
 
 
 def _tight(text: str) -> str:
-    """Without blanks around commas."""
+    """Return a text without blanks around commas."""
     return re.sub(r"\s*,\s*", ",", text.strip())
 
 
 def near(text: str, known: Sequence[str]) -> str:
-    """`` (did you mean ...?)`` with the nearest known names, or an empty string."""
+    """Return `` (did you mean ...?)`` with the most similar known names, or an empty string."""
     inside = [name for name in known if text and name.endswith(f"[{text}]")][:3]  # a covariate by its name alone
     matches = inside or (difflib.get_close_matches(text, known, n=3, cutoff=0.5) if text else [])
     return f" (did you mean {' or '.join(matches)}?)" if matches else ""
@@ -119,13 +125,13 @@ def near(text: str, known: Sequence[str]) -> str:
 def with_addresses(
     function: Callable[[Any], Any], space: Space, regressed: Collection[str] = ()
 ) -> Callable[[Any], Any]:
-    """The function, for which ``params`` also answers to addresses of entries, ``params["mu[age]"]``.
+    """Return the function such that its ``params`` also accept names of entries, ``params["mu[age]"]``.
 
-    A regressed parameter is refused by its name alone: in the log-likelihood it has one value for each row, here it would be
-    its coefficients.
+    The name of a parameter with a formula alone raises ValueError: in the log-likelihood it has one value for each row, here it
+    would be its coefficients.
 
     Raises:
-        TypeError: no function. ValueError, when it is called: it reads a regressed parameter.
+        TypeError: ``function`` is not callable. ValueError, when it is called: it reads a parameter with a formula as a whole.
     """
     if not callable(function):
         raise TypeError(
@@ -142,7 +148,7 @@ def with_addresses(
                 if not isinstance(params, dict) or not isinstance(address, str) or address in given:
                     if isinstance(params, dict) and isinstance(address, int):
                         raise TypeError(
-                            f"params[{address}]: parameters are looked up by name or address, {_examples(space)}"
+                            f"params[{address}]: expected the name of a parameter or entry, such as {_examples(space)}"
                         ) from None
                     raise
                 if address in regressed:
@@ -161,7 +167,8 @@ def with_addresses(
 def _regressed(leaf: Leaf) -> ValueError:
     return linked(
         ValueError(
-            f"params[{leaf.name!r}] is regressed: the log-likelihood sees one value of it for each row, and here it would be its "
+            f"params[{leaf.name!r}] has a formula: the log-likelihood gets one value of it for each row, and here it "
+            "would be its "
             f"{leaf.size} coefficients.  Write params[{leaf.entry_labels[-1]!r}] for a coefficient; for values by row use "
             "res.predict(f, data), for their average res.margins(of=f)"
         ),

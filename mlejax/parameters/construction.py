@@ -1,4 +1,4 @@
-"""From declarations, or from a pytree of arrays, to the layout of the parameters."""
+"""Construction of a parameter space from declarations, or from a pytree of arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlejax.shapes import Params
 
 
 def tree_space(start: Params, name: str | None) -> tuple[Group, list[Leaf]]:
-    """A pytree of arrays -> its group and leaves, addresses from its paths (``net.layer0.w``)."""
+    """Return the group and the leaves of a pytree of arrays, with names from its paths (``net.layer0.w``)."""
     paths, treedef = jax.tree_util.tree_flatten_with_path(start)
     leaves = []
     for path, value in paths:
@@ -33,11 +33,11 @@ def _key(key: Any) -> str:
 
 
 def make_space(declared: Mapping[str, Declaration], columns: Mapping[str, tuple[Sequence[str] | None, int]]) -> Space:
-    """Declarations -> layout.
+    """Return the parameter space of declarations.
 
     Args:
-        declared: name -> declaration, in the order in which tables show them.
-        columns: for each parameter declared with ``columns="X"``: (labels or None, number of columns) of the data.
+        declared: declarations by name, in the order of tables.
+        columns: for each parameter declared with ``columns="X"``: (labels or None, number of columns) in the data.
     """
     groups: list[Group] = []
     leaves: list[Leaf] = []
@@ -55,7 +55,9 @@ def make_space(declared: Mapping[str, Declaration], columns: Mapping[str, tuple[
             if labels is None and found is not None:
                 labels = tuple(str(x) for x in found)
             if labels is not None and len(labels) != k:
-                raise ValueError(f"{name}: {len(labels)} labels for {k} columns of {parameter.columns!r}")
+                raise ValueError(
+                    f"{name}: expected one label for each of the {k} columns of {parameter.columns!r}, got {len(labels)} labels"
+                )
         groups.append(Group(name, None, 1))
         leaves.append(
             Leaf(name, repr(parameter) if parameter.arguments else parameter.kind, parameter.transform, shape, labels)

@@ -1,13 +1,13 @@
-r"""Centred and scaled coordinates v of a search, for columns far from 0 or of very different sizes.
+r"""Centred and scaled coordinates v for optimisation, for covariates far from 0 or of very different scales.
 
     u = origin + matrix v
 
 For a covariate x = c + z with |c| far above the spread of z, sums of products of (1, x) lose the digits of z: its information
-cancels to 1e-16 c^2.  The map goes into the tangents instead, before anything is summed: the derivative of a row's predictor by
-v is (1, x) times a column of the matrix, which is centred row by row, and the error falls to 1e-16 c.
+cancels to 1e-16 c^2.  With v the map is applied in the tangents, before anything is summed: the derivative of a row's predictor
+with respect to v is (1, x) times a column of the matrix, which is centred row by row, and the error falls to 1e-16 c.
 
-A :class:`~mlejax.parameters.space.Space` with ``mapped`` converts from v.  The numbers of the map stand behind the values under
-``fixed=`` in one vector, so that one program serves all maps.
+A :class:`~mlejax.parameters.space.Space` with ``mapped`` converts from v.  The numbers of the map are appended to the vector of
+values under ``fixed=``, so that one compiled program serves all maps.
 """
 
 from __future__ import annotations
@@ -24,26 +24,28 @@ if TYPE_CHECKING:
 
 
 class Coordinates(NamedTuple):
-    """An affine map to u, in arrays of the host or of a program.
+    """An affine map from v to u, as arrays of the host or of a program.
 
     Attributes:
-        origin: (p,); 0 for the coordinates that keep their own scale.
-        matrix: (p, p), invertible; rows of the identity for these.
+        origin: origin (p,); 0 for coordinates that are not mapped.
+        matrix: invertible matrix (p, p); rows of the identity for these.
     """
 
     origin: Either
     matrix: Any
 
     def to_u(self, v: Float[Either, "*m p"]) -> Any:
-        """v -> u, both (..., p)."""
+        """Return u of v, both (..., p)."""
         return self.origin + v @ self.matrix.T
 
     def to_v(self, u: Float[Host, " p"]) -> Float[Host, " p"]:
-        """u (p,) -> v (p,)."""
+        """Return v (p,) of u (p,)."""
         return np.linalg.solve(self.matrix, u - self.origin)
 
     def in_theta(self, space: Space) -> Coordinates:
-        """The same map as one of theta, in which the entries of an ordered vector are sums of its first and of differences."""
+        """Return the same map for theta, in which the entries of an ordered vector are the first entry plus sums of
+        differences.
+        """
         sums, at = np.eye(space.n_free), 0
         for leaf in space.leaves if space.ties is None else ():
             if isinstance(leaf.transform, Ordered):
@@ -54,23 +56,23 @@ class Coordinates(NamedTuple):
         return Coordinates(sums @ self.origin, sums @ self.matrix @ np.linalg.inv(sums))
 
     def score_in_u(self, score: Float[Host, " p"]) -> Float[Host, " p"]:
-        """A gradient by v (p,) as one by u."""
+        """Convert a gradient with respect to v (p,) to one with respect to u."""
         return np.linalg.solve(self.matrix.T, score)
 
     def information_in_u(self, information: Float[Host, "p p"]) -> Float[Host, "p p"]:
-        """A matrix of second derivatives by v (p, p) as one by u, as far as its digits go."""
+        """Convert second derivatives with respect to v (p, p) to those with respect to u (subject to rounding)."""
         half = np.linalg.solve(self.matrix.T, information)
         full = np.linalg.solve(self.matrix.T, half.T)
         return 0.5 * (full + full.T)
 
     def after(self, fixed: Either | None, n_values: int) -> Float[Host, " k"]:
-        """The values under ``fixed=`` with the map behind them."""
+        """Return the vector of values under ``fixed=`` with the numbers of the map appended."""
         values = np.zeros(n_values) if fixed is None else np.asarray(fixed, np.float64)
         return np.concatenate([values, self.origin, self.matrix.ravel()])
 
 
 def split_constants(constants: Either, p: int) -> tuple[Coordinates, Any]:
-    """The inverse of :meth:`Coordinates.after`: the map, and the values under ``fixed=``."""
+    """Return the map and the values under ``fixed=``; the inverse of :meth:`Coordinates.after`."""
     n = constants.shape[0] - p - p * p
     origin, matrix = constants[n : n + p], constants[n + p :].reshape(p, p)
     return Coordinates(origin, matrix), constants[:n]

@@ -1,4 +1,4 @@
-"""Declarations: where a parameter may lie, its shape, its labels and where to start."""
+"""Declarations of parameters: their support, shape, labels and start values."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from mlejax.transforms import Transform
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Parameter:
-    """One declared parameter: where it may lie, its shape, its labels and where to start.
+    """One declared parameter: its support, shape, labels and start value.
 
-    Made by :func:`Real`, :func:`Positive` and their siblings, not directly.
+    Made by :func:`Real`, :func:`Positive` and similar functions, not directly.
     """
 
     kind: str
@@ -46,7 +46,7 @@ class Parameter:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FreeParameter:
-    """A parameter of any structure (a pytree of arrays), unconstrained."""
+    """An unconstrained parameter of any structure (a pytree of arrays)."""
 
     start: PyTree
 
@@ -117,13 +117,13 @@ def Real(
 
     Args:
         shape: ``()`` by default; an integer or a tuple for vectors and matrices.
-        columns: instead of ``shape``, the name of a matrix among the data, or a list of column names: one entry
-            each, labelled by them.
-        start: natural scale; a number or an array that broadcasts to the shape.
+        columns: instead of ``shape``, the name of a matrix in the data, or a list of column names: one entry for each
+            column, with its name as label.
+        start: start value, natural scale; a number or an array that broadcasts to the shape.
         labels: names for the entries of the last axis.
-        by: a column of the data; the parameter then has one value for each of its levels, thousands if need be (fixed effects),
-            and the function gets the value of each row's own level, (n,).  The levels are text, numbers or dates.  They are
-            no rows of the table of estimates: ``res.effects()`` lists them.
+        by: a column of the data; the parameter then has one value for each of its levels, possibly thousands (fixed effects),
+            and the function gets the value of each row's level (n,).  Levels are strings, numbers or dates.  The table of
+            estimates does not show the values; ``res.effects()`` lists them.
 
     Example:
         >>> import mlejax as mle
@@ -139,7 +139,9 @@ def Real(
         raise TypeError(f"Real(by=...) expected the name of a column, got {type(by).__name__}")
     given = [name for name, value in (("shape", shape), ("columns", columns), ("labels", labels)) if value is not None]
     if given or start is not None:
-        raise ValueError(f"Real(by={by!r}) has one number a level, and takes no {', '.join([*given, 'start'][:1])}=")
+        raise ValueError(
+            f"Real(by={by!r}) has one number for each level; leave out {', '.join([*given, 'start'][:1])}="
+        )
     return replace(declared, by=by)
 
 
@@ -161,9 +163,9 @@ def NonNegative(
     start: PyTree = None,
     labels: Sequence[str] | None = None,
 ) -> Parameter:
-    """Declare a parameter in [0, inf) whose estimate may lie on the edge 0 (a variance component, say).
+    """Declare a parameter in [0, inf) whose estimate may be 0, at the bound (such as a variance component).
 
-    Optimised on its own scale under a bound.  Arguments as in :func:`Real`.
+    It is optimised on its natural scale with a bound.  Arguments as in :func:`Real`.
     """
     return _declare("NonNegative", transforms.Box(0.0, math.inf), shape, columns, start, labels)
 
@@ -182,8 +184,8 @@ def Interval(
 
     Args:
         lo, hi: finite ends, ``lo < hi``.
-        closed: ``"neither"`` (scaled logit), ``"both"``, ``"left"`` or ``"right"``: the ends at which the estimate
-            may lie.
+        closed: ``"neither"`` (scaled logit), ``"both"``, ``"left"`` or ``"right"``: ends of the interval that the estimate
+            may attain.
         shape, columns, start, labels: as in :func:`Real`.
     """
     try:
@@ -242,7 +244,7 @@ def Covariance(
 ) -> Parameter:
     """Declare a symmetric positive definite matrix; ``shape=d`` or ``(d, d)``.  Arguments as in :func:`Real`.
 
-    ``theta`` and tables hold the lower triangle with the diagonal.
+    ``theta`` and tables contain the lower triangle with the diagonal.
     """
     return _declare("Covariance", transforms.Covariance(), shape, columns, start, labels)
 
@@ -256,8 +258,8 @@ def Cholesky(
 ) -> Parameter:
     """Declare the lower Cholesky factor L of a covariance matrix L L', with diagonal entries >= 0.
 
-    Unlike :func:`Covariance` it may end singular, as the covariances of random effects often do; ``shape=d`` or ``(d, d)``.
-    Optimised on its own scale under bounds; tables hold the lower triangle.  Arguments as in :func:`Real`.
+    Unlike with :func:`Covariance` the estimate may be singular, as is common for random effects; ``shape=d`` or ``(d, d)``.
+    It is optimised on its natural scale with bounds; tables show the lower triangle.  Arguments as in :func:`Real`.
     """
     return _declare("Cholesky", transforms.Cholesky(), shape, columns, start, labels)
 
@@ -271,16 +273,17 @@ def Correlation(
 ) -> Parameter:
     """Declare a correlation matrix; ``shape=d`` or ``(d, d)``.  Arguments as in :func:`Real`.
 
-    ``theta`` and tables hold the strict lower triangle.
+    ``theta`` and tables contain the strict lower triangle.
     """
     return _declare("Correlation", transforms.Correlation(), shape, columns, start, labels)
 
 
 def Free(start: PyTree) -> FreeParameter:
-    """Declare a parameter of any structure: a pytree of real arrays, the weights of a network, say.
+    """Declare an unconstrained parameter of any structure: a pytree of real arrays, such as the weights of a neural
+    network.
 
     Args:
-        start: the structure with its starting values (natural scale, unconstrained).
+        start: the structure with its start values.
     """
     leaves = jax.tree.leaves(start)
     if not leaves:
@@ -292,14 +295,14 @@ def Free(start: PyTree) -> FreeParameter:
 
 
 def start_value(parameter: Parameter, value: PyTree, name: str) -> np.ndarray:
-    """Check one starting or fixed value against its declaration; returns float64 of the full shape (host)."""
+    """Check a start or fixed value against its declaration, and return it as a float64 array of the full shape (host)."""
     shape = parameter.shape or ()
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name}: expected numbers of shape {shape}, got {value!r}") from error
     except OverflowError as error:
-        raise ValueError(f"{name}: expected numbers that float64 holds, got an integer beyond 1.8e308") from error
+        raise ValueError(f"{name}: expected numbers in the range of float64, got an integer beyond 1.8e308") from error
     if parameter.transform.elementwise:
         try:
             array = np.broadcast_to(array, shape)

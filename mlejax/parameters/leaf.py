@@ -1,4 +1,4 @@
-"""One array of ``params``: its transform, its labels, and which of its entries are free."""
+"""One array of ``params``: its transform, its labels, and its free entries."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mlejax.parameters.constraints.ties import REAL, Support, support_of
 from mlejax.shapes import Device, Either, Float, Reduced
 from mlejax.transforms import Transform
 
-COEFFICIENTS = "Coefficients"  # the kind of a leaf that replaces a regressed parameter
+COEFFICIENTS = "Coefficients"  # the kind of the array of coefficients that replaces a parameter with a formula
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """One array of ``params``: its address, its transform, its shape, and which entries are free.
+    """One array of ``params``: its name, transform, shape, labels, and free entries.
 
-    ``free`` is None when all entries are free, else one flag for each entry of the flattened array.  ``entries`` names
-    the leading axes of a regressed vector's coefficients (flattened), which are then addressed as ``beta[2][age]``.
+    ``free`` is None if all entries are free, otherwise one flag for each entry of the flattened array.  ``entries`` are the
+    names of the vector's entries, if the array has the coefficients of a vector with a formula (named ``beta[2][age]``).
     """
 
     name: str
@@ -54,7 +54,7 @@ class Leaf:
 
     @cached_property
     def working_shape(self) -> tuple[int, ...]:
-        """The shape that the transform sees: the whole array, or the free entries of a partly fixed one."""
+        """The shape of the transform's value: that of the whole array, or (number of free entries,) if some are fixed."""
         return (len(self.free_index),) if self.partly_fixed else self.shape
 
     @cached_property
@@ -75,7 +75,7 @@ class Leaf:
 
     @cached_property
     def theta_labels(self) -> tuple[str, ...]:
-        """One address for each entry of theta of this leaf."""
+        """The name of each entry of theta of this array."""
         if self.partly_fixed:
             flat = self.free_index
         else:
@@ -86,12 +86,14 @@ class Leaf:
 
     @cached_property
     def supports(self) -> tuple[Support, ...]:
-        """Where each reported entry may lie."""
+        """The support of each entry that tables show."""
         links = self.transform.interval_links(self.shape)
         return tuple(support_of(self.transform) or support_of(link) or REAL for link in links)
 
     def write_reported(self, out: np.ndarray) -> None:
-        """Write the derivative of the reported entries with respect to theta of this leaf, into zeros (reported, n_free)."""
+        """Write the derivative of the entries in tables with respect to theta of this array into ``out``, zeros
+        (n_reported, n_free).
+        """
         if self.transform.elementwise:
             out[self.free_index if self.partly_fixed else np.arange(self.size), np.arange(self.n_free)] = 1.0
             return
@@ -118,15 +120,15 @@ class Leaf:
         return f"[{','.join(parts)}]"
 
     def value(self, u: Float[Device, " n_free"], fixed: Either | None) -> Device:
-        """u of this leaf and fixed values (size,) -> natural value (shape)."""
+        """Return the natural value (shape) from u of this array and fixed values (size,)."""
         return self._placed(None if self.all_fixed else self.transform.forward(u, self.working_shape), fixed)
 
     def from_theta(self, theta: Float[Device, " n_free"], fixed: Either | None) -> Device:
-        """theta of this leaf and fixed values (size,) -> natural value (shape)."""
+        """Return the natural value (shape) from theta of this array and fixed values (size,)."""
         return self._placed(None if self.all_fixed else self.transform.expand(theta, self.working_shape), fixed)
 
     def _placed(self, value: Any, fixed: Any) -> Device:
-        """The free entries among the fixed ones."""
+        """Return the whole array: free entries put among the fixed ones."""
         if self.free is None:
             return value
         if value is not None:
@@ -134,7 +136,7 @@ class Leaf:
         return jnp.reshape(fixed, self.shape)
 
     def working(self, value: Either) -> Device:
-        """The part of a natural value that the transform sees."""
+        """Return the part of a natural value that the transform represents: all of it, or its free entries."""
         return jnp.reshape(value, (-1,))[self.free_index] if self.partly_fixed else jnp.asarray(value)
 
 
@@ -152,10 +154,10 @@ class Group:
         return _group, (self.name, self.treedef is None, numbers, self.n_leaves)
 
     def split(self, value: Either) -> list[Any]:
-        """A value of this entry -> its arrays.
+        """Return the arrays of a value of this entry.
 
         Raises:
-            ValueError: another structure than the declared one.
+            ValueError: the value does not have the declared structure.
         """
         if self.treedef is None:
             return [value]

@@ -1,12 +1,12 @@
-r"""Linear predictors: a declared parameter replaced by coefficients of covariates.
+r"""Linear predictors: a declared parameter with a formula is replaced by coefficients of covariates.
 
-A regressed parameter has, for row i,
+A parameter with a formula has, for row i, the value
 
     value_i = link^-1( x_i' beta + offset_i ),
 
 with the link that its support implies: identity on the real line, log for positive numbers, the (scaled) logit between
-two ends, the baseline softmax for a simplex.  Coefficients live on the link scale, so that they are free reals; each
-entry of a vector has coefficients of its own, a simplex of K entries K - 1 sets (against its baseline).
+two ends, the baseline softmax for a simplex.  Coefficients are on the link scale and unconstrained; each
+entry of a vector has its own coefficients, a simplex of K entries has K - 1 sets (against its baseline).
 
 McCullagh & Nelder (1989), Generalized Linear Models; Rigby & Stasinopoulos (2005), Applied Statistics 54.
 """
@@ -33,24 +33,23 @@ from mlejax.shapes import Either, Float, Reduced
 
 @dataclass(frozen=True)
 class Linear:
-    """A parameter's linear predictor, for ``model.regress(mu=mle.Linear("age", offset="log_pop"))``.
+    """A formula for a parameter, for ``model.regress(mu=mle.Linear("age", offset="log_pop"))``.
 
     Args:
-        formula: the right-hand side of a formula (``"age + C(region)"``, an intercept included unless ``- 1``), or the
-            name of a design matrix in the data, taken as it is.
+        formula: the right-hand side of a formula (``"age + C(region)"``, with an intercept unless ``- 1``), or the
+            name of a design matrix in the data, used unchanged.
         link: ``"identity"``, ``"log"``, ``"logit"``, ``"probit"``, ``"cloglog"`` (between 0 and 1, or the ends of the
             parameter's interval), ``"inverse"``, or a pair of functions ``(link, inverse)``; None for the link that
             the parameter's support implies.
-        offset: a column, or an expression such as ``"log(pop)"``, added to the linear predictor with coefficient 1.
-        exposure: a positive column; its logarithm is added (log link only).
-        baseline: of a simplex, the entry (number or label) that the others are compared with; the first by default.
+        offset: name of a column, or an expression such as ``"log(pop)"``, added to the linear predictor with coefficient 1.
+        exposure: name of a positive column, whose logarithm is added to the linear predictor (log link only).
+        baseline: for a simplex, the reference entry (position or label); the first by default.
         random: random effects on the linear predictor, as in lme4: ``"1 | patient"`` (intercepts), ``"1 + visit | patient"``
-            (correlated with slopes), ``"1 + visit || patient"`` (independent of them).  They are normal with mean 0, one vector
-            a patient, and are integrated out, as those of :class:`mlejax.Latent` are.  Their standard deviation is
-            ``sd(mu|patient)[Intercept]``; correlated ones have the lower factor ``chol(mu|patient)`` of their covariance, and
-            ``res.random_effects()`` gives standard deviations and correlations.  ``"1 | school/class"`` stands for nested
-            effects, of schools and of classes within them (``mu|school``, ``mu|school:class``), ``"1 | school:class"`` for the
-            latter alone.
+            (intercepts and correlated slopes), ``"1 + visit || patient"`` (independent slopes).  They are normal with mean 0, one
+            vector for each patient, and are integrated out as a :class:`mlejax.Latent`.  The parameters are standard deviations
+            ``sd(mu|patient)[Intercept]``, for correlated effects the Cholesky factor ``chol(mu|patient)`` of their covariance;
+            ``res.random_effects()`` gives standard deviations and correlations.  ``"1 | school/class"`` are nested effects of
+            schools and of classes within schools (``mu|school``, ``mu|school:class``), ``"1 | school:class"`` only the latter.
 
     Example:
         >>> import mlejax as mle
@@ -105,12 +104,12 @@ class Linear:
 
 
 class RandomPart(NamedTuple):
-    """What ``random="formula | by"`` says.
+    """The parsed parts of ``random="formula | by"``.
 
     Attributes:
-        formula: of the columns whose coefficients vary.
-        by: the columns of the units: of one factor, or of each of several nested ones, ``(("a",), ("a", "b"))`` of ``a/b``.
-        correlated: one bar; two make them independent.
+        formula: formula of the columns whose coefficients vary.
+        by: the columns of each grouping factor: one factor, or several nested ones, ``(("a",), ("a", "b"))`` for ``a/b``.
+        correlated: True for one bar, False for two (independent effects).
     """
 
     formula: str
@@ -119,24 +118,24 @@ class RandomPart(NamedTuple):
 
 
 def random_part(text: str) -> RandomPart:
-    """The parts of ``random="1 + visit | patient"``.
+    """Parse ``random="1 + visit | patient"``.
 
     Raises:
-        ValueError, TypeError: another text.
+        ValueError, TypeError: ``text`` does not have this form.
     """
     if not isinstance(text, str):
-        raise TypeError(f"random= expected a text such as '1 + visit | patient', got {type(text).__name__}")
+        raise TypeError(f"random= expected a string such as '1 + visit | patient', got {type(text).__name__}")
     inside = text.strip()
     inside = inside[1:-1] if inside.startswith("(") and inside.endswith(")") else inside
     formula, *rest = (part.strip() for part in re.split(r"\|\|?", inside))
     by = rest[0] if rest else ""
     if not formula or not by:
-        raise ValueError(f"random={text!r}: expected columns, a bar and the column of the units, '1 + visit | patient'")
+        raise ValueError(f"random={text!r}: expected a formula, a bar and a grouping column, '1 + visit | patient'")
     nested = [tuple(name.strip().strip("`") for name in part.split(":")) for part in by.split("/")]
     if len(rest) > 1 or re.search(r"[+*()]", by) or not all(all(part) for part in nested):
         raise ValueError(
-            f"random={text!r}: expected the columns and the column of the units, '1 + visit | patient', or nested ones, "
-            "'1 | school/class', or pairs, '1 | school:class'; crossed effects are those of latents, "
+            f"random={text!r}: expected a formula and a grouping column, '1 + visit | patient', or nested ones, "
+            "'1 | school/class', or pairs, '1 | school:class'; for crossed effects declare latents, "
             "u=mle.Latent(by='person'), v=mle.Latent(by='item')"
         )
     factors = tuple(sum(nested[: i + 1], ()) for i in range(len(nested)))
@@ -149,13 +148,13 @@ def _linear(formula: str, link: Any, *more: Any) -> Linear:
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """One regressed parameter: its declaration, its formula and its link.
+    """One parameter with a formula: its declaration, formula and link.
 
     Attributes:
-        name: of the parameter.
-        parameter: as declared.
-        linear: formula, offset, exposure.
-        link: resolved from the support where the user gave none.
+        name: name of the parameter.
+        parameter: its declaration.
+        linear: its formula, offset and exposure.
+        link: its link, from its support if the user gave none.
     """
 
     name: str
@@ -169,12 +168,12 @@ class Predictor:
 
     @property
     def random(self) -> RandomPart | None:
-        """Its random effects."""
+        """Its random effects, or None."""
         return None if self.linear.random is None else random_part(self.linear.random)
 
     @property
     def ratio(self) -> str:
-        """What exp(coefficient) is called, or nothing."""
+        """The name of exp(coefficient), such as "odds ratios"; empty if it has no name."""
         return "rate ratios" if self.linear.exposure is not None else self.link.ratio
 
     def __str__(self) -> str:
@@ -189,7 +188,9 @@ class Predictor:
         design: Float[Either, "n k"],
         offset: Float[Either, "n ..."] | None,
     ) -> Float[Either, "n ..."]:
-        """eta: coefficients (*entries, k), design (n, k), offset (n,) or (n, *entries) -> (n, *entries)."""
+        """Return the linear predictor (n, *entries) from coefficients (*entries, k), design (n, k) and offset (n,), (n,
+        *entries) or None.
+        """
         eta = jnp.moveaxis(coefficients @ design.T, -1, 0) if jnp.ndim(coefficients) > 1 else design @ coefficients
         if offset is None:
             return eta
@@ -202,9 +203,9 @@ class Predictor:
         offset: Float[Either, "n ..."] | None,
         random: Float[Either, "n q"] | None = None,
     ) -> Float[Either, "n ..."]:
-        """The parameter's value for every row, (n, *shape).
+        """Return the parameter's value for every row (n, *shape).
 
-        With columns of random effects it is what their sum is made of: the linear predictor and these columns, (n, 1 + q).
+        With columns of random effects, return the linear predictor and these columns instead (n, 1 + q).
         """
         eta = self.linear_predictor(coefficients, design, offset)
         return self.link.inverse(eta) if random is None else jnp.concatenate([eta[:, None], random], axis=1)
@@ -218,14 +219,14 @@ class Predictor:
         levels: Float[Either, "n m"],
         places: Sequence[tuple[int, int]],
     ) -> Float[Either, " n"]:
-        """The parameter's value for every row where m factors are known by their levels.
+        """Return the parameter's value for every row (n,), if m factors have level codes in place of dummy columns.
 
         Args:
-            coefficients: all of them.
-            design: the columns of the others.
-            offset: of the linear predictor, or None.
-            levels: 0 where a factor adds nothing, j for its j-th coefficient.
-            places: of each factor the first of its coefficients, and how many there are.
+            coefficients: all coefficients (k,).
+            design: columns of the design without those of the factors.
+            offset: offset of the linear predictor, or None.
+            levels: level codes (n, m): 0 for the reference level, j for the j-th coefficient of the factor.
+            places: for each factor, the position of its first coefficient, and their number.
         """
         rest, at = [], 0
         for start, count in sorted(places):
@@ -240,10 +241,10 @@ class Predictor:
 
 
 def predictor(name: str, declared: Mapping[str, Declaration], given: Any) -> Predictor:
-    """What ``regress(name=given)`` means for a declared parameter.
+    """Return the `Predictor` that ``regress(name=given)`` defines for a declared parameter.
 
     Raises:
-        ValueError, TypeError: no such parameter, a structure that has no link, a link that does not fit.
+        ValueError, TypeError: the parameter cannot have a formula, or the link does not fit its support.
     """
     linear = Linear(given) if isinstance(given, str) else given
     if not isinstance(linear, Linear):
@@ -256,8 +257,8 @@ def predictor(name: str, declared: Mapping[str, Declaration], given: Any) -> Pre
         parameter.transform, (transforms.Ordered, transforms.Triangular)
     ):
         raise ValueError(
-            f"regress({name}=...): {parameter!r} cannot be regressed; Real, Positive, NonNegative, Interval and Simplex "
-            "can (for ordered cut points regress the location, for a covariance its standard deviations)"
+            f"regress({name}=...): {parameter!r} cannot have a formula; Real, Positive, NonNegative, Interval and Simplex "
+            "can (for ordered cut points use a formula for the location, for a covariance for its standard deviations)"
         )
     return Predictor(name, parameter, linear, _link(name, parameter, linear))
 
@@ -268,7 +269,7 @@ def _link(name: str, parameter: Parameter, linear: Linear) -> Link:
     wanted = linear.link
     if simplex != (wanted == "softmax") and (wanted is not None):
         raise ValueError(
-            f"regress({name}=...): a Simplex has the softmax link and nothing else has it; got link={wanted!r} for "
+            f"regress({name}=...): only a Simplex has the softmax link, and it has no other; got link={wanted!r} for "
             f"{parameter!r}"
         )
     if linear.baseline is not None and not simplex:
@@ -300,13 +301,14 @@ def _baseline(name: str, parameter: Parameter, given: int | str | None) -> int:
     if isinstance(given, int) and size is not None and -size <= given < size:
         return given % size
     known = list(labels) if labels else f"0 to {size - 1}" if size else "the entries of a declared shape="
-    raise ValueError(f"regress({name}=...): baseline={given!r} is no entry of {parameter!r}; expected one of {known}")
+    raise ValueError(f"regress({name}=...): baseline={given!r} is not an entry of {parameter!r}; expected one of {known}")
 
 
 def coefficient_leaf(of: Predictor, natural: Leaf, labels: Sequence[str] | None, k: int) -> Leaf:
-    """The layout of a regressed parameter's coefficients, (k,) or (*entries, k), from that of its natural value.
+    """Return the array of coefficients, (k,) or (*entries, k), that replaces a parameter with a formula, from the array of
+    its natural value.
 
-    Labels are those of the design's columns; for a vector, ``beta[2][age]``.
+    Its labels are those of the design's columns; for a vector, ``beta[2][age]``.
     """
     shown = tuple(labels) if labels is not None else None
     if not natural.shape:
@@ -323,12 +325,12 @@ def coefficient_leaf(of: Predictor, natural: Leaf, labels: Sequence[str] | None,
 def with_coefficients(
     natural: Space, predictors: Sequence[Predictor], columns: Mapping[str, tuple[Sequence[str] | None, int]]
 ) -> Space:
-    """The layout in which coefficients replace the regressed parameters.
+    """Return the parameter space in which coefficients replace the parameters with a formula.
 
     Args:
-        natural: the layout of the parameters as declared.
-        predictors: the regressed ones.
-        columns: for each of them the labels (or None) and the number of columns of its design.
+        natural: the parameter space as declared.
+        predictors: predictors of the parameters with a formula.
+        columns: for each of them, the labels (or None) and the number of columns of its design.
     """
     by_name = {p.name: p for p in predictors}
     leaves = tuple(

@@ -1,4 +1,4 @@
-"""Links between linear predictors and values of parameters."""
+"""Link functions between linear predictors and values of parameters."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def _pair(carried: Any) -> Any:
 
 @dataclass(frozen=True)
 class Link:
-    """A link and its inverse, elementwise, or along the last axis for a simplex.
+    """A link function and its inverse, elementwise, or along the last axis for a simplex.
 
     Attributes:
-        name: what users call it.
-        lo, hi: ends of the interval of the value for logit, probit and cloglog.
-        baseline: of a softmax, the entry whose linear predictor is 0.
-        pair: the user's own (link, inverse), or None.
+        name: the name that users give.
+        lo, hi: ends of the value's interval for logit, probit and cloglog.
+        baseline: for a softmax, the position of the entry whose linear predictor is 0.
+        pair: the user's functions (link, inverse), or None.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Link:
         return _link_again, (self.name, self.lo, self.hi, self.baseline, pair)
 
     def inverse(self, eta: Either) -> Either:
-        """The value at a linear predictor, the same shape (a simplex: one entry more on the last axis)."""
+        """Return the value at a linear predictor, of the same shape (for a simplex one more entry on the last axis)."""
         eta = jnp.asarray(eta)
         if self.pair is not None:
             return self.pair[1](eta)
@@ -67,19 +67,21 @@ class Link:
 
     @property
     def support(self) -> tuple[float | None, float | None] | None:
-        """The ends of what a value can be; None if there are none, or if they are not known."""
+        """The ends of the possible values, None for an infinite end; None if there are no finite ends, or they are not
+        known.
+        """
         if self.name == "log":
             return (0.0, None)
         return (self.lo, self.hi) if self.name in ("logit", "probit", "cloglog") else None
 
     def _between(self, p: Either) -> Either:
-        """Scaled to the interval, kept off its ends: a probability of exactly 0 or 1 has no logarithm to differentiate."""
+        """Return probabilities scaled to the interval, and clipped inside it so that logarithms are finite."""
         tiny = jnp.finfo(p.dtype).eps
         kept = p + jax.lax.stop_gradient(jnp.clip(p, tiny, 1.0 - tiny) - p)
         return self.lo + (self.hi - self.lo) * kept
 
     def link(self, value: Either) -> Either:
-        """The linear predictor of a value: the inverse of :meth:`inverse`."""
+        """Return the linear predictor of a value: the inverse of :meth:`inverse`."""
         if self.name == "log":
             return np.log(value) if isinstance(value, np.ndarray) else jnp.log(value)
         value = jnp.asarray(value, jnp.result_type(float))
@@ -100,7 +102,7 @@ class Link:
 
     @property
     def ratio(self) -> str:
-        """What exp(coefficient) is called, or nothing where it has no meaning."""
+        """The name of exp(coefficient), such as "odds ratios"; empty if it has no name."""
         if self.name == "log":
             return "ratios"
         if self.name == "logit" and (self.lo, self.hi) == (0.0, 1.0):

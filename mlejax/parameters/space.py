@@ -1,4 +1,4 @@
-"""The layout of all parameters and the conversions between params, theta and u."""
+"""The parameter space: all parameters, and the conversions between params, theta and u."""
 
 from __future__ import annotations
 
@@ -24,13 +24,11 @@ from mlejax.shapes import Either, Float, Params, PyTree, Reduced
 
 @dataclass(frozen=True)
 class Space:
-    """The layout of all parameters: hashable, without data; converts between params, theta and u.
+    """All parameters of a model, without values: hashable; converts between params, theta and u.
 
-    With ``ties``, theta and u are the coordinates that these keep, and the others follow
-    (:mod:`mlejax.parameters.constraints.ties`; with :mod:`mlejax.parameters.constraints.curved_ties` near a point that is
-    kept among the fixed values).
-    With ``mapped``, u and theta are affine functions of the coordinates of a search, and the numbers of the map stand behind
-    the fixed values (:mod:`mlejax.parameters.coordinates`); the search's own coordinates then take the places of u and theta.
+    With constraints (``ties``), theta and u have only the kept coordinates, which determine the others
+    (:mod:`mlejax.parameters.constraints.ties`, or :mod:`mlejax.parameters.constraints.curved_ties` near a reference point that
+    is stored in the vector of fixed values).
     """
 
     groups: tuple[Group, ...]
@@ -51,16 +49,16 @@ class Space:
 
     @cached_property
     def own(self) -> Space:
-        """The same layout in u and theta, without a map."""
+        """The same space in u and theta, without a map."""
         return replace(self, mapped=False) if self.mapped else self
 
     @cached_property
     def untied(self) -> Space:
-        """The same layout without constraints."""
+        """The same space without constraints."""
         return replace(self, ties=None)
 
     def in_own(self, point: Either, constants: Either | None, of_theta: bool = False) -> tuple[Any, Any]:
-        """A point (..., n_free) of the search's coordinates in u (or of its theta in theta), and the fixed values."""
+        """Return a point (..., n_free) of the mapped coordinates as u (or as theta if ``of_theta``), and the fixed values."""
         if not self.mapped:
             return point, constants
         assert constants is not None
@@ -71,12 +69,12 @@ class Space:
 
     @cached_property
     def n_free(self) -> int:
-        """Length of u and of theta."""
+        """The length of u and of theta."""
         return sum(leaf.n_free for leaf in self.leaves) if self.ties is None else len(self.ties.kept)
 
     @cached_property
     def n_values(self) -> int:
-        """Number of all entries of params: the length of the vector of fixed values."""
+        """The number of all entries of params, which is the length of the vector of fixed values."""
         return sum(leaf.size for leaf in self.leaves)
 
     @cached_property
@@ -85,7 +83,7 @@ class Space:
 
     @cached_property
     def u_slices(self) -> tuple[slice, ...]:
-        """Where each leaf has its coordinates among all of them, those that follow from others included."""
+        """The slice of each array's coordinates among all coordinates, before constraints."""
         return _slices([leaf.n_free for leaf in self.leaves])
 
     @cached_property
@@ -99,7 +97,7 @@ class Space:
     # ---- conversions
 
     def build(self, values: Sequence[Any]) -> Params:
-        """Arrays, one a leaf, -> the user's structure."""
+        """Return params in the user's structure from arrays, one for each leaf."""
         tree: dict[str, Any] = {}
         position = 0
         for group in self.groups:
@@ -112,7 +110,9 @@ class Space:
         return tree
 
     def split(self, params: PyTree) -> list[Any]:
-        """The user's structure -> its arrays, one a leaf, shapes checked."""
+        """Return the arrays of params in the user's structure, one for each leaf; ValueError or TypeError if structure or
+        shapes are wrong.
+        """
         values: list[Any] = []
         if any(g.name is not None for g in self.groups):
             if not isinstance(params, Mapping):
@@ -135,12 +135,12 @@ class Space:
         return values
 
     def at_fixed(self, values: Float[Either, " n_values"]) -> Params:
-        """Params of the vector that fixed values stand in."""
+        """Return params made of the vector of fixed values (n_values,)."""
         parts = [jnp.reshape(values[at], lf.shape) for at, lf in zip(self.value_slices, self.leaves, strict=True)]
         return self.build(parts)
 
     def params_from_u(self, u: Float[Either, " n_free"], fixed: Either | None = None) -> Params:
-        """u (n_free,) and fixed values (n_values,) -> params, differentiably."""
+        """Return params from u (n_free,) and fixed values (n_values,); differentiable."""
         if self.mapped:
             return self.own.params_from_u(*self.in_own(u, fixed))
         if isinstance(self.ties, CurvedTies):
@@ -151,7 +151,7 @@ class Space:
         return self.build(self._values(u, fixed, "value"))
 
     def params_from_theta(self, theta: Float[Either, " n_free"], fixed: Either | None = None) -> Params:
-        """theta (n_free,) and fixed values (n_values,) -> params, affine in both."""
+        """Return params from theta (n_free,) and fixed values (n_values,); affine in both without nonlinear constraints."""
         if self.mapped:
             return self.own.params_from_theta(*self.in_own(theta, fixed, of_theta=True))
         if isinstance(self.ties, CurvedTies):
@@ -166,12 +166,12 @@ class Space:
         for leaf, at, where in zip(self.leaves, self.u_slices, self.value_slices, strict=True):
             values = None if leaf.free is None or fixed is None else fixed[where]
             if leaf.free is not None and values is None:
-                raise ValueError(f"{leaf.name} is fixed, but no fixed values came")
+                raise ValueError(f"{leaf.name} is fixed: expected the vector of fixed values, got None")
             out.append(getattr(leaf, route)(x[at], values))
         return out
 
     def theta_from_u(self, u: Float[Either, " n_free"], fixed: Either | None = None) -> Either:
-        """u -> theta, both (n_free,)."""
+        """Return theta of u, both (n_free,)."""
         if isinstance(self.ties, CurvedTies) and not all(leaf.transform.elementwise for leaf in self.leaves):
             assert fixed is not None
             return self.untied.theta_from_u(self.ties.in_u(self.untied, u, fixed))[self.ties.index]
@@ -184,7 +184,9 @@ class Space:
         return self._concatenate(parts)
 
     def u_from_params(self, params: PyTree) -> Either:
-        """params (in the interior of their supports) -> u (n_free,); coordinates that follow from others are not used."""
+        """Return u (n_free,) of params in the interior of their supports; coordinates that constraints determine are
+        ignored.
+        """
         if self.ties is not None:
             return self.untied.u_from_params(params)[self.ties.index]
         return self._concatenate(
@@ -196,13 +198,13 @@ class Space:
         )
 
     def spread(self, u: Float[Either, " n_free"]) -> Either:
-        """u (n_free,) among all coordinates; those that follow from others are 0."""
+        """Return u (n_free,) placed among all coordinates, with 0 for those that constraints determine."""
         if self.ties is None:
             return u
         return jnp.zeros((self.ties.n,), jnp.result_type(u)).at[self.ties.index].set(u)
 
     def reported(self, params: PyTree) -> np.ndarray:
-        """params -> the distinct entries that tables show (n_reported,), on the host."""
+        """Return the distinct entries of params that tables show (n_reported,), on the host."""
         parts = [
             np.asarray(v, dtype=np.float64).reshape(-1)[leaf.reported_index]
             for leaf, v in zip(self.leaves, self.split(params), strict=True)
@@ -220,12 +222,12 @@ class Space:
 
     @cached_property
     def lower(self) -> np.ndarray:
-        """Lower bounds of u (n_free,); -inf where there is none."""
+        """Lower bounds of u (n_free,); -inf for coordinates without a bound."""
         return self._bounds(0)
 
     @cached_property
     def upper(self) -> np.ndarray:
-        """Upper bounds of u (n_free,); inf where there is none."""
+        """Upper bounds of u (n_free,); inf for coordinates without a bound."""
         return self._bounds(1)
 
     @cached_property
@@ -243,15 +245,15 @@ class Space:
 
     @cached_property
     def leaf_numbers(self) -> np.ndarray:
-        """Which leaf each coordinate of u belongs to (n_free,)."""
+        """The number of the array that each coordinate of u belongs to (n_free,)."""
         full = np.repeat(np.arange(len(self.leaves)), [leaf.n_free for leaf in self.leaves])
         return full if self.ties is None else full[self.ties.index]
 
     @cached_property
     def reported_matrix(self) -> np.ndarray:
-        """D (n_reported, n_free): derivative of the reported entries with respect to theta (constant).
+        """D (n_reported, n_free): the constant derivative of the entries in tables with respect to theta.
 
-        Probabilities beside those that are 0 at the estimate are reported with these held there.
+        For a simplex with probabilities that are 0 at the estimate, these are treated as fixed at 0.
         """
         if self.ties is not None:
             return np.asarray(self.untied.reported_matrix @ self.ties.matrix)
@@ -263,25 +265,27 @@ class Space:
 
     @cached_property
     def reported_as_theta(self) -> np.ndarray | None:
-        """Position in theta of every reported entry (n_reported,), where each of them is an entry of theta; else None."""
+        """The position in theta of each entry in tables (n_reported,), if each of them is an entry of theta; otherwise
+        None.
+        """
         matrix = self.reported_matrix
         own = matrix == 1.0
         return own.argmax(axis=1) if (own.sum(axis=1) == 1).all() and np.count_nonzero(matrix) == own.sum() else None
 
     @cached_property
     def theta_labels(self) -> tuple[str, ...]:
-        """One address for each entry of theta (and of u)."""
+        """The name of each entry of theta (and of u)."""
         out = [label for leaf in self.leaves if leaf.n_free for label in leaf.theta_labels]
         return tuple(out) if self.ties is None else tuple(out[j] for j in self.ties.kept)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """One address for each reported entry."""
+        """The name of each entry that tables show."""
         return tuple(label for leaf in self.leaves for label in leaf.entry_labels)
 
     @cached_property
     def reported_fixed(self) -> np.ndarray:
-        """Flags (n_reported,) of the entries that are fixed, by ``fixed=`` or by a linear constraint."""
+        """True for entries (n_reported,) that are fixed, by ``fixed=`` or by a linear constraint."""
         if isinstance(self.ties, CurvedTies):  # a derivative of 0 may be that of a maximum
             return self.untied.reported_fixed
         if self.ties is not None:
@@ -295,7 +299,7 @@ class Space:
 
     @cached_property
     def links(self) -> tuple[Any, ...]:
-        """For each reported entry the elementwise bijection on whose scale intervals are made."""
+        """For each entry in tables, the elementwise transform on whose scale intervals are computed."""
         out: list[Any] = []
         for leaf in self.leaves:
             out.extend(leaf.transform.interval_links(leaf.shape))
@@ -303,13 +307,15 @@ class Space:
 
     @cached_property
     def zero_is_interior(self) -> np.ndarray:
-        """Flags (n_reported,): 0 is an interior point of the support, so that z and p have a meaning."""
+        """True for entries (n_reported,) whose support has 0 as an interior point, so that z and p for the value 0 are
+        defined.
+        """
         flags = [support.low < 0.0 < support.high for leaf in self.leaves for support in leaf.supports]
         return np.asarray(flags, dtype=bool)
 
     @cached_property
     def closed_edges(self) -> tuple[np.ndarray, np.ndarray]:
-        """Closed lower and upper edges of the reported entries (n_reported,) each; infinite where there is none."""
+        """Closed lower and upper bounds of the entries in tables, (n_reported,) each; infinite if there is none."""
         supports = [support for leaf in self.leaves for support in leaf.supports]
         lower = np.array([s.low if s.low_closed else -np.inf for s in supports], np.float64)
         upper = np.array([s.high if s.high_closed else np.inf for s in supports], np.float64)
@@ -318,14 +324,16 @@ class Space:
     # ---- addresses
 
     def locate(self, address: str) -> addresses.Located:
-        """An address -> (leaf number, flat positions in that leaf, or None for all of it)."""
+        """Return (number of the array, flat positions of the entries in it, or None for all of it) for each array that an
+        address names.
+        """
         return addresses.locate(self.leaves, address)
 
     def resolve(self, address: str) -> np.ndarray:
-        """An address -> indices into the reported entries.
+        """Return the positions, among the entries in tables, that an address names.
 
         Raises:
-            AddressError: no such parameter; the message lists near matches.
+            AddressError: there is no parameter of this name; the message lists similar names.
         """
         parts = []
         for i, flat in self.locate(address):
@@ -337,10 +345,11 @@ class Space:
     def tie(
         self, R: np.ndarray, r: np.ndarray, labels: Sequence[str], fixed: Either | None
     ) -> tuple[Space, tuple[str, ...]]:
-        """The same layout under linear restrictions R reported = r, and the labels of those that follow from the others.
+        """Return the same space under linear constraints R x = r on the entries x in tables, and the labels of redundant
+        constraints.
 
         Raises:
-            ValueError: restrictions that contradict each other, touch structures, or may leave a support.
+            ValueError: constraints contradict each other, involve entries of a structured parameter, or can leave a support.
         """
         with float64():
             at_zero = self.reported(evaluated(lambda t: self.params_from_theta(t, fixed), np.zeros(self.n_free)))
@@ -356,14 +365,14 @@ class Space:
         return replace(self, ties=solved.ties), solved.redundant
 
     def fix(self, fixed: Sequence[str]) -> Space:
-        """The same layout with the addressed parameters or entries fixed.
+        """Return the same space with the named parameters or entries fixed.
 
         Raises:
-            AddressError: unknown address.
-            ValueError: single entries of a structured parameter (a simplex, a covariance), which cannot be fixed alone.
+            AddressError: there is no parameter of this name.
+            ValueError: single entries of a structured parameter (a simplex, a covariance) cannot be fixed.
         """
         if self.ties is not None:
-            raise ValueError("fixed= comes before constraints=, not after")
+            raise ValueError("parameters must be fixed before constraints are added: call fix before tie")
         leaves = list(self.leaves)
         for address in fixed:
             for i, flat in self.locate(address):

@@ -173,9 +173,9 @@ def test_travels_and_is_regressed_again(sleep: mle.Results, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("random", "message"),
     [
-        ("days", "a bar and the column"),
-        ("1 | ", "a bar and the column"),
-        ("(1 | subject) + (1 | days)", "crossed effects are those of latents"),
+        ("days", "a bar and a grouping column"),
+        ("1 | ", "a bar and a grouping column"),
+        ("(1 | subject) + (1 | days)", "for crossed effects declare latents"),
         ("1 | school/", "nested ones"),
         ("band | subject", "one numeric column for each term"),
         ("1 | subjct", "no column 'subjct'"),

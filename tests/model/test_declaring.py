@@ -212,7 +212,7 @@ def test_jit_above_the_function_is_named() -> None:
 def test_numbers_that_no_float_holds_are_refused() -> None:
     model = mle.model(mu=mle.Real())(squares)
     with pytest.raises(
-        ValueError, match=r"start of mu: expected numbers that float64 holds, got an integer beyond 1\.8e308"
+        ValueError, match=r"start of mu: expected numbers in the range of float64, got an integer beyond 1\.8e308"
     ):
         model.fit(DATA, start={"mu": 10**400})
     with pytest.raises(ValueError, match="expected two finite ends, got an integer beyond"):

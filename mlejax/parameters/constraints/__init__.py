@@ -1,1 +1,1 @@
-"""Equality constraints: coordinates that are kept, and those that follow from them."""
+"""Equality constraints: some coordinates stay free ("kept"), the others are determined by them."""

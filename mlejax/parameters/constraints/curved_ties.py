@@ -1,4 +1,4 @@
-r"""Equality constraints c(params) = 0 that are not linear: some coordinates are kept, the others solve the equations.
+r"""Nonlinear equality constraints c(params) = 0: some coordinates stay free ("kept"), the others solve the equations.
 
 The coordinates that follow, d, are the root of c(kept, d) = 0 near a reference point that satisfies it.  Newton's method finds
 it without derivatives; two more steps from there are differentiated.  The first makes the error of d of second order in a change
@@ -9,7 +9,7 @@ theorem the score and information over the kept coordinates are then those of th
 
 and Cov = Z I^-1 Z' is the covariance that the constraints imply (Aitchison & Silvey 1958, Annals of Mathematical Statistics 29).
 
-The reference stands in the vector of fixed values, at the places of the entries that are free.
+The reference is stored in the vector of fixed values, at the positions of the free entries.
 """
 
 from __future__ import annotations
@@ -33,23 +33,24 @@ if TYPE_CHECKING:
     from mlejax.parameters.space import Space
 
 MOST_STEPS = 60
-CLOSE = 1e-13  # relative step of Newton's method that ends it
-ROOT = 1e-8  # relative step that is left where no root was found
+CLOSE = 1e-13  # Newton's method has converged if its relative step is at most this
+ROOT = 1e-8  # no root was found if the last relative step exceeds this
 
 
 @dataclass(frozen=True)
 class CurvedTies:
-    """The coordinates ``kept`` determine all others through c(params) = 0; hashable, part of the compilation key.
+    """Nonlinear constraints by which the ``kept`` coordinates determine all others; hashable, part of the compilation key.
 
     Attributes:
         kept: positions of the coordinates that stay free, among all n.
         n: number of all coordinates.
-        functions: of params; each returns numbers that are to be 0.
-        linear_bytes: (R, r), R (m, reported) and r (m,), of linear restrictions R reported = r beside them, as bytes.
-        regressed: names of regressed parameters, which functions cannot read whole.
-        matrix_bytes: derivative of all natural coordinates by the kept ones at the reference, (n, kept), as bytes; it changes
-            with the estimate, and no program is compiled for it.
-        reference_bytes: all natural coordinates at the reference, (n,), likewise.
+        functions: functions of params; each returns numbers g(params) constrained to 0.
+        linear_bytes: (R, r) of additional linear constraints R x = r on the entries x that tables show, R (m, n_reported)
+            and r (m,), as bytes; or None.
+        regressed: names of the parameters with a formula, which the functions cannot read as a whole.
+        matrix_bytes: derivative of all natural coordinates with respect to the kept ones at the reference (n, kept), as
+            bytes; not a part of the compilation key.
+        reference_bytes: all natural coordinates at the reference (n,), as bytes; not a part of the compilation key.
     """
 
     kept: tuple[int, ...]
@@ -72,21 +73,21 @@ class CurvedTies:
 
     @cached_property
     def dependent(self) -> np.ndarray:
-        """Positions of the coordinates that follow from the others."""
+        """Positions of the coordinates that the constraints determine."""
         return np.setdiff1d(np.arange(self.n), self.index)
 
     @cached_property
     def matrix(self) -> np.ndarray:
-        """Derivative of all natural coordinates by the kept ones at the reference, (n, kept)."""
+        """Derivative of all natural coordinates with respect to the kept ones at the reference (n, kept)."""
         return np.frombuffer(self.matrix_bytes, np.float64).reshape(self.n, len(self.kept))
 
     def tangent_at(self, kept: Float[Host, " kept"]) -> Ties:
-        """The linear constraints that touch these at the reference, whose kept natural coordinates are given."""
+        """Return the linear constraints that are tangent to these at the reference, given its kept natural coordinates."""
         offset = np.frombuffer(self.reference_bytes, np.float64) - self.matrix @ kept
         return Ties(self.kept, offset.tobytes(), self.matrix_bytes, self.n)
 
     def residuals(self, space: Space, params: Params) -> Either:
-        """c(params), (m,), traced; ``space`` is the layout without constraints."""
+        """Return c(params) (m,), traced; ``space`` is the parameter space without constraints."""
         parts: list[Any] = []
         for function in self.functions:
             found = with_addresses(function, space, self.regressed)(params)
@@ -98,7 +99,7 @@ class CurvedTies:
         return jnp.concatenate(parts)
 
     def in_u(self, space: Space, u: Float[Either, " kept"], fixed: Either) -> Either:
-        """All coordinates of u from the kept ones; NaN where the equations have no root near the reference."""
+        """Return all coordinates of u from the kept ones; NaN if the equations have no root near the reference."""
         start = space.u_from_params(space.at_fixed(fixed))
         found = self._completed(lambda x: self.residuals(space, space.params_from_u(x, fixed)), u, start)
         if not space.boxed:
@@ -107,7 +108,7 @@ class CurvedTies:
         return jnp.where(inside, found, jnp.nan)
 
     def in_theta(self, space: Space, theta: Float[Either, " kept"], fixed: Either) -> Either:
-        """All natural coordinates from the kept ones."""
+        """Return all natural coordinates from the kept ones."""
         start = space.theta_from_u(space.u_from_params(space.at_fixed(fixed)))
         return self._completed(lambda x: self.residuals(space, space.params_from_theta(x, fixed)), theta, start)
 
@@ -129,13 +130,13 @@ def _again(kept: tuple[int, ...], n: int, functions: Any, *more: Any) -> CurvedT
 
 
 def newton_step(function: Callable[[Any], Any], d: Float[Either, " m"]) -> Either:
-    """The step of Newton's method for function(d) = 0, both (m,), traced."""
+    """Return the Newton step (m,) for function(d) = 0, traced."""
     value, slope = function(d), jax.jacfwd(function)(d)
     return -value / slope[0] if d.shape[0] == 1 else -jnp.linalg.solve(slope, value)
 
 
 def root(function: Callable[[Any], Any], start: Float[Either, " m"]) -> Either:
-    """A root near ``start`` by Newton's method, whose steps are halved until the equations are better satisfied; traced."""
+    """Return a root near ``start`` by Newton's method with shortened steps; traced."""
     slope = jax.jacfwd(function)(start)
     weight = 1.0 / jnp.maximum(jnp.max(jnp.abs(slope), axis=1), 1e-300)
     size_of = lambda c: jnp.max(jnp.abs(c) * weight)

@@ -1,13 +1,13 @@
-r"""Linear equality constraints among free coordinates: some are kept, the others follow from them.
+r"""Linear equality constraints on the free coordinates: some stay free ("kept"), the others are determined by them.
 
 Restrictions A theta = b are solved for as many coordinates as there are independent ones (Gauss-Jordan elimination), so that
 
     theta = t + T theta_kept,
 
-exactly linear in natural coordinates.  The kept coordinates are optimised on their own scale in u as before.  That leaves
-every point inside the supports only if each coordinate that follows stays in its own support wherever the kept ones lie:
-always if it is real; if it equals another of the same support; if it is a positive sum of positive ones, and so on.  The
-range of b + sum a_k theta_k over the supports of the kept coordinates decides it, and what cannot be guaranteed is refused.
+exactly linear in natural coordinates.  The kept coordinates are optimised on their unconstrained scale as before.  Every
+determined coordinate must be in its support for all values of the kept ones: always true if it is real, if it equals another
+one of the same support, or if it is a sum of positive ones with positive coefficients.  This is tested by the range of
+b + sum a_k theta_k over the supports of the kept coordinates; constraints that can leave a support raise ValueError.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ import numpy as np
 from mlejax import transforms
 from mlejax.transforms import Transform
 
-_ZERO = 1e-11  # relative to a restriction: smaller remainders after elimination count as 0
-LIMIT = 2000  # coordinates: the matrix T is dense
+_ZERO = 1e-11  # remainders after elimination up to this, relative to the restriction, count as 0
+LIMIT = 2000  # most free coordinates, because the matrix T is dense
 
 
 @dataclass(frozen=True)
 class Ties:
-    """theta = offset + matrix @ theta[kept]; hashable, part of the compilation key.
+    """Linear constraints theta = offset + matrix @ theta[kept]; hashable, part of the compilation key.
 
     Attributes:
         kept: positions of the coordinates that stay free, among all p.
         offset_bytes, matrix_bytes: t (p,) and T (p, q) as bytes of float64.
-        n: p.
+        n: number p of all coordinates.
     """
 
     kept: tuple[int, ...]
@@ -49,12 +49,12 @@ class Ties:
 
     @cached_property
     def offset(self) -> np.ndarray:
-        """t (p,)."""
+        """The offset t (p,)."""
         return np.frombuffer(self.offset_bytes, np.float64)
 
     @cached_property
     def matrix(self) -> np.ndarray:
-        """T (p, q)."""
+        """The matrix T (p, q)."""
         return np.frombuffer(self.matrix_bytes, np.float64).reshape(self.n, len(self.kept))
 
 
@@ -67,7 +67,7 @@ class Support(NamedTuple):
     high_closed: bool = False
 
     def contains(self, inner: Support) -> bool:
-        """Whether the inner interval lies inside this one."""
+        """True if the inner interval is inside this one."""
         slack = 1e-12 * max([1.0, *(abs(x) for x in (self.low, self.high) if math.isfinite(x))])
         above = inner.low > self.low + slack or (
             inner.low >= self.low - slack and (self.low_closed or not inner.low_closed or math.isinf(self.low))
@@ -82,7 +82,7 @@ REAL = Support(-math.inf, math.inf)
 
 
 def support_of(transform: Transform) -> Support | None:
-    """Where an elementwise transform has its values; None of a structured one.
+    """Return the interval of values of an elementwise transform; None for a structured one.
 
     >>> support_of(transforms.Log())
     Support(low=0.0, high=inf, low_closed=False, high_closed=False)
@@ -102,7 +102,7 @@ def support_of(transform: Transform) -> Support | None:
 
 
 def range_of(row: np.ndarray, constant: float, supports: Sequence[Support | None]) -> Support:
-    """The values of constant + row @ theta where every coordinate ranges over its support.
+    """Return the range of constant + row @ theta over the supports of all coordinates.
 
     >>> range_of(np.array([2.0, 0.0]), 1.0, [Support(0.0, 1.0), REAL])
     Support(low=1.0, high=3.0, low_closed=False, high_closed=False)
@@ -120,7 +120,7 @@ def range_of(row: np.ndarray, constant: float, supports: Sequence[Support | None
 
 
 class Solved(NamedTuple):
-    """The ties, and the labels of restrictions that follow from the others."""
+    """The constraints solved for some coordinates, and the labels of constraints that are implied by the others."""
 
     ties: Ties | None
     redundant: tuple[str, ...]
@@ -134,15 +134,16 @@ def solve_ties(
     supports: Sequence[Support | None],
     kinds: Sequence[str],
 ) -> Solved:
-    """Restrictions A theta = b, solved for coordinates that can follow from the others.
+    """Solve the constraints A theta = b for coordinates that the others determine.
 
     Args:
-        A: (m, p) and b: (m,).
-        labels: m restrictions in the words of the user.
-        names, supports, kinds: of the p coordinates; a support of None is part of a structure (a simplex).
+        A: coefficients (m, p), with b: right-hand sides (m,).
+        labels: the m constraints as the user wrote them.
+        names, supports, kinds: names, supports and declared kinds of the p coordinates; support None: an entry of a structured
+            parameter (a simplex).
 
     Raises:
-        ValueError: restrictions that contradict each other, that touch structures, or that may leave a support.
+        ValueError: constraints contradict each other, involve entries of a structured parameter, or can leave a support.
 
     >>> solved = solve_ties(np.array([[1.0, -1.0]]), np.zeros(1), ["a = b"], ["a", "b"], [REAL, REAL], ["Real"] * 2)
     >>> solved.ties.kept, solved.ties.matrix.ravel().tolist()
@@ -150,7 +151,7 @@ def solve_ties(
     """
     p = A.shape[1]
     if p > LIMIT:
-        raise ValueError(f"constraints= is offered for up to {LIMIT} free parameters; here are {p}")
+        raise ValueError(f"constraints= supports at most {LIMIT} free parameters, got {p}: fix parameters with fixed=")
     rows = np.zeros((0, p))
     right: list[float] = []
     pivots: list[int] = []
@@ -166,7 +167,7 @@ def solve_ties(
         if not left.any():
             if abs(constant) > 1e-9 * max(size, abs(value)):
                 raise ValueError(
-                    f"constraints= {label!r} contradicts the others (or fixed=): no value of the parameters satisfies them all"
+                    f"constraints= {label!r} contradicts the others (or fixed=): no values of the parameters satisfy all of them"
                 )
             redundant.append(label)
             continue
@@ -195,7 +196,7 @@ def solve_ties(
 def _refuse_structured(
     row: np.ndarray, label: str, names: Sequence[str], supports: Sequence[Support | None], kinds: Sequence[str]
 ) -> None:
-    """Raise ValueError if a restriction touches an entry of a structure."""
+    """Raise ValueError if a constraint involves an entry of a structured parameter."""
     for j in np.flatnonzero(row).tolist():
         if supports[j] is None:
             raise ValueError(
@@ -206,7 +207,7 @@ def _refuse_structured(
 
 
 def _follows(row: np.ndarray, constant: float, pivot: int, supports: Sequence[Support | None]) -> bool:
-    """Whether the pivot stays in its support wherever the others of the restriction lie."""
+    """True if the pivot is in its support for all values of the other coordinates of the constraint."""
     others = -row / row[pivot]
     others[pivot] = 0.0
     own = supports[pivot]
@@ -214,7 +215,9 @@ def _follows(row: np.ndarray, constant: float, pivot: int, supports: Sequence[Su
 
 
 def _choose(row: np.ndarray, constant: float, supports: Sequence[Support | None]) -> int:
-    """The coordinate to solve for: real ones first, then those that stay in their supports, of these the last."""
+    """Return the coordinate to solve for: the last real one; if there is none, the last that stays in its support;
+    otherwise the last.
+    """
     candidates = np.flatnonzero(row)[::-1].tolist()
     real = [j for j in candidates if supports[j] == REAL]
     inside = [j for j in candidates if _follows(row, constant, j, supports)]
@@ -239,6 +242,8 @@ def _refuse_outside(
             raise ValueError(f"constraints= {names[pivot]} = {side}: {names[pivot]} is declared {kinds[pivot]}")
         raise ValueError(
             f"constraints= imply {names[pivot]} = {side}, which can leave the support of {names[pivot]} ({kinds[pivot]}).  "
-            "Equalities between parameters of one support, positive sums of positive parameters and anything linear in real "
-            "ones can be kept; else fix a parameter with fixed=, or write the model in parameters that satisfy it"
+            "Supported are equalities between parameters with the same support, sums of positive parameters with positive "
+            "coefficients, and linear equations in real parameters.  Otherwise fix a parameter with fixed=, or write "
+            "the model in "
+            "parameters that satisfy the constraint"
         )

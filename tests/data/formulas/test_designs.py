@@ -302,7 +302,7 @@ def test_structures_without_a_link_are_refused() -> None:
         return data["y"]
 
     for name in ("cut", "net"):
-        with pytest.raises(ValueError, match="cannot be regressed; Real, Positive"):
+        with pytest.raises(ValueError, match="cannot have a formula; Real, Positive"):
             model.regress({name: "x"})
 
 
