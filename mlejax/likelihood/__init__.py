@@ -1,4 +1,6 @@
-"""A log-likelihood as declared, the trace of its function, and the checks that each term is a function of its row or unit."""
+"""The declaration of a log-likelihood, the trace of its function, and checks that each term depends on its own row or unit
+only.
+"""
 
 from mlejax.likelihood.declaration import EVERY_ROW, Joint, Likelihood, LikelihoodError, example_params
 from mlejax.likelihood.derivative_errors import missing_derivatives

@@ -1,11 +1,11 @@
-"""The frozen declaration of a log-likelihood: the user's function, its parameters, and what one contribution is.
+"""The frozen declaration of a log-likelihood: the user's function, its parameters, and the meaning of its terms.
 
-Three kinds of contribution:
+Three kinds of terms:
 
 * *rows* (default): the function returns one value per row, and entry i uses row i only;
 * *units* (``unit="subject"``): the function gets the rows of ONE unit, padded, with ``data["mask"]``, and returns one
   scalar; it is mapped over units;
-* *whole* (``rowwise=False``): the function sees the whole data in its exact length and returns one value per time
+* *whole* (``rowwise=False``): the function gets the whole data, unpadded, and returns one value per time
   point or group, or one scalar.
 
 Nothing here fits anything or changes a sign.
@@ -42,11 +42,11 @@ from mlejax.parameters import (
 from mlejax.portable import Named, find, key_of, name_of, portable, recall, restore
 from mlejax.shapes import Data, Params, PyTree, Reduced
 
-EVERY_ROW = ("mlejax", "rows")  # flags of the rows, which a function of rows with a class needs for their number
+EVERY_ROW = ("mlejax", "rows")  # key of an array of ones, from which a model with a latent class knows the number of rows
 
 
 class LikelihoodError(ValueError):
-    """The user's function does not return what its declaration promises."""
+    """The user's function does not return what its declaration requires, or cannot be traced."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +54,12 @@ class Joint:
     """The log-likelihood of rows given latent variables, one value per row.
 
     Attributes:
-        function: the user's ``f(params, data)``, params with the latents by row.
-        latents: name -> shape of one value.
-        evaluations: how often the integral of a unit evaluates its rows; blocks of units are so much smaller.
-        classes: they are whole numbers, and are summed over.
-        time: the column of the time of rows, of a Markov chain that has one.
-        factors: columns of the levels of the latents, where there are several of them that share rows.
+        function: the user's ``f(params, data)``, where params contain row-wise latent variables.
+        latents: shape of one value of each latent variable, by name.
+        evaluations: number of times that the integral of a unit evaluates its rows; blocks of units are smaller by this factor.
+        classes: True if the latent variable is discrete (a class), and is summed over.
+        time: name of the column of times of a Markov chain, or None.
+        factors: columns of each grouping factor, if latent variables are nested or crossed.
     """
 
     function: Callable[[Any, Any], jax.Array]
@@ -84,14 +84,14 @@ class Likelihood:
 
     Attributes:
         function: the user's ``f(params, data)``.
-        parameters: name -> declaration in declared order, or None for the bare form (structure from ``start=``).
-        rowwise: entry i of the returned vector uses row i only.
+        parameters: declarations by name in declared order, or None for the bare form (structure from ``start=``).
+        rowwise: True if entry i of the returned vector depends on row i only.
         unit: the column that names the unit of each row, or None.
-        natural: the same likelihood without regressed parameters, or None if there are none.
-        predictors: of the regressed parameters.
-        joint: of rows and latents, where ``function`` integrates latents out of it; else None.
-        companions: further functions that belong to the model, by name, such as ``"expected_information"``.
-        open_columns: columns whose gaps or infinite entries the function knows how to read.
+        natural: the same likelihood without formulas, or None if there are none.
+        predictors: predictors of the parameters with a formula.
+        joint: the likelihood of rows and latent variables, if ``function`` integrates these out; otherwise None.
+        companions: further functions of the model, by name, such as ``"expected_information"``.
+        open_columns: columns that may have missing or infinite entries.
     """
 
     function: Callable[[Any, Any], jax.Array]
@@ -105,7 +105,7 @@ class Likelihood:
     open_columns: data_room.OpenColumns = field(default_factory=data_room.OpenColumns)
 
     def __reduce__(self) -> Reduced:
-        """By the name of its model where that can be imported, else by its parts."""
+        """Pickle by the name of the model if it can be imported, otherwise by its parts."""
         named = name_of(self.written)
         if named is not None and getattr(find(named), "likelihood", None) is not self:
             named = None
@@ -123,29 +123,29 @@ class Likelihood:
 
     @cached_property
     def effects(self) -> tuple[data_room.EffectKey, ...]:
-        """The parameters with one value a level of a column, which come with the data; empty for most models."""
+        """Keys of the effects of ``mle.Real(by=...)`` that are eliminated and come with the data; empty for most models."""
         return getattr(self.function, "effects", ())
 
     @cached_property
     def coded(self) -> tuple[data_room.EffectKey, ...]:
-        """Those of further columns, which are a vector of coefficients looked up by codes."""
+        """Keys of the other effects, which have a vector of coefficients that is looked up by level codes."""
         return getattr(self.function, "coded", ())
 
     @property
     def grouping(self) -> tuple[str, ...]:
-        """Columns that say which rows are of one unit; empty for models without units."""
+        """Columns that define the units; empty for models without units."""
         if self.joint is not None and self.joint.factors:
             return tuple(dict.fromkeys(name for factor in self.joint.factors for name in factor))
         return () if self.unit is None else (self.unit,)
 
     @property
     def per_unit(self) -> tuple[str, ...]:
-        """Columns of which the function of a unit gets one value; empty for most models."""
+        """Columns of which the function of a unit gets a single value; empty for most models."""
         return getattr(self.function, "per_unit", ())
 
     @property
     def written(self) -> Callable[[Any, Any], Any]:
-        """The function that the user wrote, of a model without regressed parameters."""
+        """The function that the user wrote; for a model with formulas ``function``."""
         if self.predictors or not (self.joint or self.effects or self.per_unit):
             return self.function
         wrapper: Any = self.joint or self.function
@@ -156,9 +156,10 @@ class Likelihood:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
     def contributions(self, params: Params, rows: PyTree, shared: PyTree, layout: data_room.Layout) -> jax.Array:
-        """l_i for a block of rows or units (N,), or the entries of a whole model (T,); a scalar becomes (1,).
+        """Return the terms l_i of a block of rows or units (N,), or of a model of the whole data (T,); a scalar becomes
+        (1,).
 
-        ``rows`` may have more arrays than ``layout``: what :meth:`split` found to be the same at all params.
+        ``rows`` may have more arrays than ``layout``: precomputed values that do not depend on params (:meth:`split`).
         """
         beside = rows[layout.n_leaves :] if isinstance(rows, tuple) else ()
         if not beside:
@@ -172,7 +173,7 @@ class Likelihood:
         return parts.rest(params, own, shared, beside)
 
     def split(self, params: Params, rows: PyTree, shared: PyTree, layout: data_room.Layout) -> invariants.Split | None:
-        """The contributions in what depends on the data alone, and the rest."""
+        """Return the terms split into a part that depends on the data alone, and the rest; None if there is no such part."""
         return invariants.split(
             lambda p, r, s: self._contributions(p, r, s, layout), params, rows, shared, _designs_in(layout)
         )
@@ -193,7 +194,7 @@ class Likelihood:
         return terms(params, rows, shared)
 
     def seen(self, rows: PyTree, shared: PyTree, layout: data_room.Layout) -> Data:
-        """The data of rows, or of one unit, as :attr:`function` takes them."""
+        """Return the data of rows, or of one unit, in the form that :attr:`function` takes."""
         data = data_room.assemble(rows, shared, layout)
         if self.joint is None or self.mode != "rows":
             return data
@@ -203,7 +204,7 @@ class Likelihood:
 
     def _needs_names(self) -> LikelihoodError:
         return LikelihoodError(
-            f"{self.name} has a latent, and needs data with names: pass a dict or a DataFrame, {{'y': values}}"
+            f"{self.name} has a latent variable and needs data with column names: pass a dict or a DataFrame, {{'y': values}}"
         )
 
     def _needs_forward_mode(
@@ -218,13 +219,13 @@ class Likelihood:
         return loops.needs_forward_mode(inside, (params, latents), unit, shared)
 
     def example_latents(self, n: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """Abstract latents of n rows."""
+        """Return abstract latent variables of n rows, for tracing."""
         assert self.joint is not None
         dtype = jnp.result_type(int if self.joint.classes else float)
         return {name: jax.ShapeDtypeStruct((n, *shape), dtype) for name, shape in self.joint.latents.items()}
 
     def given_latents(self, params: Params, latents: PyTree, data: Data) -> jax.Array:
-        """The log-likelihood of rows (N,) given latents by row."""
+        """Return the log-likelihood of rows (N,), given row-wise latent variables."""
         assert self.joint is not None
         if not isinstance(data, Mapping):
             raise self._needs_names()
@@ -243,7 +244,7 @@ class Likelihood:
         weights: jax.Array,
         prepared: data_room.Prepared,
     ) -> jax.Array:
-        """The weighted sum of a companion's values by row or unit (N, ...)."""
+        """Return the weighted sum of a companion function's values for rows or units (N, ...)."""
 
         def call(part: PyTree) -> jax.Array:
             return jnp.asarray(function(params, data_room.assemble(part, prepared.shared, prepared.statics)))
@@ -257,11 +258,11 @@ class Likelihood:
         return jnp.tensordot(weights, values, axes=1)
 
     def with_companion(self, name: str, function: Callable[..., Any]) -> Likelihood:
-        """The same declaration with one companion more."""
+        """Return the same declaration with one more companion function."""
         return replace(self, companions={**self.companions, name: function})
 
     def space(self, table: data_room.Table, start: PyTree = None) -> Space:
-        """The layout of the parameters for these data (shapes and labels of ``columns=`` come from them)."""
+        """Return the parameter space for these data (shapes and labels of ``columns=`` come from them)."""
         if self.parameters is None:
             made = bare_space(start, self.name)
         else:
@@ -282,7 +283,7 @@ class Likelihood:
 
 
 def _designs_in(layout: data_room.Layout) -> tuple[int, ...]:
-    """Which arrays by row are designs, and may be replaced by linear predictors."""
+    """Return the positions of the row-wise arrays that are design matrices, which can be replaced by linear predictors."""
     designs = (e for e in layout.entries if isinstance(e.key, data_room.DesignKey) and e.key.part == "design")
     return tuple(slot.position for e in designs for slot in e.slots)
 
@@ -303,10 +304,10 @@ def _unpickled(
 
 
 def bare_space(start: PyTree, name: str) -> Space:
-    """The layout of a bare ``@mle.model``: the structure of ``start``, unconstrained."""
+    """Return the parameter space of a bare ``@mle.model``: the structure of ``start``, unconstrained."""
     if start is None:
         raise ValueError(
-            f"{name} declares no parameters, so their structure must come with start=: "
+            f"{name} declares no parameters, so that start= must give their structure: "
             f"{name}.fit(data, start={{'beta': np.zeros(3)}}); or declare them: @mle.model(beta=mle.Real(shape=3))"
         )
     if isinstance(start, Mapping) and all(isinstance(k, str) for k in start):
@@ -322,7 +323,7 @@ def _free(value: PyTree) -> Declaration:
 
 
 def example_params(space: Space, by_row: Collection[str] = (), n: int = 0) -> Params:
-    """Abstract params (ShapeDtypeStructs) for tracing the user's function without numbers; some have n rows."""
+    """Return abstract params (ShapeDtypeStructs) for tracing the user's function; those in ``by_row`` have n rows."""
     dtype = jnp.result_type(float)
     shapes = [(n, *leaf.shape) if leaf.name in by_row else leaf.shape for leaf in space.leaves]
     return space.build([jax.ShapeDtypeStruct(shape, dtype) for shape in shapes])

@@ -1,4 +1,4 @@
-"""JAX's errors on what it cannot differentiate, in words that say what to use instead."""
+"""Errors of JAX about operations that it cannot differentiate, replaced by messages that name alternatives."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from mlejax.misuse import linked
 
 
 class missing_derivatives:
-    """Context manager: JAX's error on an operation that it cannot differentiate becomes one that says what to use instead."""
+    """Context manager: replaces JAX's error about an operation that it cannot differentiate by a message that names
+    alternatives.
+    """
 
     def __init__(self, likelihood: Likelihood) -> None:
         self.likelihood = likelihood
@@ -26,7 +28,7 @@ class missing_derivatives:
         if "everse-mode differentiation" in text:
             raise LikelihoodError(
                 f"{name} has a loop whose length is known only as it runs (jax.lax.while_loop), which JAX differentiates forward "
-                "only; what was asked for differentiates backward, too.  Use jax.lax.fori_loop with fixed bounds, or "
+                "only, but reverse mode is needed here.  Use jax.lax.fori_loop with fixed bounds, or "
                 f"jax.lax.scan.  JAX said: {text.splitlines()[0]}"
             ) from error
         if "ifferentiation rule" not in text and "gradient with respect to" not in text:

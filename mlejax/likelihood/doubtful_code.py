@@ -1,4 +1,6 @@
-"""What a traced function tells of itself that its user should know: constants, random numbers, calls that are wrong or wait."""
+"""Warnings about the code of a traced function: float32 constants, random numbers, inaccurate functions, calls that can
+deadlock.
+"""
 
 from __future__ import annotations
 
@@ -24,22 +26,22 @@ from mlejax.likelihood.forms.regressed import Regressed
 from mlejax.parameters import Space
 from mlejax.shapes import DTypeLike
 
-_LAST_OF_ALGDIV = -0.165322962780713e-02  # a coefficient of the series in JAX's betaln
+_LAST_OF_ALGDIV = -0.165322962780713e-02  # a coefficient of the series in JAX's betaln, by which its use is recognised
 _RANDOM = frozenset(("random_bits", "random_seed", "random_wrap", "threefry2x32", "rng_bit_generator", "random_gamma"))
 _GENERATORS = frozenset(("default_rng", "RandomState"))
 
 
 DRAWS = (
-    "draws random numbers: a log-likelihood is a function of its parameters and data, evaluated on blocks of rows which would "
-    "all see the same draws.  Draw once outside, and pass the draws as a column or as mle.Shared(draws)"
+    "draws random numbers: a log-likelihood must be a function of its parameters and data, evaluated on blocks of rows which "
+    "would all get the same draws.  Draw once outside, and pass the draws as a column or as mle.Shared(draws)"
 )
 
 
 def warn_of_constants(likelihood: Likelihood, program: Any, draws: bool) -> None:
-    """Warn of constants of less precision than the fit, and of random numbers.
+    """Warn of float32 constants in a float64 fit, and of random numbers.
 
     Raises:
-        LikelihoodError: numbers that NumPy or Python drew while the function was traced.
+        LikelihoodError: NumPy or Python drew random numbers while the function was traced.
     """
     name = likelihood.name
     shown = outside(likelihood, dtype=np.float32)
@@ -67,7 +69,7 @@ def warn_of_constants(likelihood: Likelihood, program: Any, draws: bool) -> None
 
 
 def warn_of_betaln(likelihood: Likelihood, program: Program) -> None:
-    """Warn of JAX's logarithm of the beta function, where it is wrong; a coefficient of its series tells that it is used."""
+    """Warn of JAX's betaln, where it is inaccurate; its use is recognised by a coefficient of its series."""
     numbers = (np.asarray(v.val) for eqn in _equations(program) for v in eqn.invars if is_literal(v))
     used = any(x.shape == () and x.dtype.kind == "f" and abs(float(x) - _LAST_OF_ALGDIV) < 1e-10 for x in numbers)
     if used and jnp.result_type(float) == np.float64 and _betaln_error() > 1e-9:
@@ -87,12 +89,15 @@ def _betaln_error() -> float:
 
 
 def warn_of_waiting(likelihood: Likelihood, space: Space, calls: list[tuple[int, int]]) -> None:
-    """Warn of one call of LAPACK for many matrices inside the user's function, which cannot be split from outside."""
+    """Warn of a single call of LAPACK for many matrices inside the user's function, which can deadlock and cannot be split
+    from outside.
+    """
     m = max((m for m, work in calls if m > 1 and m * work * max(space.n_free, 1) > limits().lapack_work), default=0)
     if m and likelihood.mode != "rows" and lapack.cuts_calls_up():
         misuse.warn(
             f"{likelihood.name} factorises {m} matrices in one call of LAPACK, which this jaxlib splits among the threads that "
-            "such calls run on: on few cores two of them can wait for each other for ever.  Declare unit= and write the "
+            "such calls run on: on few cores two calls can wait for each other for ever (a deadlock).  Declare unit= "
+            "and write the "
             "function for one matrix, or use jax.lax.map in the place of jax.vmap; jaxlib 0.12 needs neither",
             RuntimeWarning,
             "lapack",
@@ -108,13 +113,13 @@ def _equations(program: Program) -> Iterator[Equation]:
 
 
 def _function(likelihood: Likelihood) -> Any:
-    """The user's own function."""
+    """Return the user's function."""
     function = likelihood.function
     return inspect.unwrap(function.function if isinstance(function, Regressed) else function)
 
 
 def _taken(likelihood: Likelihood) -> dict[str, Any]:
-    """What the function uses that is neither an argument nor its own, by name."""
+    """Return the globals and closure variables that the function uses, by name."""
     try:
         names = inspect.getclosurevars(_function(likelihood))
     except TypeError:  # a callable object
@@ -123,7 +128,7 @@ def _taken(likelihood: Likelihood) -> dict[str, Any]:
 
 
 def outside(likelihood: Likelihood, n: int | None = None, dtype: DTypeLike | None = None) -> str:
-    """The arrays that the function closes over, for messages: those of n rows, or those of a dtype; empty if none is found."""
+    """Return a phrase naming the arrays that the function closes over, with n rows or of a dtype; empty if there are none."""
     found = [
         f"{name} (shape {np.shape(value)})"
         for name, value in _taken(likelihood).items()
@@ -135,12 +140,12 @@ def outside(likelihood: Likelihood, n: int | None = None, dtype: DTypeLike | Non
 
 
 def is_table(value: Any) -> bool:
-    """A table or a column of pandas, polars and the like."""
+    """True for a table or a column of pandas, polars or similar libraries."""
     return hasattr(value, "shape") and (hasattr(value, "columns") or hasattr(value, "to_numpy"))
 
 
 def tables_outside(likelihood: Likelihood) -> str:
-    """What to do about tables that the function takes from outside; empty if there is none."""
+    """Return advice about tables that the function takes from outside; empty if there are none."""
     found = [name for name, value in _taken(likelihood).items() if is_table(value)]
     if not found:
         return ""
@@ -148,12 +153,12 @@ def tables_outside(likelihood: Likelihood) -> str:
 
 
 def generators(likelihood: Likelihood) -> list[Any]:
-    """Generators of random numbers that the function takes from outside."""
+    """Return the random generators that the function takes from outside."""
     return [v for v in _taken(likelihood).values() if isinstance(v, (np.random.Generator, random.Random))]
 
 
 def _makes_generators(likelihood: Likelihood) -> bool:
-    """Whether the function makes a generator of NumPy, with a seed of its own, each time it is traced."""
+    """True if the function makes a NumPy random generator each time it is traced."""
     codes = [getattr(_function(likelihood), "__code__", None)]
     for code in codes:
         if code is not None:
@@ -164,7 +169,7 @@ def _makes_generators(likelihood: Likelihood) -> bool:
 
 
 def scalar_functions(error: BaseException) -> str:
-    """``math.exp, math.log``: what the innermost function of the caller takes from Python's math; empty if nothing."""
+    """Return the functions of Python's math that the innermost user function calls (``math.exp, math.log``); empty if none."""
     frames = [
         frame for frame, _ in traceback.walk_tb(error.__traceback__) if "jax" not in frame.f_globals.get("__name__", "")
     ]

@@ -1,7 +1,7 @@
-"""Loops of a length that is known only as they run: `jax.lax.while_loop` in a user's function.
+"""Support for `jax.lax.while_loop` in a user's function: loops whose length is known only at run time.
 
-JAX differentiates such a loop forward and not backward. The terms of a log-likelihood then get the Jacobian in the few
-parameters by forward mode, as a rule of their own, so that what differentiates them elsewhere need not know.
+JAX differentiates such a loop in forward mode only. The terms of the log-likelihood then get a custom derivative rule with their
+Jacobian by forward mode, so that other code can differentiate them in reverse mode too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Terms = Callable[[Any, Any, Any], jax.Array]
 
 
 def needs_forward_mode(terms: Terms, params: Params, rows: PyTree, shared: PyTree) -> bool:
-    """Whether JAX refuses to differentiate the terms backward because of such a loop."""
+    """True if JAX cannot differentiate the terms in reverse mode because of such a loop."""
     arguments = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), (params, rows, shared))
     if not _has_while(jax.make_jaxpr(terms)(*arguments).jaxpr):
         return False
@@ -37,7 +37,7 @@ def _has_while(program: Program) -> bool:
 
 
 def by_forward_mode(terms: Terms, params: Params, rows: PyTree, shared: PyTree) -> jax.Array:
-    """The terms (N,), which depend on the parameters by their Jacobian (N, k) of forward mode."""
+    """Return the terms (N,) with a derivative rule that uses their Jacobian (N, k) by forward mode."""
     from jax.flatten_util import ravel_pytree  # only where it is needed: it is not among what JAX imports
 
     flat, unflatten = ravel_pytree(params)

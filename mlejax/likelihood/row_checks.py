@@ -1,4 +1,4 @@
-"""Checks of what the declaration promises: a term uses its own row only, or its own unit without the padding."""
+"""Checks that a row-wise term depends on its own row only, and a unit's term not on its padding."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ def row_check(
     shared: PyTree,
     layout: Layout,
 ) -> tuple[Float[Device, ...], Float[Device, ...]]:
-    """Values and one random directional score per row, evaluated with other rows and alone: two arrays (2, 2, N).
+    """Evaluate all terms and one random directional derivative of each, with the other rows and by themselves: two arrays
+    (2, 2, N).
 
-    ``u`` is (2, p): the start and one random interior point.  Entry i of a row-wise model does not change when row i is alone.
+    ``u`` (2, p) has the start and one random interior point.  For a row-wise model the two arrays are equal.
     """
     direction = np.random.default_rng(7).standard_normal(u.shape[1:]).astype(u.dtype)
 
@@ -63,7 +64,9 @@ def unit_check(
     shared: PyTree,
     layout: Layout,
 ) -> tuple[Float[Device, ...], Float[Device, ...]]:
-    """Contributions of some units as they are and with two more padded rows each, at the points u (2, p): (2, N) each."""
+    """Evaluate the terms of some units unchanged, and with two more padded rows in each, at the points u (2, p): two arrays
+    (2, N).
+    """
     at_mask = layout.position("mask")
     columns, mask, beside = rows[:at_mask], rows[at_mask], rows[at_mask + 1 :]
 
@@ -80,7 +83,9 @@ def unit_check(
 
 
 def refuse_unmasked_units(likelihood: Likelihood, as_they_are: np.ndarray, longer: np.ndarray) -> bool:
-    """Raise LikelihoodError if a unit's contribution changes with its padding; returns whether the check saw enough."""
+    """Raise LikelihoodError if a unit's term changes with its padding; return True if values were finite, so that the check
+    is conclusive.
+    """
     finite = np.isfinite(as_they_are) & np.isfinite(longer)
     with np.errstate(invalid="ignore"):
         same = (as_they_are == longer) | (np.isnan(as_they_are) & np.isnan(longer))
@@ -90,7 +95,7 @@ def refuse_unmasked_units(likelihood: Likelihood, as_they_are: np.ndarray, longe
         point, unit = (int(x) for x in np.argwhere(bad)[0])
         if likelihood.joint is not None:
             raise LikelihoodError(
-                f"given its latents {', '.join(likelihood.joint.latents)}, {likelihood.name} should return one value per row "
+                f"given its latents {', '.join(likelihood.joint.latents)}, {likelihood.name} must return one value per row "
                 f"that uses its own row only, but the log-likelihood of unit {unit} changes with the number of its rows (from "
                 f"{as_they_are[point, unit]:.6g} to {longer[point, unit]:.6g}).  If it centres or scales a column, do that "
                 "beforehand or pass the mean as mle.Shared(mean)"
@@ -107,10 +112,10 @@ def refuse_unmasked_units(likelihood: Likelihood, as_they_are: np.ndarray, longe
 
 
 def refuse_dependent_rows(likelihood: Likelihood, together: np.ndarray, alone: np.ndarray) -> bool:
-    """Raise LikelihoodError if row-wise contributions or scores depend on the other rows.
+    """Raise LikelihoodError if row-wise terms or scores depend on the other rows.
 
     Returns:
-        Whether the check saw enough: finite values and scores of some row at both points.
+        True if the check is conclusive: values and scores of some row are finite at both points.
     """
     finite = np.isfinite(together) & np.isfinite(alone)
     with np.errstate(invalid="ignore"):
@@ -130,7 +135,7 @@ def refuse_dependent_rows(likelihood: Likelihood, together: np.ndarray, alone: n
             f"{together[point, kind, row]:.6g} when evaluated with other rows and {alone[point, kind, row]:.6g} by itself "
             f"({len(set(where[:, 2].tolist()))} of {bad.shape[-1]} rows checked differ).  "
             "If it centres or scales a column, do that beforehand or pass the mean as "
-            "mle.Shared(mean); do not divide by the number of rows; if the rows are truly joined (a time series, groups), "
+            "mle.Shared(mean); do not divide by the number of rows; if the rows are dependent (a time series, groups), "
             "declare @mle.model(..., rowwise=False) or unit="
         ),
         "other-rows",
@@ -144,7 +149,9 @@ _unit_check = compiled(unit_check, static=("likelihood", "space", "layout"))
 def check_rows_once(
     likelihood: Likelihood, space: Space, data: Prepared, u0: Float[Host, " p"], held: Float[Host, " v"] | None
 ) -> None:
-    """A row-wise entry uses its row only, a unit's contribution not its padding: once for every structure of the data."""
+    """Check, once for each structure of the data, that row-wise terms depend on their own row only and units' terms not on
+    their padding.
+    """
     key = ("checked", data.statics, space)
     if likelihood.mode != "whole" and not (likelihood.mode == "rows" and int(data.n) < 2):
         cached(likelihood, key, lambda: _rows_checked(likelihood, space, data, u0, held), keep=bool)
@@ -153,7 +160,7 @@ def check_rows_once(
 def _rows_checked(
     likelihood: Likelihood, space: Space, data: Prepared, u0: Float[Host, " p"], held: Float[Host, " v"] | None
 ) -> bool:
-    """Refuses rows that are not independent; whether the check saw enough to be the last one."""
+    """Raise LikelihoodError if terms depend on other rows or on padding; return True if the check is conclusive."""
     if (likelihood.mode == "rows" or likelihood.joint is not None) and _rows_provably_apart(likelihood, space, data):
         return True
     m = min(int(data.n), N_CHECKED_ROWS if likelihood.mode == "rows" else N_CHECKED_UNITS)
@@ -183,7 +190,7 @@ def _rows_provably_apart(likelihood: Likelihood, space: Space, data: Prepared) -
 
 
 def _apart_given_latents(likelihood: Likelihood, space: Space, data: Prepared) -> bool:
-    """The same of the function of rows and latents, which are further columns."""
+    """True if, by the traced program, the terms given row-wise latent variables depend on their own row only."""
     names = list(likelihood.example_latents(1))
 
     def contributions(params: PyTree, columns: PyTree, shared: PyTree) -> Device:

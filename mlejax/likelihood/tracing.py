@@ -1,8 +1,8 @@
-"""The user's function traced on abstract data: which columns it reads, what it returns, and what it takes from outside.
+"""The trace of the user's function on abstract data: the columns that it reads, its output, and arrays that it takes from
+outside.
 
-A row-wise function is traced with another number of rows than the data have, because rows are evaluated in blocks. What
-works with the rows of the data alone (a column that the function closes over, a shape computed from the number of rows) is
-found here and named.
+A row-wise function is traced with another number of rows than the data have, because rows are evaluated in blocks. Code that
+works only for the number of rows of the data (a column that the function closes over) is found here and named.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class _Trace(NamedTuple):
     """A traced function.
 
     Attributes:
-        reads: the columns that it reads, sorted.
-        n_out: how many values it returns.
-        jaxpr: the program.
-        draws: it used the random numbers of NumPy or Python while it was traced.
+        reads: keys of the columns that it reads, sorted.
+        n_out: number of values that it returns.
+        jaxpr: the traced program.
+        draws: True if it used random numbers of NumPy or Python while it was traced.
     """
 
     reads: tuple[Any, ...]
@@ -55,18 +55,18 @@ class _Trace(NamedTuple):
 def trace_reads(
     likelihood: Likelihood, table: Table, space: Space, by_row: bool = False, regressed: frozenset[str] = frozenset()
 ) -> tuple[tuple[Any, ...], int]:
-    """The columns that the function reads, and the number of terms of a whole model.
+    """Return the keys of the columns that the function reads, and the number of rows (of terms, if the mode is "whole").
 
     Args:
-        likelihood: whose function is traced.
+        likelihood: the likelihood whose function is traced.
         table: the data.
-        space: the layout of the parameters.
-        by_row: the function is called with one row.
-        regressed: parameters that it gets as arrays by row.
+        space: the parameter space.
+        by_row: if True, the function is called with one row.
+        regressed: names of the parameters that it gets as arrays with a row axis.
 
     Raises:
-        LikelihoodError: it returns something else than its declaration promises, needs concrete values, reads a
-            parameter that is not declared, or works with the number of rows of these data only.
+        LikelihoodError: it does not return what its declaration requires, needs concrete values, reads a
+            parameter that is not declared, or works only for the number of rows of these data.
         DataError, DataTypeError, MissingColumnError: it reads a column that is missing or not numeric.
     """
     whole = likelihood.mode == "whole"
@@ -92,12 +92,12 @@ def _read_by(
 
 
 def calls_lapack(likelihood: Likelihood, space: Space, rows: PyTree, shared: PyTree, layout: data_room.Layout) -> bool:
-    """Whether the function factorises matrices or solves systems, given data of these shapes.
+    """True if the function factorises matrices or solves linear systems, for data of these shapes.
 
     Args:
-        likelihood: whose function is traced.
-        space: the layout of the parameters.
-        rows: the arrays by row or unit (N, ...), of which only shapes and types matter, and not N but for whole models.
+        likelihood: the likelihood whose function is traced.
+        space: the parameter space.
+        rows: the row-wise or unit-wise arrays (N, ...), of which only shapes and types are used (N only if the mode is "whole").
         shared, layout: as in `Prepared`.
     """
     lead = (lambda a: a.shape) if likelihood.mode == "whole" else (lambda a: (2, *a.shape[1:]))
@@ -112,10 +112,11 @@ def calls_lapack(likelihood: Likelihood, space: Space, rows: PyTree, shared: PyT
 
 
 def regressed_reads(likelihood: Likelihood, table: Table, natural: Space) -> tuple[str, tuple[Any, ...]]:
-    """How the user's function takes regressed parameters, "array" or "row", and the columns that it reads.
+    """Return how the user's function takes parameters with a formula, "array" or "row", and the keys of the columns that it
+    reads.
 
-    A scalar reaches it as a vector by row where it can take one. A vector or a simplex (in models by row) reaches it row by
-    row, with the shape that it was declared with, as in the same model without covariates.
+    A scalar parameter is passed as a vector with a row axis if the function supports it. A vector or a simplex (in row-wise
+    models) is passed row by row with its declared shape, as in the same model without covariates.
     """
     base = likelihood.natural
     assert base is not None
@@ -145,7 +146,7 @@ def _n_rows(table: Table, names: Sequence[Any]) -> int:
 
 
 def _traced_by_rows(likelihood: Likelihood, table: Table, space: Space, regressed: frozenset[str]) -> _Trace:
-    """The trace of a row-wise function with one row more than the data have."""
+    """Return the trace of a row-wise function with one row more than the data have."""
     n = table.most_rows
     try:
         return _traced(likelihood, table, space, n + 1, regressed)
@@ -158,13 +159,13 @@ def _traced_by_rows(likelihood: Likelihood, table: Table, space: Space, regresse
             f"{likelihood.name} works with the {n} rows of these data and fails with {n + 1}; a row-wise function is "
             "evaluated on blocks of rows, so that it must work for any number of them.  "
             + (outside or "Do not use the number of rows, or arrays made outside that have one entry per row.  ")
-            + "If the rows are truly joined, declare rowwise=False or unit=.  "
+            + "If the rows are dependent, declare rowwise=False or unit=.  "
             f"The error with {n + 1} rows: {str(error).splitlines()[0]}"
         ) from error
 
 
 def _traced_alone(likelihood: Likelihood, table: Table, space: Space, n: int, regressed: frozenset[str]) -> _Trace:
-    """The trace of a function of one row, or of the rows of one unit."""
+    """Return the trace of a function of one row, or of the rows of one unit."""
     try:
         return _traced(likelihood, table, space, n, regressed)
     except LikelihoodError as error:
@@ -178,7 +179,7 @@ def _traced_alone(likelihood: Likelihood, table: Table, space: Space, n: int, re
 
 
 def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, regressed: frozenset[str]) -> _Trace:
-    """The trace with n rows, or with those of each column; its output is checked against the declaration."""
+    """Return the trace with n rows (None: those of the data), after checking its output against the declaration."""
     reads: set[Any] = set()
     units = likelihood.mode == "units" and likelihood.joint is None
     structs = table.abstract(n)
@@ -215,7 +216,7 @@ def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, r
 def _explained(
     likelihood: Likelihood, table: Table, space: Space, reads: set[Any], structs: PyTree, error: Exception
 ) -> Exception | None:
-    """The error of a function that cannot be traced, in words that say what to do; None where its own says it."""
+    """Return an error that says what to do, for a function that cannot be traced; None if its own error is clear."""
     said = f"JAX said: {(str(error) or type(error).__name__).splitlines()[0]}"
     if isinstance(error, jax.errors.TracerArrayConversionError):
         text = (
@@ -257,7 +258,9 @@ def _explained(
 
 
 def _rowsoutside(likelihood: Likelihood, table: Table, space: Space, regressed: frozenset[str]) -> str:
-    """What to do about arrays from outside with one entry per row: by their names, else as constants of the traced program."""
+    """Return advice on arrays from outside with one entry per row, by name or as constants of the traced program; empty if
+    there are none.
+    """
     n = table.most_rows
     found = outside(likelihood, n)
     if not found:
@@ -278,7 +281,9 @@ def _rowsoutside(likelihood: Likelihood, table: Table, space: Space, regressed: 
 
 
 def _random_states(likelihood: Likelihood) -> tuple[Any, ...]:
-    """The states of the generators of NumPy and Python, also of those that the function takes from outside: draws change them."""
+    """Return the states of the random generators of NumPy, Python and those that the function takes from outside, which
+    draws change.
+    """
     state: Mapping[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002
     own = [
         repr(g.bit_generator.state if isinstance(g, np.random.Generator) else g.getstate())
@@ -291,7 +296,7 @@ def _random_states(likelihood: Likelihood) -> tuple[Any, ...]:
 
 
 def _calls_math(likelihood: Likelihood, error: BaseException) -> LikelihoodError | None:
-    """The error for functions of Python's math where the caller's function uses some."""
+    """Return the error for functions of Python's math, if the user's function calls some; otherwise None."""
     called = scalar_functions(error)
     if not called:
         return None
@@ -305,7 +310,7 @@ def _calls_math(likelihood: Likelihood, error: BaseException) -> LikelihoodError
 
 
 def _wrong_attribute(likelihood: Likelihood, space: Space, error: AttributeError) -> Exception:
-    """The error for a parameter that was read as an attribute; others as they are."""
+    """Return the error for a parameter that was read as an attribute; other errors unchanged."""
     if isinstance(error.obj, dict) and error.name in [group.name for group in space.groups]:
         said = f"{likelihood.name} reads params.{error.name}: a parameter is read as params[{error.name!r}]"
         return linked(LikelihoodError(said), "attributes")
@@ -313,7 +318,7 @@ def _wrong_attribute(likelihood: Likelihood, space: Space, error: AttributeError
 
 
 def _wrong_key(likelihood: Likelihood, table: Table, space: Space, error: KeyError) -> Exception:
-    """The error for a name that is neither a parameter nor a column, or that was looked up in the other one."""
+    """Return the error for a name that is neither a parameter nor a column, or that was looked up in the wrong argument."""
     params = [group.name for group in space.groups if group.name is not None]
     missing = isinstance(error, MissingColumnError)
     key = error.args[-1] if error.args else None
@@ -338,13 +343,15 @@ def _wrong_key(likelihood: Likelihood, table: Table, space: Space, error: KeyErr
 
 
 def _about_shapes(error: Exception) -> bool:
-    """Whether JAX's message is about shapes; its exceptions have no class of their own for them."""
+    """True if JAX's error message is about shapes (its exceptions have no class of their own for them)."""
     text = str(error).lower()
     return any(word in text for word in ("shape", "broadcast", "dot_general", "dimension"))
 
 
 def _shapes(table: Table, reads: set[Any], structs: PyTree) -> str:
-    """``'y' of shape (12, 2), 'x' of shape (12,)``: the columns that were read before the function failed."""
+    """Return a phrase with the shapes of the columns that were read before the function failed: ``'y' of shape (12, 2), 'x'
+    of shape (12,)``.
+    """
     view = table.view(structs, set())
     parts = []
     for name in sorted(reads, key=str):
@@ -357,9 +364,9 @@ def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
     name = likelihood.name
     leaves = jax.tree.leaves(out)
     if len(leaves) != 1 or not hasattr(out, "shape"):
-        raise LikelihoodError(f"{name} should return one array of log-likelihood values, got {type(out).__name__}")
+        raise LikelihoodError(f"{name} must return one array of log-likelihood values, got {type(out).__name__}")
     if jnp.issubdtype(out.dtype, jnp.complexfloating):
-        raise LikelihoodError(f"{name} returns complex numbers; a log-likelihood is real")
+        raise LikelihoodError(f"{name} returns complex numbers; expected real log-likelihood values: take the real part")
     if not jnp.issubdtype(out.dtype, jnp.floating):
         raise LikelihoodError(f"{name} returns {out.dtype}, not floating-point log-likelihood values")
     shape = tuple(out.shape)

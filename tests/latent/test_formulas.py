@@ -189,7 +189,7 @@ def test_what_is_refused(random: str, message: str) -> None:
 
 def test_vectors_are_refused() -> None:
     pair = mle.model(beta=mle.Real(shape=2))(lambda params, data: -jnp.sum((data["y"][:, None] - params["beta"]) ** 2, 1))
-    with pytest.raises(ValueError, match="single numbers"):
+    with pytest.raises(ValueError, match="scalar parameters only"):
         pair.regress(beta=mle.Linear("1", random="1 | g"))
 
 

@@ -60,7 +60,7 @@ def test_the_bare_form_takes_its_structure_from_the_start() -> None:
     assert res.params["mu"] == pytest.approx(Y.mean(), rel=1e-9)
     assert res.params["log.sigma"] == pytest.approx(np.log(Y.std()), rel=1e-8)
     assert res.bse["log.sigma"] == pytest.approx(1 / np.sqrt(80), rel=1e-8)
-    with pytest.raises(ValueError, match="structure must come with start="):
+    with pytest.raises(ValueError, match="start= must give their structure"):
         bare.fit(DATA)
 
 

@@ -1,1 +1,3 @@
-"""Functions that stand for the user's: with regressed parameters, effects by index, an expected total, or values of a unit."""
+"""Wrappers of the user's function: with formulas, with effects of levels, with an expected total, or with unit-level
+columns.
+"""

@@ -1,4 +1,4 @@
-r"""Extended likelihoods: the number of rows is an outcome too, Poisson with an expected total.
+r"""Extended likelihoods: the number of rows is random too, Poisson with an expected total.
 
 With intensities :math:`\lambda(x)` and their total :math:`\Lambda`, the expected number of rows,
 
@@ -26,7 +26,7 @@ from mlejax.shapes import Data, PyTree, Reduced
 
 @dataclass(frozen=True, eq=False)
 class ExpectedTotal:
-    """The user's log-intensities of the rows (n,) with minus the expected total behind them, (n + 1,).
+    """The user's log-intensities of the rows (n,), with minus the expected total appended (n + 1,).
 
     Attributes:
         function: ``f(params, data)`` -> log-intensities (n,).
@@ -48,7 +48,7 @@ class ExpectedTotal:
         return self.function
 
     def __call__(self, params: PyTree, data: Data) -> jax.Array:
-        """Terms of the log-likelihood."""
+        """Return the terms of the log-likelihood (n + 1,)."""
         rows, total = jnp.asarray(self.function(params, data)), jnp.asarray(self.total(params))
         if total.shape != () or rows.ndim != 1:
             raise LikelihoodError(
@@ -63,7 +63,7 @@ def _again(function: Any, total: Callable[..., Any]) -> ExpectedTotal:
 
 
 def scores_of_rows(function: Any, scores: np.ndarray) -> np.ndarray:
-    """Scores (n + 1, p) with zeros for an expected total."""
+    """Return scores (n + 1, p) with zeros in the row of the expected total, if the function has one; otherwise unchanged."""
     if isinstance(function, ExpectedTotal):
         scores[-1] = 0.0
     return scores

@@ -1,4 +1,4 @@
-"""Coefficients and designs in, what the user's function sees of regressed parameters out."""
+"""The natural values of parameters with a formula, computed from coefficients and designs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mlejax.shapes import Data, PyTree
 
 
 def natural_values(predictors: Sequence[Predictor], params: PyTree, data: Data) -> tuple[dict[str, Any], Any]:
-    """Coefficients and data with designs -> params with the regressed parameters' values by row, and the data without.
+    """Return params with the row values of the parameters that have a formula, and the data without the designs.
 
-    Where the designs are meant for single rows, the values have the declared shape.
+    For a function of single rows (view "row"), the values have the declared shape.
     """
     view = "row" if data_room.DesignKey(predictors[0].name, "design", "row") in data else "array"
     values, hidden = dict(params), set()

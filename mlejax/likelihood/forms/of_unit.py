@@ -1,4 +1,4 @@
-"""A function of one unit that gets one number of each column that is constant within units."""
+"""A function of one unit that gets a single value of each column that is constant within units."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mlejax.shapes import Data, PyTree, Reduced
 
 @dataclass(frozen=True, eq=False)
 class OfUnit:
-    """The user's function of one unit; columns of which it has one value come to it as that value.
+    """The user's function of one unit; columns that are constant within units are passed as single values.
 
     Attributes:
-        function: the user's own.
-        per_unit: names of these columns.
+        function: the user's function.
+        per_unit: names of the constant columns.
     """
 
     function: Callable[[Any, Any], jax.Array]
@@ -37,7 +37,7 @@ class OfUnit:
         return self.function
 
     def __call__(self, params: PyTree, data: Data) -> jax.Array:
-        """``function(params, data)`` with the first entry of these columns in their place."""
+        """Return ``function(params, data)`` with the first entry of each of these columns in its place."""
         if isinstance(data, View):
             return self.function(params, data.replacing(self.per_unit, lambda a: a[0]))
         return self.function(params, {k: v[0] if k in self.per_unit else v for k, v in data.items()})

@@ -1,4 +1,6 @@
-"""The likelihood with regressed parameters: coefficients and designs in, the values that the user's function sees out."""
+"""The likelihood with formulas: coefficients and designs are converted to the parameter values that the user's function
+takes.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,11 @@ from mlejax.shapes import Data, PyTree, Reduced
 
 @dataclass(frozen=True, eq=False)
 class Regressed:
-    """The user's function of coefficients: it sees the values of the regressed parameters, row by row.
+    """The user's function as a function of coefficients; it gets the row values of the parameters with a formula.
 
     Attributes:
-        function: the user's own.
-        predictors: of the regressed parameters.
+        function: the user's function.
+        predictors: predictors of the parameters with a formula.
     """
 
     function: Callable[[Any, Any], jax.Array]
@@ -38,21 +40,21 @@ class Regressed:
 
     @property
     def effects(self) -> tuple[data_room.EffectKey, ...]:
-        """The effects by index of the function."""
+        """Keys of the effects of ``mle.Real(by=...)`` that are eliminated."""
         return getattr(self.function, "effects", ())
 
     @property
     def coded(self) -> tuple[data_room.EffectKey, ...]:
-        """Those of them that have coefficients."""
+        """Keys of the effects that have coefficients."""
         return getattr(self.function, "coded", ())
 
     @property
     def per_unit(self) -> tuple[str, ...]:
-        """Columns of which the function of a unit gets one value."""
+        """Columns of which the function of a unit gets a single value."""
         return getattr(self.function, "per_unit", ())
 
     def __call__(self, params: PyTree, data: Data) -> jax.Array:
-        """``function(params, data)`` with the designs taken out of ``data`` and put into ``params``."""
+        """Return ``function(params, data)``, with the designs removed from ``data`` and the row values put into ``params``."""
         return self.function(*natural_values(self.predictors, params, data))
 
 
@@ -61,14 +63,16 @@ def _regressed_again(function: Any, predictors: tuple[Predictor, ...]) -> Regres
 
 
 def regressed(likelihood: Likelihood, given: Mapping[str, Any]) -> Likelihood:
-    """The likelihood with these parameters regressed, beside those that are already.
+    """Return the likelihood with formulas for these parameters, in addition to those that have formulas already.
 
     Raises:
-        ValueError, TypeError: nothing to regress, no such parameter, a formula or link that does not fit.
+        ValueError, TypeError: no formula is given, a parameter does not exist, or a formula or link is not valid for it.
     """
     declared = likelihood.parameters
     if declared is None:
-        raise ValueError(f"{likelihood.name} declares no parameters, so there is nothing to regress")
+        raise ValueError(
+            f"regress() needs declared parameters, but {likelihood.name} declares none: @mle.model(mu=mle.Real(), ...)"
+        )
     if not given:
         raise ValueError(f"regress() expected parameters with formulas, {next(iter(declared))}='age + C(region)'")
     for name in given:

@@ -1,6 +1,7 @@
-"""The likelihood with effects by index: the function gets the value of each row's own level among its parameters.
+"""The likelihood with effects of ``mle.Real(by=...)``: the function gets the effect of each row's level among its
+parameters.
 
-One column of levels is eliminated, that with more of them; a second one has a coefficient for each level among the parameters.
+The effects of the column with the most levels are eliminated; those of a second column are coefficients among the parameters.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from mlejax.shapes import Data, Either, Float, PyTree, Reduced
 
 @dataclass(frozen=True, eq=False)
 class WithEffects:
-    """The user's function of the other parameters; the effects come to it with the data.
+    """The user's function of the other parameters; the effects of the rows' levels come with the data.
 
     Attributes:
-        function: the user's own.
-        effects: the key of the column of effects that are eliminated.
-        coded: of those that have coefficients.
+        function: the user's function.
+        effects: key of the column of effects that are eliminated.
+        coded: keys of the effects that have coefficients.
     """
 
     function: Callable[[Any, Any], jax.Array]
@@ -43,7 +44,7 @@ class WithEffects:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
     def __call__(self, params: PyTree, data: Data) -> jax.Array:
-        """``function(params, data)`` with the effects taken out of ``data`` and put into ``params``."""
+        """Return ``function(params, data)``, with the effects moved from ``data`` to ``params``."""
         values = {key.parameter: data[key] for key in self.effects}
         coded = codes_keys(data.names if isinstance(data, View) else data) if self.coded else []
         values |= {key.parameter: looked_up(params[key.parameter], data[key]) for key in coded}
@@ -56,7 +57,7 @@ class WithEffects:
 
 
 def looked_up(coefficients: Float[Either, " k"], codes: Float[Either, " n"]) -> Float[Either, " n"]:
-    """The value of every row by its code: 0 for 0, the j-th coefficient for j."""
+    """Return the value of every row (n,) by its code: 0 for code 0, the j-th coefficient for code j."""
     code = jnp.asarray(codes).astype(int)
     if not coefficients.shape[0]:
         return jnp.zeros(code.shape, jnp.result_type(float))
@@ -70,10 +71,11 @@ def _again(function: Any, *keys: tuple[EffectKey, ...]) -> WithEffects:
 def declared_likelihood(
     function: Callable[[Any, Any], Any], declared: Mapping[str, Declaration] | None, rowwise: bool, unit: str | None
 ) -> Likelihood:
-    """The likelihood of a function and its declarations.
+    """Return the likelihood of a function and its declarations.
 
     Raises:
-        ValueError: effects of a model that is not row-wise, two of one column, or nothing but effects.
+        ValueError: ``mle.Real(by=...)`` is declared in a model that is not row-wise, twice for one column, or as the only
+            parameter.
     """
     effects = tuple(
         EffectKey(name, parameter.by)
@@ -86,10 +88,10 @@ def declared_likelihood(
     what = f"{first.parameter}=Real(by={first.by!r})"
     if unit is not None or not rowwise:
         option = "rowwise=False" if unit is None else f"unit={unit!r}"
-        raise ValueError(f"{what} gives one value for each row, and {option} has no rows of its own: leave that out")
+        raise ValueError(f"{what} has one value for each row and needs a row-wise model: leave out {option}")
     assert declared is not None
     if len({key.by for key in effects}) < len(effects):
-        raise ValueError(f"{what}: two parameters have one number for each level of the same column; expected one")
+        raise ValueError(f"{what}: expected one parameter with by= for each column, got two for the same column")
     if len(declared) == 1:
         raise ValueError(
             f"{what} is the only parameter: each level would be a fit of its own, which fit_groups(data, by={first.by!r}) does"
@@ -111,7 +113,7 @@ def _eliminating(
 
 
 def eliminating(likelihood: Likelihood, first: EffectKey) -> Likelihood:
-    """The same likelihood, with these of its effects eliminated and the others among the parameters."""
+    """Return the same likelihood with the effects of key ``first`` eliminated, and the others among the parameters."""
     if likelihood.effects[0] == first:
         return likelihood
     natural = likelihood.natural or likelihood

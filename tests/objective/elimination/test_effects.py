@@ -452,7 +452,7 @@ def test_what_is_refused_is_named(counts):
         counts.with_cov("opg")
     with pytest.raises(ValueError, match="separated='drop' sets what to do with levels"):
         POISSON_DUMMIES.fit(DUMMIES, separated="drop")
-    with pytest.raises(ValueError, match="each level of the same column"):
+    with pytest.raises(ValueError, match="two for the same column"):
         mle.model(b=mle.Real(), a=mle.Real(by="firm"), t=mle.Real(by="firm"))(lambda params, data: data["y"])
     with pytest.raises(ValueError, match="rowwise=False"):
         mle.model(b=mle.Real(), a=mle.Real(by="firm"), rowwise=False)(lambda params, data: data["y"])
