@@ -1,4 +1,4 @@
-"""Results in plain files: numbers, labels and texts in a public schema, of which nothing is evaluated."""
+"""Results saved in plain files: numbers, labels and strings in a public schema; reading a file runs no code."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["FORMAT_VERSION", "FileError", "PathLike", "ResultParts", "Unsaved", 
 
 
 def save(path: PathLike, parts: ResultParts) -> None:
-    """Write a result to a file, whole or not at all.
+    """Write a result to a file, completely or not at all.
 
     Raises:
-        FileError: something in the result that a file cannot hold.
-        OSError: no such folder, no permission, or no regular file.
+        FileError: the result has a part that a file cannot store.
+        OSError: the folder does not exist, there is no permission, or the path is not a regular file.
     """
     write(path, content_of(parts))
 
@@ -27,7 +27,7 @@ def load(path: PathLike, model: Likelihood | None = None) -> ResultParts:
     """Read a result from a file.
 
     Raises:
-        FileError: a foreign, damaged, oversized or newer file; another model than that of the file.
+        FileError: the file is not one of mlejax, is damaged, too large or of a newer version, or ``model`` is another model.
         OSError: the file cannot be opened.
     """
     try:

@@ -1,4 +1,4 @@
-r"""The container of a saved result: bytes, bounds and atomic writing.  ``docs/file-format.md`` describes it.
+r"""The container of a saved result: header, checksum, limits and atomic writing.  ``docs/file-format.md`` describes it.
 
 The first line names the format and holds the SHA-256 of the content; the content is one JSON object; the last line closes
 the document::
@@ -7,8 +7,8 @@ the document::
     {...}
     }
 
-A foreign file is refused after its first bytes.  The checksum detects accidents (a truncated copy, a flipped bit), not
-malice, so the size, the nesting, the number of parts and the length of every text are bounded before the JSON is parsed,
+Other files raise FileError after their first bytes.  The checksum detects accidents (a truncated copy, a flipped bit), not
+malice, so the size, the nesting, the number of parts and the length of every string are limited before the JSON is parsed,
 and :mod:`mlejax.files.schema` checks every field afterwards.
 """
 
@@ -35,8 +35,8 @@ FORMAT = "mlejax results"
 FORMAT_VERSION = 2
 MAX_BYTES = 1 << 30
 MAX_DEPTH = 64
-MAX_PARTS = 200_000  # texts; lists and objects
-MAX_TEXT = 100_000  # bytes of one text
+MAX_PARTS = 200_000  # most strings; also most lists and objects
+MAX_TEXT = 100_000  # most bytes of one string
 _HEADER = re.compile(
     rb'\{"format": "([^"\\]{1,60})", "format_version": (\d{1,6}), "sha256": "([0-9a-f]{64})", "content":\n'
 )
@@ -57,13 +57,13 @@ class FileError(ValueError):
 
 @contextmanager
 def replacing(path: PathLike) -> Iterator[IO[bytes]]:
-    """A new binary file that replaces ``path`` as a whole when the block ends, and disappears if the block fails.
+    """Context manager: a new binary file that replaces ``path`` when the block ends, and is deleted if the block fails.
 
-    The new file lies in the same folder under a random name, is created exclusively, and is synchronised to the disk before
-    it takes the place of the old one.  The mode of an existing file is kept; a symbolic link stays and its target is replaced.
+    The new file is created in the same folder under a random name, and is synchronised to the disk before it replaces the old
+    one.  The mode of an existing file is kept; for a symbolic link the target is replaced.
 
     Raises:
-        OSError: no such folder, no permission, or ``path`` is not a regular file.
+        OSError: the folder does not exist, there is no permission, or ``path`` is not a regular file.
     """
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
@@ -89,10 +89,10 @@ def replacing(path: PathLike) -> Iterator[IO[bytes]]:
 
 
 def write(path: PathLike, content: Json) -> None:
-    """Write JSON content, whole or not at all.
+    """Write JSON content to a file, completely or not at all.
 
     Raises:
-        FileError: more content than :func:`read` accepts.
+        FileError: the content exceeds the limits of :func:`read`.
         OSError: see :func:`replacing`.
     """
     body = json.dumps(content, allow_nan=False, separators=(",", ": ")).encode("ascii")
@@ -112,10 +112,10 @@ def write(path: PathLike, content: Json) -> None:
 
 
 def read(path: PathLike) -> tuple[int, Json]:
-    """The format version and the content of a file that :func:`write` made.
+    """Return the format version and the content of a file that :func:`write` made.
 
     Raises:
-        FileError: a foreign, newer, truncated, altered or oversized file.
+        FileError: the file is not one of mlejax, is of a newer version, truncated, altered or too large.
         OSError: the file cannot be opened.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
@@ -168,7 +168,7 @@ def _foreign(first: bytes) -> str:
 
 
 def _check_bounds(body: bytes) -> None:
-    """Refuse more bytes, parts, nesting or longer texts than are read; nothing is parsed yet."""
+    """Raise FileError if the content exceeds a limit: bytes, parts, nesting, length of strings; nothing is parsed yet."""
     _refuse_above(MAX_BYTES - _HEADER_BYTES, len(body), "bytes of content")
     texts = body.count(b'"') // 2 - sum(map(body.count, _NOT_FINITE))
     _refuse_above(MAX_PARTS, texts, "texts")

@@ -1,4 +1,6 @@
-"""A result as the content of a file, and back.  Data and functions are left out; what needs them says so."""
+"""Conversion of a result to the content of a file, and back.  Data and functions are left out; methods that need them raise
+an error.
+"""
 
 from __future__ import annotations
 
@@ -28,19 +30,19 @@ from mlejax.parameters import CurvedTies, Leaf, Linear, Link, Parameter, Predict
 from mlejax.portable import Absent
 from mlejax.status import CovarianceState
 
-WHY = "the file that it was loaded from holds neither the function nor the data"
-PASS_MODEL = "a file holds no functions. Pass your own model: mle.load(path, model=...)"
+WHY = "the file that it was loaded from contains neither the function nor the data"
+PASS_MODEL = "a file contains no functions. Pass your own model: mle.load(path, model=...)"
 NOT_EVALUATED = (
     "those of a file are shown and never evaluated. Pass your own model with these formulas: mle.load(path, model=reg)"
 )
 
 
 class ResultParts(NamedTuple):
-    """What a result consists of.
+    """The parts of a result.
 
     Attributes:
-        name: of the model.
-        cov_type: kind of covariance.
+        name: name of the model.
+        cov_type: kind of the covariance.
         fit: the fit.
         cov: the covariance.
     """
@@ -55,10 +57,10 @@ class ResultParts(NamedTuple):
 
 
 def content_of(parts: ResultParts) -> Json:
-    """A result as JSON that the schema accepts.
+    """Return a result as JSON that the schema accepts.
 
     Raises:
-        FileError: a part that a file cannot hold, with its place.
+        FileError: the result has a part that a file cannot store; the message names it.
     """
     fit, loaded = parts.fit, parts.fit.loaded
     likelihood, space, reduction, weights = fit.spec.likelihood, fit.spec.space, fit.spec.reduction, loaded.weights
@@ -102,12 +104,12 @@ def content_of(parts: ResultParts) -> Json:
 
 
 def _linear_ties(space: Space, theta: np.ndarray) -> Ties | None:
-    """The constraints; of functions, which a file cannot hold, the linear ones that touch them at the estimate."""
+    """Return the linear constraints; for nonlinear constraints, which a file cannot store, their tangent at the estimate."""
     return space.ties.tangent_at(theta) if isinstance(space.ties, CurvedTies) else space.ties
 
 
 def versions() -> dict[str, str]:
-    """The versions of what made the result."""
+    """Return the versions of the packages that made the result."""
     found = {"python": platform.python_version()}
     for name in ("mlejax", "jax", "numpy", "formulaic"):
         try:
@@ -152,14 +154,14 @@ def _designs(designs: Designs | Unsaved | None) -> SimpleNamespace | None:
 
 
 def parts_of(content: Json, model: Likelihood | None = None) -> ResultParts:
-    """The inverse of :func:`content_of`.
+    """Return the parts of a result from the content of a file; the inverse of :func:`content_of`.
 
     Args:
-        content: JSON of the present format.
-        model: the user's own declaration, for predictions.
+        content: JSON of the current format.
+        model: the user's model, for predictions; or None.
 
     Raises:
-        FileError: content that is not that of a result, or not that of ``model``.
+        FileError: the content is not a result, or is one of another model.
     """
     c = CONTENT.read(content, "content")
     space = Space(c.structure, c.parameters, c.ties)
@@ -223,7 +225,9 @@ def _loaded_designs(
 
 
 def _refuse_other(model: Likelihood, rows: SimpleNamespace, predictors: tuple[Predictor, ...], space: Space) -> None:
-    """FileError unless the user's model has the formulas, parameters, supports and rows of the file."""
+    """Raise FileError unless the user's model agrees with the saved one in its formulas, parameters, supports, ``rowwise``
+    and ``unit``.
+    """
     there: dict[Any, Any] = {leaf.name: leaf.transform for leaf in space.leaves}
     there = {g.name: there.get(g.name) for g in space.groups} | {p.name: p.parameter.transform for p in predictors}
     here = {name: getattr(p, "transform", None) for name, p in (model.parameters or {}).items()}

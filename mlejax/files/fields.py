@@ -1,7 +1,7 @@
-"""Kinds of fields: how one value is written to a file, and how it is checked and read.
+"""Kinds of fields of a file: how a value is written, and how it is checked and read.
 
-Numbers that are not finite stand in a file as the texts ``"nan"``, ``"inf"`` and ``"-inf"``.  A value of another type, an
-unknown field or a missing one is a :class:`FileError` with its place.
+Numbers that are not finite are written as the strings ``"nan"``, ``"inf"`` and ``"-inf"``.  A value of another type, an
+unknown field or a missing one raises :class:`FileError` with its position.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_COUNT = 1 << 53
 
 
 def refuse(where: str, expected: str, value: object) -> NoReturn:
-    """FileError: what was expected at this place, and what stands there."""
+    """Raise FileError: what was expected at this position, and what was found."""
     raise FileError(f"{where}: expected {expected}, got {str(value)[:60]!r} ({type(value).__name__})")
 
 
@@ -34,10 +34,10 @@ def require(condition: object, what: str) -> None:
 
 
 def to_json(value: Any, where: str = "content") -> Json:
-    """Plain values and arrays as JSON.
+    """Convert plain values and arrays to JSON.
 
     Raises:
-        TypeError: something else, with its place.
+        TypeError: a value of another type; the message has its position.
 
     >>> to_json({"a": (1, float("inf")), "b": np.eye(2)})
     {'a': [1, 'inf'], 'b': [[1.0, 0.0], [0.0, 1.0]]}
@@ -60,9 +60,9 @@ class Field(NamedTuple, Generic[T]):
     """One kind of field.
 
     Attributes:
-        read: (JSON, its place) -> the value, checked.
-        write: (value, its place) -> JSON.
-        absent: (the value that is not written, and stands for a field that is not there,); empty of others.
+        read: function (JSON, position) -> the checked value.
+        write: function (value, position) -> JSON.
+        absent: (default,) if the field may be missing: a default value is not written; empty if the field is required.
     """
 
     read: Callable[[Json, str], T]
@@ -131,12 +131,12 @@ matrix = Field(_matrix)  # a list of rows of equal length, (n, k)
 
 
 def one_of(*words: str) -> Field[str]:
-    """One of some texts."""
+    """Return a field whose value is one of some strings."""
     return Field(lambda value, where: value if value in words else refuse(where, f"one of {', '.join(words)}", value))
 
 
 def optional(field: Field[T]) -> Field[T | None]:
-    """null, or the kind."""
+    """Return a field whose value is null or of the given kind."""
     return Field(
         lambda value, where: None if value is None else field.read(value, where),
         lambda value, where: None if value is None else field.write(value, where),
@@ -144,7 +144,7 @@ def optional(field: Field[T]) -> Field[T | None]:
 
 
 def list_of(field: Field[T]) -> Field[tuple[T, ...]]:
-    """A list of one kind, as a tuple."""
+    """Return a field whose value is a list of one kind, read as a tuple."""
 
     def read(value: Json, where: str) -> tuple[T, ...]:
         if not isinstance(value, list):
@@ -155,7 +155,7 @@ def list_of(field: Field[T]) -> Field[tuple[T, ...]]:
 
 
 def mapping_of(field: Field[T]) -> Field[dict[str, T]]:
-    """An object with any keys and values of one kind."""
+    """Return a field whose value is an object with any keys and values of one kind."""
 
     def read(value: Json, where: str) -> dict[str, T]:
         if not isinstance(value, dict):
@@ -166,9 +166,10 @@ def mapping_of(field: Field[T]) -> Field[dict[str, T]]:
 
 
 def record(make: Callable[..., T], **fields: Field[Any] | tuple[str, Field[Any]]) -> Field[T]:
-    """An object with exactly these fields, made of them by ``make`` and written from the attributes of the same names.
+    """Return a field whose value is an object with exactly these fields; ``make`` is called with them, and they are written
+    from attributes of the same names.
 
-    A field ``name=("attribute", kind)`` is another attribute, and another argument of ``make``.
+    A field ``name=("attribute", kind)`` has another name of the attribute and of the argument of ``make``.
 
     >>> record(dict, a=count).read({"a": 1, "b": 2}, "here")
     Traceback (most recent call last):

@@ -1,7 +1,7 @@
-"""What the formulas of a fit have learnt (means, knots, levels), and the formulas of the user's own model with it.
+"""The state of a fit's formulas (means, knots, levels) in a file, and its use with the formulas of the user's model.
 
-The text of a formula in a file is never evaluated.  Predictions evaluate the formulas of a model that the user passes; these
-continue with what the file has learnt, and have to give the design that the file holds for six rows of the data.
+A formula in a file is never evaluated.  Predictions evaluate the formulas of a model that the user passes, with the state
+from the file; they must reproduce the design that the file has for six rows of the data.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class Unsaved(NamedTuple):
-    """Stands in a loaded result where the designs were.
+    """Replaces the designs in a loaded result that cannot make predictions for new data.
 
     Attributes:
-        why: why there are no predictions for new data, and what to do.
-        content: the designs as the file has them.
+        why: the reason, and what to do.
+        content: the designs in the file.
     """
 
     why: str
@@ -39,10 +39,10 @@ class Unsaved(NamedTuple):
 
 
 def evaluated_of(piece: formulas.FittedFormula) -> SimpleNamespace:
-    """A formula that was evaluated, as the schema has it.
+    """Return an evaluated formula in the form of the schema.
 
     Raises:
-        TypeError: levels that are neither texts nor numbers (intervals of ``pd.cut``, dates).
+        TypeError: levels are neither strings nor numbers (intervals of ``pd.cut``, dates).
     """
     out = SimpleNamespace(
         columns=piece.columns, labels=piece.labels, learnt=None, kinds={}, levels={}, rows={}, design=np.zeros((0, 0))
@@ -75,12 +75,12 @@ def _column(series: pd.Series) -> SimpleNamespace:
 
 
 def designs_of(content: SimpleNamespace, predictors: Sequence[Predictor], natural: Space) -> Designs:
-    """The designs of a loaded result, with the formulas of the user's own predictors.
+    """Return the designs of a loaded result, with the formulas of the user's model.
 
     Args:
         content: the designs of the file, checked.
-        predictors: of the user's model; their formulas are those of the file.
-        natural: the layout of the parameters as declared.
+        predictors: predictors of the user's model; their formulas are those of the file.
+        natural: the parameter space as declared.
 
     Raises:
         FileError: the formulas give other columns than when the result was saved.
@@ -93,7 +93,7 @@ def designs_of(content: SimpleNamespace, predictors: Sequence[Predictor], natura
         made.append(Design(p, _piece(formula, found.formula), offset, np.zeros(0), np.zeros(())))
         if (beside is None) != (offset is None):
             raise FileError(
-                f"the file has no values of the offset of {p.name}, or of one that its formula does not have"
+                f"the formula of {p.name} has an offset in only one of the file and the model: pass the model that was fitted"
             )
     rows = data_room.Rows((), (), data_room.Layout("mapping", ()), 0)
     used = tuple(dict.fromkeys(c for d in made for p in (d.piece, d.offset) if p is not None for c in p.columns))
@@ -101,7 +101,7 @@ def designs_of(content: SimpleNamespace, predictors: Sequence[Predictor], natura
 
 
 def _piece(text: str, found: SimpleNamespace) -> formulas.FittedFormula:
-    """A formula of the user's model with what the file has learnt, tried on the rows of the file."""
+    """Return a formula of the user's model with the state from the file, after checking it on the rows in the file."""
     import formulaic
     import pandas as pd
     from formulaic.parser.types import Factor
@@ -121,7 +121,7 @@ def _piece(text: str, found: SimpleNamespace) -> formulas.FittedFormula:
         again = formulas.materialise(spec, frame, f"formula {text!r}")
     except Exception as error:
         raise FileError(
-            f"the formula {text!r} of the model cannot be evaluated with what the file holds: {error}"
+            f"the formula {text!r} of the model cannot be evaluated with the state in the file: {error}"
         ) from None
     names, design = tuple(map(str, again.model_spec.column_names)), np.asarray(again, np.float64)
     same = design.shape == found.design.shape and np.allclose(design, found.design, rtol=1e-9, atol=1e-12)
@@ -134,7 +134,7 @@ def _piece(text: str, found: SimpleNamespace) -> formulas.FittedFormula:
 
 
 def _state(value: Any) -> Any:
-    """What a transform has learnt: lists are lists, lists of lists arrays, and keys that are numbers integers."""
+    """Return the state of a transform from JSON: lists of lists become arrays, and numeric keys integers."""
     if isinstance(value, dict):
         return {int(k) if k.isdecimal() else k: _state(v) for k, v in value.items()}
     if isinstance(value, tuple):

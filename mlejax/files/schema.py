@@ -1,6 +1,6 @@
 """The content of a saved result, field by field: what is written and what is read.  ``docs/file-format.md`` explains it.
 
-The names are public and stable, and none is the name of a class.  A change of what stands here is a new format version.
+The names are public and stable, and none is the name of a class.  Any change of this schema needs a new format version.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ PARAMETER = record(
 
 
 def skeleton(tree: PyTree) -> Json:
-    """A structure of array numbers as lists; TypeError for classes other than dict, list, tuple and None.
+    """Return a pytree of array numbers as nested lists; TypeError for classes other than dict, list, tuple and None.
 
     >>> skeleton({"w": 0, "more": [1, None]})
     ['dict', ['more', ['list', 1, ['none']]], ['w', 0]]
@@ -129,7 +129,7 @@ def skeleton(tree: PyTree) -> Json:
 
 
 def from_skeleton(value: Any) -> Any:
-    """The inverse of :func:`skeleton`, of tuples in the place of lists."""
+    """Return the pytree of :func:`skeleton`'s lists (given as tuples)."""
     if type(value) is int:
         return value
     kind, *inside = value
@@ -204,7 +204,7 @@ REGRESSION = record(
 
 
 def _evidence(value: Any, where: str) -> Json:
-    """Evidence as JSON; a number that is not finite is marked as one, and what is not plain becomes its text."""
+    """Return evidence as JSON; a number that is not finite is marked as one, and other objects become strings."""
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Files of format 1 (mlejax 0.1.0) as content of the present format.  The schema checks the outcome."""
+"""Conversion of files of format 1 (mlejax 0.1.0) to the content of the current format, which the schema then checks."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ _FIELDS: dict[str, dict[str, str | None]] = {
 
 
 def upgraded(content: Any) -> Json:
-    """The content of a file of format 1 in the present format.
+    """Return the content of a file of format 1 in the current format.
 
     Raises:
-        FileError, KeyError, TypeError, ValueError, AttributeError: content that is not that of a result.
+        FileError, KeyError, TypeError, ValueError, AttributeError: the content is not a result.
     """
     c = {key: _untagged(value, key) for key, value in content.items()}
     model, space, fit, data, designs = (c.pop(name) for name in ("model", "space", "fit", "data", "designs"))
@@ -81,7 +81,7 @@ def upgraded(content: Any) -> Json:
 
 
 def _untagged(value: Any, where: str) -> Any:
-    """Plain JSON: tuples and arrays as lists, objects as their fields."""
+    """Return plain JSON: tuples and arrays as lists, objects as their fields."""
     if isinstance(value, list):
         return [_untagged(v, where) for v in value]
     if not isinstance(value, dict):
@@ -107,7 +107,7 @@ def _untagged(value: Any, where: str) -> Any:
 
 
 def _rows(shape: list[int], data: list[Json], where: str) -> list[Json]:
-    """An array as a list of its numbers, a matrix as a list of its rows."""
+    """Return an array as a list of its numbers, a matrix as a list of its rows."""
     if math.prod(shape) != len(data) or max(shape, default=0) > max(len(data), 10_000):
         raise FileError(f"{where}: an array of shape {str(shape)[:60]} with {len(data)} numbers")
     if len(shape) != 2:
@@ -116,7 +116,7 @@ def _rows(shape: list[int], data: list[Json], where: str) -> list[Json]:
 
 
 def _marked(value: Any) -> Any:
-    """Evidence, in which a number that is not finite is marked as one."""
+    """Return evidence in which numbers that are not finite are marked as such."""
     if isinstance(value, dict):
         return {"number": value["$float"]} if set(value) == {"$float"} else {k: _marked(v) for k, v in value.items()}
     return [_marked(v) for v in value] if isinstance(value, list) else value

@@ -98,7 +98,7 @@ def test_rows_are_counted_without_the_total(res: mle.Results, tmp_path: Path) ->
     res.save(tmp_path / "decays.json")
     back = mle.load(tmp_path / "decays.json")
     assert (back.nobs, back.n_units, back.bic) == (300.0, 300, res.bic)
-    with pytest.raises(ValueError, match="holds neither the function nor the data"):
+    with pytest.raises(ValueError, match="contains neither the function nor the data"):
         back.with_cov("HC1")
     assert res.bic == pytest.approx(-2 * res.llf + 2 * np.log(300), rel=1e-12)
 
