@@ -1,4 +1,4 @@
-"""What is kept from one call to the next, and for how long: as long as the user's functions that it was made from.
+"""Caches whose values live as long as the user's functions that they were made from.
 
 Two caches, both keyed explicitly:
 

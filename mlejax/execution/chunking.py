@@ -1,4 +1,4 @@
-"""Many data sets in chunks: how many are worked on at once, within a bound on memory, by as many threads as may share it.
+"""Division of many data sets into chunks that fit into memory, and threads that evaluate them.
 
 A *chunk* is what one call of a program gets; a *block* is ``width`` data sets of a chunk that the program works on together.
 

@@ -1,4 +1,4 @@
-"""What the machine has: where programs run, cores, free memory, and memory that XLA reads without a copy.
+"""The machine's resources: the device of programs, cores, free memory, and aligned memory that XLA reads without a copy.
 
 A fork of a process in which JAX has run lacks JAX's threads; `check_process` refuses to compute there.
 """

@@ -1,4 +1,4 @@
-"""Every threshold that concerns the machine: sizes at which one way of computing becomes faster, or too large, than another.
+"""Thresholds that depend on the machine: sizes at which one way of computing becomes faster than another, or too large.
 
 `limits` gives those of the device where programs run.  Tests pass their own::
 

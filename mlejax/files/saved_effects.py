@@ -61,7 +61,7 @@ def read(saved: SimpleNamespace, p: int) -> tuple[Effects, tuple[data_room.Coded
     """The inverse of :func:`written`, without levels of rows; p is the number of the other parameters.
 
     Raises:
-        FileError: parts that do not fit together.
+        FileError: the parts of the content are inconsistent.
     """
     n, gone = len(saved.levels), saved.left_out
     sizes = {len(saved.values), len(saved.rows), len(saved.given), len(saved.curvature), len(saved.lever)}
