@@ -14,16 +14,14 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax.companions import Columns, CompanionError, check_columns, companion
 from mlejax.data import Shared, Static
-from mlejax.data.formulas import DesignValues, design_columns, first_design, joined
 from mlejax.execution import cached, compiled, float64
 from mlejax.fit import Fit
 from mlejax.fit.common import check_count
 from mlejax.fit.start import given_values
-from mlejax.inference.row_designs import designs_of
+from mlejax.inference.row_designs import designs_of, natural_space, seen_params
 from mlejax.inference.row_effects import Random, check_random, row_effects
 from mlejax.latent import Marginal, marginal_of
 from mlejax.likelihood import Likelihood
-from mlejax.parameters import Space
 from mlejax.shapes import Count, Data, Device, Params, PyTree
 
 AT_ONCE = 256
@@ -214,32 +212,6 @@ def looking_up(likelihood: Likelihood, source: data_room.Table, rows: data_room.
     return lookup
 
 
-def with_rows(likelihood: Likelihood, source: data_room.Table) -> tuple[data_room.Table, dict[str, Any]]:
-    """Add the design matrices of a model with formulas to the data; the model's function is not traced.
-
-    Returns:
-        The data with the designs, and the design matrices of every parameter with a formula.
-    """
-    natural = (likelihood.natural or likelihood).space(source)
-    made: dict[str, Any] = {}
-    more: dict[Any, Any] = {}
-    for p in likelihood.predictors:
-        design, made[p.name] = first_design(p, source, None, natural)
-        more.update(design_columns(design, made[p.name], "array"))
-    return joined(source, source.keys, more), made
-
-
-def seen_params(likelihood: Likelihood, params: PyTree, made: Mapping[str, DesignValues]) -> PyTree:
-    """Return params as the user's functions see them: those with a formula have one value for each row, from the designs
-    ``made``.
-    """
-    if not likelihood.predictors:
-        return params
-    with float64():
-        values = {p.name: np.asarray(p.value(params[p.name], *made[p.name][:3])) for p in likelihood.predictors}
-    return {**params, **values}
-
-
 def columns_of(rows: data_room.Rows) -> dict[Hashable, Any]:
     """Return the checked columns by name; those that are not row-wise are wrapped in ``Shared`` or ``Static``."""
     out: dict[Hashable, Any] = {}
@@ -266,14 +238,6 @@ def stack(columns: Mapping[Hashable, Any], drawn: Mapping[Hashable, np.ndarray],
     repeated = lambda a: np.broadcast_to(np.asarray(a)[None], (k, *np.shape(a)))
     whole = lambda value: value if isinstance(value, (Shared, Static)) else jax.tree.map(repeated, value)
     return {key: drawn[key] if key in drawn else whole(value) for key, value in columns.items()}
-
-
-def natural_space(likelihood: Likelihood, source: data_room.Table, params: PyTree) -> tuple[Space, dict[str, Any]]:
-    """Return the parameter space for data that may lack the response, and the design matrices."""
-    if not likelihood.predictors:
-        return likelihood.space(source, params), {}
-    joined, made = with_rows(likelihood, source)
-    return likelihood.space(joined, params), made
 
 
 @dataclass(frozen=True, eq=False)
