@@ -26,29 +26,37 @@ from mlejax.verdict import CONVERGED, Findings, code_of
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The numbers of many fits, on the host, float64, with a leading axis over data sets.
+    """Fits of L data sets by one model: estimates, derivatives and verdicts, float64 arrays on the host with leading axis L.
 
     Attributes:
-        spec: what is fixed at compilation.
-        sets: the data.
-        fixed: values under ``fixed=``, (n_values,), or None.
+        likelihood: the declaration of the model.
+        spec: the parts of the problem that are fixed when programs are compiled.
+        sets: the data sets.
+        fixed: values of the entries fixed by the user, (n_values,); None if none is fixed.
         method: the optimiser.
-        u0: starts, (L, p).
-        ends: where the searches ended, arrays of all L.
-        theta, score, information, inverse, jacobian: in free natural coordinates (L, p), (L, p, p); empty matrices without
-            second derivatives.  The inverse is over the coordinates off their edges.
-        params: the user's structure, leading axis L.
-        interior: flags (L, p) of the coordinates off their edges.
-        codes: code of every verdict, (L,).
-        statements: why data sets were not fitted, by number.
-        found: what the diagnosis found, by number of the data set.
-        notes: remarks on the start, by data set.
-        modes: where the starts ended, by data set, if there were several.
-        plain: log-likelihoods without the penalty (L,), of penalised fits, whose information is without it too.
-        finished: nothing was cut short by the keyboard.
-        closed: by data set, fits with a probability of 0 on its edge, which have coordinates of their own; of these `theta` and
-            all matrices are not used.
-        missing, columns: how missing values were treated, and the further columns in which they count (clusters).
+        u0: starts, unconstrained coordinates, (L, p).
+        ends: results of the optimiser, with arrays over all L data sets.
+        theta: estimates in the free natural coordinates, (L, p).
+        score, information: gradient and minus the Hessian of the summed log-likelihood with respect to theta, (L, p) and
+            (L, p, p).
+        inverse: inverses of the (penalised) information over the coordinates that are not on a bound, (L, p, p).
+        jacobian: derivatives of theta with respect to the unconstrained coordinates, (L, p, p).  Information, inverse and
+            jacobian are (L, 0, 0) if the method has no second derivatives.
+        params: estimates in the user's structure, natural scale, every array with leading axis L.
+        interior: True for coordinates that are not on a bound of their support, (L, p).
+        codes: codes of the verdicts, (L,).
+        statements: for data sets that were not fitted, the reason, by number of the data set.
+        found: evidence from the diagnosis, by number of the data set.
+        notes: notes on the start, by number of the data set.
+        modes: final points of all starts, by number of the data set; empty with a single start.
+        plain: summed log-likelihoods without the penalty, (L,), of penalised fits, whose score and information exclude the
+            penalty too; None without a penalty.
+        finished: False if the fits were interrupted by Ctrl-C.
+        closed: fits with a probability estimated as 0, by number of the data set.  They have coordinates of their own, and
+            replace the entries of `theta` and of all matrices.
+        missing: how missing values are treated, ``"raise"`` or ``"drop"``.
+        columns: names of columns, besides those of the model, in which a value may be missing (clusters).
+        budget: limits on memory and threads; None for the default.
     """
 
     likelihood: Likelihood

@@ -16,7 +16,7 @@ from mlejax.data.packing.layout import Layout
 from mlejax.execution import aligned, limits, on_cpu
 from mlejax.execution.chunking import can_be_viewed, view_chunk, viewable_run
 from mlejax.parameters import Space
-from mlejax.shapes import Bool, Float, Host, Int, PyTree
+from mlejax.shapes import Bool, Data, Float, Host, Int, PyTree
 
 WHOLE_BLOCK = 4096
 SMALLEST = 8
@@ -143,7 +143,7 @@ class DataSets:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def one(self, i: int) -> Prepared:
+    def one(self, i: int) -> Data:
         """The rows of data set i as a table that ``model.fit`` takes."""
         return self.reading.take(self.table_rows(i))
 

@@ -1,4 +1,4 @@
-"""Compute covariance matrices of the estimates, of every kind, from arrays; or the reason why there is none."""
+"""Covariance matrices of the estimates, of every ``cov_type``, computed from arrays; or the reason why there is none."""
 
 from mlejax.covariance.factored import Factored, factor_of
 from mlejax.covariance.kinds import KINDS, CovarianceKind, Kind
@@ -13,7 +13,7 @@ from mlejax.covariance.sandwich import (
     score_products,
 )
 from mlejax.covariance.survey import Survey, survey_meat
-from mlejax.covariance.wording import TOO_FEW, CovarianceResult, described, entry_reason, too_few
+from mlejax.covariance.wording import TOO_FEW, CovarianceResult, covariance_result, entry_reason, too_few_message
 
 __all__ = [
     "CORRECTIONS",
@@ -30,12 +30,12 @@ __all__ = [
     "Survey",
     "check_kind",
     "covariance",
+    "covariance_result",
     "default_lags",
-    "described",
     "entry_reason",
     "factor_of",
     "no_covariances",
     "score_products",
     "survey_meat",
-    "too_few",
+    "too_few_message",
 ]

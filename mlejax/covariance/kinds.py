@@ -1,4 +1,4 @@
-"""The kinds of covariance, one row each: what they are made of, which options they take, what is said of them."""
+"""The table of the kinds of covariance: the formula of each, the options that it accepts, its line in the header."""
 
 from __future__ import annotations
 
@@ -15,52 +15,54 @@ CovarianceKind: TypeAlias = Literal[
     "nonrobust", "expected", "opg", "HC0", "HC1", "HC2", "HC3", "HC4", "cluster", "CR2", "CR3", "stata", "HAC", "bayes",
     "bootstrap", "survey", "robust",
 ]  # fmt: skip
-_UNPENALISED = "replaces the information by products of scores, which leave out the penalty"
+_WITHOUT_PENALTY = "replaces the information by products of scores, which leave out the penalty"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a kind of covariance is.
+    """A kind of covariance.
 
     Attributes:
-        name: as written in ``cov_type=``.
-        statement: of the header, with ``{factor}``, ``{groups}``, ``{df}`` and ``{lags}``.
-        form: ``"information"``, an inverse; ``"penalised"``, the inverse of the penalised information; ``"products"``, the
-            inverse of the products of scores; ``"sandwich"``; ``"refits"``, the spread of estimates.
-        over: whose scores are multiplied: of ``"rows"`` (or units), of ``"clusters"``, of rows and ``"lags"``; None: the kind
-            has no such products, or products of its own.
-        power: the power of one minus leverages that scores are divided by, from leverages relative to their mean (G,);
-            None: scores as they are.
-        factor: of small samples, from the numbers of contributions (L, 1) and of free parameters (L, 1); None: 1.
-        options: of ``cov_kwds``.
-        aliases: names of other packages, in lower case.
-        unpenalised: why the kind is refused beside a penalty.
+        name: the value of ``cov_type=``.
+        statement: its description in the header, a format string with ``{factor}``, ``{groups}``, ``{df}`` and ``{lags}``.
+        form: ``"information"``: the inverse of the information; ``"penalised"``: the inverse of the penalised information;
+            ``"products"``: the inverse of the sum of outer products of scores; ``"sandwich"``: that sum between two inverses of
+            the information; ``"refits"``: the covariance of the estimates of refits.
+        scores_of: which outer products of scores are summed: of ``"rows"`` (or units); of ``"clusters"``, whose scores are
+            summed first; of rows and their ``"lags"``; None for a kind without such a sum, or with its own (surveys).
+        leverage_exponent: function from each row's leverage divided by the mean leverage, (G,), to the exponent d: scores are
+            divided by (1 - leverage)^d.  None: scores are not divided.
+        small_sample_factor: function from the numbers of rows or units, (L, 1), and of free parameters, (L, 1), to the factor of
+            the covariance, (L, 1); None: the factor is 1.
+        options: keys that ``cov_kwds`` may have.
+        aliases: names of this kind in other packages, in lower case, which messages suggest to replace by ``name``.
+        refused_with_penalty: the reason why the kind is not supported with a penalty; empty if it is.
     """
 
     name: CovarianceKind
     statement: str
     form: Literal["information", "penalised", "products", "sandwich", "refits"] = "sandwich"
-    over: Literal["rows", "clusters", "lags"] | None = None
-    power: Callable[[Float[Host, " G"]], Any] | None = None
-    factor: Callable[[Float[Host, "L 1"], Any], Any] | None = None
+    scores_of: Literal["rows", "clusters", "lags"] | None = None
+    leverage_exponent: Callable[[Float[Host, " G"]], Any] | None = None
+    small_sample_factor: Callable[[Float[Host, "L 1"], Any], Any] | None = None
     options: frozenset[str] = frozenset()
     aliases: tuple[str, ...] = ()
-    unpenalised: str = ""
+    refused_with_penalty: str = ""
 
     @property
     def model_based(self) -> bool:
-        """Whether the errors are right only where the model is."""
+        """True if the standard errors are valid only for a correctly specified model."""
         return self.form in ("information", "penalised", "products")
 
     @property
-    def plain(self) -> bool:
-        """Whether the scores of rows or clusters are multiplied as they are."""
-        return self.over in ("rows", "clusters") and self.power is None
+    def unadjusted_scores(self) -> bool:
+        """True if the products are those of scores of rows or clusters without division by leverages."""
+        return self.scores_of in ("rows", "clusters") and self.leverage_exponent is None
 
     @property
-    def plain_sandwich(self) -> bool:
-        """Whether such products stand between two inverses of the information."""
-        return self.plain and self.form == "sandwich"
+    def unadjusted_sandwich(self) -> bool:
+        """True for a sandwich whose scores are not divided by leverages."""
+        return self.unadjusted_scores and self.form == "sandwich"
 
 
 def _options(*names: str) -> frozenset[str]:
@@ -73,31 +75,35 @@ _TABLE: dict[str, Kind] = {
         Kind("nonrobust", "inverse observed information", "information", aliases=("oim", "classical")),
         Kind(
             "expected", "inverse expected information", "information", options=_options("outcomes", "n", "seed"),
-            aliases=("eim", "fisher"), unpenalised="is refused with a penalty",
+            aliases=("eim", "fisher"), refused_with_penalty="is not supported with a penalty",
         ),
-        Kind("opg", "inverse outer product of scores", "products", "rows", unpenalised=_UNPENALISED),
-        Kind("HC0", "sandwich, no factor", over="rows", aliases=("sandwich", "hc", "white", "huber")),
-        Kind("HC1", "sandwich, n/(n-k) = {factor}", over="rows", factor=lambda n, k: n / (n - k)),
-        Kind("HC2", "sandwich of scores over (1 - leverage)^1/2", over="rows", power=lambda _: 0.5),
-        Kind("HC3", "sandwich of scores over 1 - leverage", over="rows", power=lambda _: 1.0),
+        Kind("opg", "inverse outer product of scores", "products", "rows", refused_with_penalty=_WITHOUT_PENALTY),
+        Kind("HC0", "sandwich, no factor", scores_of="rows", aliases=("sandwich", "hc", "white", "huber")),
+        Kind("HC1", "sandwich, n/(n-k) = {factor}", scores_of="rows", small_sample_factor=lambda n, k: n / (n - k)),
+        Kind("HC2", "sandwich of scores over (1 - leverage)^1/2", scores_of="rows", leverage_exponent=lambda _: 0.5),
+        Kind("HC3", "sandwich of scores over 1 - leverage", scores_of="rows", leverage_exponent=lambda _: 1.0),
         Kind(
-            "HC4", "sandwich of scores over (1 - leverage)^(d/2), d = min(4, leverage over its mean)", over="rows",
-            power=lambda relative: np.minimum(4.0, relative) / 2.0,
+            "HC4", "sandwich of scores over (1 - leverage)^(d/2), d = min(4, leverage over its mean)", scores_of="rows",
+            leverage_exponent=lambda relative: np.minimum(4.0, relative) / 2.0,
         ),
-        Kind("cluster", "", over="clusters", options=_options("groups", "correction"), aliases=("clustered", "cluster-robust")),
         Kind(
-            "CR2", "{groups} clusters, scores over (1 - leverage)^1/2, t({df})", over="clusters", power=lambda _: 0.5,
+            "cluster", "", scores_of="clusters", options=_options("groups", "correction"),
+            aliases=("clustered", "cluster-robust"),
+        ),
+        Kind(
+            "CR2", "{groups} clusters, scores over (1 - leverage)^1/2, t({df})", scores_of="clusters",
+            leverage_exponent=lambda _: 0.5, options=_options("groups"),
+        ),
+        Kind(
+            "CR3", "{groups} clusters, scores over (1 - leverage)^1, t({df})", scores_of="clusters",
+            leverage_exponent=lambda _: 1.0, options=_options("groups"),
+        ),
+        Kind(
+            "stata", "sandwich, n/(n-1) = {factor}", scores_of="rows", small_sample_factor=lambda n, k: n / (n - 1.0),
             options=_options("groups"),
         ),
         Kind(
-            "CR3", "{groups} clusters, scores over (1 - leverage)^1, t({df})", over="clusters", power=lambda _: 1.0,
-            options=_options("groups"),
-        ),
-        Kind(
-            "stata", "sandwich, n/(n-1) = {factor}", over="rows", factor=lambda n, k: n / (n - 1.0), options=_options("groups"),
-        ),
-        Kind(
-            "HAC", "Bartlett, {lags}, no factor", over="lags", options=_options("maxlags"), aliases=("newey-west", "nw"),
+            "HAC", "Bartlett, {lags}, no factor", scores_of="lags", options=_options("maxlags"), aliases=("newey-west", "nw"),
         ),
         Kind("bayes", "inverse penalised information", "penalised"),
         Kind("bootstrap", "", "refits", options=_options("groups", "n", "seed"), aliases=("boot",)),

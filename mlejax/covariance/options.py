@@ -10,9 +10,9 @@ import numpy as np
 from mlejax.covariance.kinds import KINDS
 from mlejax.covariance.survey import Survey
 
-_SAME = {"robust": "HC0"}
+_SYNONYMS = {"robust": "HC0"}
 CORRECTIONS = ("G", "none", "full", "ssc")
-COVARIANCE_LIMIT = 2000  # parameters above which no covariance of all of them is formed
+COVARIANCE_LIMIT = 2000  # largest number of parameters whose whole covariance matrix is computed
 
 
 def check_kind(
@@ -34,7 +34,7 @@ def check_kind(
     """
     sampled = weight_kind == "sampling"
     kind = ("HC0" if sampled else "nonrobust") if cov_type is None else str(cov_type)
-    kind = _SAME.get(kind, kind)
+    kind = _SYNONYMS.get(kind, kind)
     if kind not in KINDS:
         known = {word: k.name for k in KINDS.values() for word in (k.name.lower(), *k.aliases)}
         suggestion = known.get(kind.lower())
@@ -42,34 +42,34 @@ def check_kind(
             f"cov_type={cov_type!r} is not known; choose from {', '.join(KINDS)}"
             + (f" (did you mean {suggestion!r}?)" if suggestion else "")
         )
-    of = KINDS[kind]
-    if sampled and of.model_based:
+    properties = KINDS[kind]
+    if sampled and properties.model_based:
         raise ValueError(
             f"cov_type={kind!r} is not supported with sampling weights, because its standard errors would change with the scale "
             "of the weights; use 'HC0' (the default with them), 'HC1', 'cluster' or 'HAC', or weight_kind='frequency' if the "
             "weights count rows"
         )
-    if of.form == "penalised" and not penalised:
+    if properties.form == "penalised" and not penalised:
         raise ValueError(
             f"cov_type={kind!r} is the inverse of the penalised information, and this fit has no penalty: without one it is "
             "'nonrobust'"
         )
-    if of.unpenalised and penalised:
-        raise ValueError(f"cov_type={kind!r} {of.unpenalised}; use 'nonrobust', 'bayes' or 'HC0'")
+    if properties.refused_with_penalty and penalised:
+        raise ValueError(f"cov_type={kind!r} {properties.refused_with_penalty}; use 'nonrobust', 'bayes' or 'HC0'")
     if cov_kwds is not None and not isinstance(cov_kwds, Mapping):
         raise ValueError(f"cov_kwds= expected a dict of options, got {cov_kwds!r}")
     options = dict(cov_kwds or {})
-    unknown = set(options) - of.options
+    unknown = set(options) - properties.options
     if unknown:
         raise ValueError(
             f"cov_kwds {sorted(unknown)} are not options of cov_type={kind!r}"
-            + (f"; it takes {sorted(of.options)}" if of.options else "; it takes none")
+            + (f"; it takes {sorted(properties.options)}" if properties.options else "; it takes none")
         )
     if kind == "survey" and not (isinstance(options.get("design"), Survey) and sampled):
         raise ValueError("cov_type='survey' needs a design: fit(data, design=mle.Survey(weights=..., strata=..., psu=...))")
     if kind == "stata" and "groups" in options:
-        kind = "cluster"  # whose default factor is that of Stata's ml
-    if KINDS[kind].over == "clusters" or "groups" in options:
+        kind = "cluster"  # its default factor, G / (G - 1), is that of Stata's ml
+    if KINDS[kind].scores_of == "clusters" or "groups" in options:
         options["groups"] = _groupings(options.get("groups"), kind)
         if kind != "cluster" and len(options["groups"]) > 1:
             raise ValueError(f"cov_type={kind!r} supports one-way clusters only; for two-way clusters use cov_type='cluster'")
@@ -87,10 +87,10 @@ def _check_values(options: Mapping[str, Any]) -> None:
         raise ValueError(
             f"cov_kwds outcomes= expected a dict of a column and its values, {{'y': [0, 1]}}, got {options['outcomes']!r}"
         )
-    for name, least in (("n", 20), ("seed", 0)):
-        value = options.get(name, least)
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"cov_kwds {name}={value!r}: expected a whole number of at least {least}")
+    for name, smallest in (("n", 20), ("seed", 0)):
+        value = options.get(name, smallest)
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < smallest:
+            raise ValueError(f"cov_kwds {name}={value!r}: expected a whole number of at least {smallest}")
     lags = options.get("maxlags")
     if lags is not None and (isinstance(lags, bool) or not isinstance(lags, (int, np.integer)) or not 0 <= lags < 2**53):
         raise ValueError(
@@ -99,7 +99,7 @@ def _check_values(options: Mapping[str, Any]) -> None:
 
 
 def _groupings(groups: Any, kind: str = "cluster") -> tuple[Any, ...]:
-    """Split ``groups`` (a name, labels, a pair of these, or a matrix of two columns) into one or two groupings.
+    """Return ``groups`` (a column name, labels, a pair of these, or a matrix of two columns) as a tuple of one or two groupings.
 
     Raises:
         ValueError: no groups, more than two, or a sparse matrix.

@@ -38,7 +38,7 @@ from mlejax.covariance.kinds import KINDS
 from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.status import CovarianceState
 
-NULL_EIGENVALUE = 1e-7  # of the scaled information: below it a direction is followed, and may turn out to be flat
+NULL_EIGENVALUE = 1e-7  # directions whose eigenvalue of the scaled information is smaller are tested for flatness
 
 
 class Sums(NamedTuple):
@@ -91,7 +91,7 @@ class Covariances(NamedTuple):
 
 
 def no_covariances(n: int, p: int, state: CovarianceState = CovarianceState.NOT_CONVERGED) -> Covariances:
-    """`Covariances` of n data sets with p parameters that have none, NaN throughout, for the reason ``state``."""
+    """Return `Covariances` of n data sets with p parameters, with NaN for all matrices and ``state`` for all parameters."""
     nothing = np.full(n, np.nan)
     matrix, states = np.full((n, p, p), np.nan), np.full((n, p), int(state))
     zero, unlimited = np.zeros(n, int), np.full(n, np.inf)
@@ -112,57 +112,59 @@ def covariance(
     absorbed: int = 0,
     effects: Bool[Host, " p"] | None = None,
 ) -> Covariances:
-    """The covariances of theta.
+    """Compute the covariance matrices of theta for L data sets.
 
     Args:
         kind: a key of :data:`KINDS`.
-        information: observed information in theta, summed.
-        free: entries not on an edge of their support; the others get NaN (ON_BOUNDARY), and the covariance of the rest is
-            conditional on them.
-        sums: products of scores, where the kind needs them.
-        correction: of clusters, one of :data:`CORRECTIONS`.
-        penalised: minus the Hessian of the penalised log-likelihood in theta, of penalised fits.
-        inverse: of the (penalised) information over the free entries, where it is known to be positive definite.
-        unidentified: entries that flat directions move, where flat directions have been found: these get NaN
-            (NOT_IDENTIFIED) and the others the inverse on the complement.
-        absorbed: parameters that factors count beside these.
-        effects: entries that are effects of levels: negative eigenvalues of the other entries' covariance are looked at apart.
+        information: observed information of the summed log-likelihood with respect to theta.
+        free: False for parameters on a bound of their support.  These get NaN (ON_BOUNDARY), and the covariance of the others
+            is conditional on them.
+        sums: sums of outer products of scores; None if the kind uses none.
+        correction: small-sample correction of ``kind="cluster"``, one of :data:`CORRECTIONS`.
+        penalised: minus the Hessian of the penalised log-likelihood with respect to theta; None without a penalty.
+        inverse: inverse of the (penalised) information over the free parameters, if it is known already.
+        unidentified: True for parameters that change along flat directions; None if no flat direction was found.  These get
+            NaN (NOT_IDENTIFIED), and the others their entries of the generalised inverse.
+        absorbed: number of parameters that were eliminated, which small-sample factors count too.
+        effects: True for parameters that are effects of levels.  In two-way clustering the negative eigenvalues of the
+            covariance of the other parameters are then set to 0 separately.
 
     Returns:
-        `Covariances`; too few clusters or contributions are a state (TOO_FEW_CLUSTERS, TOO_FEW_ROWS).
+        `Covariances`; with too few clusters or rows, NaN and the state TOO_FEW_CLUSTERS or TOO_FEW_ROWS.
 
     Raises:
-        ValueError: a kind that is not made of an information and these sums.
+        ValueError: ``sums`` given for a kind that does not use them, or missing for one that does; or a kind that is computed
+            from refits.
     """
     n, form = len(free), KINDS[kind].form
-    of_sums: tuple[str, ...] = ("products", "sandwich")
-    if (form in of_sums) is (sums is None) or form == "refits":
+    if (form in ("products", "sandwich")) is (sums is None) or form == "refits":
         raise ValueError(f"cov_type={kind!r} of form {form!r} is not made from {'no ' * (sums is None)}products of scores")
     both = free[:, :, None] & free[:, None, :]
     curvature = information if penalised is None else penalised
-    bread = _given(inverse, free) if inverse is not None else _inverses(curvature, free, unidentified is not None)
+    bread = _known_inverses(inverse, free) if inverse is not None else _inverses(curvature, free, unidentified is not None)
     identified = bread.identified if unidentified is None else bread.identified & ~unidentified
-    found, ok, negative = bread.matrix, bread.ok, np.zeros(n, int)
+    matrices, ok, negative = bread.matrix, bread.ok, np.zeros(n, int)
     factors, few = np.ones((n, 1)), np.zeros(n, int)
     if sums is not None:
         factors, few = _factors(kind, sums, free.sum(axis=1) + absorbed, correction)
         signs = np.array([1.0, 1.0, -1.0])[: factors.shape[1]]
         meat = np.where(both, np.einsum("lw,lwij->lij", factors * signs, sums.products), 0.0)
         if form == "products":
-            made = _inverses(meat, free, unidentified is not None)
-            # scores that are zero but for rounding would pass once scaled to unit diagonal
+            inverse_products = _inverses(meat, free, unidentified is not None)
+            # scores that are 0 except for rounding errors would count as information once scaled to unit diagonal
             least = 1e-12 * _diagonals(information)
-            ok = ok & made.ok & (~identified | ~free | (_diagonals(meat) > least)).all(axis=1)
-            found = made.matrix
+            ok = ok & inverse_products.ok & (~identified | ~free | (_diagonals(meat) > least)).all(axis=1)
+            matrices = inverse_products.matrix
         else:
-            found, negative = _sandwich(found, meat, factors.shape[1] > 1, effects)
+            matrices, negative = _sandwich(matrices, meat, factors.shape[1] > 1, effects)
     elif form == "information" and penalised is not None:
-        found, _ = _sandwich(found, np.where(both, information, 0.0))
+        matrices, _ = _sandwich(matrices, np.where(both, information, 0.0))
     with np.errstate(invalid="ignore"):
-        positive = _diagonals(found) > 1e-14 * _diagonals(bread.matrix)
-    # of a penalised fit without products of scores: the data say nothing of an entry that the penalty determines
-    lost = CovarianceState.NOT_IDENTIFIED if sums is None else CovarianceState.SINGULAR_SCORES
-    state = np.where(ok[:, None] & positive, int(CovarianceState.OK), int(lost))
+        positive = _diagonals(matrices) > 1e-14 * _diagonals(bread.matrix)
+    # without products of scores, only a penalised fit can have a variance of 0: that of a parameter on which the data have no
+    # information, and which the penalty determines
+    zero_variance = CovarianceState.NOT_IDENTIFIED if sums is None else CovarianceState.SINGULAR_SCORES
+    state = np.where(ok[:, None] & positive, int(CovarianceState.OK), int(zero_variance))
     if sums is not None:
         state[~np.isfinite(sums.products).all(axis=(1, 2, 3))] = CovarianceState.NO_SCORES
     state[few > 0] = few[few > 0, None]
@@ -171,11 +173,11 @@ def covariance(
         ~bread.ok, None
     ]
     state[~free] = CovarianceState.ON_BOUNDARY
-    kept = state == CovarianceState.OK
-    matrix = np.where(kept[:, :, None] & kept[:, None, :], found, np.nan)
+    known = state == CovarianceState.OK
+    matrix = np.where(known[:, :, None] & known[:, None, :], matrices, np.nan)
     edf = np.where(bread.ok, np.sum(bread.matrix * np.where(both, information, 0.0), axis=(1, 2)), np.nan)
     df = np.full(len(state), np.inf)
-    if sums is not None and KINDS[kind].over == "clusters" and not KINDS[kind].plain:
+    if sums is not None and KINDS[kind].scores_of == "clusters" and not KINDS[kind].unadjusted_scores:
         df = sums.groups[:, 0] - 1.0
     return Covariances(matrix, state, factors, negative, bread.nullity, edf, bread.smallest, bread.condition, df)
 
@@ -201,8 +203,8 @@ class _Inverses(NamedTuple):
     condition: Float[Host, " L"]
 
 
-def _given(inverse: Float[Host, "L p p"], free: Bool[Host, "L p"]) -> _Inverses:
-    """`_Inverses` from inverses that are known already."""
+def _known_inverses(inverse: Float[Host, "L p p"], free: Bool[Host, "L p"]) -> _Inverses:
+    """Return `_Inverses` of matrices whose inverses over the free parameters are given."""
     n, p = free.shape
     yes, nothing = np.ones(n, bool), np.full(n, np.nan)
     matrix = np.where(free[:, :, None] & free[:, None, :], inverse, np.eye(p))
@@ -225,19 +227,19 @@ def _inverses(a: Float[Host, "L p p"], free: Bool[Host, "L p"], flat: bool) -> _
     scale = root[:, :, None] * root[:, None, :]
     values, vectors = np.linalg.eigh(_symmetric(inside * scale))
     smallest, largest = values.min(axis=1, initial=1.0), values.max(axis=1, initial=1.0)
-    seen = (diagonal > 0).all(axis=1)
+    positive_diagonal = (diagonal > 0).all(axis=1)
     if flat:
         null = np.abs(values) <= NULL_EIGENVALUE
         identified = ((np.abs(vectors) < 1e-5) | ~null[:, None, :]).all(axis=2) & (diagonal > 0)
         ok = finite & (null | (values > 0)).all(axis=1)
     else:
         identified = np.ones(free.shape, bool)
-        ok = finite & seen & (smallest > free.sum(axis=1) * 1e-13)
+        ok = finite & positive_diagonal & (smallest > free.sum(axis=1) * 1e-13)
         null = np.broadcast_to(~ok[:, None], values.shape)
     weights = np.where(null, 0.0, 1.0 / np.where(null, 1.0, values))
     matrix = _symmetric((vectors * weights[:, None, :]) @ np.swapaxes(vectors, 1, 2) * scale)
     ok = ok & np.isfinite(matrix).all(axis=(1, 2))
-    known = finite & seen
+    known = finite & positive_diagonal
     condition = np.where(smallest > 0, largest / np.where(smallest > 0, smallest, 1.0), np.inf)
     return _Inverses(
         matrix,
@@ -251,18 +253,20 @@ def _inverses(a: Float[Host, "L p p"], free: Bool[Host, "L p"], flat: bool) -> _
 
 
 def _factors(kind: str, sums: Sums, k: Int[Host, " L"], correction: str) -> tuple[Float[Host, "L W"], Int[Host, " L"]]:
-    """Small-sample factors for k free parameters, (L, W), and the state if there are too few clusters or rows (else 0), (L,)."""
-    of, n, groups = KINDS[kind], sums.n[:, None], sums.groups
+    """Return the small-sample factors for k free parameters, (L, W), and a `CovarianceState` where clusters or rows are too few,
+    else 0, (L,).
+    """
+    properties, n, groups = KINDS[kind], sums.n[:, None], sums.groups
     factors, few = np.ones(groups.shape), np.zeros(len(groups), int)
     counted = np.minimum(groups, groups.min(axis=1, keepdims=True)) if correction == "ssc" else groups
     with np.errstate(divide="ignore", invalid="ignore"):
-        if of.factor is not None:
-            factors = of.factor(n, k[:, None])
-        elif "correction" in of.options and correction != "none":
+        if properties.small_sample_factor is not None:
+            factors = properties.small_sample_factor(n, k[:, None])
+        elif "correction" in properties.options and correction != "none":
             small = (n - 1.0) / (n - k[:, None]) if correction in ("full", "ssc") else 1.0
             factors = counted / (counted - 1.0) * small
     few[~(np.isfinite(factors) & (factors > 0)).all(axis=1)] = CovarianceState.TOO_FEW_ROWS
-    if of.over == "clusters":
+    if properties.scores_of == "clusters":
         few[groups.min(axis=1) < 2] = CovarianceState.TOO_FEW_CLUSTERS
     if sums.lags is not None:
         few[sums.lags >= sums.n] = CovarianceState.TOO_FEW_ROWS
@@ -275,19 +279,19 @@ def _sandwich(
     two_way: bool = False,
     effects: Bool[Host, " p"] | None = None,
 ) -> tuple[Float[Host, "L p p"], Int[Host, " L"]]:
-    """The sandwich B M B, (L, p, p), and the number of negative eigenvalues set to 0 (two-way clusters only), (L,)."""
+    """Return B M B, (L, p, p), and the number of its negative eigenvalues set to 0 (two-way clusters only), (L,)."""
     plain = _symmetric(bread @ meat @ bread)
     if not two_way:
         return plain, np.zeros(len(bread), int)
-    found, negative = _without_negative(plain)
+    mended, negative = _without_negative(plain)
     if effects is not None and effects.any():
         at = np.flatnonzero(~effects)
-        found[:, at[:, None], at], negative = _without_negative(plain[:, at[:, None], at])
-    return found, negative
+        mended[:, at[:, None], at], negative = _without_negative(plain[:, at[:, None], at])
+    return mended, negative
 
 
 def _without_negative(a: Float[Host, "L p p"]) -> tuple[Float[Host, "L p p"], Int[Host, " L"]]:
-    """Symmetric matrices with negative eigenvalues set to 0, (L, p, p), and their numbers, (L,)."""
+    """Return symmetric matrices with their negative eigenvalues set to 0, (L, p, p), and how many were negative, (L,)."""
     usable = np.isfinite(a).all(axis=(1, 2))
     values, vectors = np.linalg.eigh(np.where(usable[:, None, None], a, 0.0))
     size = np.abs(values).max(axis=1, initial=0.0, keepdims=True)
@@ -297,17 +301,17 @@ def _without_negative(a: Float[Host, "L p p"]) -> tuple[Float[Host, "L p p"], In
 
 
 def _diagonals(a: Float[Host, "L p p"]) -> Float[Host, "L p"]:
-    """The diagonals of L matrices."""
+    """Return the diagonals of L matrices."""
     return a.diagonal(axis1=1, axis2=2)
 
 
 def _symmetric(a: Float[Host, "L p p"]) -> Float[Host, "L p p"]:
-    """The symmetric parts of L matrices, (A + A') / 2."""
+    """Return the symmetric parts of L matrices, (A + A') / 2."""
     return 0.5 * (a + np.swapaxes(a, -1, -2))
 
 
 def default_lags(n: float) -> int:
-    """Lags of HAC by default: floor(4 (n/100)^(2/9)), at most n - 1."""
+    """Return the default number of lags of HAC for n rows: floor(4 (n/100)^(2/9)), at most n - 1."""
     return min(math.floor(4.0 * (n / 100.0) ** (2.0 / 9.0)), int(n) - 1)
 
 
@@ -317,13 +321,13 @@ def score_products(
     codes: Sequence[Int[Host, " n"]] = (),
     lags: int | None = None,
 ) -> Sums:
-    """Sums of products of the scores of one data set (L = 1).
+    """Sum outer products of the scores of one data set (L = 1).
 
     Args:
-        scores: one row a contribution, times its weight; in the order of time where there are lags.
-        n: contributions that count.
-        codes: clusters of every contribution, integers from 0: one array, or two for two-way clusters.
-        lags: autocovariances that are added, with Bartlett's weights; None: of a kind without.
+        scores: score of each row or unit, times its weight; in the order of time if there are lags.
+        n: number of rows or units (sum of frequency weights).
+        codes: number of each row's cluster, from 0: one array, or two for two-way clusters.
+        lags: number of autocovariances that are added, with Bartlett's weights; None for kinds other than HAC.
     """
     ways = [np.asarray(c) for c in codes]
     if len(ways) == 2:
@@ -338,12 +342,12 @@ def score_products(
 
 
 def _products(a: Float[Host, "n p"]) -> Float[Host, "p p"]:
-    """The sum of outer products of the rows, A'A."""
+    """Return the sum of outer products of the rows, A'A."""
     return np.asarray(a.T @ a)
 
 
 def _by_cluster(scores: Float[Host, "n p"], codes: Int[Host, " n"]) -> Float[Host, "G p"]:
-    """Sum the scores within each cluster."""
+    """Return the sum of the scores of each cluster, (G, p)."""
     out = np.zeros((int(codes.max(initial=-1)) + 1, scores.shape[1]))
     np.add.at(out, codes, scores)
     return out

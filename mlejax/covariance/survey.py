@@ -27,7 +27,7 @@ Replication: TypeAlias = Literal["JK1", "JKn", "BRR", "Fay", "bootstrap"]
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """A survey design: ``model.fit(data, design=mle.Survey(weights="pw", strata="stratum", psu="school"))``.
+    """A survey design, as in ``model.fit(data, design=mle.Survey(weights="pw", strata="stratum", psu="school"))``.
 
     Args:
         weights: inverse probabilities of being sampled: name of a column, or one number for each row.
@@ -85,7 +85,7 @@ class Survey:
         return [name for name in given if isinstance(name, str)]
 
     def scale(self, n: int) -> float:
-        """The factor c on the sum over n replicates, by the replication method."""
+        """Return the factor c of the sum over n replicates, by the replication method (see the module docstring)."""
         return {
             "JK1": (n - 1.0) / n,
             "JKn": 1.0,
@@ -134,8 +134,8 @@ def survey_meat(
     _, first, unit = np.unique(strata * (int(psu.max()) + 1) + psu, return_index=True, return_inverse=True)
     z = np.zeros((len(first), scores.shape[1]))
     np.add.at(z, unit, scores)
-    of_unit, share = strata[first], np.zeros(int(strata.max()) + 1)
-    counts = np.bincount(of_unit, minlength=len(share)).astype(float)
+    stratum, share = strata[first], np.zeros(int(strata.max()) + 1)
+    counts = np.bincount(stratum, minlength=len(share)).astype(float)
     if fpc is not None:
         share = _shares(fpc, strata, counts)
     alone = counts == 1
@@ -145,16 +145,16 @@ def survey_meat(
             "or give lonely='certainty' (it was sampled with certainty) or lonely='adjust'"
         )
     means = np.zeros((len(counts), z.shape[1]))
-    np.add.at(means, of_unit, z)
+    np.add.at(means, stratum, z)
     means /= np.maximum(counts, 1.0)[:, None]
     means[alone] = z.mean(axis=0)
     factor = np.where(alone, float(lonely == "adjust"), counts / np.maximum(counts - 1.0, 1.0)) * (1.0 - share)
-    moved = z - means[of_unit]
-    return Meat((moved * factor[of_unit, None]).T @ moved, len(first), int((counts > 0).sum()))
+    deviations = z - means[stratum]
+    return Meat((deviations * factor[stratum, None]).T @ deviations, len(first), int((counts > 0).sum()))
 
 
 def _shares(fpc: Float[Host, " n"], strata: Int[Host, " n"], counts: Float[Host, " H"]) -> Float[Host, " H"]:
-    """Sampling fraction of each stratum, (H,), from ``fpc`` of the rows and the numbers of primary units ``counts``."""
+    """Return the sampling fraction of each stratum, (H,), from ``fpc`` of the rows and ``counts`` of primary units."""
     low, high = np.full(len(counts), np.inf), np.full(len(counts), -np.inf)
     np.minimum.at(low, strata, fpc)
     np.maximum.at(high, strata, fpc)

@@ -1,4 +1,4 @@
-"""Texts on covariances: kind and factors for the header, remarks, and why a parameter has no standard error."""
+"""Sentences on covariances: the line of the header, notes, and why a parameter has no standard error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlejax.covariance.sandwich import Covariances, Sums
 from mlejax.shapes import Float, Host
 from mlejax.status import CovarianceState
 
-FEW = 50  # clusters, below which their number is remarked on
+FEW = 50  # with fewer clusters, a note says that they are few
 TOO_FEW = frozenset((int(CovarianceState.TOO_FEW_CLUSTERS), int(CovarianceState.TOO_FEW_ROWS)))
 _REASONS = {
     CovarianceState.ON_BOUNDARY: "at a bound of its support: no Wald standard error",
@@ -30,7 +30,7 @@ _REASONS = {
 
 
 def entry_reason(state: int, verdict: str) -> str:
-    """Why a parameter with this `CovarianceState` has no standard error; empty if it has one.  ``verdict``: code of the fit.
+    """Return why a parameter in this `CovarianceState` has no standard error ("" if it has one), for a fit of this verdict.
 
     >>> entry_reason(CovarianceState.NOT_CONVERGED, "no_finite_maximum")
     'no standard error: no finite maximum'
@@ -46,10 +46,10 @@ class CovarianceResult:
 
     Attributes:
         matrix: covariance matrix, (p, p); NaN for parameters without one.
-        state: ``CovarianceState`` of each parameter, (p,): OK, or why it has no covariance.
+        state: ``CovarianceState`` of each parameter, (p,): OK, or why it has no variance.
         kind: ``cov_type``.
         statement: one line for the header: kind, factor, number of clusters.
-        notes: remarks for the user (fewer clusters than parameters, ...).
+        notes: notes for the user (fewer clusters than parameters, ...).
         smallest_eigenvalue, condition: smallest eigenvalue and condition number of the information scaled to unit diagonal.
         nullity: number of flat directions of the information.
         edf: effective degrees of freedom, tr(H_P^-1 I), of a penalised fit; else NaN.
@@ -77,38 +77,39 @@ class CovarianceResult:
         return self.matrix if self.factor is None else Factored(self.factor)
 
 
-def described(
-    found: Covariances, kind: str, sums: Sums | None, k: int, correction: str, penalised: bool, i: int = 0
+def covariance_result(
+    covariances: Covariances, kind: str, sums: Sums | None, k: int, correction: str, penalised: bool, i: int = 0
 ) -> CovarianceResult:
-    """Make the `CovarianceResult` of data set i, with its texts.
+    """Return the `CovarianceResult` of data set i, with its line of the header and its notes.
 
     Args:
-        found: covariances of all data sets.
-        kind, correction, penalised: as of `covariance`.
+        covariances: covariances of all data sets.
+        kind, correction: as in `covariance`.
         sums: sums of products of scores, or None.
         k: number of free parameters.
+        penalised: whether the fit has a penalty.
         i: number of the data set.
     """
-    few = {int(s) for s in found.state[i]} & TOO_FEW
+    few = {int(s) for s in covariances.state[i]} & TOO_FEW
     if few:
         text = f"{kind} (none: {CovarianceState(min(few)).name.lower().replace('_', ' ')})"
-        notes = [f"No standard errors: {too_few(kind, sums, k, correction, i)}."]
+        notes = [f"No standard errors: {too_few_message(kind, sums, k, correction, i)}."]
     else:
-        text, notes = _statement(kind, sums, found.factors[i], k, correction, penalised, i)
-    if found.negative[i]:
-        what = "1 negative eigenvalue" if found.negative[i] == 1 else f"{found.negative[i]} negative eigenvalues"
+        text, notes = _statement(kind, sums, covariances.factors[i], k, correction, penalised, i)
+    if negative := covariances.negative[i]:
+        what = "1 negative eigenvalue" if negative == 1 else f"{negative} negative eigenvalues"
         notes.append(f"The two-way cluster covariance had {what}, set to 0 (Cameron, Gelbach & Miller 2011).")
-    numbers = float(found.smallest[i]), float(found.condition[i]), int(found.nullity[i])
-    edf = float(found.edf[i]) if penalised else float("nan")
-    df = float(found.df[i])
-    return CovarianceResult(found.matrix[i], found.state[i], kind, text, tuple(notes), *numbers, edf, df=df)
+    numbers = float(covariances.smallest[i]), float(covariances.condition[i]), int(covariances.nullity[i])
+    edf = float(covariances.edf[i]) if penalised else float("nan")
+    df = float(covariances.df[i])
+    return CovarianceResult(covariances.matrix[i], covariances.state[i], kind, text, tuple(notes), *numbers, edf, df=df)
 
 
-def too_few(kind: str, sums: Sums | None, k: int, correction: str, i: int = 0) -> str:
-    """A phrase that says of what there are too few for this kind of covariance: clusters, rows or units."""
+def too_few_message(kind: str, sums: Sums | None, k: int, correction: str, i: int = 0) -> str:
+    """Return a phrase that says which number is too small for this kind of covariance: clusters, rows or units."""
     assert sums is not None
     groups, n = sums.groups[i], sums.n[i]
-    if KINDS[kind].over == "clusters" and groups.min() < 2:
+    if KINDS[kind].scores_of == "clusters" and groups.min() < 2:
         which = " in each way" if len(groups) > 1 else ""
         return f"cov_type={kind!r} needs at least two clusters{which}, got {groups.min()}: with one, the summed scores are zero"
     if sums.lags is not None:
@@ -120,9 +121,9 @@ def too_few(kind: str, sums: Sums | None, k: int, correction: str, i: int = 0) -
 def _statement(
     kind: str, sums: Sums | None, factors: Float[Host, " W"], k: int, correction: str, penalised: bool, i: int
 ) -> tuple[str, list[str]]:
-    """A phrase for the header on kind, factors and clusters, and a list of remarks."""
-    of = KINDS[kind]
-    if "correction" in of.options and sums is not None:
+    """Return the line of the header (kind, factors, clusters) and a list of notes."""
+    properties = KINDS[kind]
+    if "correction" in properties.options and sums is not None:
         sizes, fewest = sums.groups[i], int(sums.groups[i].min())
         small = "G/(G-1) (n-1)/(n-k) = "
         text = {"none": "no correction", "G": "G/(G-1) = ", "full": small, "ssc": f"ssc, {small}"}[correction]
@@ -144,5 +145,5 @@ def _statement(
     if penalised and kind == "nonrobust":
         return "nonrobust (H_P^-1 I H_P^-1 of a penalised fit, Gray 1992)", []
     groups, lags = (0, 0) if sums is None else (int(sums.groups[i, 0]), sums.lags)
-    said = {"factor": f"{factors[0]:.4g}", "groups": groups, "df": groups - 1, "lags": f"{lags} lag{'s' * (lags != 1)}"}
-    return f"{kind} ({of.statement.format(**said)})", []
+    values = {"factor": f"{factors[0]:.4g}", "groups": groups, "df": groups - 1, "lags": f"{lags} lag{'s' * (lags != 1)}"}
+    return f"{kind} ({properties.statement.format(**values)})", []

@@ -48,6 +48,7 @@ from mlejax.fit.prepare.arguments import (
     outside_transformations,
     restricted,
     start_moved,
+    unused_starts,
     warn_of_dense_steps,
 )
 from mlejax.fit.prepare.constraints.constrained import CHOICES, Restrictions, another_choice, at_estimate, begin
@@ -149,6 +150,9 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
     loaded, validation = _read(likelihood, data, method, request)
     given = start_room.given_values(loaded.problem.space, likelihood.parameters, request.start)
     space, fixed = fix_on_host(loaded.problem.space, request.fixed)
+    unused = ""
+    if request.fixed and likelihood.parameters is not None:
+        unused = unused_starts(space, [start_room.given_values(space, None, s) for s in listed if s is not None], fixed)
     if optimize.named_newton(request.method) and space.n_free > MANY_PARAMETERS:
         warn_of_dense_steps(likelihood.name, space.n_free)
     constrained = None if request.restrict is None else request.restrict(space)
@@ -177,6 +181,8 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
         points = [u0, *(start_of_one(evaluator, loaded, values, request.seed) for values in starts[1:])]
         asked = [pair for start, pair in zip(listed, zip(starts, points, strict=True), strict=True) if start is not None]
         remark = _joined(remark, next(filter(None, (start_moved(space, values, u, fixed) for values, u in asked)), ""))
+
+    remark = _joined(unused, remark)
 
     def rechosen(evaluator: AnyEvaluator, u: Float[Host, " p"]) -> tuple[AnyEvaluator, Float[Host, " p"]] | None:
         """Solve the nonlinear constraints for other parameters if they are nearly singular at u, (p,); None if they are not."""

@@ -139,14 +139,18 @@ class Model(CompanionDoors, BatchDoors):
                 ``"importance"`` (multiplies the log-likelihood of the row as given).
             method: ``"newton"``, ``"bhhh"``, ``"lbfgs"``, ``"adam"``, ``"em"`` (models with latent classes), an object such as
                 ``mle.Newton(tol=1e-12)``, or any optax ``GradientTransformation``.
-            cov_type: ``"nonrobust"`` (default; HC0 under sampling weights), ``"expected"`` (information, as R's ``glm``),
-                ``"opg"``, ``"HC0"`` to ``"HC4"``, ``"stata"``, ``"cluster"``; of few clusters ``"CR2"`` and ``"CR3"``, with t
-                intervals; ``"HAC"`` (rows in the order of time); ``"bootstrap"``.
-            cov_kwds: for ``"cluster"``: ``{"groups": column name or labels, "correction": "G" | "none" | "full"}``, a pair
-                of groups for two-way clusters; ``groups`` for ``"CR2"``, ``"CR3"``, ``"stata"`` and ``"bootstrap"``, the last
-                also ``"n"`` and ``"seed"``; for ``"HAC"``: ``{"maxlags": number}``; for ``"expected"``:
-                ``{"outcomes": {"y": [0, 1]}}``, all values that an outcome can have, else what :meth:`expected_information`
-                declares, else ``"n"`` (200) data sets drawn by the :meth:`simulator`.
+            cov_type: how standard errors are computed. ``"nonrobust"`` (the default, except under sampling weights): inverse
+                observed information; ``"expected"``: inverse expected information, as R's ``glm``; ``"opg"``: inverse sum of
+                outer products of scores; ``"HC0"`` (the default under sampling weights) to ``"HC4"`` and ``"stata"``: sandwich;
+                ``"cluster"``: sandwich of scores summed by cluster; ``"CR2"``, ``"CR3"``: the same for few clusters, with t
+                intervals; ``"HAC"``: sandwich for autocorrelated rows, given in the order of time; ``"bayes"``: inverse
+                penalised information; ``"bootstrap"``: refits of resampled rows or clusters.
+            cov_kwds: options of ``cov_type``, a dict. ``"cluster"``: ``"groups"``, a column name or labels, or a pair of these
+                for two-way clusters, and ``"correction"``, one of "G", "none", "full", "ssc"; ``"CR2"``, ``"CR3"``,
+                ``"stata"``: ``"groups"``; ``"bootstrap"``: ``"groups"``, ``"n"`` (number of refits), ``"seed"``; ``"HAC"``:
+                ``"maxlags"``; ``"expected"``: ``"outcomes"``, such as ``{"y": [0, 1]}``, all values that an outcome can have.
+                Without outcomes the information is that of :meth:`expected_information`, else the mean over ``"n"`` (200) data
+                sets drawn by the :meth:`simulator` with ``"seed"``.
             penalty: ``penalty(params)`` or ``penalty(params, hyper)``, natural scale, subtracted from the summed
                 log-likelihood; ``mle.l2(strength, "beta")`` is one.  ``llf`` excludes it, ``llf_penalized`` includes it; the
                 standard errors are Gray's (1992), or those of ``cov_type="bayes"``.

@@ -50,7 +50,7 @@ class BatchResults:
     def make(model: Any, batch: Batch, cov_type: str | None, cov_kwds: Mapping[str, Any] | None) -> BatchResults:
         """Return the results of a batch with the covariance of the given kind and options."""
         kind, options = check_kind(cov_type, cov_kwds, batch.weight_kind, batch.spec.adjusted)
-        if KINDS[kind].over and batch.sets.mode == "whole" and set(batch.sets.n_out.values()) == {1}:
+        if KINDS[kind].scores_of and batch.sets.mode == "whole" and set(batch.sets.n_out.values()) == {1}:
             raise ValueError(inference.one_scalar(kind, model.likelihood.name))
         return BatchResults(model, kind, batch, inference.covariances_of(batch, kind, options), options)
 

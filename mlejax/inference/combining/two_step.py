@@ -109,8 +109,8 @@ def two_step(first: Entries, second: Entries, names: Mapping[str, str] | None = 
             "res.with_cov(...) changes it"
         )
     kind, same = second.cov.kind, _same_rows(one, two)
-    if not (KINDS[kind].plain_sandwich or kind == "nonrobust"):
-        robust = ", ".join(repr(k.name) for k in KINDS.values() if k.plain_sandwich)
+    if not (KINDS[kind].unadjusted_sandwich or kind == "nonrobust"):
+        robust = ", ".join(repr(k.name) for k in KINDS.values() if k.unadjusted_sandwich)
         raise ValueError(f"stack: expected cov_type 'nonrobust', {robust}, got {kind!r}")
     if same and kind == "nonrobust":
         R = s2.T @ s1

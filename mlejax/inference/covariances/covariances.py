@@ -52,7 +52,7 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
     survey = survey_of(fit, options["design"]) if kind == "survey" else None
     if isinstance(survey, CovarianceResult):
         return survey
-    sums = survey.sums if survey is not None else sums_of(fit, kind, options) if KINDS[kind].over else None
+    sums = survey.sums if survey is not None else sums_of(fit, kind, options) if KINDS[kind].scores_of else None
     correction, absorbed = options.get("correction", "G"), _absorbed(fit, options)
     k = int(fit.interior.sum()) + absorbed
     penalised = None if fit.penalised is None else fit.penalised.information
@@ -80,9 +80,9 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
     if centred is not None:
         found, factor = _in_theta(found, centred.matrix)
     if strict and any(int(s) in cov_room.TOO_FEW for s in found.state[0]):
-        raise ValueError(cov_room.too_few(kind, sums, k, correction))
+        raise ValueError(cov_room.too_few_message(kind, sums, k, correction))
     word = "HC0" if survey is not None else kind
-    made = replace(cov_room.described(found, word, sums, k, correction, penalised is not None), factor=factor)
+    made = replace(cov_room.covariance_result(found, word, sums, k, correction, penalised is not None), factor=factor)
     made = replace(made, groups=options.get("groups", ()))
     return _described(fit, made, how, survey)
 
@@ -93,7 +93,7 @@ def _described(fit: Fit, made: CovarianceResult, how: str, survey: Surveyed | No
         return replace(made, statement=f"expected (inverse expected information, {how})")
     if survey is not None:
         return replace(made, kind="survey", statement=survey.words, df=survey.df)
-    if KINDS[made.kind].over == "lags" and fit.loaded.rows.n_dropped:
+    if KINDS[made.kind].scores_of == "lags" and fit.loaded.rows.n_dropped:
         note = f"{fit.loaded.rows.n_dropped} rows were dropped: lags count the rows that are left."
         return replace(made, notes=(*made.notes, note))
     return made
@@ -183,7 +183,7 @@ def covariances_of(batch: Batch, kind: str, options: Mapping[str, Any]) -> Covar
         if not chosen.size:
             continue
         sums, ran = None, np.ones(chosen.size, bool)
-        if KINDS[kind].over:
+        if KINDS[kind].scores_of:
             sums, ran = sums_of_many(batch, chosen, kind, options)
         curvature = batch.information[chosen] if penalised else None
         if penalised and flat:

@@ -51,7 +51,7 @@ def _centred(fit: Fit, scores: Float[Host, "n p"]) -> Float[Host, "n p"]:
 
 def _weighted_by_w(kind: Kind, weight_kind: str | None) -> bool:
     """True if products of scores are weighted by w (frequency weights, opg), False if by w^2."""
-    return (weight_kind == "frequency" and kind.over != "clusters") or (weight_kind is not None and kind.form == "products")
+    return (weight_kind == "frequency" and kind.scores_of != "clusters") or (weight_kind is not None and kind.form == "products")
 
 
 def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
@@ -64,12 +64,12 @@ def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
     warn_of_count(fit, f"cov_type={kind!r}")
     if data.mode == "whole" and data.n_contributions <= 1 and fit.loaded.remembered is None:  # a file has no contributions
         raise ValueError(one_scalar(kind, likelihood.name))
-    if isinstance(likelihood.function, ExpectedTotal) and not (of.plain and of.over == "rows"):
-        offered = ", ".join(k.name for k in KINDS.values() if k.plain and k.over == "rows")
+    if isinstance(likelihood.function, ExpectedTotal) and not (of.unadjusted_scores and of.scores_of == "rows"):
+        offered = ", ".join(k.name for k in KINDS.values() if k.unadjusted_scores and k.scores_of == "rows")
         raise ValueError(f"cov_type={kind!r} does not support extended likelihoods; use one of {offered}, or 'nonrobust'")
     refuse_connected(fit.loaded, likelihood, f"cov_type={kind!r}")
     n = counts(fit.loaded)[1]
-    if of.over == "lags":
+    if of.scores_of == "lags":
         if data.mode == "units":
             raise ValueError(
                 f"cov_type={kind!r} expects rows in the order of time, but the terms of {likelihood.name} belong to "
@@ -83,9 +83,9 @@ def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
         lags = options.get("maxlags")
         lags = cov_room.default_lags(n) if lags is None else int(lags)
         return cov_room.score_products(_centred(fit, weighted_scores(fit)), n, lags=lags)
-    if of.power is not None:
+    if of.leverage_exponent is not None:
         return _leveraged(fit, of, options, n)
-    if not of.plain:
+    if not of.unadjusted_scores:
         raise ValueError(f"cov_type={kind!r} is not made of products of scores")
     scores = _centred(fit, fit.scores())
     if w is not None:
@@ -97,8 +97,8 @@ def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
 
 def _sums_of_stream(fit: Fit, kind: Kind, options: Mapping[str, Any]) -> Sums:
     """Return the same sums as :func:`sums_of` for a stream, by one pass over its partitions."""
-    if not kind.plain:
-        offered = ", ".join(k.name for k in KINDS.values() if k.plain)
+    if not kind.unadjusted_scores:
+        offered = ", ".join(k.name for k in KINDS.values() if k.unadjusted_scores)
         raise ValueError(f"cov_type={kind.name!r} needs the rows in memory; of a stream there are {offered}")
     n, groups = counts(fit.loaded)[1], options.get("groups", ())
     if not all(isinstance(g, str) for g in groups):
@@ -115,9 +115,9 @@ def _sums_of_stream(fit: Fit, kind: Kind, options: Mapping[str, Any]) -> Sums:
 
 def _leveraged(fit: Fit, kind: Kind, options: Mapping[str, Any], n: float) -> Sums:
     """Return the sums of products of leverage-adjusted scores (HC2, HC3, CR2, CR3)."""
-    assert kind.power is not None
+    assert kind.leverage_exponent is not None
     what = f"cov_type={kind.name!r}"
-    if fit.weight_kind == "frequency" and kind.over == "rows":
+    if fit.weight_kind == "frequency" and kind.scores_of == "rows":
         raise ValueError(
             f"{what} does not support frequency weights, where a row is several observations; repeat each row by its weight"
         )
@@ -125,7 +125,7 @@ def _leveraged(fit: Fit, kind: Kind, options: Mapping[str, Any], n: float) -> Su
     if codes and not codes[0].any():
         return cov_room.score_products(np.zeros((codes[0].size, fit.theta.size)), n, codes)  # too few
     parts = parts_of(fit, codes[0] if codes else None, what)
-    powers = np.broadcast_to(kind.power(relative_leverages(parts)), len(parts.scores))
+    powers = np.broadcast_to(kind.leverage_exponent(relative_leverages(parts)), len(parts.scores))
     scores, certain = adjusted_scores(parts, powers[:, None])
     if (powers[certain] > 0.5).any():  # a residual goes to 0 as the root of one minus its leverage
         one = f"{int(certain.sum())} {'clusters' if codes else 'contributions'}"
@@ -170,7 +170,7 @@ def sums_of_many(
     False if interrupted.
     """
     sets, groups = batch.sets, options.get("groups", ())
-    if not KINDS[kind].plain or len(groups) > 1 or (groups and sets.mode == "units"):
+    if not KINDS[kind].unadjusted_scores or len(groups) > 1 or (groups and sets.mode == "units"):
         each = [sums_of(single(batch, int(i)), kind, own_options(batch, options, int(i))) for i in which]
         products, n, sizes = (np.concatenate(parts) for parts in zip(*(one[:3] for one in each), strict=True))
         return Sums(products, n, sizes, options.get("maxlags")), np.ones(len(which), bool)

@@ -155,7 +155,7 @@ def unconditional_covariance(
     Raises:
         ValueError: the covariance is not a sandwich over rows or one-way clusters.
     """
-    if not KINDS[cov.kind].plain_sandwich or len(cov.groups) > 1:
+    if not KINDS[cov.kind].unadjusted_sandwich or len(cov.groups) > 1:
         raise ValueError(
             f"margins(unconditional=True) needs cov_type='HC0', 'HC1', 'stata' or one-way 'cluster', got {cov.kind!r}: write "
             "res.with_cov('HC0').margins(..., unconditional=True)"

@@ -196,7 +196,7 @@ class Entries:
         """Rank of the covariance of theta if the number of clusters limits it, else inf."""
         known = np.isfinite(np.diag(self.cov.matrix))
         part = self.cov.matrix[np.ix_(known, known)]
-        if KINDS[self.cov.kind].over != "clusters" or not part.size:
+        if KINDS[self.cov.kind].scores_of != "clusters" or not part.size:
             return float("inf")
         d = 1.0 / np.sqrt(np.diag(part))
         rank = int(np.linalg.matrix_rank(part * np.outer(d, d), tol=1e-10, hermitian=True))

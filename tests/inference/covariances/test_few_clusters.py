@@ -74,8 +74,8 @@ def test_rows_far_from_the_others(far: mle.Results, kind: str) -> None:
 
 def test_no_two_kinds_have_the_same_numbers(far: mle.Results) -> None:
     """A kind that is in the table without a formula of its own would have another one's numbers under its name."""
-    asked = {name: GROUPS for name in KINDS if KINDS[name].over == "clusters"}
-    asked |= {name: {} for name in KINDS if name == "nonrobust" or KINDS[name].over in ("rows", "lags")}
+    asked = {name: GROUPS for name in KINDS if KINDS[name].scores_of == "clusters"}
+    asked |= {name: {} for name in KINDS if name == "nonrobust" or KINDS[name].scores_of in ("rows", "lags")}
     errors = {name: far.with_cov(name, options).bse.to_numpy() for name, options in asked.items()}  # type: ignore[arg-type]
     assert len(errors) == len(KINDS) - len({"expected", "bayes", "bootstrap", "survey"})
     for one, other in itertools.combinations(errors, 2):

@@ -73,7 +73,7 @@ def test_first_points_are_those_of_each_alone(steep: bool) -> None:
     information = np.broadcast_to(np.diag([4.0, 9.0, 1.0]) * steep, (6, 3, 3))
     tested = rays.make_rays(v, u, score, information, np.array([False, False, True]))
     for i, look in enumerate(tested):
-        alone = rays.make_rays([v[i]], u[i], score[i], information[i], np.array([False, False, True]))[0]
+        alone = rays.make_rays(v[i : i + 1], u[i], score[i], information[i], np.array([False, False, True]))[0]
         np.testing.assert_array_equal(look.unit, alone.unit)
         assert (look.first, look.steep) == (alone.first, alone.steep) == (look.first, steep)
         if steep:
