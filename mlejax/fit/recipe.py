@@ -48,7 +48,6 @@ from mlejax.fit.prepare.arguments import (
     outside_transformations,
     restricted,
     start_moved,
-    unused_starts,
     warn_of_dense_steps,
 )
 from mlejax.fit.prepare.constraints.constrained import CHOICES, Restrictions, another_choice, at_estimate, begin
@@ -150,9 +149,7 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
     loaded, validation = _read(likelihood, data, method, request)
     given = start_room.given_values(loaded.problem.space, likelihood.parameters, request.start)
     space, fixed = fix_on_host(loaded.problem.space, request.fixed)
-    unused = ""
-    if request.fixed and likelihood.parameters is not None:
-        unused = unused_starts(space, [start_room.given_values(space, None, s) for s in listed if s is not None], fixed)
+    unused = start_room.unused_starts(space, listed, fixed)
     if optimize.named_newton(request.method) and space.n_free > MANY_PARAMETERS:
         warn_of_dense_steps(likelihood.name, space.n_free)
     constrained = None if request.restrict is None else request.restrict(space)
@@ -182,8 +179,6 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
         asked = [pair for start, pair in zip(listed, zip(starts, points, strict=True), strict=True) if start is not None]
         remark = _joined(remark, next(filter(None, (start_moved(space, values, u, fixed) for values, u in asked)), ""))
 
-    remark = _joined(unused, remark)
-
     def rechosen(evaluator: AnyEvaluator, u: Float[Host, " p"]) -> tuple[AnyEvaluator, Float[Host, " p"]] | None:
         """Solve the nonlinear constraints for other parameters if they are nearly singular at u, (p,); None if they are not."""
         other = begun and another_choice(begun.equations, evaluator.spec.space, u, evaluator.fixed)
@@ -192,7 +187,7 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
         space, fixed, u0 = other
         return evaluator_of(replace(evaluator.spec, space=space), loaded, fixed, request.resume, places), u0
 
-    return Ready(evaluator, loaded, u0, starts, validation, labels, remark, settling, rechosen)
+    return Ready(evaluator, loaded, u0, starts, validation, labels, _joined(unused, remark), settling, rechosen)
 
 
 def _read(likelihood: Likelihood, data: Data, method: Method, request: Request) -> tuple[Loaded, ValidationData | None]:

@@ -110,32 +110,6 @@ def restricted(space: Space, held: np.ndarray | None, wanted: Restrictions) -> t
     return tied, tuple(label for label in labels if label not in redundant), remark
 
 
-def unused_starts(space: Space, starts: list[list[Any]], values: np.ndarray | None) -> str:
-    """Return a note for the user that names the fixed entries for which ``start=`` gives another value; "" if there are none.
-
-    Args:
-        space: layout of the parameters, with the fixed entries.
-        starts: for each start under ``start=``, for each leaf an array, natural scale, or None.
-        values: fixed values, one for each entry of the parameters, (k,); None if nothing is fixed.
-    """
-    if values is None:
-        return ""
-    names: list[str] = []
-    parts = np.split(values, np.cumsum([leaf.size for leaf in space.leaves])[:-1])
-    for i, (leaf, value) in enumerate(zip(space.leaves, parts, strict=True)):
-        if leaf.free is None:
-            continue
-        differs = np.zeros(leaf.size, bool)
-        for given in (np.ravel(start[i]) for start in starts if start[i] is not None):
-            differs |= np.isfinite(given) & ~np.isclose(given, value, rtol=1e-12, atol=0.0)
-        entries = np.flatnonzero(differs & ~np.asarray(leaf.free))
-        names += [leaf.name] if entries.size == leaf.size else [leaf.name + leaf.suffix(int(k)) for k in entries]
-    if not names:
-        return ""
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"start= is not used for {shown}, fixed at other values."
-
-
 def start_moved(space: Space, given: list[Any], u0: np.ndarray, held: np.ndarray | None) -> str:
     """A note for the user if the start that they gave violates the constraints, so that u0, (p,), differs from it; else ""."""
     at = space.split(jax.tree.map(np.asarray, space.params_from_u(u0, held)))

@@ -2,7 +2,7 @@
 
 from mlejax.fit.start.candidates import CONCAVE, FirstGuess, acceptable, candidates, first_guess
 from mlejax.fit.start.choose import N_RANKED, choose
-from mlejax.fit.start.given import Given, given_for_each, given_values
+from mlejax.fit.start.given import Given, given_for_each, given_values, unused_starts
 from mlejax.fit.start.modes import MAX_STEPS, Mode, modes_of, statement
 from mlejax.fit.start.scatter import scatter
 
@@ -22,4 +22,5 @@ __all__ = [
     "modes_of",
     "scatter",
     "statement",
+    "unused_starts",
 ]

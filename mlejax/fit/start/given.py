@@ -10,7 +10,7 @@ import numpy as np
 
 from mlejax.fit.start.supports import central
 from mlejax.parameters import COEFFICIENTS, Declaration, FreeParameter, Leaf, Parameter, Space, start_value
-from mlejax.shapes import PyTree
+from mlejax.shapes import Host, PyTree
 
 Given = Sequence[np.ndarray | None]
 
@@ -61,6 +61,34 @@ def given_values(space: Space, declared: Mapping[str, Declaration] | None, start
     for address, value in entries.items():
         _set_entry(space, values, address, value)
     return values
+
+
+def unused_starts(space: Space, starts: Sequence[PyTree], values: Host | None) -> str:
+    """Return a note for the user that names the fixed entries for which ``start=`` gives another value; "" if there are none.
+
+    Args:
+        space: layout of the parameters, with the fixed entries.
+        starts: starts given by the user, as in `given_values`; None is no start.
+        values: fixed values, one for each entry of the parameters, (k,); None if nothing is fixed.
+    """
+    if values is None or space.groups[0].name is None:  # params without names need a start of every entry
+        return ""
+    each = [given_values(space, None, start) for start in starts if start is not None]
+    names: list[str] = []
+    parts = np.split(values, np.cumsum([leaf.size for leaf in space.leaves])[:-1])
+    for i, (leaf, value) in enumerate(zip(space.leaves, parts, strict=True)):
+        if leaf.free is None:
+            continue
+        differs = np.zeros(leaf.size, bool)
+        for wanted in (given[i] for given in each):
+            if wanted is not None:
+                differs |= np.isfinite(np.ravel(wanted)) & ~np.isclose(np.ravel(wanted), value, rtol=1e-12, atol=0.0)
+        entries = np.flatnonzero(differs & ~np.asarray(leaf.free))
+        names += [leaf.name] if entries.size == leaf.size else [leaf.name + leaf.suffix(int(k)) for k in entries]
+    if not names:
+        return ""
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"start= is not used for {shown}, fixed at other values."
 
 
 def given_for_each(
