@@ -127,8 +127,6 @@ def df_model(fit: Fit, cov: CovarianceResult, count: str = "all") -> int:
 
     With ``count="interior"``, parameters at a bound of their support are not counted.
 
-    With ``count="interior"`` without those on an edge of their support.
-
     Raises:
         ValueError: ``count`` is neither ``"all"`` nor ``"interior"``.
     """

@@ -17,7 +17,7 @@ from mlejax.inference.checking import facts_of
 from mlejax.inference.covariances.covariances import covariance_of
 from mlejax.inference.tables.entries import Entries
 from mlejax.inference.tables.formatting import format_statistic, format_test_p
-from mlejax.inference.tests import LRTest, lr_test, slopes_of
+from mlejax.inference.tests import LRTest, UnknownMixtureError, lr_test, slopes_of
 from mlejax.transforms import Box
 
 
@@ -47,7 +47,10 @@ def _against_edges(entries: Entries) -> Iterator[str]:
     for leaf in space.leaves:
         edged = isinstance(leaf.transform, Box) and leaf.transform.lo == 0.0 and leaf.shape == () and not leaf.all_fixed
         if edged and entries.params[space.labels.index(leaf.name)] > 0.0:
-            yield f"{leaf.name} = 0: {_said(_against(entries, {leaf.name: 0.0}, boundary=1))}."
+            try:
+                yield f"{leaf.name} = 0: {_said(_against(entries, {leaf.name: 0.0}, boundary=1))}."
+            except UnknownMixtureError:
+                yield f"{leaf.name} = 0: the likelihood ratio has no known distribution; use lr_test(..., bootstrap=999)."
 
 
 def _against(entries: Entries, values: dict[str, float], boundary: int = 0) -> LRTest:

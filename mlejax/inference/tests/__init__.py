@@ -5,6 +5,7 @@ combinations.
 from mlejax.inference.tests.information_matrix import InformationMatrixTest, information_matrix_test
 from mlejax.inference.tests.pairs.hausman import HausmanTest, hausman_test
 from mlejax.inference.tests.pairs.likelihood_ratio import FitFacts, LRTest, lr_test
+from mlejax.inference.tests.pairs.nested_fits import UnknownMixtureError
 from mlejax.inference.tests.pairs.same_data import data_difference
 from mlejax.inference.tests.pairs.vuong import VuongTest, vuong_test
 from mlejax.inference.tests.restrictions.contrasts import TTest, t_test
@@ -22,6 +23,7 @@ __all__ = [
     "ScoreTest",
     "TTest",
     "TermTests",
+    "UnknownMixtureError",
     "VuongTest",
     "WaldTest",
     "data_difference",

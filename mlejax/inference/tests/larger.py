@@ -87,8 +87,6 @@ def met_on_an_edge(full: Fit, restricted: Fit) -> str:
     dispersion), or "".
 
     Found by evaluating ``full`` close to the bound, at the estimates of ``restricted``.
-
-    Found by evaluating it just inside of the edge, at the estimates of the other.
     """
     mine = {leaf.name for leaf in restricted.spec.space.leaves}
     space = full.spec.space

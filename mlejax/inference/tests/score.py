@@ -122,12 +122,6 @@ def _tested(
         )
     if on_edge.size == 1 and (still := symmetric_edges(at)).size:
         return _of_variance(at, int(still[0]), tangent)
-    if on_edge.size == 1 and len(at.theta) - tangent.shape[1] == 1:
-        j = int(on_edge[0])
-        inward = 1.0 if at.u[j] <= at.spec.space.lower[j] else -1.0
-        if inward * at.score[j] < 0:
-            label = f"{at.spec.space.theta_labels[j]} = {at.theta[j]:g}"
-            return ScoreTest(0.0, 1, 1.0, (label,), "the score points out of the support", one_sided=True)
     inside = replace(at, interior=np.ones(at.theta.size, bool))
     bread, note = covariance_of(inside, "nonrobust", {}).matrix, ""
     if np.isnan(bread).any() and not KINDS[kind].model_based:
@@ -142,6 +136,12 @@ def _tested(
     elif np.isnan(bread).any():
         bread, kind = _inverse_products(at), "opg"
         note = "the observed information is not positive definite at the restricted estimates: products of scores are used"
+    if on_edge.size == 1 and len(at.theta) - tangent.shape[1] == 1:
+        j = int(on_edge[0])
+        inward = 1.0 if at.u[j] <= at.spec.space.lower[j] else -1.0
+        if inward * at.score[j] < 0:
+            label = f"{at.spec.space.theta_labels[j]} = {at.theta[j]:g}"
+            return ScoreTest(0.0, 1, 1.0, (label,), "the score points out of the support", one_sided=True)
     cov = bread if KINDS[kind].model_based else covariance_of(inside, kind, options).matrix
     H, labels = _restrictions(at, tangent, bread, text)
     step = bread @ at.score
@@ -172,7 +172,8 @@ def _inverse_products(at: Fit) -> Float[Host, "p p"]:
     if not found.ok:
         raise ValueError(
             "score_test: neither the information of the larger model nor the products of its scores are positive definite at the "
-            "restricted estimates; use lr_test of a fit of the larger model"
+            "restricted estimates (a parameter is not identified there, or its score is 0 or that of others); use "
+            "lr_test(..., bootstrap=999) of a fit of the larger model"
         )
     return found.inverse
 

@@ -75,7 +75,7 @@ def chi_bar_tail(statistic: float, weights: ChiSquaredWeights, df: int) -> tuple
     """Return P(chi-bar-squared > statistic) and its simulation error (one standard deviation); ``df`` is the largest
     degrees of freedom.
 
-    >>> chi_bar_tail(0.0, Weights(np.array([0.5, 0.5]), 0), 1)
+    >>> chi_bar_tail(0.0, ChiSquaredWeights(np.array([0.5, 0.5]), 0), 1)
     (1.0, 0.0)
     """
     from scipy.special import chdtrc

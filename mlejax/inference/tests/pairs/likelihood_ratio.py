@@ -20,8 +20,9 @@ import numpy as np
 from mlejax.data import Fingerprint
 from mlejax.fit import Fit
 from mlejax.inference.tables.formatting import format_statistic, format_test_p
+from mlejax.inference.tests.larger import met_on_an_edge
 from mlejax.inference.tests.pairs.chi_bar_square import chi_bar_tail
-from mlejax.inference.tests.pairs.nested_fits import bootstrapped, boundary_weights
+from mlejax.inference.tests.pairs.nested_fits import UnknownMixtureError, bootstrapped, boundary_weights, no_mixture
 from mlejax.inference.tests.pairs.nesting import fixed_on_edges, not_nested, same_function
 from mlejax.inference.tests.pairs.same_data import data_difference, same_rows
 from mlejax.latent import mixture_of
@@ -207,8 +208,7 @@ def lr_test(
         )
     if bootstrap is None:
         _check_classes(full, restricted)
-        if not boundary:
-            _check_edges(full, restricted)
+        _check_edges(full, restricted, int(boundary), names)
     excess = float(restricted.llf) - float(full.llf)
     # Beyond 1e6 in size, a log-likelihood itself is not known to 1e-6.
     slack = LIMIT if full.limit or restricted.limit else SLACK
@@ -236,7 +236,7 @@ def lr_test(
 
 
 def names_of(first: FitFacts, second: FitFacts) -> tuple[str, str]:
-    """Return the names of two fits: their labels, with the formulas if the labels are the same.
+    """Return the names of two fits: their labels; if these are the same, with the formulas, or with the fixed entries.
 
     >>> names_of(FitFacts(-10.0, 3, 50, label="a"), FitFacts(-12.0, 2, 50))
     ('a', 'restricted')
@@ -245,7 +245,14 @@ def names_of(first: FitFacts, second: FitFacts) -> tuple[str, str]:
     if names[0] != names[1] or first.fit is None or second.fit is None:
         return names
     texts = [", ".join(map(str, facts.fit.spec.likelihood.predictors)) for facts in (first, second) if facts.fit]
-    return names if texts[0] == texts[1] else (f"{names[0]}({texts[0]})", f"{names[1]}({texts[1]})")
+    if texts[0] != texts[1]:
+        return f"{names[0]}({texts[0]})", f"{names[1]}({texts[1]})"
+    fixed = [np.array(fit.spec.space.labels)[fit.spec.space.reported_fixed].tolist() for fit in (first.fit, second.fit)]
+    if fixed[0] == fixed[1]:
+        return names
+    of = [", ".join(held) if len(held) < 4 else f"{len(held)} entries" for held in fixed]
+    one, other = (f"{names[0]}, {text} fixed" if text else names[0] for text in of)
+    return one, other
 
 
 def _both(full: FitFacts, restricted: FitFacts, what: str) -> tuple[Fit, Fit]:
@@ -298,13 +305,45 @@ def _check_pair(full: FitFacts, restricted: FitFacts, names: tuple[str, str], df
         raise ValueError(f"the fits are not nested: {found}")
 
 
-def _check_edges(full: FitFacts, restricted: FitFacts) -> None:
-    """ValueError where restrictions put parameters on edges, and chi-squared was asked for."""
-    edges = [] if full.fit is None or restricted.fit is None else fixed_on_edges(full.fit, restricted.fit)
-    if edges:
+def _check_edges(full: FitFacts, restricted: FitFacts, boundary: int, names: tuple[str, str]) -> None:
+    """Raise ValueError if ``boundary`` is not the number of restrictions at bounds, or no mixture is known for them."""
+    a, b = full.fit, restricted.fit
+    if a is None or b is None or any(fit.loaded.remembered is not None or fit.loaded.stream is not None for fit in (a, b)):
+        return
+    if not same_function(a, b):
+        _check_functions(a, b, boundary, names)
+    elif boundary == 0 and (edges := fixed_on_edges(a, b)):
         raise ValueError(
             f"the restricted fit has {', '.join(edges)} on the edge of the support, where the ratio is not chi-squared: "
-            f"boundary={len(edges)} compares it with the mixture that holds there, bootstrap=999 with drawn data"
+            f"{_instead(a, b, len(edges))}"
+        )
+    elif boundary == 1 and (why := no_mixture(a, b, 1)):
+        raise UnknownMixtureError(why)
+
+
+def _instead(full: Fit, restricted: Fit, n_edges: int) -> str:
+    """Return the options of a test with this many restrictions at bounds."""
+    drawn = "bootstrap=999 compares it with drawn data"
+    return drawn if no_mixture(full, restricted, n_edges) else (
+        f"boundary={n_edges} compares it with the mixture that holds there, bootstrap=999 with drawn data"
+    )
+
+
+def _check_functions(full: Fit, restricted: Fit, boundary: int, names: tuple[str, str]) -> None:
+    """Raise ValueError if one function is another one at a bound, such as a zero-inflated Poisson without inflation."""
+    if not (name := met_on_an_edge(full, restricted)):
+        return
+    size = next(leaf.n_free for leaf in full.spec.space.leaves if leaf.name == name)
+    meet = f"{names[1]} is {names[0]} with {name} at a bound of its support, where "
+    if size > 1:
+        raise ValueError(
+            f"{meet}the coefficients of {name} are not identified, so that the distribution of the ratio is not known: "
+            "bootstrap=999 compares it with drawn data"
+        )
+    if not boundary:
+        raise ValueError(
+            f"{meet}the ratio is not chi-squared: boundary=1 compares it with the mixture that holds there, bootstrap=999 "
+            "with drawn data"
         )
 
 

@@ -12,6 +12,11 @@ from mlejax.linalg import scaled_inverse
 from mlejax.shapes import Float, Host
 
 FALL = 1e-6  # a full refit below the restricted one by more than this has failed
+SAME = 1e-3  # full refits that all end this close to the restricted one, and have no maximum, are that model at a bound
+
+
+class UnknownMixtureError(ValueError):
+    """No mixture of chi-squared distributions is known for the likelihood ratio of two fits."""
 
 
 def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> ChiSquaredWeights:
@@ -21,22 +26,22 @@ def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> Ch
     Standard deviations at 0, whose score is 0 there, are replaced by variances, and the information by products of scores.
 
     Raises:
-        ValueError: the number of parameters at bounds is not ``boundary``, the information is singular (a parameter is not
-            identified under the null hypothesis), or a restriction does not fix a single parameter.
+        UnknownMixtureError: the number of parameters at bounds is not ``boundary``, the information is singular (a parameter
+            is not identified under the null hypothesis), or a restriction does not fix a single parameter.
     """
     at, tangent = at_restricted(full, restricted)
     p, q = tangent.shape
     tested = np.flatnonzero(np.abs(tangent).max(axis=1, initial=0.0) < 1e-9)
     names = at.spec.space.theta_labels
     if tested.size != p - q:
-        raise ValueError(
+        raise UnknownMixtureError(
             f"boundary={boundary}: expected restrictions that fix single parameters, but only {tested.size} of {p - q} do, so "
             "that the distribution is not known; use bootstrap=999"
         )
     on_edge = ~at.interior
     if on_edge.sum() != boundary or on_edge[tested].sum() != boundary:
         there = ", ".join(names[i] for i in np.flatnonzero(on_edge)) or "none"
-        raise ValueError(
+        raise UnknownMixtureError(
             f"boundary={boundary}: expected that many parameters at a bound at the restricted estimates, got: {there}"
         )
     still = symmetric_edges(at)
@@ -44,10 +49,11 @@ def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> Ch
     information = at.information
     if still.size or not scaled_inverse(information).ok:
         scores = scores_with_variances(at, still)
-        information = scores.T @ scores
+        with np.errstate(invalid="ignore"):
+            information = scores.T @ scores
     found = scaled_inverse(information)
     if not found.ok:
-        raise ValueError(
+        raise UnknownMixtureError(
             f"boundary={boundary}: the information of the full model is singular at the restricted estimates (a parameter is not "
             "identified under the null hypothesis, or its score is 0), so that the mixture is not known; use bootstrap=999"
         )
@@ -55,10 +61,25 @@ def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> Ch
     return chi_bar_weights(efficient, on_edge[tested], seed)
 
 
+def no_mixture(full: Fit, restricted: Fit, boundary: int) -> str:
+    """Return the reason why fits of one function have no known chi-bar-squared mixture, or "".
+
+    Models with latents and those with ``rowwise=False`` are not checked: the score of a standard deviation vanishes at 0.
+    """
+    if full.spec.likelihood.joint is not None or full.loaded.problem.data.mode == "whole":
+        return ""
+    try:
+        boundary_weights(full, restricted, boundary, 0)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def bootstrapped(full: Fit, restricted: Fit, n: int, seed: int) -> tuple[Float[Host, " B"], int]:
     """Return likelihood ratios of data sets simulated from the restricted fit (B,), and the number of failed refits.
 
-    The full model is refitted from the restricted and from its own estimates; the higher log-likelihood is used.
+    The full model is refitted from the restricted and from its own estimates; the higher log-likelihood is used.  The ratio is 0
+    where the full model has no maximum because it approaches the restricted one (a variance at 0).
     """
     from mlejax.inference.resampling.refitting import refits_of_drawn  # which rests on the tests
 
@@ -72,6 +93,8 @@ def bootstrapped(full: Fit, restricted: Fit, n: int, seed: int) -> tuple[Float[H
     targets = [(restricted, restricted.u), *((full, u) for u in starts)]
     small, *large = refits_of_drawn(restricted, targets, n, check_count("seed", seed, 0), "lr_test(bootstrap=)")
     high = np.max([np.where(done.clean, done.llf, -np.inf) for done in large], axis=0)
+    at_bound = np.all([np.abs(done.llf - small.llf) <= SAME for done in large], axis=0) & ~np.isfinite(high)
+    high = np.where(at_bound, small.llf, high)
     good = small.clean & np.isfinite(high) & (high >= small.llf - FALL * np.maximum(1.0, np.abs(small.llf)))
     if good.sum() < 19:
         raise ValueError(

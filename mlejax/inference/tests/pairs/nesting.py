@@ -3,10 +3,6 @@
 Fits of one function are compared at the restricted estimates: the larger fit must be able to give every parameter its value
 in every row, by its column space, offset, fixed values and constraints.  For fits of different functions, nesting cannot be
 checked and is assumed.
-
-Fits of one function are compared at the restricted estimate: the value that every parameter has in every row there must be
-one that the larger fit can give it, by its column space, offset, fixed values and constraints.  Fits of different functions
-are taken as nested on the user's word.
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 from jax.scipy.stats import norm, poisson
-from scipy import stats
+from scipy import optimize, stats
 
 import mlejax as mle
 from mlejax.data import Fingerprint
@@ -132,6 +133,92 @@ def test_on_the_edge_itself_p_is_one_and_aic_counts_the_parameter(seed):
     assert full.info_criteria("aic", count="interior") == pytest.approx(-2 * full.llf + 2, rel=1e-14)
     assert full.df_model == 2
     assert "2 (1 on an edge)" in str(full.summary())
+
+
+@mle.model(mu=mle.Positive())
+def counts(params, data):
+    return poisson.logpmf(data["y"], params["mu"])
+
+
+@counts.simulator
+def _(key, params, data):
+    return {"y": jax.random.poisson(key, params["mu"], (data.n_rows,)).astype(float)}
+
+
+@mle.model(mu=mle.Positive(), pi=mle.Interval(0, 1))
+def inside(params, data):
+    return inflated.likelihood.function(params, data)
+
+
+@pytest.mark.parametrize("model", [inflated, inside], ids=["closed", "open"])
+def test_a_function_that_is_another_at_a_bound_has_the_mixture(model):
+    """Zero inflation against none: half of chi2(1) (Wilson 2015), with the maximum of the inflated Poisson by scipy."""
+    rng = np.random.default_rng(0)
+    y = np.where(rng.random(200) < 0.12, 0.0, rng.poisson(2.0, 200))
+
+    def llf(mu, pi):
+        p = (1 - pi) * stats.poisson.pmf(y, mu) + pi * (y == 0)
+        return np.log(p).sum()
+
+    best = optimize.minimize(lambda t: -llf(*t), [2.0, 0.1], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-11})
+    statistic = 2 * (-best.fun - llf(y.mean(), 0.0))
+    full, none = model.fit({"y": y}), counts.fit({"y": y})
+    with pytest.raises(ValueError, match=r"counts is .* with pi at a bound of its support.*not chi-squared: boundary=1"):
+        full.lr_test(none)
+    test = full.lr_test(none, boundary=1)
+    assert test.statistic == pytest.approx(statistic, rel=1e-6)
+    assert test.pvalue == pytest.approx(0.5 * stats.chi2.sf(statistic, 1), rel=1e-5)
+    assert "was not checked to be nested" in test.summary()
+
+
+def test_slopes_of_a_share_of_zero_are_not_identified():
+    rng = np.random.default_rng(0)
+    y = np.where(rng.random(200) < 0.2, 0.0, rng.poisson(2.0, 200))
+    data = {"y": y, "x": rng.normal(size=200)}
+    full, none = inside.regress(pi="x").fit(data), counts.fit(data)
+    for boundary in (0, 1):
+        with pytest.raises(ValueError, match=r"the coefficients of pi are not identified.*bootstrap=999"):
+            full.lr_test(none, boundary=boundary)
+    test = full.lr_test(none, bootstrap=39)
+    assert (test.distribution, test.pvalue) == ("LR", 1 / (len(test.replicates) + 1))
+
+
+@mle.model(mu=mle.Real(), sv=mle.Positive(), su=mle.NonNegative())
+def frontier(params, data):
+    e, su, sv = data["y"] - params["mu"], params["su"], params["sv"]
+    s = jnp.sqrt(su**2 + sv**2)
+    return jnp.log(2.0) + norm.logpdf(e, 0.0, s) + norm.logcdf(su / sv * e / s)
+
+
+@frontier.simulator
+def _(key, params, data):
+    u, v = jax.random.normal(key, (2, data.n_rows))
+    return {"y": params["mu"] + params["su"] * jnp.abs(u) + params["sv"] * v}
+
+
+def test_a_frontier_has_a_singular_information_and_no_mixture():
+    """At su = 0 its score is sqrt(2 / pi) times that of the intercept (Lee 1993, Econometric Theory 9, 413)."""
+    rng = np.random.default_rng(2)
+    y = rng.normal(size=150) + np.abs(rng.normal(size=150))
+    full, none = frontier.fit({"y": y}), frontier.fit({"y": y}, fixed={"su": 0.0})
+    with pytest.raises(ValueError, match=r"not chi-squared: bootstrap=999 compares it with drawn data"):
+        full.lr_test(none)
+    with pytest.raises(ValueError, match=r"the information of the full model is singular .* use bootstrap=999"):
+        full.lr_test(none, boundary=1)
+    with pytest.raises(ValueError, match=r"neither the information .* use lr_test\(..., bootstrap=999\)"):
+        none.score_test("su")
+    assert "su = 0: the likelihood ratio has no known distribution" in str(full.summary(null=True))
+    # su is 0 where the residuals are skewed to the left (Waldman 1982, J. Econometrics 18, 275): half of all samples
+    test = full.lr_test(none, bootstrap=199)
+    assert test.failed == 0
+    assert np.mean(test.replicates < 1e-6) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(199))
+
+
+def test_fits_that_differ_in_what_is_fixed_have_two_names():
+    y = {"y": np.array([0.0, 0.0, 0.0, 2.0, 3.0])}
+    text = inside.fit(y).lr_test(inside.fit(y, fixed={"pi": 0.2})).summary()
+    assert "inside            log" in text
+    assert "inside, pi fixed  log" in text
 
 
 @mle.model(mu=mle.Real(), sigma=mle.Positive())
