@@ -88,7 +88,7 @@ def unused_starts(space: Space, starts: Sequence[PyTree], values: Host | None) -
     if not names:
         return ""
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"start= is not used for {shown}, fixed at other values."
+    return f"start= is not used for {shown}, fixed at {'another value' if len(names) == 1 else 'other values'}."
 
 
 def given_for_each(

@@ -46,7 +46,7 @@ def test_no_start_for_a_regression_on_wide_scales() -> None:
 def test_a_start_of_a_fixed_entry_is_said_to_be_unused() -> None:
     fixed = {"mu": 0.5}
     res = GAUSSIAN.plain.fit(DATA, start={"mu": 1.0, "sigma": 2.0}, fixed=fixed)
-    assert "start= is not used for mu, fixed at other values." in str(res.summary())
+    assert "start= is not used for mu, fixed at another value." in str(res.summary())
     np.testing.assert_allclose(res.params["sigma"], np.sqrt(np.mean((DATA["y"] - 0.5) ** 2)), rtol=1e-8)
     for start in ({"mu": 0.5, "sigma": 2.0}, {"sigma": 2.0}):
         assert "start=" not in str(GAUSSIAN.plain.fit(DATA, start=start, fixed=fixed).summary())
