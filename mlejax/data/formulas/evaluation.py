@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError, listing, missing_column, rows_phrase
+from mlejax.data.formulas.formula_columns import frame_of, n_axes
 from mlejax.data.formulas.long_factors import codes_of, long_factors, whole_formula
 from mlejax.data.formulas.parsing import columns_of, names_in, parse, plain_text, uses
 from mlejax.data.formulas.row_chunks import categories_of, chunks, collect_cycles, in_chunks, rows_with_levels
-from mlejax.data.read.columns import Column, is_pandas
-from mlejax.data.read.refusals import refusal
+from mlejax.data.read.columns import is_pandas
 from mlejax.data.read.table import Table
 from mlejax.execution import limits
 from mlejax.misuse import linked
@@ -75,10 +75,10 @@ def evaluate(
     import pandas as pd
 
     columns = columns_of(text, table, what)
-    if text in table and _ndim(table, text) == 2:
+    if text in table and n_axes(table, text) == 2:
         values, labels = _unchanged(table, text, kept)
         return FittedFormula(text, columns, labels), values
-    frame = _frame(table, columns, kept, what)
+    frame = frame_of(table, columns, kept, what)
     parsed = parse(f"`{text}`" if text in table else text, what)
     found = in_chunks(parsed, frame, lambda make, chunk: _materialise(make, chunk, what))
     if found is None:
@@ -119,7 +119,7 @@ def evaluate_coded(
     if text in table:
         return None
     parsed = parse(text, what)
-    frame = _frame(table, columns_of(text, table, what), kept, what)
+    frame = frame_of(table, columns_of(text, table, what), kept, what)
     long = long_factors(parsed, frame)
     if not long:
         return None
@@ -178,7 +178,7 @@ def evaluate_again(
         if labels is not None and formula.labels is not None and labels != formula.labels:
             raise DataError(f"{what}: expected the columns {listing(formula.labels)}, got {listing(labels)}")
         return values
-    frame = _frame(table, formula.columns, kept, what)
+    frame = frame_of(table, formula.columns, kept, what)
     _refuse_new_levels(formula, frame, what)
     _refuse_joined_rows(formula, what)
     values = np.asarray(_materialise(formula.spec.get_model_matrix, frame, what), np.float64)
@@ -228,9 +228,9 @@ def needs_of(texts: Sequence[str], table: Table, what: str) -> tuple[set[str], b
     categories: set[str] = set()
     whole = False
     for text in texts:
-        if text in table and _ndim(table, text) == 2:
+        if text in table and n_axes(table, text) == 2:
             continue
-        frame = _frame(table, columns_of(text, table, what), None, what)
+        frame = frame_of(table, columns_of(text, table, what), None, what)
         found = categories_of(parse(f"`{text}`" if text in table else text, what), frame)
         whole = whole or found is None
         categories |= found or set()
@@ -249,12 +249,6 @@ def _expression(text: str) -> str:
 # ---- columns of the data
 
 
-def _ndim(table: Table, name: str) -> int:
-    """Return the number of axes of a column; 0 for a structure of several arrays."""
-    found = table.contents(name)
-    return len(found.rows[0].probe.shape) if found.entry.treedef is None and len(found.rows) == 1 else 0
-
-
 def _unchanged(
     table: Table, name: str, kept: Int[Host, " m"] | None
 ) -> tuple[Float[Host, "n ..."], tuple[str, ...] | None]:
@@ -264,55 +258,6 @@ def _unchanged(
     rows = table.convert([name]) if kept is None else table.read([name])[0]
     values = np.asarray(rows.leaves[0], np.float64)
     return values if kept is None else values[kept], labels
-
-
-def _frame(table: Table, columns: Sequence[str], kept: Int[Host, " m"] | None, what: str) -> pd.DataFrame:
-    """Return the columns of a formula as a DataFrame of the kept rows, numbered from 0."""
-    import pandas as pd
-
-    out: dict[str, Any] = {}
-    for name in columns:
-        if _ndim(table, name) != 1:
-            raise DataTypeError(
-                f"{what}: expected single columns, but {name!r} is a matrix or a structure of several arrays; a matrix can "
-                "only be the whole formula: give its name alone"
-            )
-        out[name] = _series(table.column(name), kept, name, what)
-    if out:
-        return pd.DataFrame(out, copy=False)
-    return pd.DataFrame(index=range(table.most_rows if kept is None else len(kept)))
-
-
-def _series(raw: Any, kept: Int[Host, " m"] | None, name: str, what: str) -> pd.Series:
-    """Return a column as a pandas Series of a type that formulaic takes: numbers, booleans, strings, or the categories that
-    occur.
-    """
-    import pandas as pd
-
-    series = raw
-    if not is_pandas(raw, "Series"):
-        as_it_is = isinstance(raw, list) or is_pandas(raw, "Index") or hasattr(raw, "isna")
-        series = pd.Series(raw if as_it_is else np.asarray(raw))
-    series = (series if kept is None else series.iloc[kept]).reset_index(drop=True)
-    if series.dtype == object:
-        series = series.infer_objects()
-    dtype, types = series.dtype, pd.api.types
-    if types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
-        raise DataTypeError(
-            f"{what}: column {name!r} holds dates or durations ({dtype}); make numbers of it, such as "
-            "(t - t.min()).dt.days, or text for categories (t.dt.month_name())"
-        )
-    if types.is_complex_dtype(dtype):
-        raise refusal(Column(series.to_numpy(), f"{what}: column {name!r}"))
-    if isinstance(dtype, pd.CategoricalDtype):
-        return series.cat.remove_unused_categories()
-    if types.is_float_dtype(dtype):
-        return series.astype("float64")
-    if types.is_extension_array_dtype(dtype):
-        return series.astype(
-            "bool" if types.is_bool_dtype(dtype) else "int64" if types.is_integer_dtype(dtype) else object
-        )
-    return series
 
 
 # ---- checks

@@ -1,0 +1,72 @@
+"""The columns of the data as formulaic takes them: a DataFrame of the columns that a formula names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlejax.data.errors import DataTypeError
+from mlejax.data.read.columns import Column, is_pandas
+from mlejax.data.read.refusals import refusal
+from mlejax.data.read.table import Table
+from mlejax.shapes import Host, Int
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def n_axes(table: Table, name: str) -> int:
+    """Return the number of axes of a column; 0 for a structure of several arrays."""
+    found = table.contents(name)
+    return len(found.rows[0].probe.shape) if found.entry.treedef is None and len(found.rows) == 1 else 0
+
+
+def frame_of(table: Table, columns: Sequence[str], kept: Int[Host, " m"] | None, what: str) -> pd.DataFrame:
+    """Return the columns of a formula as a DataFrame of the kept rows, numbered from 0."""
+    import pandas as pd
+
+    out: dict[str, Any] = {}
+    for name in columns:
+        if n_axes(table, name) != 1:
+            raise DataTypeError(
+                f"{what}: expected single columns, but {name!r} is a matrix or a structure of several arrays; a matrix can "
+                "only be the whole formula: give its name alone"
+            )
+        out[name] = _series(table.column(name), kept, name, what)
+    if out:
+        return pd.DataFrame(out, copy=False)
+    return pd.DataFrame(index=range(table.most_rows if kept is None else len(kept)))
+
+
+def _series(raw: Any, kept: Int[Host, " m"] | None, name: str, what: str) -> pd.Series:
+    """Return a column as a pandas Series of a type that formulaic takes: numbers, booleans, strings, or the categories that
+    occur.
+    """
+    import pandas as pd
+
+    series = raw
+    if not is_pandas(raw, "Series"):
+        as_it_is = isinstance(raw, list) or is_pandas(raw, "Index") or hasattr(raw, "isna")
+        series = pd.Series(raw if as_it_is else np.asarray(raw))
+    series = (series if kept is None else series.iloc[kept]).reset_index(drop=True)
+    if series.dtype == object:
+        series = series.infer_objects()
+    dtype, types = series.dtype, pd.api.types
+    if types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
+        raise DataTypeError(
+            f"{what}: column {name!r} holds dates or durations ({dtype}); make numbers of it, such as "
+            "(t - t.min()).dt.days, or text for categories (t.dt.month_name())"
+        )
+    if types.is_complex_dtype(dtype):
+        raise refusal(Column(series.to_numpy(), f"{what}: column {name!r}"))
+    if isinstance(dtype, pd.CategoricalDtype):
+        return series.cat.remove_unused_categories()
+    if types.is_float_dtype(dtype):
+        return series.astype("float64")
+    if types.is_extension_array_dtype(dtype):
+        return series.astype(
+            "bool" if types.is_bool_dtype(dtype) else "int64" if types.is_integer_dtype(dtype) else object
+        )
+    return series
