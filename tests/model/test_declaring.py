@@ -536,7 +536,7 @@ def test_columns_of_the_data_decide_the_shape() -> None:
         model.prepare({"y": Y})
     with pytest.raises(mle.DataError, match="expected a matrix"):
         model.prepare({"y": Y, "X": Y})
-    with pytest.raises(ValueError, match="2 labels for 3 columns"):
+    with pytest.raises(ValueError, match="3 columns of 'X', got 2 labels"):
         mle.model(beta=mle.Real(columns="X", labels=["a", "b"]))(lambda p, d: d["X"] @ p["beta"]).prepare(
             {"X": np.ones((4, 3))}
         )
