@@ -63,9 +63,11 @@ def replacing(path: PathLike) -> Iterator[IO[bytes]]:
     one.  The mode of an existing file is kept; for a symbolic link the target is replaced.
 
     Raises:
-        OSError: the folder does not exist, there is no permission, or ``path`` is not a regular file.
+        OSError: the folder does not exist, there is no permission, or ``path`` is not a regular file, or a link to itself.
     """
     target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OSError(f"{os.fspath(path)}: expected the path of a file, got a symbolic link that leads back to itself")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{os.fspath(path)}: expected an existing folder, but {target.parent} does not exist")
     mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None

@@ -192,6 +192,10 @@ def Interval(
         lo, hi = float(lo), float(hi)
     except OverflowError as error:
         raise ValueError("Interval expected two finite ends, got an integer beyond 1.8e308") from error
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"Interval expected two numbers lo < hi, got ({lo!r}, {hi!r}); for a half-line use Positive() or NonNegative()"
+        ) from error
     if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
         raise ValueError(
             f"Interval expected two finite ends with lo < hi, got ({lo}, {hi}); "

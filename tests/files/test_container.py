@@ -144,6 +144,15 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a"]
 
 
+def test_a_link_that_leads_to_itself_stays(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(link)
+    with pytest.raises(OSError, match="leads back to itself"):
+        write(link, CONTENT)
+    assert os.listdir(tmp_path) == ["link"]
+    assert link.is_symlink()
+
+
 def test_mode_and_links_are_kept(tmp_path: Path) -> None:
     target, link = tmp_path / "real", tmp_path / "link"
     write(target, CONTENT)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from jax.scipy.stats import cauchy, expon, gamma, norm
+from jax.scipy.stats import cauchy, expon, gamma, norm, t
 
 import mlejax as mle
 from mlejax.status import End
@@ -58,6 +58,30 @@ def test_minus_a_log_likelihood_is_known_by_its_minimum(name: str) -> None:
     model = mle.model(**parameters)(lambda p, d: -density(d, **p))
     with pytest.warns(mle.ConvergenceWarning, match="does the function return minus the log-likelihood"):
         assert not model.fit(DATA).verdict.converged
+
+
+RIGHT = {
+    "separated": (
+        lambda d, a, b: (d["y"] > 2.3) * (a + b * d["y"]) - jnp.logaddexp(0.0, a + b * d["y"]),
+        {"a": mle.Real(), "b": mle.Real()},
+    ),
+    "normal limit": (
+        lambda d, df, m, s: t.logpdf(norm.cdf(d["y"] - 2.0), df, m, s),  # lighter tails than normal ones
+        {"df": mle.Positive(), "m": mle.Real(), "s": mle.Positive()},
+    ),
+    "product": (lambda d, a, b: norm.logpdf(d["y"], a * b), {"a": mle.Real(), "b": mle.Real()}),
+    "bounded mean": (lambda d, a: norm.logpdf(d["y"], jnp.tanh(a)), {"a": mle.Real()}),
+    "constant": (lambda d, m, ls: norm.logpdf(0.0 * d["y"] + 3.0, m, jnp.exp(ls)), {"m": mle.Real(), "ls": mle.Real()}),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_right_sign_is_not_doubted_where_there_is_no_maximum(name: str) -> None:
+    density, parameters = RIGHT[name]
+    with pytest.warns(mle.ConvergenceWarning) as caught:
+        verdict = mle.model(**parameters)(lambda p, d: density(d, **p)).fit(DATA).verdict
+    assert verdict.code in ("no_finite_maximum", "not_identified")
+    assert not any("minus" in f"{w.message}{verdict.statement}{verdict.advice}" for w in caught)
 
 
 def test_a_log_likelihood_without_bound_is_not_taken_for_minus_one() -> None:

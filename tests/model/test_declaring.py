@@ -134,6 +134,7 @@ def test_a_parameter_named_like_an_option(name: str) -> None:
         (lambda: mle.model(mu=mle.Real())(lambda p, d, extra: 0.0), TypeError, "function of two arguments"),
         (lambda: mle.model(mu=mle.Real())(GAUSSIAN.plain), TypeError, "got a model already"),
         (lambda: mle.Interval(1, 0), ValueError, "lo < hi"),
+        (lambda: mle.Interval(1, None), TypeError, "two numbers lo < hi.*half-line"),
         (lambda: mle.Interval(0, np.inf), ValueError, "half-line use Positive"),
         (lambda: mle.Interval(0, 1, closed="yes"), ValueError, "closed must be"),
         (lambda: mle.Simplex(), ValueError, "Simplex needs shape="),

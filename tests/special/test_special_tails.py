@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import mpmath as mp
 import numpy as np
 import pytest
 from scipy import stats
@@ -12,7 +13,7 @@ from scipy import stats
 from mlejax import special
 from tests.special.densities.density_points import records
 from tests.special.densities.density_reference import NOISE, load, misfits, unpacked
-from tests.special.tail_points import DENSITIES
+from tests.special.tail_points import DENSITIES, nb2, student
 
 # Second derivatives that the docstrings name.
 WIDER: dict[tuple[str, tuple[float, ...]], float] = {
@@ -72,6 +73,34 @@ def test_cdf_and_sf_are_the_exponentials(name: str, tail: str) -> None:
     np.testing.assert_array_less(
         np.abs(gradient - slope), 1e-12 * (moved + size[:, None] * np.abs(reference["gradient"])) + NOISE
     )
+
+
+def random_points(name: str) -> np.ndarray:
+    rng = np.random.default_rng(17)
+    if name == "t":
+        df, scale, loc = np.exp(rng.uniform(-1.5, 9.0, 100)), np.exp(rng.normal(size=100)), rng.normal(0.0, 3.0, 100)
+        return np.stack([loc + scale * rng.standard_t(np.minimum(df, 30.0)), df, loc, scale], axis=1)
+    mu, alpha = np.exp(rng.uniform(-2.0, 5.0, 100)), np.exp(rng.uniform(-30.0, 3.0, 100))
+    return np.stack([np.floor(mu * rng.exponential(1.0, 100)), mu, alpha], axis=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["t", "nb2"])
+def test_cdf_and_sf_at_random_points(name: str) -> None:
+    """Against mpmath, within 1e-12 (|v| + sum |a dv/da|) over the arguments a, for logarithms and for cdf and sf."""
+    points = random_points(name)
+    with mp.workdps(50 if name == "t" else 400):  # the upper tail of counts is 1 - cdf
+        both = [{"t": student, "nb2": nb2}[name](*map(mp.mpf, point)) for point in points.tolist()]
+        logs = np.array([[float(mp.log(v)) for v in pair] for pair in both])
+        exact = np.array([[float(v) for v in pair] for pair in both])
+    for k, tail in enumerate(("cdf", "sf")):
+        for kind, right in ((tail, exact[:, k]), (f"log{tail}", logs[:, k])):
+            f = jax.value_and_grad(function(f"{name}_{kind}"), tuple(range(points.shape[1])))
+            with jax.enable_x64(True):
+                found, slopes = jax.jit(jax.vmap(f))(*points.T)
+                moved = np.abs(np.stack(slopes, axis=1) * points).sum(axis=1)
+                error = np.abs(np.asarray(found) - right)
+            np.testing.assert_array_less(error, 1e-12 * (np.abs(right) + moved) + 1e-300, err_msg=kind)
 
 
 @pytest.mark.parametrize("name", NAMES)

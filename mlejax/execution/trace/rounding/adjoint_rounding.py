@@ -24,7 +24,7 @@ from mlejax.execution.trace.rounding.forward_rounding import UNIT, Entered, ente
 from mlejax.execution.trace.rounding.rounding_rules import Operation, scalar_rule, sum_units
 from mlejax.shapes import Either, PyTree
 
-from . import rounding_arrays, rounding_sums
+from . import rounding_arrays, rounding_incomplete, rounding_sums
 
 __all__ = ["AdjointBound"]
 
@@ -40,7 +40,7 @@ _OF_FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
 }
 _UNITS = {"add": 1.0, "add_any": 1.0, "sub": 1.0, "mul": 1.0, "div": 1.0, "square": 1.0, "sqrt": 2.0, "rsqrt": 2.0}
 _UNITS |= {"polygamma": 16.0, "cbrt": 8.0, "expm1": 6.0}
-_EXACT = frozenset({"neg", "abs", "max", "min", "clamp", "sign", "floor", "ceil", "is_finite", "copy", "copy_p"})
+_EXACT = frozenset({"neg", "abs", "max", "min", "clamp", "sign", "floor", "ceil", "round", "rem", "is_finite", "copy", "copy_p"})
 _EXACT |= {"stop_gradient", "dynamic_update_slice", "cummax", "cummin", "argmax", "argmin", "real", "reduce_precision"}
 _ROUNDING_ARRAYS = frozenset({"reduce_sum", "dot_general", "cumsum", "reduce_prod", "scatter-add"})
 _INPUTS = {"cholesky": 0, "triangular_solve": 1}  # the operand that stands for the rounding of the operation
@@ -215,6 +215,8 @@ class _Run:
             return (matrix.shape[-1] + 1.0) * product
         if name == "integer_pow":
             return abs(params["y"]) * jnp.abs(v)
+        if name in rounding_incomplete.RULES:
+            return rounding_incomplete.own_rounding(name, operands[0], operands[1], v, lax.lgamma, jnp)
         if name in _OF_FUNCTIONS:
             return _OF_FUNCTIONS[name](operands[0], v)
         return _UNITS.get(name, 4.0) * jnp.abs(v)

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
+from mlejax.execution.trace.rounding import rounding_incomplete
 from mlejax.shapes import Host
 
 __all__ = ["Bound", "Operation", "Rule", "exact_factor", "scalar_rule", "sum_units"]
@@ -173,6 +174,13 @@ def _chosen(pick: Callable[[Any, Any], Any], function: Callable[[Any, Any], Any]
     return rule
 
 
+def _remainder(a: Host, b: Host, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
+    """The remainder itself is exact."""
+    if ea is None and eb is None:
+        return np.fmod(a, b), None
+    return np.fmod(a, b), (0.0 if ea is None else ea) + (0.0 if eb is None else abs(np.trunc(a / b)) * eb)
+
+
 def _clamp(low: Host, a: Host, high: Host, *bounds: Bound) -> tuple[Any, Bound]:
     v, e = _MAX(low, a, *bounds[:2])
     return _MIN(v, high, e, bounds[2])
@@ -293,8 +301,10 @@ _BINARY: dict[str, Rule] = {
     "atan2": _atan2,
     "max": _MAX,
     "min": _MIN,
+    "rem": _remainder,
     "polygamma": _polygamma_rule,
     "clamp": _clamp,
+    **rounding_incomplete.RULES,
 }
 
 # ---- operations without rounding, on exact operands or on numbers that are no floats
@@ -327,6 +337,7 @@ _EXACT: dict[str, Callable[..., Any]] = {
     "floor": np.floor,
     "ceil": np.ceil,
 }
+_TO_EVEN = 1  # the rounding method of `lax.round` that is NumPy's
 _INTEGER: dict[str, Callable[..., Any]] = {
     "add": np.add,
     "sub": np.subtract,
@@ -358,6 +369,9 @@ def scalar_rule(operation: Operation) -> Rule | None:
     name, kind = operation.name, operation.out.dtype.kind
     if name in _EXACT:
         return _exact(_EXACT[name])
+    if name == "round":
+        to_even = int(operation.params["rounding_method"]) == _TO_EVEN
+        return _exact(np.rint if to_even else lambda a: np.copysign(np.floor(abs(a) + 0.5), a))
     if name == "convert_element_type":
         return _converted(operation) if kind in "fiub" else None
     if name in _IDENTITY:

@@ -59,6 +59,14 @@ def _reduce_exact(function: Callable[..., Any]) -> Callable[[Operation], Rule]:
     return of
 
 
+def _first_extreme(function: Callable[..., Any]) -> Callable[[Operation], Rule]:
+    def of(operation: Operation) -> Rule:
+        (axis,), dtype = operation.params["axes"], operation.params["index_dtype"]
+        return lambda a, ea: (np.asarray(function(a, axis=axis), dtype), None)
+
+    return of
+
+
 def _reduce_product(operation: Operation) -> Rule:
     axes = tuple(operation.params["axes"])
     n = int(np.prod([operation.shapes[0][i] for i in axes], dtype=np.int64))
@@ -123,6 +131,8 @@ RULES: dict[str, Callable[[Operation], Rule | None]] = {
     "reduce_sum": _reduce_sum,
     "reduce_max": _reduce_extreme(np.max),
     "reduce_min": _reduce_extreme(np.min),
+    "argmax": _first_extreme(np.argmax),
+    "argmin": _first_extreme(np.argmin),
     "reduce_and": _reduce_exact(np.all),
     "reduce_or": _reduce_exact(np.any),
     "reduce_prod": _reduce_product,

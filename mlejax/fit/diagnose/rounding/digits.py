@@ -230,13 +230,17 @@ def with_differences(
 def by_score(evaluator: SingleEvaluator, end: OptimizeResult) -> OptimizeResult:
     """Take further Newton steps, judged by the score alone, if rounding errors of the log-likelihood hide their gain.
 
-    Returns ``end`` unchanged if the search did not stop for that reason.
+    Returns ``end`` unchanged if the search did not stop for that reason, or the error bar of the score exceeds 0.01 standard
+    errors.
     """
     hidden = end.end in (End.STALLED, End.PRECISION_FLOOR) and end.decrement > SMALL_DECREMENT
-    if not hidden or not end.decrement <= bar_of_value(evaluator, end.u):
+    bars = _bars(evaluator, end.u) if hidden else None
+    if bars is None or not end.decrement <= bars.loglik:
         return end
     free = ends.interior(evaluator.spec.space, end.u)
     inverse = linalg.scaled_inverse(linalg.symmetric(end.information).block(free))
+    if inverse.ok and (_in_errors(inverse.inverse, bars.score[free], bars.information[np.ix_(free, free)])[0] > ALLOWED).any():
+        return end
     while inverse.ok and end.decrement > SMALL_DECREMENT:
         u = end.u.copy()
         u[free] += inverse.inverse @ end.score[free]
