@@ -22,15 +22,15 @@ _current: ActivityLine | None = None
 
 
 class ActivityLine:
-    """What is shown.
+    """The progress line of one call, drawn on stderr by a thread of its own until ``ended`` is set.
 
     Attributes:
-        asked: it is shown at once, wherever stderr goes, and stays.
-        title: what is done, ``"fit of gaussian"``.
-        unit, total: of what is counted; a total of None for what has no end that is known.
-        text: what it is at.
-        done: how many are done.
-        compiling: a program is being compiled.
+        asked: True if the line is shown at once, also outside of a terminal, and left there at the end.
+        title: name of the call, such as ``"fit of gaussian"``.
+        unit, total: name of what is counted, and how many there are; a total of None if that is not known.
+        text: name of the current step.
+        done: number of units that are done.
+        compiling: True while a program is being compiled.
     """
 
     def __init__(self, asked: bool, title: str, unit: str, total: int | None) -> None:
@@ -59,11 +59,13 @@ class ActivityLine:
 def progress_line(
     progress: bool | None, title: str, unit: str = "step", total: int | None = None
 ) -> Iterator[ActivityLine | None]:
-    """A line for the work inside; inside of another one, that one.
+    """Context manager: show a progress line during the block, and yield it; yield None if no line is shown.
+
+    Inside the block of another progress line, that line is used.
 
     Args:
-        progress: False for none; True for one; None for one in a terminal, if the work takes longer than two seconds.
-        title: what is done.
+        progress: True shows a line, False none; None shows one in a terminal if the block takes longer than two seconds.
+        title: name of the call.
         unit, total: as in `progress_bar`.
     """
     global _current
@@ -83,31 +85,31 @@ def progress_line(
 
 
 def doing(text: str) -> None:
-    """Say what the call in progress is at."""
+    """Show ``text`` as the current step in the progress line, if there is one."""
     if _current is not None:
         _current.text = text
 
 
 def compilation_begins() -> None:
-    """A program is traced, and compiled next."""
+    """Show "compiling" in the progress line, if there is one; called when a program is traced, just before its compilation."""
     if _current is not None:
         _current.compiling = True
 
 
 def compilation_ends() -> None:
-    """A program that had to be compiled has run."""
+    """Stop showing "compiling" in the progress line; called when a newly compiled program has run."""
     if _current is not None:
         _current.compiling = False
 
 
 @contextmanager
 def progress_bar(progress: bool | None, unit: str, total: int | None) -> Iterator[Callable[[int], Any]]:
-    """Counts the units of the work inside: gives the function that adds a number of them.
+    """Context manager: count units of work in a progress bar; yield the function ``add(n)`` that counts n more units.
 
     Args:
         progress: as in `progress_line`.
-        unit: the name of what is counted.
-        total: how many there are; None if that is not known.
+        unit: name of what is counted.
+        total: number of units; None if it is not known.
     """
     if progress is False:
         yield lambda n: None

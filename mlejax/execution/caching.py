@@ -28,20 +28,20 @@ _PLAIN = frozenset({int, float, bool, str, bytes, type(None)})
 
 
 class _Kept(dict[Hashable, Any]):
-    """What is kept beside an owner; a copy of the owner, or the owner sent to another process, begins with nothing."""
+    """The values kept with one owner, by key; pickles and copies as an empty dict."""
 
     def __reduce__(self) -> Reduced:
         return _Kept, ()
 
 
 def cached(owner: Any, key: Hashable, make: Callable[[], T], keep: Callable[[T], bool] = lambda value: True) -> T:
-    """The value of ``make()`` for this owner and key, computed once; it lives as long as the owner.
+    """Return the value of ``make()`` for this owner and key, computed once and kept as long as the owner lives.
 
     Args:
-        owner: an object with attributes; nothing is visible in its fields.
+        owner: an object with a ``__dict__``, where the value is kept under a hidden name.
         key: everything that the value depends on beside the owner.
         make: computes the value.
-        keep: whether a value that was made may be used for the next call.
+        keep: function of a new value: True if the value may be kept for later calls.
 
     Example:
         >>> class Owner: ...
@@ -59,7 +59,7 @@ def cached(owner: Any, key: Hashable, make: Callable[[], T], keep: Callable[[T],
 
 
 class _Weakly:
-    """A value that contains owners, as part of a key: equal to that of an equal value, without keeping the owners alive."""
+    """Key of a value that contains owners (a tuple, method or dataclass): equal for equal values, with weak references only."""
 
     __slots__ = ("hash", "owners", "parts")
 
@@ -76,14 +76,14 @@ class _Weakly:
 
 
 def _owners(reference: Hashable) -> list[weakref.ref[Any]]:
-    """The owners in a part of a key."""
+    """Return weak references to the owners in one part of a key."""
     if isinstance(reference, weakref.ref):
         return [reference]
     return reference.owners if isinstance(reference, _Weakly) else []
 
 
 def _reference(value: object) -> Any:
-    """A value as part of a key: itself where no owner is in it."""
+    """Return what stands for a value in a key: a weak reference or `_Weakly` if it is or contains an owner, else the value."""
     if type(value) in _PLAIN:
         return value
     try:
@@ -115,7 +115,7 @@ def _new_reference(value: object) -> Any:
 
 
 class ByOwners(Generic[T]):
-    """A table of values by key, in which an entry lives as long as the owners in its key.
+    """A table of values by key, which drops an entry when an owner in its key is garbage-collected.
 
     Example:
         >>> table = ByOwners[int]()
@@ -134,7 +134,7 @@ class ByOwners(Generic[T]):
         return len(self._entries)
 
     def get(self, values: tuple[Any, ...], make: Callable[[], T]) -> T:
-        """The value for a key of these values, made if it is not there; it must not refer to the owners in the key."""
+        """Return the entry for this key, computed by ``make()`` if it is missing; it must not refer to the owners in the key."""
         key = tuple([_reference(value) for value in values])
         found = self._entries.get(key)
         if found is None:

@@ -30,14 +30,14 @@ STEP = ALIGNMENT // ITEM  # numbers between places where a view may begin
 
 @dataclass(frozen=True)
 class Budget:
-    """What chunks of data sets may take.
+    """Memory and threads for the evaluation of data sets in chunks.
 
     Attributes:
-        memory: bytes for all chunks in flight.
-        workers: host threads.
-        progress: whether a bar is shown; None shows one for long work.
-        given: the user set the memory; then less than one data set takes is refused.
-        most_at_once: data sets that may be worked on together; None for no bound.
+        memory: bytes for all chunks that are in memory at a time, on the host and on the device.
+        workers: number of host threads.
+        progress: True shows a progress bar, False none; None shows one in a terminal, for long work.
+        given: True if the user set ``memory``; then it is an error if one data set needs more.
+        most_at_once: largest number of data sets evaluated together; None for no bound.
     """
 
     memory: int
@@ -51,9 +51,9 @@ class Chunk(NamedTuple):
     """Some data sets of one padded size.
 
     Attributes:
-        which: their numbers, (m,).
-        width: data sets of a block.
-        capacity: data sets that the program takes, a multiple of width, >= m.
+        which: indices of the data sets, (m,).
+        width: number of data sets in a block.
+        capacity: number of data sets in the arguments of the program, a multiple of width, >= m.
     """
 
     which: Int[Host, " m"]
@@ -63,56 +63,56 @@ class Chunk(NamedTuple):
 
 @runtime_checkable
 class ChunkSource(Protocol):
-    """Data sets that can be worked on in chunks: their padded sizes, and the arrays of some of them."""
+    """L data sets that can be evaluated in chunks: their padded sizes, and the arrays of some of them."""
 
     @property
     def sizes(self) -> Int[Host, " L"]:
-        """Padded numbers of contributions."""
+        """Numbers of terms of the log-likelihood of each data set, padding included (L,)."""
 
     @property
     def own_rows(self) -> bool:
-        """Whether each data set has rows of its own; if not, all share them, and differ in their weights."""
+        """True if each data set has its own rows; False if all have the same rows and differ in their weights only."""
 
     @property
     def unweighted(self) -> bool:
-        """Whether the weights of a data set sum to its number of contributions."""
+        """True if the weights of each data set sum to its number of terms of the log-likelihood."""
 
     @property
     def total_weights(self) -> np.ndarray:
-        """(L,) the sum of the weights of each."""
+        """Sum of the weights of each data set (L,)."""
         ...
 
     @property
     def in_place(self) -> bool:
-        """Whether chunks can be views of the table."""
+        """True if chunks can be views of the table, without a copy."""
 
     def viewable_run(self, capacity: int) -> tuple[int, int]:
-        """The first and the last number (exclusive) of data sets that such chunks can hold."""
+        """Return the range (first, stop) of data sets that chunks of this capacity can hold as views of the table."""
 
     @property
     def lengths(self) -> Int[Host, " L"] | None:
-        """Numbers of contributions in use; None if these are the sizes."""
+        """Numbers of terms of the log-likelihood of each data set without padding (L,); None if nothing is padded."""
 
     def data_set_bytes(self, size: int) -> int:
-        """Bytes of one data set of this size."""
+        """Return the bytes that one data set of this padded size takes."""
 
     def fetch(self, which: Int[Host, " m"], capacity: int, *, views: bool = False) -> PyTree:
-        """Their data, with a leading axis (capacity, ...); with ``views``, leaves are `ChunkView` if they are `in_place`."""
+        """Return the data of these data sets, arrays (capacity, ...); with ``views`` and `in_place`, `ChunkView` objects."""
 
     def single(self, i: int) -> PyTree:
-        """The data of one, without a leading axis."""
+        """Return the data of data set i, without the axis of data sets."""
 
 
 def budget(memory_limit: float | None, progress: bool | None) -> Budget:
-    """The memory (by default a share of what is free) and the threads.
+    """Return the budget for ``memory_limit`` bytes (None: a share of the free memory), with the number of threads.
 
     On several cores there is one thread more, so that no core is idle while two threads take turns in Python.
 
     Raises:
-        ValueError: the limit is not a positive number of bytes.
+        ValueError: the limit is not a positive, finite number.
     """
     if memory_limit is not None and not (isinstance(memory_limit, (int, float)) and 0 < memory_limit < math.inf):
-        raise ValueError(f"memory_limit= expected a positive, finite number of bytes, 2e9 say, got {memory_limit!r}")
+        raise ValueError(f"memory_limit=: expected a positive, finite number of bytes, such as 2e9, got {memory_limit!r}")
     most, cores = limits().max_workers, n_cores()
     workers = 1 if limits().on_cpu and cores == 1 else min(cores + 1, most) if limits().on_cpu else most
     memory = free_memory() * limits().memory_share if memory_limit is None else memory_limit
@@ -120,7 +120,13 @@ def budget(memory_limit: float | None, progress: bool | None) -> Budget:
 
 
 def width_of(size: int, data_set_bytes: int, p: int) -> int:
-    """Data sets of a block, a power of two: their data and derivatives fit the cache of a CPU, or fill a GPU."""
+    """Return the number of data sets in a block, a power of two: they fit the cache of a CPU, or fill a GPU.
+
+    Args:
+        size: padded rows of a data set.
+        data_set_bytes: size of the data of one data set.
+        p: number of coordinates of u.
+    """
     at = limits()
     if not at.on_cpu:
         return min(_power_of_two(at.rows_at_once // size), at.max_width)
@@ -131,12 +137,12 @@ def width_of(size: int, data_set_bytes: int, p: int) -> int:
 
 
 def capacity_of(size: int, data_set_bytes: int, p: int, budget: Budget, in_place: bool = False) -> tuple[int, int]:
-    """(width, capacity) of a chunk; they depend on sizes, threads and the budget, and not on the number of data sets.
+    """Return (width, capacity): numbers of data sets in a block and in a chunk; they do not depend on how many there are.
 
     Every thread has one chunk on the host and one on the device.
 
     Raises:
-        ValueError: the user's bound on memory does not hold one data set.
+        ValueError: the user's ``memory_limit`` is too small for one data set.
     """
     memory = budget.memory // max(2 * budget.workers, 1)
     width = width_of(size, data_set_bytes, p)
@@ -145,8 +151,8 @@ def capacity_of(size: int, data_set_bytes: int, p: int, budget: Budget, in_place
         width //= 2
     if width * each > memory and budget.given:
         raise ValueError(
-            f"memory_limit={budget.memory:.3g} bytes do not hold one data set of {size} rows, on the host and on the device; "
-            f"that takes {2 * budget.workers * each:.3g}"
+            f"memory_limit={budget.memory:.3g} bytes are too few for one data set of {size} rows for each thread, on host "
+            f"and device: expected at least {2 * budget.workers * each:.3g}"
         )
     in_place = in_place and limits().on_cpu
     fitting = min(limits().chunk_bytes << in_place, memory) // each
@@ -154,19 +160,19 @@ def capacity_of(size: int, data_set_bytes: int, p: int, budget: Budget, in_place
 
 
 def _power_of_two(n: int) -> int:
-    """The largest power of two that is at most n, at least 1."""
+    """Return the largest power of two that is at most n; 1 for n < 1."""
     return 1 << max(int(n).bit_length() - 1, 0)
 
 
 def chunks(sets: ChunkSource, which: Int[Host, " m"], p: int, budget: Budget, most: int | None = None) -> list[Chunk]:
-    """All of these data sets in chunks, each of one padded size, and about as much work for every core.
+    """Divide data sets into chunks, each of one padded size, with about equal work for every core.
 
     Args:
         sets: the data sets.
-        which: numbers of those to work on.
-        p: coordinates of u.
+        which: indices of the data sets to evaluate (m,).
+        p: number of coordinates of u.
         budget: memory and threads.
-        most: data sets of a chunk, at most.
+        most: largest number of data sets in a chunk; None for no bound beyond the budget's.
     """
     out: list[Chunk] = []
     last: list[Chunk] = []  # small chunks, scheduled last to balance the load
@@ -198,9 +204,9 @@ def chunks(sets: ChunkSource, which: Int[Host, " m"], p: int, budget: Budget, mo
 def _without_edges(
     sets: ChunkSource, mine: Int[Host, " m"], width: int, capacity: int
 ) -> tuple[Int[Host, " a"], Int[Host, " b"]]:
-    """A run of data sets in those that views can hold, in whole blocks, and those at its edges, which are copied.
+    """Split a range of data sets into those whose chunks can be views, in whole blocks, and the others, which are copied.
 
-    All are in the first part where the second would not be one chunk.
+    All are in the first part if the second would need more than one chunk.
     """
     first, stop = (int(np.searchsorted(mine, i)) for i in sets.viewable_run(capacity))
     first, stop = -(-first // width) * width, stop // width * width
@@ -211,12 +217,12 @@ def _without_edges(
 @partial(jax.tree_util.register_dataclass, data_fields=["values", "shift"], meta_fields=["shape"])
 @dataclass(frozen=True)
 class ChunkView:
-    """The data sets of a chunk, one after the other.
+    """The data of a chunk as one flat, aligned array, the data sets one after the other.
 
     Attributes:
         values: (capacity * numbers of a data set + STEP,).
-        shift: () where in ``values`` the first data set begins.
-        shape: of one data set.
+        shift: position in ``values`` where the first data set begins ().
+        shape: shape of one data set.
     """
 
     values: Host
@@ -224,25 +230,25 @@ class ChunkView:
     shape: tuple[int, ...]
 
     def block(self, first: Int[Either, ""] | int, width: int) -> jax.Array:
-        """Data sets from ``first`` on, (width, ...)."""
+        """Return ``width`` data sets of the chunk, from number ``first`` on, as an array (width, *shape)."""
         each = math.prod(self.shape)
         flat = lax.dynamic_slice_in_dim(self.values, self.shift + first * each, width * each)
         return flat.reshape(width, *self.shape)
 
 
 def can_be_viewed(leaf: Shaped[Host, ...]) -> bool:
-    """Whether chunks of this table can be views of it."""
+    """Return True if chunks of this table can be views: contiguous float64 or int64, not empty."""
     whole = leaf.flags.c_contiguous and leaf.flags.aligned and leaf.size > 0
     return whole and leaf.dtype in (np.dtype(np.float64), np.dtype(np.int64))
 
 
 def _first_aligned(flat: Shaped[Host, " n"]) -> int:
-    """The position of the first number of a flat array at a multiple of 64 bytes."""
+    """Return the index of the first entry of a flat array whose address is a multiple of 64 bytes."""
     return -(flat.ctypes.data // ITEM) % STEP
 
 
 def viewable_run(leaf: Shaped[Host, ...], size: int, capacity: int) -> tuple[int, int]:
-    """The run of data sets that a view can hold: not those within a step of the ends of the table.
+    """Return the range (first, stop) of data sets that a view can hold; a few at the ends of the table are outside.
 
     >>> table = aligned((40, 3), np.float64)
     >>> viewable_run(table, 4, 2), viewable_run(table[1:], 4, 2)
@@ -256,14 +262,15 @@ def viewable_run(leaf: Shaped[Host, ...], size: int, capacity: int) -> tuple[int
 
 
 def view_chunk(leaf: Shaped[Host, "R ..."], which: Int[Host, " m"], size: int, capacity: int, worked: int) -> ChunkView:
-    """Data sets of ``size`` rows of a table, in which data set i begins at row i * size.
+    """Return a chunk of data sets of a table, in which data set i begins at row i * size.
 
     Args:
         leaf: the table.
-        which: numbers of the data sets, at most ``capacity``; a viewable run becomes a view, others are copied.
+        which: indices of the data sets, at most ``capacity``; consecutive ones in the viewable range become a view, others are
+            copied.
         size: rows of a data set.
-        capacity: data sets that the program takes.
-        worked: data sets that the program reads; those beyond ``which`` may be any.
+        capacity: number of data sets in the argument of the program.
+        worked: number of data sets that the program reads; those after the ones in ``which`` have arbitrary data.
     """
     shape = (size, *leaf.shape[1:])
     each = math.prod(shape)

@@ -57,14 +57,14 @@ _UNKNOWN: set[str] = set()  # options that this XLA has refused
 
 
 def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how: str = "quick") -> Callable[..., Any]:
-    """`jax.jit(function, static_argnames=static)`, with compiler options that fit the work.
+    """Return `jax.jit(function, static_argnames=static)` with compiler options that fit the work.
 
-    There is one program for each value of the static arguments.  It is freed with the functions and likelihoods in these
-    (which `jax.jit` would keep alive).  Inside of a trace, it is an ordinary jitted function.
+    There is one program for each value of the static arguments.  It is freed together with the functions and likelihoods among
+    these (which `jax.jit` would keep alive).  Called inside a trace, it is an ordinary jitted function.
 
     Args:
-        function: what to compile.
-        static: names of its arguments that are part of what is compiled.
+        function: pure JAX function.
+        static: names of its hashable arguments for each value of which a program is compiled.
         how: "quick", compiled in little time; "careful", XLA's defaults, for programs that run long; "hasty", for programs that
             hardly run: a tenth less compile time, a tenth to two fifths more run time, the same numbers up to rounding;
             "side by side", for programs of which the host runs one on every core: as "quick", and no loop is split
@@ -114,7 +114,7 @@ def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how:
 
 
 class _InProgress(threading.local):
-    """The static arguments of the call in progress: what a program needs while it is traced, and must not keep."""
+    """Static arguments of the current call in this thread: read while a program is traced, and not kept by it."""
 
     statics: tuple[Any, ...] = ()
 
@@ -124,7 +124,7 @@ _lock = threading.Lock()
 
 
 class _Program:
-    """A jitted function with the options of `_OPTIONS`, of which those are left out that this XLA does not know."""
+    """A jitted function with compiler options from `_OPTIONS`, without those that this version of XLA does not know."""
 
     def __init__(self, function: Callable[..., Any], how: str) -> None:
         @functools.wraps(function)
@@ -167,7 +167,10 @@ class _Program:
 
 
 class _OnHost:
-    """A function that is traced once for each layout of its arguments, and run by the interpreter that bounds rounding."""
+    """A function run in NumPy (by `RunningBound`), traced once for each structure, shapes and types of its arguments.
+
+    A compiled program runs instead if an operation is not known in NumPy or the results have too many numbers.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function, self.compiled = function, _Program(function, "hasty")
@@ -194,7 +197,7 @@ class _OnHost:
 
 
 def _numbers(program: Program) -> int:
-    """Numbers in the results of all operations."""
+    """Return the number of entries in the results of all operations of a program, inner programs included."""
     sizes = [math.prod(getattr(v.aval, "shape", ())) for eqn in program.eqns for v in eqn.outvars]
     return sum(sizes) + sum(
         _numbers(inner.program) for eqn in program.eqns if (inner := called_program(eqn)) is not None
@@ -202,10 +205,10 @@ def _numbers(program: Program) -> int:
 
 
 def evaluated(function: Callable[..., Any], *arguments: PyTree) -> PyTree:
-    """``function(*arguments)``, evaluated once: a tree of arrays on the host.
+    """Return ``function(*arguments)``, evaluated once, as a tree of NumPy arrays.
 
     Args:
-        function: pure JAX.
+        function: pure JAX function.
         arguments: trees of arrays.
 
     Example:

@@ -30,7 +30,7 @@ ALIGNMENT = 64  # bytes; XLA copies arrays of NumPy that begin elsewhere
 
 
 class _Process:
-    """Whether JAX has run in this process, and whether a fork has left its threads behind."""
+    """Flags of this process: JAX has run in it (``used``); it is a fork that lacks JAX's threads (``without_threads``)."""
 
     used = False
     used_at_fork = False
@@ -44,7 +44,7 @@ class _Process:
 
 
 def _xla_threads() -> bool:
-    """Whether threads of XLA run in this process, where the system lists threads by name (Linux)."""
+    """Return True if threads of XLA run in this process; False where the system does not list threads (not Linux)."""
     try:
         return any((task / "comm").read_text().startswith("tf_XLA") for task in Path("/proc/self/task").iterdir())
     except OSError:
@@ -57,10 +57,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def check_process() -> None:
-    """To be called before a program runs.
+    """Record that JAX is used in this process; every program calls this before it runs.
 
     Raises:
-        RuntimeError: in a fork of a process in which JAX has run.
+        RuntimeError: this process is a fork of one in which JAX has run.
     """
     if _process.without_threads:
         raise misuse.linked(RuntimeError(FORKED), "fork")
@@ -68,37 +68,37 @@ def check_process() -> None:
 
 
 def device_kind() -> str:
-    """JAX's name of the kind of device where programs run: "cpu", "gpu", "tpu"."""
+    """Return JAX's name of the platform where programs run: "cpu", "gpu" or "tpu"."""
     return jax.default_backend()
 
 
 def mesh_of(given: Mesh | Sequence[jax.Device] | jax.Device | None, axis: str) -> Mesh:
-    """A list of devices, one device, or a mesh of any shape as a mesh of one axis."""
+    """Return a mesh with one axis, named ``axis``, of the devices given as a mesh of any shape, a list or one device."""
     many = given.devices.reshape(-1) if isinstance(given, Mesh) else np.atleast_1d(np.array(given, dtype=object))
     return Mesh(many, (axis,))
 
 
 def of_many_processes(given: Mesh | Sequence[jax.Device] | jax.Device | None) -> bool:
-    """Whether devices, or a mesh of them, belong to several processes (``jax.distributed``)."""
+    """Return True if these devices belong to more than one process (``jax.distributed``)."""
     if jax.process_count() == 1:
         return False
     return len({device.process_index for device in mesh_of(given, "x").devices.reshape(-1)}) > 1
 
 
 def on_cpu() -> bool:
-    """Whether programs run on the host's cores; on a GPU, larger chunks are faster."""
+    """Return True if programs run on the CPU."""
     return limits().on_cpu
 
 
 def n_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     if (cores := limits().cores) is not None:
         return cores
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_memory() -> float:
-    """Bytes that are free on the device where programs run; 4e9 where the system does not say."""
+    """Return the free memory of the device where programs run, in bytes; 4e9 if the system does not report it."""
     if not on_cpu():
         found = jax.devices()[0].memory_stats() or {}
         if "bytes_limit" in found:
@@ -110,12 +110,12 @@ def free_memory() -> float:
 
 
 def is_aligned(a: np.ndarray) -> bool:
-    """Whether XLA reads this array without a copy."""
+    """Return True if this array begins at a multiple of 64 bytes, so that XLA reads it without a copy."""
     return a.ctypes.data % ALIGNMENT == 0
 
 
 def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
-    """An array like `np.empty(shape, dtype)` that begins at a multiple of 64 bytes, so that XLA reads it without a copy.
+    """Return an uninitialised array that begins at a multiple of 64 bytes, so that XLA reads it without a copy.
 
     >>> is_aligned(aligned((3, 2), np.float64))
     True

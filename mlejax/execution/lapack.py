@@ -22,7 +22,7 @@ from .trace import lapack_calls
 
 
 def side_by_side(p: int) -> int:
-    """Systems of p unknowns that one vmapped call may factorise while other threads make such calls: a power of two.
+    """Return how many p x p matrices one vmapped call may factorise while other threads make such calls: a power of two.
 
     Example:
         >>> from mlejax.execution.lapack import side_by_side
@@ -33,17 +33,17 @@ def side_by_side(p: int) -> int:
 
 
 def cuts_calls_up() -> bool:
-    """Whether this jaxlib splits large calls of LAPACK among threads: 0.10, and 0.11 to be safe, on the CPU."""
+    """Return True on the CPU with a jaxlib that splits large calls of LAPACK among threads (0.10; 0.11 is assumed to)."""
     return limits().on_cpu and (0, 10) <= jaxlib.version.__version_info__[:2] < (0, 12)
 
 
 def most_at_once(value: Callable[..., Any], *two: PyTree, p: int) -> int | None:
-    """How many contributions or data sets may be evaluated in one call; None without calls of LAPACK for each of them.
+    """Return how many log-likelihood terms or data sets one call may evaluate; None without calls of LAPACK for each.
 
     Args:
-        value: a function of two of them.
-        two: its arguments, concrete or abstract.
-        p: directions in which it is differentiated.
+        value: function that evaluates two terms, or two data sets.
+        two: the arguments of ``value``, concrete or abstract.
+        p: number of directions in which ``value`` is differentiated.
     """
     with float64():
         calls = list(lapack_calls(jax.make_jaxpr(value)(*two).jaxpr))

@@ -22,39 +22,41 @@ _MB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Limits:
-    """Thresholds, for a CPU by default.
+    """Sizes at which the way of computing changes; the defaults are those for a CPU.
+
+    "From" means that larger sizes are treated so; "up to", smaller ones.
 
     Attributes:
-        on_cpu: programs run on the host's cores.
-        cores: cores to use; None for all that this process may use.
-        block_rows: rows (or units) whose derivatives are taken together: they fit the cache, or fill a GPU.
+        on_cpu: True if programs run on the CPU.
+        cores: number of CPU cores to use; None for all that this process may use.
+        block_rows: rows (or units) differentiated together: few enough for the cache of a CPU, enough to fill a GPU.
         chunk_rows: rows of one data set in one call of a program; None for all.
         max_threads: threads that evaluate one data set.
-        chunks_ahead: chunks that are asked for before a result is waited for.
-        long_work: rows times parameters from which XLA may take its time over the code.
-        short_work: rows times parameters below which the code may be slower and compile faster.
-        invariants_memory: memory for what depends on the data alone, as a multiple of the data's.
-        streamed_bytes: size of a table from which its rows are not copied.
+        chunks_ahead: chunks submitted before the result of the first is awaited.
+        long_work: rows times parameters from which programs are compiled with XLA's full optimisation.
+        short_work: rows times parameters below which programs are compiled with less optimisation, faster.
+        invariants_memory: memory for precomputed functions of the data alone, as a multiple of the size of the data.
+        streamed_bytes: size of a table from which its rows are not copied, but read from the user's arrays.
         read_rows: rows of a table that are read at a time.
-        grouped_rows: rows of groups that are fitted together where they come from a stream.
-        sampled_rows: rows (or units) from which a start is sought on a sample.
-        dense_parameters: parameters up to which a Hessian is formed.
-        first_dispatch: steps of an optimiser in the first call of its program.
-        dispatch_work: rows times parameters from which the first call makes two steps.
-        memory_share: share of the free memory that chunks of data sets may take where the user sets no limit.
+        grouped_rows: rows of the groups of a stream that are fitted together.
+        sampled_rows: rows (or units) from which start values are sought on a sample of the data.
+        dense_parameters: number of parameters up to which the Hessian matrix is computed.
+        first_dispatch: iterations of an optimiser in the first call of its program.
+        dispatch_work: rows times parameters from which the first call makes two iterations only.
+        memory_share: share of the free memory that chunks of data sets may take if the user sets no limit.
         max_workers: threads that work on chunks of data sets.
-        chunk_bytes: size of a chunk of data sets; twice that where the optimiser copies nothing.
-        chunk_data_sets: data sets of a chunk.
-        cache_bytes: data and derivatives that are worked on together on a CPU.
-        max_width: data sets that are worked on together.
-        few_data_sets: data sets that remain, up to which none is deferred for the sake of others.
-        rows_at_once: rows of all data sets that are worked on together on a GPU.
-        single_rows: rows from which a data set is worked on by itself on a CPU.
-        described_numbers: coordinates of data sets that are described in one call on a CPU.
-        threaded_numbers: entries of information matrices from which threads describe faster than one does.
-        answered_data_sets: data sets of a chunk for questions about few of them, on a CPU.
-        lapack_work: operations in one call of LAPACK that stay on its thread, below the 200,000 of jaxlib.
-        lapack_points: points at which a log-likelihood is evaluated in one call, at least.
+        chunk_bytes: size of a chunk of data sets; twice that if chunks are views of the table, without a copy.
+        chunk_data_sets: largest number of data sets in a chunk.
+        cache_bytes: size of the data and derivatives of the data sets that a CPU evaluates together.
+        max_width: largest number of data sets evaluated together.
+        few_data_sets: number of unfinished data sets up to which all are continued, none put off until others have finished.
+        rows_at_once: rows, over all data sets, that a GPU evaluates together.
+        single_rows: rows from which a CPU evaluates a data set by itself.
+        described_numbers: coordinates, over all data sets, that are converted to the natural scale in one call on a CPU.
+        threaded_numbers: entries of information matrices from which several threads convert them faster than one.
+        answered_data_sets: largest number of data sets in a chunk, on a CPU, for checks that concern few data sets.
+        lapack_work: operations of one call of LAPACK that jaxlib does not split among threads; jaxlib's bound is 200,000.
+        lapack_points: smallest number of points at which one call evaluates a log-likelihood.
     """
 
     on_cpu: bool = True
@@ -90,7 +92,7 @@ class Limits:
 
     @classmethod
     def for_device(cls, platform: str) -> Limits:
-        """The thresholds for ``"cpu"``, or for any other platform of JAX those of a GPU.
+        """Return the thresholds for a platform of JAX: ``"cpu"``, or any other, which is treated as a GPU.
 
         Chunks for a GPU are fewer and larger, since each waits for its copy; one is copied while another is worked on.
 
@@ -115,12 +117,12 @@ _override: Limits | None = None
 
 
 def overriding_limits() -> Limits | None:
-    """The limits that `use_limits` has set, if any; programs traced under them are kept apart."""
+    """Return the limits set by `use_limits`, or None; part of the key of compiled programs, which depend on them."""
     return _override
 
 
 def limits() -> Limits:
-    """The limits in force."""
+    """Return the thresholds to use now: those set by `use_limits`, else those of the device where programs run."""
     return _of_this_machine() if _override is None else _override
 
 
@@ -131,7 +133,7 @@ def _of_this_machine() -> Limits:
 
 @contextmanager
 def use_limits(new: Limits) -> Iterator[None]:
-    """Use other limits in the whole process, in all of its threads; for tests.
+    """Context manager: use other limits in all threads of this process; for tests.
 
     Example:
         >>> with use_limits(Limits(block_rows=512)):

@@ -15,9 +15,9 @@ __all__ = ["float64", "in_float64"]
 
 @contextmanager
 def float64() -> Iterator[None]:
-    """A scope, or a decorator, inside which JAX computes in float64 and takes arrays of NumPy.
+    """Context manager or decorator: inside, JAX computes in float64 and accepts arrays of NumPy.
 
-    Where the user has forbidden implicit transfers (``jax_transfer_guard``), those of the library are meant.
+    Transfers between host and device are allowed inside, also if the user has forbidden them (``jax_transfer_guard``).
 
     Example:
         >>> import jax.numpy as jnp
@@ -32,5 +32,5 @@ def float64() -> Iterator[None]:
 
 
 def in_float64() -> bool:
-    """Whether numbers are float64 here."""
+    """Return True if JAX computes in float64 here."""
     return bool(getattr(jax.config, "jax_enable_x64"))  # noqa: B009 - not known to type checkers

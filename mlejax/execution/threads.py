@@ -18,16 +18,17 @@ T = TypeVar("T")
 
 
 def run_tasks(tasks: Sequence[T], work: Callable[[T], int], budget: Budget, unit: str, total: int) -> bool:
-    """Give every task to ``work`` in one of several threads, in float64.
+    """Call ``work(task)`` for every task, on several threads, in float64; show a progress bar.
 
     Args:
-        tasks: what to work on; begun in this order.
-        work: returns how many units it finished, for the bar.  It must not call `run_tasks`: it would wait for its own thread.
-        budget: has the number of threads (with one, the work is done in the caller's), and whether a bar is shown.
+        tasks: arguments of ``work``; begun in this order.
+        work: function of one task that returns how many units it finished, for the bar.  It must not call `run_tasks`: it would
+            wait for its own thread.
+        budget: gives the number of threads (with one, the caller's thread does the work), and whether a bar is shown.
         unit, total: as in `progress_bar`.
 
     Returns:
-        False if Ctrl-C came first; tasks that had begun then are finished, others are not begun.
+        True if all tasks are done; False after Ctrl-C, which lets running tasks finish and begins no others.
     """
     stop = threading.Event()
 
@@ -60,8 +61,8 @@ def run_tasks(tasks: Sequence[T], work: Callable[[T], int], budget: Budget, unit
 
 @cache
 def kept_pool(name: str, n: int) -> ThreadPoolExecutor:
-    """A pool of n threads that lasts: to start threads anew costs a millisecond, and their memory has to be found again.
+    """Return a pool of n threads, made at the first call with this name and size and kept for the whole process.
 
-    A task must not wait for another one in the pool of the same name and size.
+    A task must not wait for another task of the same pool.  New threads for each call would cost a millisecond.
     """
     return ThreadPoolExecutor(n, name)

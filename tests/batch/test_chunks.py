@@ -59,7 +59,7 @@ def test_progress_shows(capfd: pytest.CaptureFixture[str]) -> None:
 def test_without_a_limit_of_the_users_a_large_data_set_is_taken_alone() -> None:
     scarce = chunking.Budget(1000, 2, False, given=False)
     assert chunking.capacity_of(60, 2000, 3, scarce) == (1, 1)
-    with pytest.raises(ValueError, match=r"do not hold one data set of 60 rows.*takes 9\.44e\+03"):
+    with pytest.raises(ValueError, match=r"are too few for one data set of 60 rows.*at least 9\.44e\+03"):
         chunking.capacity_of(60, 2000, 3, chunking.Budget(1000, 2, False))
 
 

@@ -234,9 +234,9 @@ def test_a_limit_on_memory_cuts_the_batch() -> None:
     whole = logit.fit_batch(data, START)
     cut = logit.fit_batch(data, START, memory_limit=200_000)
     np.testing.assert_allclose(cut.params, whole.params, rtol=1e-12, atol=1e-14)
-    with pytest.raises(ValueError, match="do not hold one data set of 60 rows") as refused:
+    with pytest.raises(ValueError, match="are too few for one data set of 60 rows") as refused:
         logit.fit_batch(data, START, memory_limit=1000)
-    enough = float(str(refused.value).split("that takes ")[1])
+    enough = float(str(refused.value).split("at least ")[1])
     alone = logit.fit_batch(data, START, memory_limit=1.01 * enough)  # for one thread, on however many cores
     np.testing.assert_allclose(alone.params, whole.params, rtol=1e-12, atol=1e-14)
     for wrong in (-1, np.inf):

@@ -25,12 +25,12 @@ _CHEAP = frozenset(_NAMES.split())  # cheaper than to read a further column
 
 
 class Split(NamedTuple):
-    """Contributions in two parts.
+    """The terms of a log-likelihood in two parts: functions of the data alone, and the rest.
 
     Attributes:
-        shapes: shapes and types of the arrays between the parts; the first axis is that of the rows.
-        known: (rows, shared) -> these arrays.
-        rest: (params, rows, shared, known) -> contributions.
+        shapes: shapes and types of the arrays that the first part computes; their first axis is that of the rows.
+        known: the first part, a function (rows, shared) -> these arrays.
+        rest: the second part, a function (params, rows, shared, these arrays) -> terms of the log-likelihood (N,).
     """
 
     shapes: tuple[jax.ShapeDtypeStruct, ...]
@@ -45,12 +45,12 @@ def split(
     shared: PyTree,
     replaced: Sequence[int] = (),
 ) -> Split | None:
-    """Split ``function(params, rows, shared) -> (N,)``; None if nothing can be gained.
+    """Split ``function(params, rows, shared) -> (N,)`` at costly functions of the data alone; None if there are none.
 
     Args:
-        function: contributions of N rows.
+        function: terms of the log-likelihood of N rows.
         params, rows, shared: its arguments, abstract or concrete; rows are arrays (N, ...).
-        replaced: positions in ``rows`` of designs, which a linear predictor may replace.
+        replaced: positions in ``rows`` of design matrices; functions of these are not split off.
     """
     closed, out = jax.make_jaxpr(function, return_shape=True)(params, rows, shared)
     jaxpr, n = closed.jaxpr, out.shape[0]
@@ -103,7 +103,7 @@ class _Repeated:
         self.aliases: dict[Any, Any] = {}
 
     def first(self, v: Variable) -> Variable:
-        """The first variable with the same value."""
+        """Return the first variable that has the same value as v."""
         return self.aliases.get(v, v)
 
     def note(self, eqn: Equation) -> None:

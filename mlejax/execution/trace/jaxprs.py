@@ -28,14 +28,14 @@ __all__ = [
 
 @runtime_checkable
 class Variable(Protocol):
-    """An operand or result: a variable, or a number written into the program."""
+    """An operand or result of an equation: a variable, or a literal number."""
 
     aval: jax.core.ShapedArray
 
 
 @runtime_checkable
 class Equation(Protocol):
-    """One operation."""
+    """One operation of a jaxpr: primitive, operands, results and parameters."""
 
     primitive: Any
     invars: Sequence[Any]
@@ -45,7 +45,7 @@ class Equation(Protocol):
 
 @runtime_checkable
 class Closed(Protocol):
-    """A program with the arrays that it closes over."""
+    """A closed jaxpr: a program with the arrays that it closes over."""
 
     jaxpr: Any
     consts: Sequence[Any]
@@ -82,14 +82,14 @@ _CALLS = {
 
 
 def is_literal(v: Variable) -> bool:
-    """Whether an operand is a number written into the program."""
+    """Return True if an operand is a literal number, not a variable."""
     from jax.extend import core  # only when it is needed: it imports all of Pallas
 
     return isinstance(v, core.Literal)
 
 
 def _inside(eqn: Equation) -> Iterator[Any]:
-    """The programs inside an equation, with the arrays that they close over where there are any."""
+    """Yield the programs in an equation's parameters, as jaxprs or closed jaxprs."""
     for value in eqn.params.values():
         for part in value if isinstance(value, (tuple, list)) else (value,):
             if hasattr(getattr(part, "jaxpr", part), "eqns"):
@@ -97,12 +97,12 @@ def _inside(eqn: Equation) -> Iterator[Any]:
 
 
 def inner_programs(eqn: Equation) -> Iterator[Program]:
-    """All programs inside an equation: that of a call, bodies of loops, branches, rules of derivatives that are traced."""
+    """Yield all programs inside an equation: of a call, bodies of loops, branches, traced derivative rules."""
     return (getattr(part, "jaxpr", part) for part in _inside(eqn))
 
 
 def closed_over(program: Any) -> Iterator[Any]:
-    """The arrays that a program takes from outside, those of programs inside it included."""
+    """Yield the arrays that a program and the programs inside it close over."""
     yield from getattr(program, "consts", ())
     for eqn in getattr(program, "jaxpr", program).eqns:
         for part in _inside(eqn):
@@ -110,13 +110,13 @@ def closed_over(program: Any) -> Iterator[Any]:
 
 
 def called_program(eqn: Equation) -> Called | None:
-    """The program that an equation calls; None for any other equation, loops and branches included."""
+    """Return the program that an equation calls once; None for any other equation, loops and branches included."""
     inner = eqn.params.get(_CALLS.get(eqn.primitive.name, ""))
     return None if inner is None else Called(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()))
 
 
 def dependence(program: Program, sources: Iterable[Variable]) -> Iterator[tuple[Equation, list[Any]]]:
-    """Every equation, with those of its operands that depend on the sources."""
+    """Yield every equation of a program with the list of its operands that depend on the variables ``sources``."""
     depends = set(sources)
     for eqn in program.eqns:
         touched = [v for v in eqn.invars if not is_literal(v) and v in depends]
@@ -126,7 +126,7 @@ def dependence(program: Program, sources: Iterable[Variable]) -> Iterator[tuple[
 
 
 def part_of(closed: Any, **replaced: Sequence[Any]) -> Callable[..., list[Any]]:
-    """A function of arrays made from a closed jaxpr, with other ``invars``, ``outvars`` or ``eqns``."""
+    """Return a closed jaxpr as a function of arrays, with its ``invars``, ``outvars`` or ``eqns`` replaced by those given."""
     from jax.extend import core
 
     jaxpr = closed.jaxpr

@@ -15,10 +15,10 @@ _LAPACK = frozenset(_NAMES.split())
 
 
 def lapack_calls(program: Program) -> Iterator[tuple[int, int]]:
-    """(matrices, operations on each, about) of every call of LAPACK in a traced program, also of those inside loops.
+    """Yield (number of matrices, approximate operations on each) of every call of LAPACK in a program, inner programs included.
 
     Args:
-        program: of a traced function, ``jax.make_jaxpr(f)(x).jaxpr``.
+        program: jaxpr of a traced function, ``jax.make_jaxpr(f)(x).jaxpr``.
 
     Example:
         >>> import jax

@@ -41,14 +41,14 @@ _SAME = ("reshape", "squeeze", "copy", "copy_p")
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """Contributions of one block, traced, with the linear predictors among its operations.
+    """The traced log-likelihood terms of one block of N rows, split at its linear predictors.
 
     Attributes:
-        whole: (u, *others) -> contributions (N,).
-        inner: (u, *others, *etas) -> contributions (N,), the predictors being arguments; None without a gain.
-        data: (*others) -> the matrices of the products, as they were multiplied, and the codes of look-ups.
-        products: how they were multiplied, or looked up.
-        theta: the entries of u that are used in another way, (s,).
+        whole: function (u, *others) -> [terms of the log-likelihood (N,)].
+        inner: function (u, *others, *results of the products) -> [terms (N,)]; None if splitting saves no work.
+        data: function (u, *others) -> the matrices of the products and the codes of the look-ups, which depend on others only.
+        products: the products and look-ups that give the predictors.
+        theta: indices of the entries of u that are used in any other way (s,).
     """
 
     whole: Callable[..., Any]
@@ -59,11 +59,11 @@ class Traced:
 
     @property
     def places(self) -> list[np.ndarray]:
-        """The entries of u that are beta_a, (k_a,) for each predictor."""
+        """Indices in u of the coefficients beta_a of each predictor, arrays (k_a,)."""
         return [product.at[:, j] for product in self.products for j in range(product.at.shape[1])]
 
     def matrices(self, multiplied: list[jax.Array], n: int) -> list[jax.Array | Dummies]:
-        """X_a (N, k_a) of each predictor, from what ``data`` gave."""
+        """Return the matrix X_a (N, k_a) of each predictor, from the results of ``data`` and the number n of rows."""
         out: list[jax.Array | Dummies] = []
         for x, product in zip(multiplied, self.products, strict=True):
             k, m = product.at.shape
@@ -74,7 +74,7 @@ class Traced:
         return out
 
     def arguments(self, predictors: list[jax.Array]) -> list[jax.Array]:
-        """The results of the products, as ``inner`` takes them, from the predictors (N,)."""
+        """Return the results of the products in the shapes that ``inner`` takes, from the predictors (N,)."""
         out, first = [], 0
         for product in self.products:
             own = predictors[first : first + product.at.shape[1]]
@@ -86,13 +86,13 @@ class Traced:
 
 
 class Product(NamedTuple):
-    """A product of data with coefficients.
+    """A product of a matrix of data with coefficients, found in the trace.
 
     Attributes:
-        axis: of the data that is summed over.
-        at: the entries of u that are the coefficients, (k, m) for m predictors.
-        shape: of the result.
-        last: its last axes are the predictors, else its first.
+        axis: axis of the matrix that is summed over.
+        at: indices in u of the coefficients (k, m), for m predictors.
+        shape: shape of the result.
+        last: True if the predictors are along the last axis of the result, False if along the first.
     """
 
     axis: int
@@ -102,12 +102,12 @@ class Product(NamedTuple):
 
 
 class Lookup(NamedTuple):
-    """Coefficients looked up by codes of the rows.
+    """A look-up of one coefficient for each row by its code, found in the trace.
 
     Attributes:
-        at: the entries of u that are the coefficients, (k, 1).
-        shape: of the result.
-        fill: codes beyond the coefficients give NaN; else the last one.
+        at: indices in u of the coefficients (k, 1).
+        shape: shape of the result.
+        fill: True if codes out of range give NaN, False if they are clipped to the last coefficient.
     """
 
     at: np.ndarray
@@ -116,12 +116,12 @@ class Lookup(NamedTuple):
 
 
 class Dummies(NamedTuple):
-    """The matrix (N, k) of zeros with a one in each row, known by the place of the one.
+    """A matrix (N, k) of dummy variables, one 1 in each row, stored as the column of the 1.
 
     Attributes:
-        codes: (N,).
-        k: the number of columns.
-        fill: as of `Lookup`.
+        codes: column of the 1 in each row (N,).
+        k: number of columns.
+        fill: as in `Lookup`.
     """
 
     codes: Int[Device, " n"]
@@ -129,24 +129,24 @@ class Dummies(NamedTuple):
     fill: bool
 
     def times(self, beta: Float[Device, " k"]) -> Float[Device, " n"]:
-        """X beta."""
+        """Return X beta (N,)."""
         return beta.at[self.codes].get(mode="fill" if self.fill else "clip", fill_value=jnp.nan)
 
     def sums(self, rows: Float[Device, "n m"]) -> Float[Device, "k m"]:
-        """X' rows."""
+        """Return X' rows (k, m): sums of the rows by code."""
         return jnp.zeros((self.k, *rows.shape[1:]), rows.dtype).at[self.codes].add(rows, mode="drop")
 
 
 class PredictorSums(NamedTuple):
-    """Sums over blocks, from which `assemble` makes the derivatives.
+    """Sums of derivatives over blocks of rows, from which `assemble` makes score and Hessian.
 
     Attributes:
-        value: ().
-        grad: by u outside of the predictors, (p,).
-        betas: X_a' dl/deta_a, (k_a,) each.
-        pairs: X_a' diag(h_ab) X_b for a <= b, (k_a, k_b) each; of dummies with themselves the diagonal (k_a,).
-        crosses: X_a' d^2l / deta_a dtheta', (k_a, s) each.
-        theta: rows of the Hessian for theta, outside of the predictors, (s, p).
+        value: the weighted log-likelihood ().
+        grad: gradient in u with the predictors held constant (p,).
+        betas: X_a' dl/deta_a, (k_a,) for each predictor a.
+        pairs: X_a' diag(h_ab) X_b for a <= b, (k_a, k_b) each; for dummies with themselves the diagonal (k_a,).
+        crosses: X_a' d^2l / deta_a dtheta', (k_a, s) for each predictor a.
+        theta: rows of the Hessian for theta, with the predictors held constant (s, p).
     """
 
     value: Float[Device, ""]
@@ -160,7 +160,7 @@ class PredictorSums(NamedTuple):
 def trace(
     function: Callable[..., jax.Array], u: PyTree, others: list[Any], softplus: Callable[[Any], Any] | None = None
 ) -> Traced:
-    """Trace ``function(u, *others) -> (N,)`` on abstract or concrete arguments, and look for linear predictors.
+    """Trace ``function(u, *others) -> (N,)`` on abstract or concrete arguments, and find its linear predictors.
 
     Calls of JAX's own softplus become calls of ``softplus``, if that is given.
     """
@@ -208,8 +208,10 @@ def trace(
 
 
 def _moved(eqn: Equation, places: dict[Any, np.ndarray]) -> np.ndarray | None:
-    """The entries of u that the result is, in its shape, if the equation only slices, joins, reshapes or transposes them; else
-    None."""
+    """Return the indices in u of the entries of the result, in its shape; None unless the equation only rearranges entries of u.
+
+    ``places`` has these indices for the variables before it.
+    """
     if any(is_literal(v) or v not in places for v in eqn.invars) or len(eqn.outvars) != 1:
         return None
     at, name = places[eqn.invars[0]], eqn.primitive.name
@@ -225,7 +227,7 @@ def _moved(eqn: Equation, places: dict[Any, np.ndarray]) -> np.ndarray | None:
 
 
 def _product(eqn: Equation, places: dict[Any, np.ndarray], n: int) -> tuple[Any, Product] | None:
-    """The matrix, and how it is multiplied, if the equation is data (N, ..., k) times coefficients (k,) or (k, m)."""
+    """Return (matrix, `Product`) if the equation is data (N, ..., k) times coefficients (k,) or (k, m); else None."""
     if eqn.primitive.name != "dot_general":
         return None
     (left_axes, right_axes), batched = eqn.params["dimension_numbers"]
@@ -245,7 +247,7 @@ def _product(eqn: Equation, places: dict[Any, np.ndarray], n: int) -> tuple[Any,
 
 
 def _lookup(eqn: Equation, places: dict[Any, np.ndarray], n: int) -> tuple[Any, Lookup] | None:
-    """The codes, and what they look up, if the equation takes one of the coefficients (k,) for each of N rows."""
+    """Return (codes, `Lookup`) if the equation looks up one of k coefficients for each of N rows; else None."""
     if eqn.primitive.name != "gather":
         return None
     beta, codes = eqn.invars
@@ -258,17 +260,17 @@ def _lookup(eqn: Equation, places: dict[Any, np.ndarray], n: int) -> tuple[Any, 
 
 
 def times(x: jax.Array | Dummies, beta: jax.Array, shared: bool = False) -> jax.Array:
-    """X beta; of an X that is ``shared`` by many beta under one ``vmap`` multiplied from the left, each result side by side."""
+    """Return X beta (N,); ``shared`` computes beta X' instead, faster if one X meets many beta under ``vmap``."""
     return x.times(beta) if isinstance(x, Dummies) else beta @ x.T if shared else x @ beta
 
 
 def rows_times(rows: Float[Device, "m n"], x: jax.Array | Dummies) -> Float[Device, "m k"]:
-    """rows X."""
+    """Return the matrix product rows X (m, k)."""
     return x.sums(rows.T).T if isinstance(x, Dummies) else rows @ x
 
 
 def crossed(a: jax.Array | Dummies, w: jax.Array, b: jax.Array | Dummies, plain: Callable[..., jax.Array]) -> jax.Array:
-    """A' diag(w) B; of dummies with themselves its diagonal."""
+    """Return A' diag(w) B (k, l), by ``plain`` if neither is of dummies; for dummies with themselves its diagonal (k,)."""
     if isinstance(a, Dummies) and isinstance(b, Dummies):
         if a is b:
             return a.sums(w)
@@ -281,7 +283,10 @@ def crossed(a: jax.Array | Dummies, w: jax.Array, b: jax.Array | Dummies, plain:
 def _at_predictors(
     traced: Traced, u: Either, others: list[jax.Array], weights: jax.Array, shared: bool
 ) -> tuple[list[jax.Array | Dummies], list[jax.Array], Callable[..., PyTree]]:
-    """The matrices and predictors of one block, and (t, predictors) -> gradients by both, (value, the same gradients)."""
+    """Return for one block the matrices X_a, the predictors X_a beta_a (N,), and a function of derivatives.
+
+    The function maps (u, predictors) to (gradients, (value, gradients)), the gradients in both arguments.
+    """
     assert traced.inner is not None
     inner = traced.inner
     matrices = traced.matrices(traced.data(u, *others), weights.shape[0])
@@ -300,7 +305,7 @@ def _at_predictors(
 def score_sums(
     traced: Traced, u: Either, others: list[jax.Array], weights: jax.Array
 ) -> tuple[Float[Device, ""], Float[Device, " p"]]:
-    """Value and gradient of one block whose rows are shared by many u under one ``vmap``."""
+    """Return weighted value () and gradient (p,) of one block, whose rows many u share under one ``vmap``."""
     matrices, etas, pair = _at_predictors(traced, u, others, weights, shared=True)
     _, (value, (grad, slopes)) = pair(u, etas)
     for x, at, slope in zip(matrices, traced.places, slopes, strict=True):
@@ -315,12 +320,12 @@ def sums(
     weights: jax.Array,
     products: Callable[..., jax.Array] | None = None,
 ) -> PredictorSums:
-    """The sums of one block.
+    """Return the weighted sums of derivatives of one block.
 
     Args:
-        traced: has predictors (``inner`` is not None).
-        u, others: the arguments of what was traced.
-        weights: (N,).
+        traced: the traced terms; ``inner`` must not be None.
+        u, others: arguments of the traced function.
+        weights: weights of the rows (N,).
         products: (X (N, k), w (N,), Y (N, l)) -> X' diag(w) Y (k, l); None for the plain one.
     """
     matrices, etas, pair = _at_predictors(traced, u, others, weights, products is not None)
@@ -354,7 +359,7 @@ def sums(
 
 
 def _pairs(matrices: list[Any], bend: list[jax.Array], crossed: Callable[..., jax.Array]) -> list[jax.Array]:
-    """X_a' diag(h_ab) X_b for a <= b; of predictors with one narrow matrix all of them as one product."""
+    """Return X_a' diag(h_ab) X_b for a <= b; all in one product if three or more predictors have the same narrow matrix."""
     q, x = len(matrices), matrices[0]
     k = x.k if isinstance(x, Dummies) else x.shape[1]
     if q < 3 or k > NARROW or any(other is not x for other in matrices):
@@ -367,7 +372,7 @@ def _pairs(matrices: list[Any], bend: list[jax.Array], crossed: Callable[..., ja
 
 
 def assemble(traced: Traced, sums: PredictorSums, p: int) -> tuple[Float[Device, ""], Float[Device, " p"], Float[Device, "p p"]]:
-    """Value (), gradient (p,) and Hessian (p, p) from the sums over all blocks."""
+    """Return value (), gradient (p,) and Hessian (p, p) in u from the sums over all blocks."""
     dtype = sums.grad.dtype
     places, theta = traced.places, traced.theta
     few = p <= FEW_COORDINATES

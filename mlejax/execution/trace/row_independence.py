@@ -57,19 +57,19 @@ _MOVES = ("reshape", "squeeze", "transpose", "slice")
 
 
 class _Rows(NamedTuple):
-    """The state of an array that has the rows along an axis."""
+    """State of an array that has the rows of the data along ``axis``."""
 
     axis: int
 
 
 class _Same(NamedTuple):
-    """The state of an array that depends on no row; ``uniform``: axes along which its entries are equal."""
+    """State of an array that depends on no row of the data; along the axes ``uniform`` all its entries are equal."""
 
     uniform: frozenset[int]
 
 
 class _Unproved(Exception):
-    """An operation for which no rule proves that rows stay apart."""
+    """Raised if row independence cannot be proved for an operation."""
 
 
 _State: TypeAlias = _Rows | _Same
@@ -78,14 +78,15 @@ _State: TypeAlias = _Rows | _Same
 def rows_apart(
     function: Callable[..., Any], params: Params, rows: Callable[[int], list[Any]], others: list[Any]
 ) -> bool:
-    """Whether entry i of ``function(params, rows, others)`` provably uses row i only, for every number of rows.
+    """Return True if entry i of ``function(params, rows, others)`` provably depends on row i only, for every number of rows.
 
-    The same is then true of its first derivatives by the parameters, custom rules included.
+    The same is then true of its first derivatives in the parameters, custom rules included.  False only means that there is
+    no proof.
 
     Args:
-        function: returns (N,).
+        function: function that returns an array (N,).
         params, others: abstract arguments that are the same for all rows.
-        rows: gives the abstract columns (N, ...) for a number of rows N.
+        rows: function of a number of rows N that returns abstract columns (N, ...).
     """
 
     def with_score(at: PyTree, columns: PyTree, beside: PyTree) -> PyTree:
@@ -125,7 +126,11 @@ def _need(condition: object) -> None:
 
 
 def _walk(short: Program, long: Program, states: list[_State]) -> list[_State]:
-    """States of the results of two traces of one function, operation by operation."""
+    """Return the states of the results of one function, traced at two numbers of rows, given the states of its arguments.
+
+    Raises:
+        _Unproved: the traces differ in more than their shapes, or an operation has no rule.
+    """
     known: dict[Any, _State] = dict(zip(short.invars, states, strict=True))
     known |= {v: _Same(frozenset()) for v in short.constvars}
     _need(len(short.eqns) == len(long.eqns))
@@ -144,7 +149,7 @@ def _walk(short: Program, long: Program, states: list[_State]) -> list[_State]:
 
 
 def _step(a: Equation, b: Equation, states: list[_State]) -> list[_State]:
-    """States of the results of an operation, in both traces."""
+    """Return the states of the results of an operation, given as equation a of one trace and b of the other."""
     name = a.primitive.name
     inner, other = called_program(a), called_program(b)
     if inner is not None and other is not None:
@@ -238,7 +243,7 @@ def _pad(eqn: Equation, states: list[Any]) -> int:
 
 
 def _joined(states: list[Any]) -> int:
-    """The axis of the rows in all operands; those without rows are uniform along it."""
+    """Return the common axis of the rows in the operands; `_Unproved` if operands without rows vary along it."""
     axes = {s.axis for s in states if isinstance(s, _Rows)}
     _need(len(axes) == 1)
     (axis,) = axes
@@ -282,7 +287,7 @@ def _dot_general(eqn: Equation, states: list[Any]) -> int:
 
 
 def _gather(eqn: Equation, states: list[Any]) -> int:
-    """Rows of a table of parameters, looked up by a column."""
+    """Return the axis of the rows in the result of looking up a table of parameters by a column of the data."""
     d, (table, index) = eqn.params["dimension_numbers"], states[:2]
     _need(isinstance(table, _Same) and isinstance(index, _Rows) and not d.operand_batching_dims)
     _need(index.axis < len(eqn.invars[1].aval.shape) - 1)
@@ -291,7 +296,7 @@ def _gather(eqn: Equation, states: list[Any]) -> int:
 
 
 def _along(parameter: str) -> Callable[[Any, list[Any]], int]:
-    """An operation along one axis, other than that of the rows, all operands alike."""
+    """Return the rule of an operation along one axis (named by ``parameter``), which must not be that of the rows."""
 
     def rule(eqn: Equation, states: list[Any]) -> int:
         _need(len(set(states)) == 1 and eqn.params[parameter] != states[0].axis)

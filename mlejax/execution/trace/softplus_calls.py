@@ -17,11 +17,11 @@ from .jaxprs import Equation, is_literal
 
 
 def replaced(closed: Any, softplus: Callable[[Any], Any]) -> Any:
-    """A closed jaxpr with these calls replaced; itself if there are none.
+    """Return a closed jaxpr with its calls of softplus replaced by ``softplus``; the same object if there are none.
 
     Args:
         closed: a closed jaxpr.
-        softplus: x -> log(1 + exp(x)), entry by entry.
+        softplus: function x -> log(1 + exp(x)), elementwise.
 
     Example:
         >>> closed = jax.make_jaxpr(jax.nn.log_sigmoid)(1.0)
@@ -52,7 +52,7 @@ def replaced(closed: Any, softplus: Callable[[Any], Any]) -> Any:
 
 
 def _argument(eqn: Equation) -> Any:
-    """x of an equation that is ``logaddexp(x, 0)`` or ``logaddexp(0, x)``, else None."""
+    """Return the variable x if the equation is ``logaddexp(x, 0)`` or ``logaddexp(0, x)``; else None."""
     if eqn.primitive.name != "custom_jvp_call" or len(eqn.invars) != 2 or len(eqn.outvars) != 1:
         return None
     shape = eqn.outvars[0].aval.shape

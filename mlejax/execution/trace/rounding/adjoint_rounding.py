@@ -47,14 +47,17 @@ _INPUTS = {"cholesky": 0, "triangular_solve": 1}  # the operand that stands for 
 
 
 class AdjointBound:
-    """The first result of a closed jaxpr, a number, with a bound of its rounding; compiled at the first call.
+    """Evaluates a closed jaxpr and a bound of the absolute rounding error of its first result, a scalar.
+
+    Compiled at the first call.
 
     Args:
-        program: a closed jaxpr in float64.
-        n_rows: sums over this many terms stand for sums over all rows of the data, whose rounding ``__call__`` is told.
+        program: a closed jaxpr in float64, traced on a block of the data.
+        n_rows: number of rows of the block: a sum over this many terms counts as a sum over all rows of the data, with the
+            rounding ``row_units`` that is passed to ``__call__``.
 
     Attributes:
-        unknown: names of the operations that have no rule; then there is no bound.
+        unknown: names of the operations without a rule; the bound is valid only if there are none.
     """
 
     def __init__(self, program: Closed, n_rows: int | None = None) -> None:
@@ -76,13 +79,16 @@ class AdjointBound:
         self._row_units = sum_units(n_rows or 1)
 
     def __call__(self, arguments: Sequence[Any], row_units: float | None = None) -> tuple[float, float]:
-        """Value and bound at these arguments; see `RunningBound`. NaN or inf where there is no bound."""
+        """Return (value, bound of its absolute rounding error) at these arguments; the bound is NaN or inf if unknown.
+
+        Arguments as of `RunningBound`.
+        """
         value, error = self._evaluate(list(arguments), self._row_units if row_units is None else row_units)
         return float(value), float(error)
 
 
 def _inner(eqn: Equation) -> Entered | None:
-    """The program that an equation stands for, or repeats."""
+    """Return the program that an equation calls once, or the body of a scan; None for any other equation."""
     if eqn.primitive.name == "scan":
         return Entered(eqn.params["jaxpr"].jaxpr, eqn.params["jaxpr"].consts, 0)
     return entered(eqn)
@@ -109,7 +115,7 @@ def _has_rule(eqn: Equation) -> bool:
 
 
 def _changed(eqn: Equation) -> PyTree:
-    """What an equation's rounding changes: its result, or an operand; None if it is exact."""
+    """Return shape and type of the array to which an equation's rounding is added (its result or an operand); None if exact."""
     name = eqn.primitive.name
     if name in _INPUTS:
         return eqn.invars[_INPUTS[name]].aval
@@ -119,7 +125,7 @@ def _changed(eqn: Equation) -> PyTree:
 
 
 def _no_changes(program: Program) -> list[Any]:
-    """Zeros for all changes of a program, an entry for each equation: an array, a list for an inner program, or None."""
+    """Return zero perturbations of a program, an entry for each equation: an array, a list for an inner program, or None."""
     changes: list[Any] = []
     for eqn in program.eqns:
         inner = _inner(eqn)
@@ -136,7 +142,7 @@ def _no_changes(program: Program) -> list[Any]:
 
 
 class _Run:
-    """Evaluates a program with changes of its values, and the sizes of their rounding in the same structure."""
+    """Evaluates a program with perturbations added; returns results and the rounding of each perturbed value (2**-53)."""
 
     def __init__(self, n_rows: int | None, row_units: Either) -> None:
         self.n_rows, self.row_units = n_rows, row_units
@@ -195,7 +201,7 @@ class _Run:
         return results, jnp.broadcast_to(size, change.shape)
 
     def _size(self, eqn: Equation, operands: Sequence[Any], v: Either) -> Either:
-        """The rounding of an operation, in units."""
+        """Return the rounding of an operation with result v, in units of 2**-53, as an array."""
         name, params = eqn.primitive.name, eqn.params
         if name in ("reduce_sum", "dot_general", "cumsum"):
             of_sizes = eqn.primitive.bind(*(jnp.abs(a) for a in operands), **params)

@@ -29,9 +29,9 @@ class Rounded(NamedTuple):
     """The results of a program with bounds of their rounding.
 
     Attributes:
-        outputs: the results in NumPy; empty if an operation is unknown.
-        bounds: of the absolute rounding errors, each of the shape of its output; NaN or inf where none is known.
-        unknown: names of the operations that have no rule.
+        outputs: the results in NumPy; empty if an operation has no rule.
+        bounds: bounds of the absolute rounding errors, each of the shape of its output; NaN or inf where none is known.
+        unknown: names of the operations without a rule.
     """
 
     outputs: tuple[Any, ...]
@@ -40,7 +40,7 @@ class Rounded(NamedTuple):
 
 
 class Entered(NamedTuple):
-    """A program that an equation stands for, the arrays that it closes over, and the number of its first operand."""
+    """A program that an equation calls, the arrays that it closes over, and which operand of the equation is its first."""
 
     program: Program
     consts: Sequence[Any]
@@ -56,13 +56,14 @@ class _Step(NamedTuple):
 
 
 class RunningBound:
-    """A closed jaxpr prepared for repeated evaluation with bounds.
+    """A closed jaxpr prepared for repeated evaluation in NumPy, with bounds of the rounding errors of its results.
 
-    Calls are entered, operations that occur twice or do not matter are left out, and what is constant is computed once.
+    Inner programs are inlined, repeated and unused operations left out, and constants computed once.
 
     Args:
-        program: a closed jaxpr.
-        n_rows: sums over this many terms stand for sums over all rows of the data, whose rounding ``__call__`` is told.
+        program: a closed jaxpr, traced on a block of the data.
+        n_rows: number of rows of the block: a sum over this many terms counts as a sum over all rows of the data, with the
+            rounding ``row_units`` that is passed to ``__call__``.
     """
 
     def __init__(self, program: Closed, n_rows: int | None = None) -> None:
@@ -81,11 +82,11 @@ class RunningBound:
         self._drop_unused()
 
     def __call__(self, arguments: Sequence[Any], row_units: float | None = None) -> Rounded:
-        """Outputs and bounds at these arguments (arrays in the order of the program's variables).
+        """Return results and bounds at these arguments, arrays in the order of the program's inputs.
 
         Args:
-            row_units: rounding of a sum over all rows, relative to the sum of the absolute values; by default that of
-                ``n_rows`` terms.
+            row_units: rounding of a sum over all rows, in units of 2**-53 of the sum of the absolute values; by default that of
+                a sum of ``n_rows`` terms.
         """
         if self.unknown:
             return Rounded((), (), self.unknown)
@@ -128,7 +129,7 @@ class RunningBound:
     def _enter(
         self, program: Program, consts: Sequence[Any], operands: Sequence[int], unknown: dict[str, None]
     ) -> list[int]:
-        """Add the steps of a program; the slots of its results."""
+        """Add the operations of a program to the prepared steps; return the positions of its results among the stored values."""
         slots: dict[Any, int] = dict(zip(program.invars, operands, strict=True))
         for v, value in zip(program.constvars, consts, strict=True):
             slots[v] = self._literal(value, v.aval.dtype)
@@ -193,7 +194,7 @@ class RunningBound:
 
 
 def bound(program: Closed, arguments: Sequence[Any]) -> Rounded:
-    """The results of a closed jaxpr at these arguments, with bounds of their rounding.
+    """Return the results of a closed jaxpr at these arguments, with bounds of their absolute rounding errors.
 
     Example:
         >>> import jax
@@ -221,7 +222,7 @@ def _evaluate(step: _Step, values: list[Any], bounds: list[Bound]) -> None:
 
 
 def _carry_on(step: _Step, values: list[Any], bounds: list[Bound]) -> None:
-    """Replace bounds that are infinite or no numbers, so that their product with 0 is 0: such terms are not used later."""
+    """Replace infinite and NaN bounds of a step by 1e250, so that their product with 0 is 0, not NaN."""
     for slot in step.results:
         error = bounds[slot]
         if error is not None:
@@ -232,7 +233,7 @@ _CARRIED = 1e250  # stands for inf, so that a product with 0 is 0
 
 
 def _rule(operation: Operation) -> Rule | None:
-    """The rule of an operation; None for one that is not known."""
+    """Return the rule that gives value and rounding bound of an operation; None if there is none."""
     if not hasattr(operation.out, "dtype") or operation.out.dtype.kind not in "fiub":
         return None
     make = rounding_arrays.RULES.get(operation.name)
@@ -240,7 +241,7 @@ def _rule(operation: Operation) -> Rule | None:
 
 
 def entered(eqn: Equation) -> Entered | None:
-    """The program that an equation stands for: of a call, or the branch for this platform; None for other equations."""
+    """Return the program that an equation calls, or its branch for this platform; None for any other equation."""
     called = called_program(eqn)
     if called is not None:
         return Entered(*called, 0)
@@ -259,7 +260,7 @@ def _closed(program: Any, first: int) -> Entered:
 
 
 def _lower_precision(eqn: Equation) -> float:
-    """Rounding of a result of less precision than float64, in units of float64, beyond that of its rule; else 0."""
+    """Return the additional relative rounding of a float32 or narrower result, in units of 2**-53; 0 for float64 results."""
     dtype = eqn.outvars[0].aval.dtype
     narrow = [v.aval.dtype for v in eqn.invars if getattr(v.aval, "dtype", dtype).kind == "f"]
     if dtype.kind != "f" or dtype == np.float64 or (all(d == dtype for d in narrow) and not _computes(eqn)):

@@ -14,7 +14,7 @@ from . import rounding_sums
 
 
 def _moved(make: Callable[[Operation], Callable[[Any], Any]]) -> Callable[[Operation], Rule]:
-    """An operation that moves numbers of one operand: applied to the bound, too."""
+    """Return the rule of an operation that rearranges its operand (reshape, slice, ...): the bound is rearranged alike."""
 
     def of(operation: Operation) -> Rule:
         function = make(operation)
@@ -28,7 +28,7 @@ def _zeros(values: Sequence[Any], bounds: Sequence[Bound]) -> list[Any]:
 
 
 def _joined(make: Callable[[Operation], Callable[..., Any]]) -> Callable[[Operation], Rule]:
-    """An operation that moves numbers of several operands."""
+    """Return the rule of an operation that joins several operands (concatenate, stack): the bounds are joined alike."""
 
     def of(operation: Operation) -> Rule:
         function = make(operation)
@@ -44,7 +44,7 @@ def _joined(make: Callable[[Operation], Callable[..., Any]]) -> Callable[[Operat
 
 
 def _indexed(make: Callable[[Operation], Callable[..., Any]]) -> Callable[[Operation], Rule]:
-    """An operation that moves numbers of its first operand to or from where the others say."""
+    """Return the rule of an operation that indexes its first operand by the others: the bound is indexed alike."""
 
     def of(operation: Operation) -> Rule:
         function = make(operation)
@@ -126,7 +126,7 @@ def _pad(operation: Operation) -> Rule:
 
 
 def _pieces(cut: Callable[[Operation], Callable[[Any], tuple[Any, ...]]]) -> Callable[[Operation], Rule]:
-    """An operation with several results, each part of its operand."""
+    """Return the rule of an operation that cuts its operand into several results: the bound is cut alike."""
 
     def of(operation: Operation) -> Rule:
         function = cut(operation)
@@ -209,14 +209,15 @@ def _dynamic_slice(operation: Operation) -> Callable[..., Any]:
 def _places(
     operation: Operation, starts: Host, windows: Sequence[int], sizes: Sequence[int], shape: Sequence[int], dims: Any
 ) -> tuple[tuple[Any, ...], Any]:
-    """Where each number of a gather's result, or of a scatter's updates, lies in the operand; and whether it lies inside.
+    """Return the indices in the operand of each entry of a gather's result or a scatter's updates, and True where they are valid.
 
     Args:
-        starts: the array of indices (..., k).
-        windows: axes of the result that run over a window.
-        sizes: of the windows along each axis of the operand, without collapsed and batching axes.
-        shape: of the result.
-        dims: (collapsed axes, axes of the operand that the k indices address, batching axes of operand and of the indices).
+        operation: the gather or scatter.
+        starts: the array of start indices (..., k).
+        windows: axes of the result that run over a window of the operand.
+        sizes: sizes of the windows along the axes of the operand that are neither collapsed nor batched.
+        shape: shape of the result (gather) or of the updates (scatter).
+        dims: (collapsed axes, axes of the operand that the k indices refer to, batched axes of the operand, those of starts).
     """
     collapsed, addressed, batching, batching_starts = dims
     others = [i for i in range(len(shape)) if i not in windows]

@@ -26,13 +26,13 @@ Rule: TypeAlias = Callable[..., tuple[Any, Bound]]
 
 
 class Operation(NamedTuple):
-    """What a rule is made from.
+    """One operation of a traced program, from which its rule is made.
 
     Attributes:
-        name: of the primitive.
-        params: of the equation.
-        shapes: of the operands.
-        constants: operands that are known, None for the others.
+        name: name of the primitive.
+        params: parameters of the equation.
+        shapes: shapes of the operands.
+        constants: values of the operands that are constant, None for the others.
         out: shape and type of the first result.
     """
 
@@ -44,7 +44,7 @@ class Operation(NamedTuple):
 
 
 def sum_units(n: int) -> float:
-    """Rounding of a sum of n terms, relative to the sum of their absolute values: XLA adds in a tree of windows of 32."""
+    """Return the rounding of a sum of n terms, in units of 2**-53 of the sum of absolute terms: XLA adds in windows of 32."""
     depth, left = 0, n
     while left > 1:
         depth, left = depth + min(left, 32) - 1, -(-left // 32)
@@ -52,7 +52,7 @@ def sum_units(n: int) -> float:
 
 
 def exact_factor(constant: ArrayLike | None) -> bool:
-    """Whether a product with this constant is exact: zeros and powers of two."""
+    """Return True if products with this constant are exact: all its entries are 0 or powers of two (up to sign)."""
     if constant is None or np.asarray(constant).dtype.kind != "f":
         return False
     mantissa = abs(np.frexp(constant)[0])
@@ -60,7 +60,7 @@ def exact_factor(constant: ArrayLike | None) -> bool:
 
 
 def _sum(bound: Bound, *others: Bound) -> Bound:
-    """The bound, which is changed in place, and others."""
+    """Return the sum of ``bound`` and the other bounds, added in place; a bound of None counts as 0."""
     for other in others:
         if other is not None:
             bound += other
@@ -196,7 +196,13 @@ _MIN = _chosen(np.less_equal, np.minimum)
 def _unary(
     function: Callable[..., Any], slope: Callable[[Any, Any], Any], units: float | Callable[[Any, Any], Any]
 ) -> Rule:
-    """A function with its derivative, of operand and value, and its own rounding: units, or their absolute bound."""
+    """Return the rule of a function of one operand.
+
+    Args:
+        function: the function in NumPy.
+        slope: (operand, value) -> its derivative.
+        units: rounding of the function in units of 2**-53: a number, relative to the value, or (operand, value) -> absolute.
+    """
     own = units if callable(units) else (lambda a, v: units * abs(v))
 
     def rule(a: Host, ea: Bound) -> tuple[Any, Bound]:
@@ -225,7 +231,7 @@ def _polygamma(m: Host, a: Host) -> Host:
 
 
 def _polygamma_most(m: ArrayLike, a: Host) -> Host:
-    """A bound of |psi^(m)(a)| for a > 0, within a factor of two; inf elsewhere."""
+    """Return an upper bound of |psi^(m)(a)| for a > 0, within a factor of two; inf elsewhere."""
     if np.ndim(m) == 0 and m == 0:
         most = abs(np.log(a)) + 1.0 / a
     else:
@@ -365,7 +371,7 @@ _IDENTITY = frozenset({"copy", "copy_p", "stop_gradient", "optimization_barrier"
 
 
 def scalar_rule(operation: Operation) -> Rule | None:
-    """The rule of an operation that works number by number; None for one that is not known."""
+    """Return the rule of an elementwise operation; None if there is none."""
     name, kind = operation.name, operation.out.dtype.kind
     if name in _EXACT:
         return _exact(_EXACT[name])

@@ -17,7 +17,7 @@ SUMS = frozenset({"reduce_sum", "dot_general"})
 
 
 def terms(operation: Operation) -> tuple[int, ...]:
-    """The lengths of the axes that a sum or a product of matrices sums over."""
+    """Return the lengths of the axes over which a ``reduce_sum`` or ``dot_general`` sums."""
     p = operation.params
     axes = p["axes"] if operation.name == "reduce_sum" else p["dimension_numbers"][0][0]
     return tuple(operation.shapes[0][i] for i in axes)
@@ -123,7 +123,7 @@ def _dot(operation: Operation) -> Rule:
 
 
 def _selects(constant: Any, axes: Sequence[int]) -> bool:
-    """Whether a constant matrix only selects: powers of two, at most one along the axes that are summed."""
+    """Return True if products with a constant matrix are exact: powers of two, at most one nonzero along the summed axes."""
     return exact_factor(constant) and bool(np.all(np.count_nonzero(constant, axis=tuple(axes)) <= 1))
 
 
