@@ -31,7 +31,7 @@ def _ndtr(x: Any) -> Device:
 
 
 def _near_zero(h: Any, k: Any, rho: Any) -> Device:
-    """P(X > h, Y > k), integrated from independence."""
+    """Return P(X > h, Y > k) by integration over the correlation from 0 to rho."""
     half = jnp.arcsin(rho) / 2.0
     sine = jnp.sin(half * (1.0 + _NODES))
     inner = jnp.exp((sine * h * k - (h * h + k * k) / 2.0) / (1.0 - sine * sine))
@@ -39,7 +39,7 @@ def _near_zero(h: Any, k: Any, rho: Any) -> Device:
 
 
 def _near_one(h: Any, k: Any, rho: Any) -> Device:
-    """The same for correlations of almost 1 or -1, integrated from there."""
+    """Return P(X > h, Y > k) for rho near 1 or -1, by integration over the correlation from 1 or -1 to rho."""
     sign = jnp.where(rho < 0, -1.0, 1.0)
     k = sign * k
     hk, gap = h * k, (h - k) ** 2
@@ -73,10 +73,10 @@ def _value(x: Any, y: Any, rho: Any) -> Device:
 
 @jax.custom_jvp
 def bvn_cdf(x: Any, y: Any, rho: Any) -> jax.Array:
-    """P(X <= x, Y <= y) of standard normal variables with correlation rho.
+    """Return P(X <= x, Y <= y) for two standard normal variables with correlation rho.
 
     Args:
-        x, y: any shapes that broadcast; infinite ones too.
+        x, y: real or infinite, of any shapes that broadcast.
         rho: correlation, between -1 and 1 (there derivatives do not exist).
 
     Returns:

@@ -24,7 +24,7 @@ _NEAR, _TERMS = 1.5, 24
 
 
 def _series(n: int, weighted: bool) -> np.ndarray:
-    """Coefficients of G_n, or of E_n, in powers of t."""
+    """Return the power series coefficients in t of G_n, or of E_n if ``weighted``."""
     k = np.arange(_TERMS)
     share = 1.0 / (k + n + 1.0)
     if weighted:
@@ -33,7 +33,7 @@ def _series(n: int, weighted: bool) -> np.ndarray:
 
 
 def _integrals(n: int, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """G_n and E_n."""
+    """Return G_n(t) and E_n(t), elementwise."""
     near = jnp.abs(t) < _NEAR
     small, x = jnp.where(near, t, 0.0), jnp.where(near, _NEAR, t)
     grown = jnp.exp(x)
@@ -48,7 +48,7 @@ def _integrals(n: int, t: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _expm1_over(n: int, w: jax.Array, q: jax.Array) -> jax.Array:
-    """The derivative of order n in q of R."""
+    """Return the derivative of order n in q of R(w, q)."""
     return w ** (n + 1) * _integrals(n, q * w)[0]
 
 
@@ -60,7 +60,7 @@ def _expm1_over_jvp(n: int, primals: tuple[jax.Array, ...], tangents: tuple[jax.
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _expm1_rest(n: int, w: jax.Array, q: jax.Array) -> jax.Array:
-    """The derivative of order n in q of S."""
+    """Return the derivative of order n in q of S(w, q)."""
     return w ** (n + 2) * _integrals(n, q * w)[1]
 
 
@@ -71,12 +71,12 @@ def _expm1_rest_jvp(n: int, primals: tuple[jax.Array, ...], tangents: tuple[jax.
 
 
 def expm1_over(w: jax.Array, q: jax.Array) -> jax.Array:
-    """R(w, q) = (exp(q w) - 1) / q, analytic at q = 0, where it is w."""
+    """Return R(w, q) = (exp(q w) - 1) / q, which is w at q = 0; with all derivatives there."""
     return _expm1_over(0, w, q)
 
 
 def expm1_rest(w: jax.Array, q: jax.Array) -> jax.Array:
-    """S(w, q) = (exp(q w) - 1 - q w) / q^2, analytic at q = 0, where it is w^2 / 2."""
+    """Return S(w, q) = (exp(q w) - 1 - q w) / q^2, which is w^2 / 2 at q = 0; with all derivatives there."""
     return _expm1_rest(0, w, q)
 
 

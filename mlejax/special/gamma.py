@@ -34,7 +34,7 @@ _FIRST = _B / _J
 
 @jax.custom_jvp
 def gammaln(x: ArrayLike) -> jax.Array:
-    """log Gamma(x) for x > 0, entry by entry, with fast derivatives: within 2e-15 of max(1, |log Gamma(x)|).
+    """Return log Gamma(x) for x > 0, elementwise, with fast derivatives; the error is within 2e-15 of max(1, |log Gamma(x)|).
 
     Args:
         x: any shape, positive.
@@ -59,7 +59,7 @@ def gammaln(x: ArrayLike) -> jax.Array:
 
 @jax.custom_jvp
 def digamma(x: ArrayLike) -> jax.Array:
-    """The derivative of :func:`gammaln` for x > 0, entry by entry.
+    """Return the derivative of :func:`gammaln` for x > 0, elementwise.
 
     Args:
         x: any shape, positive.
@@ -89,7 +89,7 @@ def _trigamma(x: ArrayLike) -> jax.Array:
 
 
 def _split(x: ArrayLike) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """x, the argument of the series, x where it is below the shift (1 elsewhere), and where that is."""
+    """Return x as floats, the argument z >= 8 of Stirling's series, x where it is below 8 (1 elsewhere), and x < 8 (bool)."""
     x = jnp.asarray(x)
     x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
     small = x < SHIFT
@@ -98,13 +98,13 @@ def _split(x: ArrayLike) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
 
 
 def _factors(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Factors of P(x), of which x (x + 7), (x + 1) (x + 6), ... differ by constants."""
+    """Return four factors x (x + 7), (x + 1) (x + 6), (x + 2) (x + 5), (x + 3) (x + 4), whose product is P(x)."""
     q = x * (x + 7.0)
     return q, q + 6.0, q + 10.0, q + 12.0
 
 
 def _logarithmic(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Sums over k < 8 of 1 / (x + k) and of 1 / (x + k)^2: P'/P and minus its derivative, with one division.
+    """Return the sums over k < 8 of 1 / (x + k) and of 1 / (x + k)^2: P'/P and minus its derivative, with one division.
 
     With q = x (x + 7) and s = sum_j 1 / (q + c_j) they are q' s and q'^2 sum_j 1 / (q + c_j)^2 - 2 s, as q'' = 2.
     """
@@ -135,7 +135,7 @@ def _trigamma_jvp(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
 
 
 def betaln(a: ArrayLike, b: ArrayLike) -> jax.Array:
-    r"""log B(a, b) = log Gamma(a) + log Gamma(b) - log Gamma(a + b), entry by entry, with derivatives of every order.
+    r"""Return log B(a, b) = log Gamma(a) + log Gamma(b) - log Gamma(a + b), elementwise, with derivatives of every order.
 
     For b >= 8, with Stirling's remainder S and b the larger one,
     :math:`\log\Gamma(a) + S(b) - S(a + b) + a - a \log b - (a + b - \tfrac12) \log(1 + a/b)`: no large terms cancel.

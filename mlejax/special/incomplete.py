@@ -28,7 +28,7 @@ from mlejax.special.kernels import beta_kernel, floats, gamma_kernel, integrate,
 
 
 def _gamma_integral(a: jax.Array, x: jax.Array, upper: jax.Array) -> jax.Array:
-    """J of the gamma tail on the side given: phi(r) = x expm1(+-r) -+ a r."""
+    """Return the integral J of the upper gamma tail where ``upper``, else of the lower: phi(r) = x expm1(+-r) -+ a r."""
     side = jnp.where(upper, 1.0, -1.0).astype(x.dtype)
     a0, x0 = lax.stop_gradient(a), lax.stop_gradient(x)
 
@@ -42,7 +42,7 @@ def _gamma_integral(a: jax.Array, x: jax.Array, upper: jax.Array) -> jax.Array:
 
 
 def _beta_integral(a: jax.Array, b: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    """J of the lower beta tail: phi(r) = a r + (a+b) log(1 + x expm1(-r)) = (a+b) log(1 + y expm1(r)) - b r.
+    """Return the integral J of the lower beta tail: phi(r) = a r + (a+b) log(1 + x expm1(-r)) = (a+b) log(1 + y expm1(r)) - b r.
 
     The first form is used for x < 1/2, the second otherwise: each keeps its digits there.
     """
@@ -62,7 +62,10 @@ def _beta_integral(a: jax.Array, b: jax.Array, x: jax.Array, y: jax.Array) -> ja
 
 
 def gamma_tail(a: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Logarithm of the computed tail, and whether it is the upper one."""
+    """Return (log-probability of the tail beyond x, True where this is the upper tail) of a gamma variable of shape a.
+
+    The upper tail where x >= max(a, 1), else the lower.
+    """
     upper = x >= jnp.maximum(a, 1.0)
     raised = ~upper & (a < 1.0)
     integral = _gamma_integral(jnp.where(raised, a + 1.0, a), x, upper)
@@ -71,7 +74,10 @@ def gamma_tail(a: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def beta_tail(a: jax.Array, b: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Logarithm of the computed tail, and whether it is the upper one."""
+    """Return (log-probability of the tail beyond x, True where this is the upper tail) of a beta variable; y = 1 - x.
+
+    The upper tail where x >= a1 / (a1 + b1) with a1 = max(a, 1) and b1 = max(b, 1), else the lower.
+    """
     a1, b1 = jnp.maximum(a, 1.0), jnp.maximum(b, 1.0)
     upper = x * b1 >= y * a1
     a, b, x, y = (jnp.where(upper, v, u) for u, v in ((a, b), (b, a), (x, y), (y, x)))
@@ -82,7 +88,10 @@ def beta_tail(a: jax.Array, b: jax.Array, x: jax.Array, y: jax.Array) -> tuple[j
 
 
 def _side(log_tail: jax.Array, same: jax.Array, log: bool) -> jax.Array:
-    """The wanted tail (or its logarithm) from the computed one, ``same`` where it is the wanted one."""
+    """Return the wanted tail probability, or its logarithm if ``log``, from the log-probability of a tail.
+
+    ``same`` is True where ``log_tail`` is of the wanted tail, False where it is of the other one.
+    """
     tail = jnp.exp(log_tail)
     if log:
         return jnp.where(same, log_tail, jnp.log1p(-tail))
@@ -102,7 +111,7 @@ def _gamma_value(kind: tuple[bool, bool], a: jax.Array, x: jax.Array) -> jax.Arr
 
 
 def _limits(want_upper: bool, log: bool) -> tuple[float, float]:
-    """Values at the lower and at the upper end of the support."""
+    """Return the values of the function at the lower and the upper end of the support."""
     zero, one = (-np.inf, 0.0) if log else (0.0, 1.0)
     return (one, zero) if want_upper else (zero, one)
 
@@ -132,7 +141,10 @@ def _gamma_jvp(
 def _slope(
     kind: tuple[bool, bool], log_density: jax.Array, out: jax.Array, inside: jax.Array, at_edge: jax.Array
 ) -> jax.Array:
-    """Derivative in x: plus or minus the density, over the value if that is a logarithm; ``at_edge`` at the ends."""
+    """Return the derivative in x: plus or minus the density, divided by the tail probability if ``kind`` is a logarithm.
+
+    ``at_edge`` is the density at the ends of the support.
+    """
     want_upper, log = kind
     size = jnp.exp(log_density - jnp.where(inside, out, 0.0)) if log else jnp.exp(log_density)
     if log:
@@ -142,7 +154,7 @@ def _slope(
 
 
 def _edge_density(own: jax.Array, other: jax.Array) -> jax.Array:
-    """Density at an end of the support where it behaves like ``other`` times a distance to the power own - 1."""
+    """Return the density at an end of the support, where it behaves like ``other`` * distance^(own - 1)."""
     return jnp.where(own > 1, 0.0, jnp.where(own < 1, jnp.inf, other))
 
 
@@ -190,7 +202,7 @@ _beta_compiled = jax.jit(_beta, static_argnums=0)
 
 
 def gammainc(a: ArrayLike, x: ArrayLike) -> jax.Array:
-    """Regularised lower incomplete gamma function P(a, x): the cdf of a gamma variable of shape a and scale 1.
+    """Return the regularised lower incomplete gamma function P(a, x): the cdf of a gamma variable of shape a and scale 1.
 
     P(a, x) = int_0^x t^(a-1) exp(-t) dt / Gamma(a).
 
@@ -211,7 +223,7 @@ def gammainc(a: ArrayLike, x: ArrayLike) -> jax.Array:
 
 
 def gammaincc(a: ArrayLike, x: ArrayLike) -> jax.Array:
-    """Regularised upper incomplete gamma function Q(a, x) = 1 - P(a, x), accurate where it is small.
+    """Return the regularised upper incomplete gamma function Q(a, x) = 1 - P(a, x), accurate where it is small.
 
     Arguments, derivatives and accuracy as for ``gammainc``.
 
@@ -223,7 +235,7 @@ def gammaincc(a: ArrayLike, x: ArrayLike) -> jax.Array:
 
 
 def log_gammainc(a: ArrayLike, x: ArrayLike) -> jax.Array:
-    """log P(a, x), finite far into the lower tail; arguments, derivatives and accuracy as for ``gammainc``.
+    """Return log P(a, x), finite far into the lower tail; arguments, derivatives and accuracy as for ``gammainc``.
 
     Example:
         >>> round(float(log_gammainc(1.0, 1e-30)), 3)  # log(1 - exp(-x)) = log x
@@ -233,7 +245,7 @@ def log_gammainc(a: ArrayLike, x: ArrayLike) -> jax.Array:
 
 
 def log_gammaincc(a: ArrayLike, x: ArrayLike) -> jax.Array:
-    """log Q(a, x), finite far into the upper tail; arguments, derivatives and accuracy as for ``gammainc``.
+    """Return log Q(a, x), finite far into the upper tail; arguments, derivatives and accuracy as for ``gammainc``.
 
     Example:
         >>> round(float(log_gammaincc(1.0, 1e6)), 3)  # -x
@@ -243,7 +255,7 @@ def log_gammaincc(a: ArrayLike, x: ArrayLike) -> jax.Array:
 
 
 def betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
-    """Regularised incomplete beta function I_x(a, b): the cdf of a beta variable.
+    """Return the regularised incomplete beta function I_x(a, b): the cdf of a beta variable.
 
     I_x(a, b) = int_0^x t^(a-1) (1-t)^(b-1) dt / B(a, b).
 
@@ -265,7 +277,7 @@ def betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
 
 
 def betaincc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
-    """1 - I_x(a, b), accurate where it is small; arguments, derivatives and accuracy as for ``betainc``.
+    """Return 1 - I_x(a, b), accurate where it is small; arguments, derivatives and accuracy as for ``betainc``.
 
     Example:
         >>> round(float(betaincc(2.0, 2.0, 0.25)), 5)
@@ -275,7 +287,7 @@ def betaincc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
 
 
 def log_betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
-    """log I_x(a, b), finite far into the lower tail; arguments, derivatives and accuracy as for ``betainc``.
+    """Return log I_x(a, b), finite far into the lower tail; arguments, derivatives and accuracy as for ``betainc``.
 
     Example:
         >>> round(float(log_betainc(100.0, 1.0, 1e-9)), 3)  # a log x
@@ -285,7 +297,7 @@ def log_betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
 
 
 def log_betaincc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
-    """log(1 - I_x(a, b)), finite far into the upper tail; arguments, derivatives and accuracy as for ``betainc``.
+    """Return log(1 - I_x(a, b)), finite far into the upper tail; arguments, derivatives and accuracy as for ``betainc``.
 
     Example:
         >>> round(float(log_betaincc(1.0, 100.0, 0.5)), 3)  # b log(1 - x)

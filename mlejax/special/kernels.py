@@ -26,7 +26,7 @@ DEPTH = 40.0
 
 
 def floats(*args: ArrayLike) -> list[jax.Array]:
-    """The arguments as floating-point arrays of one shape and precision."""
+    """Return the arguments as floating-point arrays of one type, broadcast to one shape."""
     with jax.numpy_dtype_promotion("standard"):
         dtype = jnp.result_type(*args)
     if not jnp.issubdtype(dtype, jnp.floating):
@@ -36,22 +36,22 @@ def floats(*args: ArrayLike) -> list[jax.Array]:
 
 
 def last_axis(constants: np.ndarray, x: jax.Array) -> np.ndarray:
-    """Constants along a new last axis of x, in its precision and with its number of axes."""
+    """Return constants (k,) as an array (1, ..., 1, k) of the type of x, to broadcast along a new last axis of x."""
     return constants.astype(x.dtype).reshape((1,) * x.ndim + (-1,))
 
 
 def derivatives_at_hand(
     function: Callable[..., jax.Array], *slopes: Callable[..., jax.Array], orders: int = 2
 ) -> Callable[..., jax.Array]:
-    """A function of arrays of one shape, entry by entry, whose partial derivatives are arrays of their own.
+    """Return an elementwise function with a derivative rule that evaluates each partial derivative once, as an array.
 
     JAX takes each direction of a Hessian through all operations of a function; here each costs one product with a partial
     derivative, which is evaluated once for all of them, and shares its operations with the value.
 
     Args:
-        function: of arrays of one shape.
-        slopes: its partial derivatives by each argument, where they have a better form than JAX's.
-        orders: up to which derivatives are so; JAX makes those beyond.
+        function: elementwise function of arrays of one shape.
+        slopes: its partial derivative in each argument, functions of the same arguments; none to let JAX derive them.
+        orders: number of derivatives with this rule; JAX derives higher ones.
     """
     if not orders:
         return function
@@ -72,7 +72,7 @@ def derivatives_at_hand(
 
 
 def _rule(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss-Legendre nodes and weights on [0, 1] after r = v^2, which crowds them where the integrand starts."""
+    """Return n nodes r = v^2 and weights on [0, 1], v being Gauss-Legendre nodes: denser near 0, where the integrand is large."""
     z, w = np.polynomial.legendre.leggauss(n)
     v = 0.5 * (z + 1.0)
     return v * v, w * v
@@ -86,7 +86,7 @@ FINE = _rule(96)  # for integrands that fall slowly at first and sharply in the 
 def reach(
     exponent: Callable[[jax.Array], tuple[jax.Array, jax.Array]], slope: jax.Array, curve: jax.Array
 ) -> jax.Array:
-    """R with phi(R) about DEPTH: Newton's method on log phi, from the quadratic model of phi at 0.
+    """Return R with phi(R) about DEPTH, where a tail integral ends: by Newton's method on log phi, from phi's quadratic at 0.
 
     ``exponent(r)`` returns phi and its derivative, phi convex with phi(0) = 0, phi'(0) = slope and phi''(0) = curve.
     Its parameters must not be differentiable: the caller stops their gradients.
@@ -105,7 +105,7 @@ def integrate(
     exponent: Callable[[jax.Array], jax.Array],
     rule: tuple[np.ndarray, np.ndarray] = _USUAL,
 ) -> jax.Array:
-    """Integral of exp(-exponent(r)) over [0, length]; ``exponent`` gets the nodes on a new last axis."""
+    """Return the integral of exp(-exponent(r)) over [0, length]; ``exponent`` is called with r (*shape of length, nodes)."""
     nodes, weights = rule
     r = length[..., None] * last_axis(nodes, length)
     return length * jnp.sum(last_axis(weights, length) * jnp.exp(-exponent(r)), axis=-1)
@@ -118,7 +118,7 @@ _STEPS = np.arange(_RAISE)
 
 
 def horner(coefficients: np.ndarray, z: jax.Array) -> jax.Array:
-    """Polynomial in z, coefficients in increasing order."""
+    """Return the polynomial sum_k coefficients[k] z^k, elementwise."""
     total = jnp.full_like(z, float(coefficients[-1]))
     for c in coefficients[-2::-1]:
         total = total * z + float(c)
@@ -127,7 +127,7 @@ def horner(coefficients: np.ndarray, z: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def stirling(a: jax.Array) -> jax.Array:
-    """log Gamma(a) - ((a - 1/2) log a - a + log(2 pi)/2).
+    """Return Stirling's remainder log Gamma(a) - ((a - 1/2) log a - a + log(2 pi)/2) for a > 0.
 
     Elementary operations with short derivatives: XLA takes seconds to compile those of ``lgamma``.
     """
@@ -139,7 +139,7 @@ def stirling(a: jax.Array) -> jax.Array:
 
 
 def stirling_slope(a: jax.Array) -> jax.Array:
-    """Its derivative."""
+    """Return the derivative of :func:`stirling`."""
     large = a >= _RAISE
     s, top = jnp.where(large, 1.0, a), jnp.where(large, a, a + _RAISE)
     raised = (
@@ -164,7 +164,7 @@ _NEAR, _TERMS = 0.2, 26
 
 
 def _log1p_series(power: int, order: int) -> np.ndarray:
-    """Coefficients of the derivative of the given order of int_0^1 t^(power - 1) / (1 + w t) dt around w = 0."""
+    """Return power series coefficients in w, at 0, of the derivative of order ``order`` of int_0^1 t^(power-1) / (1 + w t) dt."""
     k = np.arange(_TERMS)
     falling = np.ones(_TERMS)
     for j in range(1, order + 1):
@@ -174,7 +174,7 @@ def _log1p_series(power: int, order: int) -> np.ndarray:
 
 @jax.custom_jvp
 def relative_excess(p: jax.Array, q: jax.Array, difference: jax.Array) -> jax.Array:
-    """p / q - 1, from the difference p - q where that is known better; differentiated as a function of p and q."""
+    """Return p / q - 1 as difference / q, where difference = p - q is more accurate; derivatives are those in p and q."""
     return difference / q
 
 
@@ -188,10 +188,10 @@ def _relative_excess_jvp(
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _log1p_integral(power: int, order: int, w: jax.Array, ratio: jax.Array) -> jax.Array:
-    """The derivative of the given order of int_0^1 t^(power - 1) / (1 + w t) dt, power 1 or 2; ratio is 1 + w.
+    """Return the derivative in w, of order ``order``, of int_0^1 t^(power - 1) / (1 + w t) dt; power is 1 or 2, ratio 1 + w.
 
-    Away from 0 by the recurrence that Leibniz's rule gives from w L = log(1 + w) or w^2 M = w - log(1 + w).
-    Differentiated as a function of w alone.
+    A power series near w = 0, elsewhere a recurrence by Leibniz's rule from w L = log(1 + w) or w^2 M = w - log(1 + w).
+    Its derivatives are those in w alone.
     """
     near = jnp.abs(w) < _NEAR
     series = horner(_log1p_series(power, order), jnp.where(near, w, 0.0))
@@ -220,7 +220,7 @@ def _log1p_integral_jvp(
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _log1p_over(order: int, z: jax.Array, a: jax.Array) -> jax.Array:
-    """The derivative of the given order in a of log(1 + a z) / a."""
+    """Return the derivative in a, of order ``order``, of log(1 + a z) / a."""
     w = a * z
     return z ** (order + 1) * _log1p_integral(1, order, w, 1.0 + w)
 
@@ -237,21 +237,21 @@ def _log1p_over_jvp(
 
 
 def log1p_over(z: jax.Array, a: jax.Array) -> jax.Array:
-    """log(1 + a z) / a, analytic at a = 0, where it is z."""
+    """Return log(1 + a z) / a, which is z at a = 0; with all derivatives there."""
     return _log1p_over(0, z, a)
 
 
 def log1p_rest(w: jax.Array, ratio: jax.Array | None = None) -> jax.Array:
-    """M(w) = (w - log(1 + w)) / w^2, analytic at 0, where it is 1/2.
+    """Return M(w) = (w - log(1 + w)) / w^2, which is 1/2 at 0; with all derivatives there.
 
-    ``ratio`` is 1 + w where that is known better than by addition (w near -1).
+    ``ratio`` is 1 + w, given if it is more accurate than the sum (w near -1).
     """
     return _log1p_integral(2, 0, w, 1.0 + w if ratio is None else ratio)
 
 
 @jax.custom_jvp
 def gumbel_exponent(t: jax.Array) -> jax.Array:
-    """t + exp(-t), whose derivative 1 - exp(-t) keeps its digits near 0."""
+    """Return t + exp(-t); its derivative 1 - exp(-t) is accurate near t = 0."""
     return t + jnp.exp(-t)
 
 
@@ -264,7 +264,7 @@ def _gumbel_exponent_jvp(
 
 @jax.custom_jvp
 def one_minus_exp(t: jax.Array) -> jax.Array:
-    """1 - exp(-t). JAX differentiates ``expm1`` as its value plus 1, which has no digits where exp(-t) is small."""
+    """Return 1 - exp(-t), with accurate derivatives. JAX differentiates ``expm1`` as its value plus 1, which has no digits where exp(-t) is small."""
     return -jnp.expm1(-t)
 
 
@@ -274,19 +274,19 @@ def _one_minus_exp_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array
 
 
 def log1mexp(t: jax.Array) -> jax.Array:
-    """log(1 - exp(-t)) for t > 0, accurate at both ends."""
+    """Return log(1 - exp(-t)) for t > 0, accurate for small and large t."""
     small = t < 0.6931471805599453
     low, high = jnp.where(small, t, 0.5), jnp.where(small, 1.0, t)
     return jnp.where(small, jnp.log(one_minus_exp(low)), jnp.log1p(-jnp.exp(-high)))
 
 
 def stirling_inverse(b: jax.Array) -> jax.Array:
-    """:func:`stirling` of 1/b for 0 <= b <= 1/8, as a series in b."""
+    """Return :func:`stirling` at 1/b for 0 <= b <= 1/8, as a power series in b."""
     return b * horner(_STIRLING, b * b)
 
 
 def stirling_of_inverse(alpha: jax.Array) -> jax.Array:
-    """Stirling's remainder of log Gamma at 1/alpha, for alpha >= 0."""
+    """Return :func:`stirling` at 1/alpha for alpha >= 0; 0 at alpha = 0, with all derivatives there."""
     large = alpha <= 0.08  # where the series has its second derivative to the last digit, too
     a = jnp.where(large, 0.08, alpha)
     s = a / (1.0 + _RAISE * a)
@@ -298,7 +298,7 @@ def stirling_of_inverse(alpha: jax.Array) -> jax.Array:
 
 
 def _stirling_change(b: jax.Array, shrink: jax.Array) -> jax.Array:
-    """:func:`stirling_inverse` at b / (1 + shrink) minus that at b, as a multiple of shrink (a divided difference)."""
+    """Return stirling_inverse(b / (1 + shrink)) - stirling_inverse(b) without cancellation for small ``shrink``."""
     c = b / (1.0 + shrink)
     value, slope = jnp.full_like(b, float(_STIRLING[-1])), jnp.zeros_like(b)
     for k in range(2 * len(_STIRLING) - 2, -1, -1):
@@ -308,7 +308,7 @@ def _stirling_change(b: jax.Array, shrink: jax.Array) -> jax.Array:
 
 
 def log_rising(y: jax.Array, a: jax.Array) -> jax.Array:
-    """log Gamma(y + 1/a) - log Gamma(1/a) + y log a for 0 <= y <= 8 and a >= 0: the sum of log(1 + k a) over k < y.
+    """Return log Gamma(y + 1/a) - log Gamma(1/a) + y log a for 0 <= y <= 8, a >= 0: the sum of log(1 + k a) over k < y.
 
     Analytic at a = 0, where it is 0; at a = 1 it is log Gamma(y + 1). Stirling's series for 1/a + 8 and the recurrence
     down to 1/a, with log(8 a) and other terms that diverge at a = 0 removed by hand.
@@ -323,16 +323,16 @@ def log_rising(y: jax.Array, a: jax.Array) -> jax.Array:
 
 
 def log_ratio(ratio: jax.Array, excess: jax.Array) -> jax.Array:
-    """log(ratio), from excess = ratio - 1 where that is the accurate one."""
+    """Return log(ratio), computed from excess = ratio - 1 (given, more accurate than the difference) near ratio = 1."""
     near = jnp.abs(excess) < 0.35
     return jnp.where(near, jnp.log1p(jnp.where(near, excess, 0.0)), jnp.log(jnp.where(near, 1.0, ratio)))
 
 
 @jax.custom_jvp
 def log_ratio_minus(ratio: jax.Array, excess: jax.Array) -> jax.Array:
-    """log(ratio) - excess without cancellation: with q = e/(2+e), it is -q e + 2 (q^3/3 + q^5/5 + ...).
+    """Return log(ratio) - excess, where ratio = 1 + excess, without cancellation near excess = 0.
 
-    Differentiated as a function of ``excess`` alone, ``ratio`` being 1 + excess.
+    With q = e/(2+e) it is -q e + 2 (q^3/3 + q^5/5 + ...). Its derivatives are those in ``excess`` alone.
     """
     near = jnp.abs(excess) < 0.15
     e = jnp.where(near, excess, 0.0)
@@ -352,7 +352,7 @@ def _log_ratio_minus_jvp(
 
 @jax.custom_jvp
 def gamma_kernel(a: jax.Array, x: jax.Array) -> jax.Array:
-    """L = log(x^a exp(-x) / Gamma(a))."""
+    """Return L = log(x^a exp(-x) / Gamma(a)), accurate also for large a and x."""
     return a * log_ratio_minus(x / a, (x - a) / a) + 0.5 * jnp.log(a) - HALF_LOG_2PI - stirling(a)
 
 
@@ -366,7 +366,7 @@ def _gamma_kernel_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array,
 
 @jax.custom_jvp
 def beta_kernel(a: jax.Array, b: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    """L = log(x^a y^b / B(a, b)) with y = 1 - x given apart, as it may be known better than by subtraction."""
+    """Return L = log(x^a y^b / B(a, b)); y = 1 - x is given, as it may be more accurate than the difference."""
     lean = b * x - a * y
     s = a + b
     deviance = a * log_ratio_minus(x * s / a, lean / a) + b * log_ratio_minus(y * s / b, -lean / b)

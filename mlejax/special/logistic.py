@@ -19,7 +19,7 @@ __all__ = ["log_sigmoid", "softplus"]
 
 @jax.custom_jvp
 def log_sigmoid(x: Any) -> jax.Array:
-    """log(1 / (1 + exp(-x))), entry by entry, without overflow, with its derivatives at hand.
+    """Return log(1 / (1 + exp(-x))), elementwise, without overflow, with fast derivatives.
 
     Args:
         x: any shape.
@@ -40,7 +40,7 @@ def log_sigmoid(x: Any) -> jax.Array:
 
 @jax.custom_jvp
 def _complement(x: Any) -> jax.Array:
-    """1 - sigma(x)."""
+    """Return 1 - sigma(x), the complement of the logistic function."""
     e = jnp.exp(-jnp.abs(x))
     return jnp.where(x >= 0, e, 1.0) / (1.0 + e)
 
@@ -59,7 +59,7 @@ def _complement_jvp(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any
 
 
 def softplus(x: Any) -> jax.Array:
-    """log(1 + exp(x)), entry by entry, without overflow: ``-log_sigmoid(-x)``.
+    """Return log(1 + exp(x)), elementwise, without overflow: ``-log_sigmoid(-x)``.
 
     Args:
         x: any shape.

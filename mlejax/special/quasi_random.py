@@ -13,12 +13,12 @@ from mlejax.shapes import Float, Host
 
 
 def halton(n: int, d: int = 1, *, seed: int = 0, scramble: bool = True) -> Float[Host, "n d"]:
-    """The first n points of Halton's sequence in d dimensions, scrambled (Owen 2017).
+    """Return the first n points of Halton's sequence in d dimensions, scrambled (Owen 2017).
 
     Args:
         n: number of points.
         d: number of dimensions; above about 10, unscrambled points are correlated.
-        seed: of the scrambling.
+        seed: seed of the scrambling.
         scramble: False gives the textbook sequence, which begins with 0.
 
     Returns:
@@ -38,10 +38,10 @@ def halton(n: int, d: int = 1, *, seed: int = 0, scramble: bool = True) -> Float
 
 
 def sobol(n: int, d: int = 1, *, seed: int = 0, scramble: bool = True) -> Float[Host, "n d"]:
-    """The first n points of Sobol's sequence in d dimensions, scrambled; arguments and returns as for :func:`halton`.
+    """Return the first n points of Sobol's sequence in d dimensions, scrambled; arguments and returns as for :func:`halton`.
 
     Raises:
-        ValueError: n is no power of 2, without which the points lose their balance.
+        ValueError: n is not a power of 2, the only numbers for which the points fill the cube evenly.
 
     Source:
         Joe & Kuo (2008), Constructing Sobol sequences with better two-dimensional projections, SIAM Journal on Scientific
@@ -55,6 +55,6 @@ def sobol(n: int, d: int = 1, *, seed: int = 0, scramble: bool = True) -> Float[
     from scipy.stats import qmc
 
     if n < 1 or n & (n - 1):
-        raise ValueError(f"sobol: expected a power of 2 as the number of points, got {n}: take {1 << max(n, 1).bit_length()}")
+        raise ValueError(f"sobol: expected n to be a power of 2, got {n}; use {1 << max(n, 1).bit_length()}")
     made: Any = qmc.Sobol(d, scramble=scramble, rng=np.random.default_rng(seed))
     return np.asarray(made.random(n))

@@ -19,30 +19,38 @@ MIRROR = {"cdf": "sf", "sf": "cdf", "logcdf": "logsf", "logsf": "logcdf"}
 
 
 def is_upper(kind: str) -> bool:
-    """Whether the function is that of the upper tail."""
+    """Return True if ``kind`` is a function of the upper tail, "sf" or "logsf"."""
     return kind.endswith("sf")
 
 
 def is_log(kind: str) -> bool:
-    """Whether the function is a logarithm."""
+    """Return True if ``kind`` is a logarithm: "logpdf", "logcdf" or "logsf"."""
     return kind.startswith("log")
 
 
 def by_ends(kind: str, inside: jax.Array, legal: jax.Array, low: jax.Array, value: jax.Array) -> jax.Array:
-    """``value`` inside of the support, its limits outside (``low``: on the lower side), NaN for illegal parameters."""
+    """Return the function ``kind`` of a distribution inside and outside of its support.
+
+    Args:
+        kind: a key of ``ENDS``.
+        inside: True where x is inside of the support and the parameters are valid; ``value`` is returned there.
+        legal: True where the parameters are valid; NaN is returned elsewhere.
+        low: True where x is below the support, False where it is above.
+        value: the function inside of the support, an array of the same shape.
+    """
     below, above = ENDS[kind]
     return jnp.where(inside, value, jnp.where(legal, jnp.where(low, below, above), jnp.nan))
 
 
 def of_exponential(kind: str, t: jax.Array) -> jax.Array:
-    """Functions of the distribution function 1 - exp(-t)."""
+    """Return cdf, sf, logcdf or logsf (``kind``) of the distribution whose cdf is 1 - exp(-t)."""
     if kind == "logcdf":
         return log1mexp(t)
     return -t if kind == "logsf" else jnp.exp(-t) if kind == "sf" else one_minus_exp(t)
 
 
 def of_gumbel(kind: str, t: jax.Array) -> jax.Array:
-    """Functions of the distribution function exp(-exp(-t))."""
+    """Return cdf, sf, logcdf or logsf (``kind``) of the Gumbel distribution, whose cdf is exp(-exp(-t))."""
     u = jnp.exp(-t)
     if kind == "logsf":
         # log(1 - exp(-u)) = -t - u/2 + u^2/24 - ... far up, also where u is below the smallest number.
@@ -52,7 +60,7 @@ def of_gumbel(kind: str, t: jax.Array) -> jax.Array:
 
 
 def side(kind: str, log_tail: jax.Array, upper: jax.Array) -> jax.Array:
-    """The wanted function from the logarithm of one tail, ``upper`` where that is the upper one."""
+    """Return cdf, sf, logcdf or logsf (``kind``) from the log-probability of one tail: the upper one where ``upper``."""
     same = upper == is_upper(kind)
     if is_log(kind):
         return jnp.where(same, log_tail, log1mexp(jnp.where(same, 1.0, -log_tail)))

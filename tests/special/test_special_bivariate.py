@@ -79,5 +79,5 @@ def test_draws_are_those_of_scipy() -> None:
     np.testing.assert_array_equal(halton(100, 3, seed=3), qmc.Halton(3, rng=rng()).random(100))
     np.testing.assert_array_equal(sobol(64, 3, seed=3), qmc.Sobol(3, rng=rng()).random(64))
     np.testing.assert_array_equal(halton(5, 2, scramble=False), qmc.Halton(2, scramble=False).random(5))
-    with pytest.raises(ValueError, match=r"power of 2 .* got 100: take 128"):
+    with pytest.raises(ValueError, match=r"power of 2.* got 100; use 128"):
         sobol(100)
