@@ -83,9 +83,10 @@ def expm1_rest(w: jax.Array, q: jax.Array) -> jax.Array:
 def differentiated_as(
     plain: Callable[..., jax.Array],
 ) -> Callable[[Callable[..., jax.Array]], Callable[..., jax.Array]]:
-    """Decorator: the values of the function below it, with the derivatives of ``plain``.
+    """Return a decorator: the decorated function keeps its values, and gets the derivatives of ``plain``.
 
-    For differences of terms that are nearly equal, the terms' derivatives being apart: the value is then written otherwise.
+    ``plain`` is the same function as a difference of terms: accurate in its derivatives, but not in its value if the terms
+    are nearly equal.
     """
 
     def decorate(stable: Callable[..., jax.Array]) -> Callable[..., jax.Array]:

@@ -264,7 +264,7 @@ def _gumbel_exponent_jvp(
 
 @jax.custom_jvp
 def one_minus_exp(t: jax.Array) -> jax.Array:
-    """Return 1 - exp(-t), with accurate derivatives. JAX differentiates ``expm1`` as its value plus 1, which has no digits where exp(-t) is small."""
+    """Return 1 - exp(-t), with accurate derivatives: JAX's of ``expm1``, its value plus 1, lose all digits for large t."""
     return -jnp.expm1(-t)
 
 
