@@ -1,9 +1,10 @@
-r"""How far a table of estimates can be trusted: skewness of the log-likelihood, robust against model errors, influential rows.
+r"""How far a table of estimates can be trusted: Wald against profile intervals, robust against model errors, influential rows.
 
 With u the optimiser's coordinates, I the information and v_j = I^{-1} e_j / se_j the direction of the profile of u_j,
 
 * skewness: the third derivative of the log-likelihood along v_j; the profile interval is shifted from the Wald interval on the
   link scale by about skewness z^2 / 6 standard errors;
+* profile: the largest distance between the limits of the 95 % profile and Wald intervals, in standard errors;
 * ratio: sandwich standard error over model standard error, 1 if the density is right (White 1982);
 * reversal: the Wald statistic u_j^2 / V_jj falls as u_j moves away from 0 (Hauck & Donner 1977, J. American Statistical
   Association 72, 851; Yee 2022), so that a large effect looks like none: use `lr_test` or a profile interval.
@@ -18,10 +19,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlejax.covariance import CovarianceResult
 from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.checking.influence import Influence, influence
 from mlejax.inference.covariances.covariances import covariance_of
+from mlejax.inference.profiles import profile_intervals
+from mlejax.inference.tables.entries import Entries
 from mlejax.inference.tables.formatting import format_number, table
 from mlejax.linalg import scaled_inverse
 from mlejax.notebook import Text, in_notebooks
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 
 STEP = 0.02  # of the differences, in standard errors
 MOST = 200  # parameters: four Hessians each
+PROFILED = 20  # parameters: two limits of a profile each
 FAR, SKEW, LARGE = 1.3, 0.5, 1e8  # beyond which a ratio, a skewness, a condition is remarked on
 
 
@@ -45,6 +50,8 @@ class Trust:
         labels: names of the free parameter entries (p,).
         bse: model standard errors, natural scale (p,).
         ratio: sandwich standard errors over model standard errors (p,); NaN where there is no sandwich.
+        profile: largest distance between the limits of profile and Wald intervals (95 %), in standard errors (p,); inf where a
+            profile has no finite limit, NaN where there is no profile or no Wald interval, and with more than 20 parameters.
         skewness: skewness of the log-likelihood along each profile, link scale (p,).
         reversal: True for coefficients whose Wald statistic falls as they move away from 0 (p,).
         condition: condition number of the scaled information.
@@ -55,6 +62,7 @@ class Trust:
     labels: tuple[str, ...]
     bse: np.ndarray
     ratio: np.ndarray
+    profile: np.ndarray
     skewness: np.ndarray
     reversal: np.ndarray
     condition: float
@@ -62,25 +70,26 @@ class Trust:
     remarks: tuple[str, ...]
 
     def frame(self) -> pd.DataFrame:
-        """Return a DataFrame with one row for each parameter entry: std_error, ratio, skewness, reversal."""
+        """Return a DataFrame with one row for each parameter entry: std_error, ratio, profile, skewness, reversal."""
         import pandas as pd
 
-        columns = {"std_error": self.bse, "ratio": self.ratio, "skewness": self.skewness, "reversal": self.reversal}
+        names = ("ratio", "profile", "skewness", "reversal")
+        columns = {"std_error": self.bse, **{name: getattr(self, name) for name in names}}
         return pd.DataFrame(columns, index=pd.Index(list(self.labels), name="term"))
 
     def __repr__(self) -> str:
-        cells = [("", "std err", "robust/model", "skewness", "Wald reversal")]
-        numbers = zip(self.bse, self.ratio, self.skewness, strict=True)
-        for name, (error, ratio, skew), turns in zip(self.labels, numbers, self.reversal, strict=True):
-            shown = "." if np.isnan(ratio) else f"{ratio:.2f}"
-            cells.append((name, format_number(float(error), 4), shown, f"{skew:+.2f}", "yes" if turns else ""))
+        cells = [("", "std err", "robust/model", "profile-Wald", "skewness", "Wald reversal")]
+        numbers = zip(self.bse, self.ratio, self.profile, self.skewness, strict=True)
+        for name, (error, *both, skew), turns in zip(self.labels, numbers, self.reversal, strict=True):
+            shown = ("." if np.isnan(value) else f"{value:.2f}" for value in both)
+            cells.append((name, format_number(float(error), 4), *shown, f"{skew:+.2f}", "yes" if turns else ""))
         lines = [f"Checks of the fit; condition of the scaled information {self.condition:.3g}", table(cells)]
         lines += [] if self.rows is None else ["", repr(self.rows)]
         return Text([*lines, *(f"- {remark}" for remark in self.remarks)])
 
 
 def diagnose(fit: Fit) -> Trust:
-    """Check the numbers of a table: robust against model standard errors, skewness, Wald reversals, influential rows.
+    """Check the numbers of a table: robust against model errors, Wald against profile, skewness, reversals, influential rows.
 
     Returns:
         `Trust`: prints as a table; ``frame()``, ``remarks``, ``rows``.
@@ -120,7 +129,25 @@ def diagnose(fit: Fit) -> Trust:
     rows = influence(fit) if data.mode != "whole" else None
     names = fit.spec.space.theta_labels
     remarks = _remarks(names, ratio, skewness, reversal, model.condition, rows)
-    return Trust(names, bse, ratio, skewness, reversal, model.condition, rows, remarks)
+    return Trust(names, bse, ratio, _profile_gap(fit, model), skewness, reversal, model.condition, rows, remarks)
+
+
+def _profile_gap(fit: Fit, model: CovarianceResult) -> Float[Host, " p"]:
+    """Return the largest distance of the limits of profile and Wald intervals (95 %), in standard errors (p,)."""
+    space = fit.spec.space
+    nothing = np.full(space.n_free, np.nan)
+    if space.n_free > PROFILED:
+        return nothing
+    try:
+        low, high, *_ = profile_intervals(fit, model, 0.05)
+    except ValueError:  # no profile, or a higher maximum, which conf_int(method="profile") reports
+        return nothing
+    entries = Entries(fit, model)
+    wald = entries.intervals(0.05, "link")
+    with np.errstate(invalid="ignore"):
+        apart = np.maximum(np.abs(low - wald.low), np.abs(high - wald.high)) / entries.bse
+    found = dict(zip(space.labels, apart, strict=True))
+    return np.array([found.get(name, np.nan) for name in space.theta_labels])
 
 
 def _curvature(fit: Fit) -> tuple[Float[Host, " p"], np.ndarray, Float[Host, " p"]]:

@@ -29,7 +29,7 @@ from mlejax import misuse
 from mlejax.companions import companion, registered
 from mlejax.covariance import CovarianceResult
 from mlejax.data import ingest
-from mlejax.data.formulas import Design, DesignValues
+from mlejax.data.formulas import Design, DesignValues, formula_columns
 from mlejax.execution import float64
 from mlejax.fit import Fit, refuse_effects
 from mlejax.inference.intervals import DeltaResult, Linearised, nlcom
@@ -39,6 +39,7 @@ from mlejax.inference.prediction.latents import over_latents
 from mlejax.inference.prediction.row_functions import InParts, in_parts
 from mlejax.inference.prediction.row_tables import (
     changed,
+    check_means,
     column_of,
     combinations_of,
     grouped_rows,
@@ -163,6 +164,7 @@ def margins(
 
     Raises:
         ValueError: a column does not exist, no quantity to average can be found, or an elasticity of a column of levels.
+        MissingColumnError: ``at_means=True``, and a column of levels, which has no mean, gets no value by ``at=``.
         DataError: a level that was not in the data of the fit.
 
     Example:
@@ -190,10 +192,13 @@ def margins(
     function = function_of(fit, of, random)
     of_rows = _OfRows(fit, function, random)
     terms: list[_Term] = []
+    needed = formula_columns(fit.spec.likelihood.predictors, ingest(table)) if at_means else ()
     for group, rows in grouped_rows(table, over):
         part, w = taken_rows(table, rows), weights[rows]
         part, w = mean_row(part, w) if at_means else (part, w)
         for values in combinations_of(at or {}, table):
+            if at_means:
+                check_means(table, changed(part, values, table), needed)
             for one in _margins_of(changed(part, values, table), table, variables, elasticity):
                 terms.append(_Term(one._replace(where={**one.where, **group, **values}), rows, w / w.sum()))
     where = tuple(term.margin.where for term in terms)

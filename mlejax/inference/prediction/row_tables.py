@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlejax.data import columns_of
+from mlejax.data import MissingColumnError, columns_of
 from mlejax.fit import Fit
 from mlejax.shapes import Data, Float, Host, PyTree
 
@@ -113,6 +113,18 @@ def combinations_of(at: Mapping[str, Any], table: Data) -> Iterator[dict[str, An
     lists = [np.atleast_1d(np.asarray(v, object)).tolist() for v in at.values()]
     for values in itertools.product(*lists):
         yield dict(zip(at, values, strict=True))
+
+
+def check_means(table: Data, row: Data, needed: Collection[str]) -> None:
+    """Raise MissingColumnError if the row of means of a table lacks a needed column of it."""
+    there, known = (set(x.columns if hasattr(x, "columns") else x) for x in (table, row))
+    if lost := sorted(name for name in needed if name in there and name not in known):
+        level = column_of(table, lost[0]).tolist()[0]
+        raise MissingColumnError(
+            f"margins(at_means=True): expected numeric columns, but {lost[0]!r} has levels and no mean; give its value, "
+            f"at={{{lost[0]!r}: {level!r}}}",
+            lost[0],
+        )
 
 
 def mean_row(table: Data, weights: Float[Host, " n"]) -> tuple[Any, Float[Host, " one"]]:

@@ -13,7 +13,7 @@ import statsmodels.api as sm
 from jax.scipy.special import gammaln, xlogy
 from jax.scipy.stats import norm
 from jax.scipy.stats import poisson as law
-from scipy import stats
+from scipy import optimize, stats
 
 import mlejax as mle
 
@@ -219,6 +219,12 @@ def test_skewness_and_reversals() -> None:
         found = res.diagnose()
         assert found.skewness[0] == pytest.approx(-(1 - 2 * p) / np.sqrt(100 * p * (1 - p)), rel=1e-3)
         assert found.reversal[0] == reversed_
+        logit = lambda q: np.log(q / (1 - q))
+        fall = lambda q, n=ones, p=p: 2 * (n * np.log(p / q) + (100 - n) * np.log((1 - p) / (1 - q))) - stats.chi2.ppf(0.95, 1)
+        ends = np.array([optimize.brentq(fall, 0.5, p), optimize.brentq(fall, p, 1 - 1e-9)])
+        se = 1 / np.sqrt(100 * p * (1 - p))
+        apart = np.abs(logit(ends) - logit(p) - stats.norm.ppf([0.025, 0.975]) * se).max() / se
+        assert found.profile[0] == pytest.approx(apart, abs=1e-5)
         assert found.ratio[0] == pytest.approx(1.0, rel=1e-8)  # of a saturated model
     assert "Hauck & Donner" in repr(found)
     assert found.frame()["reversal"].item()

@@ -157,8 +157,13 @@ def test_what_cannot_be_answered_is_refused_in_words(frame: pd.DataFrame, fitted
         fitted.margins("x", elasticity="xx")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="of=lambda"):
         logit.fit({"X": frame[["x", "z"]].to_numpy(), "y": frame["y"].to_numpy()}).margins("x")
-    with pytest.raises(mle.MissingColumnError, match="'g'"):
-        bernoulli.regress(p="x + g").fit(frame).margins("x", at_means=True)
+    levels = bernoulli.regress(p="x + g").fit(frame)
+    with pytest.raises(mle.MissingColumnError, match=r"'g' has levels and no mean; give its value, at=.'g'"):
+        levels.margins("x", at_means=True)
+    level = frame["g"].iloc[0]
+    row = pd.DataFrame({"x": [frame["x"].mean()], "g": [level]})
+    alone = levels.predict(row)["estimate"].item()
+    assert levels.margins(at={"g": level}, at_means=True).params[0] == pytest.approx(alone, rel=1e-9)
 
 
 @pytest.mark.parametrize("groups", [None, "c"])
