@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LOGARITHMS = 2.0 ** np.arange(7)  # and logits, in which a flat direction is followed to both ends
 SEEN = 1e-3  # change of the log-likelihood up to which the kink is looked for
-CUTS, ROUNDS = 32, 7  # of the way to that change
+CUTS, NEARER, ROUNDS = 32, 3, 7  # of the way to that change
 BEYOND = 1e-3  # share of the way to that change at which the change beyond the kink is looked at
 SHARES = np.append(BEYOND, np.geomspace(1e-6, 0.9, 63))  # where the log-likelihood may be higher
 LEAST = 1e-9  # share of the change there, below which it is no kink
@@ -51,15 +51,22 @@ def kink(level: Side, other: Side, last: int, origin: Origin) -> Asks[Kink | Non
         seen = np.flatnonzero(np.abs(other.change) > SEEN)
     if (np.abs(level.change[: last + 1]) > rounding).any() or not seen.size:
         return None
-    inner, way = origin.at, other.points[seen[0]] - origin.at
+    start, near = origin.at, other.points[seen[0]]
+    for _ in range(NEARER):  # the points of a side may lie far apart
+        points = start + np.outer(np.arange(1, CUTS + 1) / CUTS, near - start)
+        changes = (yield straight.to_u(points)) - origin.value
+        first = int(np.argmax(~(np.abs(changes) <= SEEN)))
+        start, near, change = (points[first - 1] if first else start), points[first], changes[first]
+    inner, way = origin.at, near - origin.at
     for _ in range(ROUNDS):
         points = inner + np.outer(np.arange(1, CUTS) / CUTS, way)
         moved = ~(np.abs((yield straight.to_u(points)) - origin.value) <= rounding)  # also where it is no number
         first = int(np.argmax(moved)) if moved.any() else CUTS - 1
         inner, way = (points[first - 1] if first else inner), way / CUTS
     beyond = inner + np.outer(SHARES, other.points[seen[0]] - inner)
+    beyond[0] = inner + BEYOND * (near - inner)
     values = (yield straight.to_u(beyond)) - origin.value
-    if not abs(values[0]) > max(LEAST * abs(other.change[seen[0]]), DIGITS * max(1.0, abs(origin.value))):
+    if not abs(values[0]) > max(LEAST * abs(change), DIGITS * max(1.0, abs(origin.value))):
         return None
     best = int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))
     higher = values[best] > SEEN

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -64,6 +65,20 @@ def test_a_constant_log_likelihood_below_a_kink_is_a_plateau() -> None:
     batch = model.fit_batch({"y": np.stack([Y, 2.0 * Y, 4.0 * Y])})
     assert [batch[i].verdict.code for i in range(3)] == ["not_identified", "not_identified", "verified"]
     assert batch[2].params["s"] == pytest.approx(4.0 * SIGMA, rel=1e-8)
+
+
+def test_a_clipped_separated_logit_is_a_plateau() -> None:
+    """The probabilities are exactly at their clip from where the row nearest to the threshold reaches it."""
+    nearest = float(np.abs(Y - 1.5).min())
+
+    def logit(y: Any, b: Any) -> Any:
+        p = jnp.clip(jax.nn.sigmoid(b * (y - 1.5)), 1e-9, 1.0 - 1e-9)
+        return jnp.where(y > 1.5, jnp.log(p), jnp.log1p(-p))
+
+    verdict = declared(logit, b=mle.Real()).fit({"y": Y}).verdict
+    assert verdict.code == "not_identified"
+    end = float(np.log(1e9) / nearest)
+    assert f"a plateau from b = {end:.4g} on" in verdict.statement
 
 
 def test_a_maximum_beyond_the_end_of_a_plateau_is_found() -> None:
