@@ -9,8 +9,9 @@
 
     print(gaussian.fit(df).summary())
 
-Estimates by Newton (or BHHH, L-BFGS, Adam, any optax transformation) in float64, without touching JAX's global flags;
-asymptotic standard errors from the exact Hessian and scores; and a verdict on whether the estimates are a maximum.
+A fit maximises the log-likelihood by Newton's method (or BHHH, L-BFGS, Adam, any optax transformation) in float64, without
+changing JAX's global flags.  It gives standard errors from the exact Hessian and scores, and a verdict on whether the
+estimates are a maximum.
 """
 
 from mlejax import plot, special
@@ -110,5 +111,5 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    """The public names; the packages behind them can be imported, but do not show."""
+    """Return the public names; subpackages can be imported, but are not listed."""
     return __all__

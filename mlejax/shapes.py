@@ -2,11 +2,11 @@
 
     def scores(u: Float[Host, " p"], rows: Float[Either, "n k"]) -> Float[Host, "n p"]: ...
 
-``Host`` is NumPy, ``Device`` is JAX (traced arrays included), ``Either`` is whichever the caller works with; ``Scalar`` is a
-number or an array without axes, ``Count`` a whole one and ``Flag`` a truth value.  ``Params`` is the user's structure of
-parameters on the natural scale, ``Data`` what a likelihood reads or a table that it can be read from; both are trees of any
-kind.  Shapes stand on functions and NamedTuples.  Fields of pytree dataclasses carry none: JAX fills such fields with other
-objects inside ``tree.map`` and ``vmap``.
+``Host`` is a NumPy array, ``Device`` a JAX array (traced arrays included), ``Either`` one of both; ``Scalar`` is a real number
+or an array without axes, ``Count`` a whole number and ``Flag`` a truth value.  ``Params`` is the user's tree of parameters on
+the natural scale; ``Data`` is the data argument of a likelihood, or a table from which it is made.  Functions and NamedTuples
+are annotated with shapes.  Fields of pytree dataclasses are not: JAX fills such fields with other objects inside ``tree.map``
+and ``vmap``.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def _designs(designs: Designs | Unsaved | None) -> SimpleNamespace | None:
             offset = None if d.offset is None else evaluated_of(d.offset)
             evaluated.append(SimpleNamespace(formula=evaluated_of(d.piece), offset=offset))
             if d.random is not None:
-                raise TypeError("a file holds no law of random effects, over which predictions are averaged")
+                raise TypeError("a file cannot hold the distribution of random effects, over which predictions are averaged")
     except TypeError as error:
         evaluated, missing = [], str(error)
     return SimpleNamespace(view=designs.view, missing=missing, evaluated=evaluated)

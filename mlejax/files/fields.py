@@ -28,9 +28,9 @@ def refuse(where: str, expected: str, value: object) -> NoReturn:
 
 
 def require(condition: object, what: str) -> None:
-    """FileError unless the parts that ``what`` names fit together."""
+    """Raise FileError unless ``condition`` is true; ``what`` names the parts of the file that do not match."""
     if not condition:
-        raise FileError(f"{what} do not fit together")
+        raise FileError(f"the file is inconsistent: {what} do not match; save the result again")
 
 
 def to_json(value: Any, where: str = "content") -> Json:

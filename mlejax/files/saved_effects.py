@@ -1,4 +1,4 @@
-"""Effects by index in a file: their levels, estimates, curvature, and how they move with the other parameters."""
+"""Effects of ``mle.Real(by=...)`` in a file: levels, estimates, curvatures and derivatives in the other parameters."""
 
 from __future__ import annotations
 
@@ -30,10 +30,14 @@ EFFECTS = record(
 
 
 def written(effects: Effects | None, coded: tuple[data_room.Coded, ...]) -> SimpleNamespace | None:
-    """Effects at an estimate, and the levels of those that are coefficients, as the schema has them.
+    """Convert effects to the fields of ``EFFECTS``; return None if there are none.
+
+    Args:
+        effects: the effects that were eliminated, at their estimates.
+        coded: the effects that were estimated as coefficients; their levels are stored.
 
     Raises:
-        TypeError: levels that are neither texts nor numbers (dates).
+        TypeError: some levels are neither strings nor numbers (dates, for example).
     """
     if effects is None:
         return None
@@ -58,7 +62,9 @@ def written(effects: Effects | None, coded: tuple[data_room.Coded, ...]) -> Simp
 
 
 def read(saved: SimpleNamespace, p: int) -> tuple[Effects, tuple[data_room.Coded, ...]]:
-    """The inverse of :func:`written`, without levels of rows; p is the number of the other parameters.
+    """Convert the fields of ``EFFECTS`` back to effects; the inverse of :func:`written`, without the level of each row.
+
+    ``p`` is the number of free parameters that are not effects.
 
     Raises:
         FileError: the parts of the content are inconsistent.

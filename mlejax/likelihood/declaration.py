@@ -51,15 +51,16 @@ class LikelihoodError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Joint:
-    """The log-likelihood of rows given latent variables, one value per row.
+    """The log-likelihood of each row given the latent variables, before these are integrated out.
 
     Attributes:
-        function: the user's ``f(params, data)``, where params contain row-wise latent variables.
-        latents: shape of one value of each latent variable, by name.
-        evaluations: number of times that the integral of a unit evaluates its rows; blocks of units are smaller by this factor.
-        classes: True if the latent variable is discrete (a class), and is summed over.
-        time: name of the column of times of a Markov chain, or None.
-        factors: columns of each grouping factor, if latent variables are nested or crossed.
+        function: the user's ``f(params, data) -> (n,)``, called with params that contain the latent variables, one value per row.
+        latents: shape of one value of each latent variable, by the name of the variable.
+        evaluations: number of points (quadrature nodes, draws or classes) at which each row is evaluated; blocks of units are
+            smaller by this factor.
+        classes: True if the latent variable is discrete (a class), so that it is summed over, not integrated.
+        time: name of the column with the times of a Markov chain; None if the model has no Markov chain.
+        factors: names of the columns of each grouping factor, if latent variables are nested or crossed; else empty.
     """
 
     function: Callable[[Any, Any], jax.Array]

@@ -25,7 +25,7 @@ E = TypeVar("E", bound="SearchEvaluator")
 
 
 class Evaluation(NamedTuple):
-    """The (penalised) log-likelihood of m data sets with its derivatives in u, summed and weighted.
+    """The (penalised) log-likelihoods of m data sets at one point each: weighted sums over rows, with derivatives in u.
 
     Attributes:
         u: points of evaluation, unconstrained (m, p).

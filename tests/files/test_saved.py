@@ -244,7 +244,7 @@ def test_a_formula_of_a_file_is_shown_and_never_evaluated(folder: Path, tmp_path
 def test_a_count_of_arrays_that_is_not_there_takes_no_memory(folder: Path, tmp_path: Path, n: int) -> None:
     content = json.loads(saved(folder, "dropped").read_text())["content"]
     content["structure"][0]["n_arrays"] = n
-    with pytest.raises(mle.FileError, match="the number of its arrays do not fit together"):
+    with pytest.raises(mle.FileError, match="the number of its arrays do not match"):
         mle.load(forged(tmp_path / "f.json", json.dumps(content).encode()))
 
 

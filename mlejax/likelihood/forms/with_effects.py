@@ -24,12 +24,12 @@ from mlejax.shapes import Data, Either, Float, PyTree, Reduced
 
 @dataclass(frozen=True, eq=False)
 class WithEffects:
-    """The user's function of the other parameters; the effects of the rows' levels come with the data.
+    """The user's function, called with params that contain effects (one value per row) which are passed in as columns of data.
 
     Attributes:
-        function: the user's function.
-        effects: key of the column of effects that are eliminated.
-        coded: keys of the effects that have coefficients.
+        function: the user's ``f(params, data)``.
+        effects: keys in ``data`` of the effects that are eliminated: columns of their values, one per row.
+        coded: keys in ``data`` of the codes of effects that are estimated as coefficients of params.
     """
 
     function: Callable[[Any, Any], jax.Array]
@@ -44,7 +44,7 @@ class WithEffects:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
     def __call__(self, params: PyTree, data: Data) -> jax.Array:
-        """Return ``function(params, data)``, with the effects moved from ``data`` to ``params``."""
+        """Return the user's function of ``params`` with the effects of every row added, and ``data`` without their columns."""
         values = {key.parameter: data[key] for key in self.effects}
         coded = codes_keys(data.names if isinstance(data, View) else data) if self.coded else []
         values |= {key.parameter: looked_up(params[key.parameter], data[key]) for key in coded}

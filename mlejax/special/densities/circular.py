@@ -26,7 +26,7 @@ _HANKEL = np.cumprod(np.concatenate([[1.0], [(2 * j - 1) ** 2 / (8.0 * j) for j 
 
 
 def vonmises_logpdf(x: ArrayLike, mu: ArrayLike, kappa: ArrayLike) -> jax.Array:
-    r"""Log-density of the von Mises distribution on the circle.
+    r"""Return the log-density of the von Mises distribution on the circle.
 
     .. math:: \kappa \cos(x - \mu) - \log(2\pi I_0(\kappa))
 
@@ -38,7 +38,7 @@ def vonmises_logpdf(x: ArrayLike, mu: ArrayLike, kappa: ArrayLike) -> jax.Array:
 
     Returns:
         The log-density, with derivatives of every order in all arguments, at kappa = 0 too; NaN for infinite directions and
-        for parameters outside of their space.
+        for invalid parameters.
 
     Example:
         >>> import jax
@@ -66,7 +66,7 @@ def _vonmises(x: jax.Array, mu: jax.Array, kappa: jax.Array) -> jax.Array:
 
 
 def log_i0e(kappa: jax.Array) -> jax.Array:
-    """log(exp(-kappa) I0(kappa)) for kappa >= 0."""
+    """Return log(exp(-kappa) I0(kappa)) for kappa >= 0, elementwise; I0 is the modified Bessel function."""
     large = kappa > _LARGE
     small, big = jnp.where(large, 1.0, kappa), jnp.where(large, kappa, 2.0 * _LARGE)
     terms = last_axis(_SHARE, small) * jnp.exp(-small[..., None] * last_axis(_FALL, small))

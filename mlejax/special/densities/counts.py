@@ -41,7 +41,7 @@ _LARGE = 8.0
 
 
 def nb2_logpmf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
-    r"""Log-probability of a negative binomial count with mean mu and variance :math:`\mu + \alpha\mu^2` (NB2).
+    r"""Return the log-probability of a negative binomial count with mean mu and variance :math:`\mu + \alpha\mu^2` (NB2).
 
     .. math:: \log\frac{\Gamma(y + 1/\alpha)}{\Gamma(1/\alpha)\, y!} - \tfrac1\alpha \log(1 + \alpha\mu)
               + y \log\frac{\alpha\mu}{1 + \alpha\mu}
@@ -53,7 +53,7 @@ def nb2_logpmf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
 
     Returns:
         The log-probability, with derivatives of every order in all arguments, at alpha = 0 too; -inf with derivatives 0
-        for negative y, NaN for parameters outside of their space.
+        for negative y, NaN for invalid parameters.
 
     Example:
         >>> import jax
@@ -72,7 +72,7 @@ def nb2_logpmf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
 
 
 def nb2_cdf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
-    """P(Y <= y) of the negative binomial with mean mu and variance mu + alpha mu^2; alpha = 0 gives the Poisson.
+    """Return P(Y <= y) of the negative binomial with mean mu and variance mu + alpha mu^2; alpha = 0 gives the Poisson.
 
     Args:
         y: real; the function steps at whole numbers, and its derivative in y is 0.
@@ -80,8 +80,8 @@ def nb2_cdf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
         alpha: overdispersion, >= 0. The three broadcast.
 
     Returns:
-        Values in [0, 1], with derivatives of every order in mu and alpha, at alpha = 0 too; NaN for parameters outside of
-        their space. The tail that is not the smaller one is one minus the other. Beyond alpha = 1 second derivatives have
+        Values in [0, 1], with derivatives of every order in mu and alpha, at alpha = 0 too; NaN for invalid
+        parameters. The tail that is not the smaller one is one minus the other. Beyond alpha = 1 second derivatives have
         errors of up to 3e-12, else of 1e-12 at most.
 
     Example:
@@ -92,7 +92,7 @@ def nb2_cdf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
 
 
 def nb2_sf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
-    """P(Y > y) of the negative binomial; arguments and derivatives as for :func:`nb2_cdf`.
+    """Return P(Y > y) of the negative binomial; arguments and derivatives as for :func:`nb2_cdf`.
 
     Example:
         >>> round(float(nb2_sf(0.0, 2.0, 0.5)), 6)  # 1 - (1 + alpha mu)^(-1/alpha)
@@ -102,7 +102,7 @@ def nb2_sf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
 
 
 def nb2_logcdf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
-    """log P(Y <= y) of the negative binomial; arguments and derivatives as for :func:`nb2_cdf`.
+    """Return log P(Y <= y) of the negative binomial; arguments and derivatives as for :func:`nb2_cdf`.
 
     Example:
         >>> round(float(nb2_logcdf(0.0, 2.0, 0.0)), 6)
@@ -112,7 +112,7 @@ def nb2_logcdf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
 
 
 def nb2_logsf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
-    """log P(Y > y) of the negative binomial; arguments and derivatives as for :func:`nb2_cdf`.
+    """Return log P(Y > y) of the negative binomial; arguments and derivatives as for :func:`nb2_cdf`.
 
     Example:
         >>> round(float(nb2_logsf(0.0, 2.0, 0.5)), 6)
@@ -122,7 +122,7 @@ def nb2_logsf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
 
 
 def betabinom_logpmf(y: ArrayLike, n: ArrayLike, mu: ArrayLike, rho: ArrayLike) -> jax.Array:
-    r"""Log-probability of a beta-binomial count of successes, by mean probability and intraclass correlation.
+    r"""Return the log-probability of a beta-binomial count of successes, by mean probability and intraclass correlation.
 
     .. math:: \log\binom{n}{y} + \log\frac{B(y + a,\, n - y + b)}{B(a, b)}, \qquad
               a = \mu\,\frac{1 - \rho}{\rho},\; b = (1 - \mu)\,\frac{1 - \rho}{\rho}
@@ -136,7 +136,7 @@ def betabinom_logpmf(y: ArrayLike, n: ArrayLike, mu: ArrayLike, rho: ArrayLike) 
 
     Returns:
         The log-probability, with derivatives of every order in all arguments, at rho = 0 too; -inf with derivatives 0
-        outside of the support, NaN for parameters outside of their space. At mu = 0 and 1 all derivatives are 0;
+        outside of the support, NaN for invalid parameters. At mu = 0 and 1 all derivatives are 0;
         at rho = 0.95 second derivatives in rho have errors of 2e-12.
 
     Example:
@@ -166,7 +166,10 @@ def _nb2(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
 
 @derivatives_at_hand
 def _of_count(y: jax.Array, alpha: jax.Array) -> jax.Array:
-    """The terms without the mean: log of the rising factorial over y!; for large counts the log-probability at mu = y."""
+    """Return the terms of the log-probability without the mean: the log-probability at mu = y for large counts (y >= 8).
+
+    For small counts: the logarithm of the rising factorial over y!.
+    """
     large = y >= _LARGE
     few, many = jnp.where(large, 1.0, y), jnp.where(large, y, _LARGE)
     spread = 1.0 + alpha * many
@@ -176,7 +179,7 @@ def _of_count(y: jax.Array, alpha: jax.Array) -> jax.Array:
 
 
 def _residual(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Of the count m = y where that is large, else m = 0: m, r = (m - mu) / (1 + alpha mu), M(alpha r) of `log1p_rest`."""
+    """Return (m, r, M(alpha r)): m = y for large counts (y >= 8), else 0; r = (m - mu) / (1 + alpha mu); M is `log1p_rest`."""
     m = jnp.where(y >= _LARGE, y, 0.0)
     grow, spread = 1.0 + alpha * mu, 1.0 + alpha * m
     excess = relative_excess(spread, grow, alpha * (m - mu))
@@ -184,7 +187,10 @@ def _residual(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> tuple[jax.Array,
 
 
 def _odds(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """mu / (1 + alpha mu), for large counts over that at mu = y, and what it exceeds 1 by (of small counts: not close)."""
+    """Return mu / (1 + alpha mu), divided by its value at mu = y for large counts (y >= 8), and the quotient minus 1.
+
+    For small counts the second result is 1, which means: not near 0.
+    """
     large = y >= _LARGE
     at = jnp.where(large, y / (1.0 + alpha * y), 1.0)
     grow = 1.0 + alpha * mu
@@ -206,7 +212,7 @@ def _slope_in_alpha(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
 
 
 def _terms_of_mean(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
-    """y log(mu) - (y + 1/alpha) log(1 + alpha mu); of large counts less that at mu = y, by deviances."""
+    """Return y log(mu) - (y + 1/alpha) log(1 + alpha mu); for large counts (y >= 8) minus its value at mu = y."""
     _, r, rest = _residual(y, mu, alpha)
     odds, excess = _odds(y, mu, alpha)
     more = jnp.where(y >= _LARGE, 0.0, r + y)  # else they cancel
@@ -245,7 +251,7 @@ def _nb2_tails(kind: str, y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.
 
 
 def _log_density(k: jax.Array, alpha: jax.Array, mu: jax.Array) -> jax.Array:
-    """Log of minus the derivative of P(Y <= k) in the mean."""
+    """Return log(-dP(Y <= k)/dmu)."""
     return _nb2(k, mu, alpha) + jnp.log1p(alpha * k) - jnp.log1p(alpha * mu)
 
 
@@ -259,8 +265,11 @@ def _log_tail(k: jax.Array, alpha: jax.Array, mu: jax.Array) -> tuple[jax.Array,
 
 
 def _direct_tail(k: jax.Array, alpha: jax.Array, mu: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """By integration in log m of exp(-phi), phi(r) = log(1 + alpha z)/alpha + (k+1) (log(1 + alpha z) -+ r), where
-    z = mu expm1(+-r) / (1 + alpha mu)."""
+    """Return (log-probability, True where it is of the upper tail in the mean) for alpha <= 1.
+
+    It is log P(Y <= k) where mu >= k + 1, else log P(Y > k): the integral over log m from mu on of exp(-phi), where
+    phi(r) = log(1 + alpha z)/alpha + (k+1) (log(1 + alpha z) -+ r) and z = mu expm1(+-r) / (1 + alpha mu).
+    """
     n = k + 1.0
     upper = mu >= n
     sign = jnp.where(upper, 1.0, -1.0).astype(mu.dtype)

@@ -21,7 +21,7 @@ __all__ = ["gamma_logpdf", "invgauss_cdf", "invgauss_logcdf", "invgauss_logpdf",
 
 
 def gamma_logpdf(x: ArrayLike, mean: ArrayLike, shape: ArrayLike) -> jax.Array:
-    r"""Log-density of the gamma distribution by its mean and shape, the parametrisation of generalised linear models.
+    r"""Return the log-density of the gamma distribution by its mean and shape, the parametrisation of generalised linear models.
 
     .. math:: a \log\frac{a x}{m} - \frac{a x}{m} - \log x - \log\Gamma(a)
 
@@ -35,7 +35,7 @@ def gamma_logpdf(x: ArrayLike, mean: ArrayLike, shape: ArrayLike) -> jax.Array:
 
     Returns:
         The log-density, with derivatives of every order in all arguments; -inf with derivatives 0 outside of the
-        support, NaN for parameters outside of their space. At x = 0 it is -log(mean) for shape 1, and infinite otherwise.
+        support, NaN for invalid parameters. At x = 0 it is -log(mean) for shape 1, and infinite otherwise.
 
     Example:
         >>> from mlejax.special import gamma_logpdf
@@ -49,7 +49,7 @@ def gamma_logpdf(x: ArrayLike, mean: ArrayLike, shape: ArrayLike) -> jax.Array:
 
 
 def invgauss_logpdf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
-    r"""Log-density of the inverse Gaussian (Wald) distribution by its mean and shape.
+    r"""Return the log-density of the inverse Gaussian (Wald) distribution by its mean and shape.
 
     .. math:: \tfrac12 \log\frac{\lambda}{2\pi x^3} - \frac{\lambda (x - \mu)^2}{2\mu^2 x}, \qquad x > 0
 
@@ -61,7 +61,7 @@ def invgauss_logpdf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
 
     Returns:
         The log-density, with derivatives of every order in all arguments (in mu 0 at infinity); -inf with derivatives 0
-        outside of the support, NaN for parameters outside of their space.
+        outside of the support, NaN for invalid parameters.
 
     Example:
         >>> from mlejax.special import invgauss_logpdf
@@ -75,7 +75,7 @@ def invgauss_logpdf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
 
 
 def invgauss_cdf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
-    """P(X <= x) of the inverse Gaussian distribution; arguments and derivatives as for :func:`invgauss_logpdf`.
+    """Return P(X <= x) of the inverse Gaussian distribution; arguments and derivatives as for :func:`invgauss_logpdf`.
 
     Example:
         >>> round(float(invgauss_cdf(1.0, 1.0, 1.0)), 6)
@@ -85,7 +85,7 @@ def invgauss_cdf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
 
 
 def invgauss_sf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
-    """P(X > x) of the inverse Gaussian distribution; arguments as for :func:`invgauss_logpdf`.
+    """Return P(X > x) of the inverse Gaussian distribution; arguments as for :func:`invgauss_logpdf`.
 
     Example:
         >>> round(float(invgauss_sf(1.0, 1.0, 1.0)), 6)
@@ -95,7 +95,7 @@ def invgauss_sf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
 
 
 def invgauss_logcdf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
-    """log P(X <= x) of the inverse Gaussian distribution; arguments as for :func:`invgauss_logpdf`.
+    """Return log P(X <= x) of the inverse Gaussian distribution; arguments as for :func:`invgauss_logpdf`.
 
     Example:
         >>> round(float(invgauss_logcdf(1.0, 1.0, 1.0)), 6)
@@ -105,7 +105,7 @@ def invgauss_logcdf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
 
 
 def invgauss_logsf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
-    """log P(X > x) of the inverse Gaussian distribution; arguments as for :func:`invgauss_logpdf`.
+    """Return log P(X > x) of the inverse Gaussian distribution; arguments as for :func:`invgauss_logpdf`.
 
     Example:
         >>> round(float(invgauss_logsf(1.0, 1.0, 1.0)), 6)
@@ -116,7 +116,7 @@ def invgauss_logsf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
 
 @differentiated_as(lambda x, mean: jnp.log(x) - jnp.log(mean) - x / mean)
 def _gamma_deviance(x: jax.Array, mean: jax.Array) -> jax.Array:
-    """log(x/mean) - (x - mean)/mean, minus half the unit deviance."""
+    """Return log(x/mean) - (x - mean)/mean, which is -1/2 times the unit deviance of the gamma distribution."""
     return log_ratio_minus(x / mean, (x - mean) / mean)
 
 
@@ -133,14 +133,14 @@ def _gamma(x: jax.Array, mean: jax.Array, shape: jax.Array) -> jax.Array:
 
 @differentiated_as(lambda x, mu: x / (mu * mu) - 2.0 / mu + 1.0 / x)
 def _invgauss_deviance(x: jax.Array, mu: jax.Array) -> jax.Array:
-    """(x - mu)^2 / (mu^2 x), the unit deviance."""
+    """Return (x - mu)^2 / (mu^2 x), the unit deviance of the inverse Gaussian distribution."""
     z = (x - mu) / mu
     return z * z / x
 
 
 @differentiated_as(lambda x, mu: x / (mu * mu) - 1.0 / x)
 def _invgauss_tilt(x: jax.Array, mu: jax.Array) -> jax.Array:
-    """x/mu^2 - 1/x."""
+    """Return x/mu^2 - 1/x, without cancellation near x = mu."""
     return (x - mu) / mu * ((x + mu) / mu) / x
 
 
@@ -149,7 +149,11 @@ def _log_density(mu: jax.Array, lam: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _log_tail(mu: jax.Array, lam: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """By integration in log x of exp(-phi), phi(r) = +-r/2 + lam/2 (expm1(+-r) tilt + 4 sinh(r/2)^2 / x)."""
+    """Return (log-probability of the tail beyond x, True where this is the upper tail) of the inverse Gaussian distribution.
+
+    By integration over log x of exp(-phi), phi(r) = +-r/2 + lam/2 (expm1(+-r) tilt + 4 sinh(r/2)^2 / x), where tilt is
+    x/mu^2 - 1/x.
+    """
     slope = 0.5 + 0.5 * lam * _invgauss_tilt(x, mu)
     upper = slope >= 0
     sign = jnp.where(upper, 1.0, -1.0).astype(x.dtype)

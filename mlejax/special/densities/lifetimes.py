@@ -44,7 +44,7 @@ _HIGHEST = {4: 80.0, 8: 600.0}
 
 
 def weibull_logpdf(x: ArrayLike, shape: ArrayLike, scale: ArrayLike) -> jax.Array:
-    r"""Log-density of the Weibull distribution.
+    r"""Return the log-density of the Weibull distribution.
 
     .. math:: \log\frac{k}{x} + k \log\frac{x}{\lambda} - \left(\frac{x}{\lambda}\right)^k, \qquad x > 0
 
@@ -55,7 +55,7 @@ def weibull_logpdf(x: ArrayLike, shape: ArrayLike, scale: ArrayLike) -> jax.Arra
 
     Returns:
         The log-density, with derivatives of every order in all arguments; -inf with derivatives 0 outside of the support
-        and where the density leaves float64, NaN for parameters outside of their space. At x = 0 it is -log(scale) for
+        and where the density leaves float64, NaN for invalid parameters. At x = 0 it is -log(scale) for
         shape 1, and infinite otherwise, with derivatives 0.
 
     Example:
@@ -70,7 +70,7 @@ def weibull_logpdf(x: ArrayLike, shape: ArrayLike, scale: ArrayLike) -> jax.Arra
 
 
 def weibull_cdf(x: ArrayLike, shape: ArrayLike, scale: ArrayLike) -> jax.Array:
-    """P(X <= x) of the Weibull distribution; arguments and derivatives as for :func:`weibull_logpdf`.
+    """Return P(X <= x) of the Weibull distribution; arguments and derivatives as for :func:`weibull_logpdf`.
 
     Example:
         >>> round(float(weibull_cdf(2.0, 1.0, 2.0)), 6)  # 1 - exp(-1)
@@ -80,7 +80,7 @@ def weibull_cdf(x: ArrayLike, shape: ArrayLike, scale: ArrayLike) -> jax.Array:
 
 
 def weibull_sf(x: ArrayLike, shape: ArrayLike, scale: ArrayLike) -> jax.Array:
-    """P(X > x) = exp(-(x/scale)^shape) of the Weibull distribution; arguments as for :func:`weibull_logpdf`.
+    """Return P(X > x) = exp(-(x/scale)^shape) of the Weibull distribution; arguments as for :func:`weibull_logpdf`.
 
     Example:
         >>> round(float(weibull_sf(2.0, 1.0, 2.0)), 6)
@@ -90,7 +90,7 @@ def weibull_sf(x: ArrayLike, shape: ArrayLike, scale: ArrayLike) -> jax.Array:
 
 
 def weibull_logcdf(x: ArrayLike, shape: ArrayLike, scale: ArrayLike) -> jax.Array:
-    """log P(X <= x) of the Weibull distribution; arguments as for :func:`weibull_logpdf`.
+    """Return log P(X <= x) of the Weibull distribution; arguments as for :func:`weibull_logpdf`.
 
     Example:
         >>> round(float(weibull_logcdf(2.0, 1.0, 2.0)), 6)
@@ -100,7 +100,7 @@ def weibull_logcdf(x: ArrayLike, shape: ArrayLike, scale: ArrayLike) -> jax.Arra
 
 
 def weibull_logsf(x: ArrayLike, shape: ArrayLike, scale: ArrayLike) -> jax.Array:
-    """log P(X > x) of the Weibull distribution; arguments as for :func:`weibull_logpdf`.
+    """Return log P(X > x) of the Weibull distribution; arguments as for :func:`weibull_logpdf`.
 
     Example:
         >>> round(float(weibull_logsf(4.0, 2.0, 2.0)), 6)
@@ -110,7 +110,7 @@ def weibull_logsf(x: ArrayLike, shape: ArrayLike, scale: ArrayLike) -> jax.Array
 
 
 def gengamma_logpdf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike) -> jax.Array:
-    r"""Log-density of the generalised gamma distribution in the parametrisation of Prentice, Stata and flexsurv.
+    r"""Return the log-density of the generalised gamma distribution in the parametrisation of Prentice, Stata and flexsurv.
 
     .. math:: \log\frac{|q|}{\sigma x\,\Gamma(a)} + a \log a + a (q w - e^{qw}), \qquad a = q^{-2},\;
               w = \frac{\log x - \mu}{\sigma}
@@ -124,7 +124,7 @@ def gengamma_logpdf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike)
 
     Returns:
         The log-density, with derivatives of every order in all arguments, at q = 0 too; -inf with derivatives 0 outside
-        of the support and where the density leaves float64, NaN for parameters outside of their space.
+        of the support and where the density leaves float64, NaN for invalid parameters.
 
     Example:
         >>> import jax
@@ -141,7 +141,7 @@ def gengamma_logpdf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike)
 
 
 def gengamma_cdf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike) -> jax.Array:
-    """P(X <= x) of the generalised gamma distribution; arguments and derivatives as for :func:`gengamma_logpdf`.
+    """Return P(X <= x) of the generalised gamma distribution; arguments and derivatives as for :func:`gengamma_logpdf`.
 
     Example:
         >>> round(float(gengamma_cdf(1.0, 0.0, 1.0, 0.0)), 6)
@@ -151,7 +151,7 @@ def gengamma_cdf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike) ->
 
 
 def gengamma_sf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike) -> jax.Array:
-    """P(X > x) of the generalised gamma distribution; arguments as for :func:`gengamma_logpdf`.
+    """Return P(X > x) of the generalised gamma distribution; arguments as for :func:`gengamma_logpdf`.
 
     Example:
         >>> round(float(gengamma_sf(2.0, 0.0, 1.0, 1.0)), 6)  # exp(-2)
@@ -161,7 +161,7 @@ def gengamma_sf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike) -> 
 
 
 def gengamma_logcdf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike) -> jax.Array:
-    """log P(X <= x) of the generalised gamma distribution; arguments as for :func:`gengamma_logpdf`.
+    """Return log P(X <= x) of the generalised gamma distribution; arguments as for :func:`gengamma_logpdf`.
 
     Far down the lower tail for q above 1 (the upper one for q below -1) it is linear in log x; its curvature, of 1e-7 and
     less, then has an absolute error of 1e-16.
@@ -174,7 +174,7 @@ def gengamma_logcdf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike)
 
 
 def gengamma_logsf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike) -> jax.Array:
-    """log P(X > x) of the generalised gamma distribution; arguments as for :func:`gengamma_logpdf`.
+    """Return log P(X > x) of the generalised gamma distribution; arguments as for :func:`gengamma_logpdf`.
 
     Example:
         >>> round(float(gengamma_logsf(2.0, 0.0, 1.0, 1.0)), 6)
@@ -215,7 +215,7 @@ def _gengamma(kind: str, x: jax.Array, mu: jax.Array, sigma: jax.Array, q: jax.A
 
 
 def _log_density(q: jax.Array, w: jax.Array) -> jax.Array:
-    """Log-density of w."""
+    """Return the log-density of w = (log x - mu) / sigma."""
     return -HALF_LOG_2PI - stirling_of_inverse(q * q) - expm1_rest(w, q)
 
 
@@ -229,7 +229,11 @@ def _log_tail(q: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _direct_tail(q: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """By the integral of exp(S(w, q) - S(w + h, q)), S(w + h) - S(w) being exp(q w) S(h) + h R(w)."""
+    """Return (log-probability of the tail beyond w, True where this is the upper tail) for abs(q) <= 1.
+
+    By the integral of exp(S(w, q) - S(w + h, q)) over h, where S(w + h) - S(w) = exp(q w) S(h) + h R(w).  The upper tail for
+    w >= 0, else the lower.
+    """
     upper = w >= 0
     sign = jnp.where(upper, 1.0, -1.0).astype(w.dtype)
     q0, grown, slope = (lax.stop_gradient(v) for v in (q, jnp.exp(q * w), expm1_over(w, q)))

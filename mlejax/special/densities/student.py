@@ -42,7 +42,7 @@ _RATIO_SERIES = np.array([-1 / 4, 1 / 24, -1 / 20, 17 / 112, -31 / 36, 691 / 88,
 
 @jax.custom_jvp
 def _exponent(df: jax.Array, q: jax.Array) -> jax.Array:
-    """E(df, q) = (df + 1)/2 log(1 + q/df), q = u^2."""
+    """Return E(df, q) = (df + 1)/2 log(1 + q/df), with accurate derivatives; q = u^2."""
     return 0.5 * (df + 1.0) * jnp.log1p(q / df)
 
 
@@ -55,7 +55,7 @@ def _exponent_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...
 
 
 def _log_constant(df: jax.Array) -> jax.Array:
-    """Logarithm of the density at 0."""
+    """Return the log-density of Student's t at 0."""
     large = df >= _DIRECT_FROM
     big, h = jnp.where(large, df, _DIRECT_FROM), 0.5 * jnp.where(large, 1.0, df)
     series = horner(_RATIO_SERIES, 1.0 / (big * big)) / big
@@ -68,7 +68,7 @@ def _log_pdf(df: jax.Array, t: jax.Array) -> jax.Array:
 
 
 def _direct_piece(df: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """log P(T > t), or log P(0 < T < t) where t^2 < 2, and which; df >= 20, t > 0."""
+    """Return (log P(0 < T < t), True) where t^2 < 2, else (log P(T > t), False), by integration; df >= 20, t > 0."""
     central = t * t < 2.0
     df0, t0 = lax.stop_gradient(df), lax.stop_gradient(jnp.where(central, 2.0, t))
     share = t0 * t0 / (df0 + t0 * t0)
@@ -93,7 +93,7 @@ def _direct_piece(df: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _beta_piece(df: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The same by the incomplete beta function."""
+    """Return (log P(0 < T < t), True) or (log P(T > t), False), whichever the incomplete beta function gives; t > 0."""
     total = df + t * t
     log_tail, central = beta_tail(0.5 * df, jnp.full_like(df, 0.5), df / total, t * t / total)
     return log_tail - _LOG_2, central
@@ -146,7 +146,7 @@ def _cdf_jvp(log: bool, primals: tuple[jax.Array, ...], tangents: tuple[jax.Arra
 
 
 def _tail_slope(nu: jax.Array, t: jax.Array, slope: jax.Array) -> jax.Array:
-    """The derivative of log P(T <= t) in t: ``slope`` but far in the lower tail of a nearly normal distribution.
+    """Return the derivative of log P(T <= t) in t: ``slope``, except far in the lower tail for df >= 20.
 
     There density and tail are both as small as exp(-t^2 / 2), so that neither their ratio nor its derivative has digits; the
     derivative of the logarithm of the integral has.
@@ -162,7 +162,7 @@ _cdf_compiled = jax.jit(_cdf, static_argnums=0)
 
 
 def stdtr(df: ArrayLike, t: ArrayLike) -> jax.Array:
-    """Distribution function of Student's t, P(T <= t).
+    """Return the distribution function of Student's t, P(T <= t).
 
     Args:
         df: degrees of freedom, > 0; infinity gives the normal distribution.
@@ -181,7 +181,7 @@ def stdtr(df: ArrayLike, t: ArrayLike) -> jax.Array:
 
 
 def log_stdtr(df: ArrayLike, t: ArrayLike) -> jax.Array:
-    """log P(T <= t) for Student's t, finite far into the left tail; the right tail is ``log_stdtr(df, -t)``.
+    """Return log P(T <= t) for Student's t, finite far into the left tail; the right tail is ``log_stdtr(df, -t)``.
 
     Arguments, derivatives and accuracy as for ``stdtr``.
 
@@ -193,7 +193,7 @@ def log_stdtr(df: ArrayLike, t: ArrayLike) -> jax.Array:
 
 
 def t_logpdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> jax.Array:
-    r"""Log-density of Student's t with location and scale.
+    r"""Return the log-density of Student's t with location and scale.
 
     .. math:: \log\frac{\Gamma((\nu + 1)/2)}{\Gamma(\nu/2)\sqrt{\nu\pi}\,\sigma}
               - \frac{\nu + 1}{2} \log\left(1 + \frac{z^2}{\nu}\right), \qquad z = \frac{x - \mu}{\sigma}
@@ -206,7 +206,7 @@ def t_logpdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike
 
     Returns:
         The log-density, with derivatives of every order in all arguments; -inf with derivatives 0 at infinite x, NaN for
-        parameters outside of their space. At df = inf the derivatives in df are 0: estimate 1/df, by
+        invalid parameters. At df = inf the derivatives in df are 0: estimate 1/df, by
         :func:`t_logpdf_inverse`, where the normal distribution may be the maximum.
 
         For z^2/df above 1e5 the mixed second derivative in x (or loc) and scale has a relative error of 1e-16 z^2/df, as
@@ -228,7 +228,7 @@ def t_logpdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike
 
 
 def t_logpdf_inverse(x: ArrayLike, inverse_df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> jax.Array:
-    """Log-density of Student's t with 1/inverse_df degrees of freedom, for a parameter that may be 0.
+    """Return the log-density of Student's t with 1/inverse_df degrees of freedom; inverse_df may be 0 (the normal distribution).
 
     Args:
         x: outcome, real.
@@ -260,13 +260,13 @@ def _t_logpdf(x: jax.Array, h: jax.Array, loc: jax.Array, scale: jax.Array) -> j
 
 
 def t_log_density(z: jax.Array, h: jax.Array) -> jax.Array:
-    """Log-density of Student's t with 1/h degrees of freedom, analytic at h = 0."""
+    """Return the log-density of Student's t with 1/h degrees of freedom, h >= 0; the normal one at h = 0."""
     q = z * z
     return log_rising(jnp.full_like(h, 0.5), 2.0 * h) - HALF_LOG_2PI - 0.5 * (1.0 + h) * log1p_over(q, h)
 
 
 def t_cdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> jax.Array:
-    """P(X <= x) of Student's t with location and scale; arguments as for :func:`t_logpdf`, accuracy as for :func:`stdtr`.
+    """Return P(X <= x) of Student's t with location and scale; arguments as for :func:`t_logpdf`, accuracy as for :func:`stdtr`.
 
     Example:
         >>> round(float(t_cdf(3.0, 1.0, 2.0)), 6)
@@ -276,7 +276,7 @@ def t_cdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 
 
 
 def t_sf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> jax.Array:
-    """P(X > x) of Student's t with location and scale; arguments as for :func:`t_logpdf`.
+    """Return P(X > x) of Student's t with location and scale; arguments as for :func:`t_logpdf`.
 
     Example:
         >>> round(float(t_sf(3.0, 1.0, 2.0)), 6)
@@ -286,7 +286,7 @@ def t_sf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1
 
 
 def t_logcdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> jax.Array:
-    """log P(X <= x) of Student's t with location and scale; arguments as for :func:`t_logpdf`.
+    """Return log P(X <= x) of Student's t with location and scale; arguments as for :func:`t_logpdf`.
 
     Example:
         >>> round(float(t_logcdf(1.0, 1.0, 2.0)), 4)  # log(1/4)
@@ -296,7 +296,7 @@ def t_logcdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike
 
 
 def t_logsf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> jax.Array:
-    """log P(X > x) of Student's t with location and scale; arguments as for :func:`t_logpdf`.
+    """Return log P(X > x) of Student's t with location and scale; arguments as for :func:`t_logpdf`.
 
     Example:
         >>> round(float(t_logsf(3.0, 1.0, 2.0)), 4)
@@ -313,7 +313,7 @@ def _t_tail(log: bool, sign: float, x: ArrayLike, df: ArrayLike, loc: ArrayLike,
 
 
 def skewt_logpdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike, scale: ArrayLike, skew: ArrayLike) -> jax.Array:
-    r"""Log-density of the skew-t distribution of Azzalini and Capitanio.
+    r"""Return the log-density of the skew-t distribution of Azzalini and Capitanio.
 
     .. math:: \log\frac{2}{\sigma} + \log t_\nu(z) + \log T_{\nu + 1}\!\left(\alpha z \sqrt{\frac{\nu + 1}{\nu + z^2}}\right),
               \qquad z = \frac{x - \mu}{\sigma}
@@ -329,7 +329,7 @@ def skewt_logpdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike, scale: ArrayLike, 
 
     Returns:
         The log-density, with derivatives of every order in all arguments; -inf with derivatives 0 at infinite x, NaN for
-        parameters outside of their space. At df = inf the derivatives in df are 0.
+        invalid parameters. At df = inf the derivatives in df are 0.
 
     Example:
         >>> import jax

@@ -13,11 +13,11 @@ __all__ = ["boxcox", "boxcox_logjac"]
 
 
 def boxcox(y: ArrayLike, lam: ArrayLike) -> jax.Array:
-    r"""Box-Cox transform :math:`(y^\lambda - 1)/\lambda`, log y at :math:`\lambda = 0`.
+    r"""Return the Box-Cox transform :math:`(y^\lambda - 1)/\lambda`, log y at :math:`\lambda = 0`.
 
     Args:
         y: outcome, > 0.
-        lam: power, real, without unit. The two broadcast.
+        lam: power :math:`\lambda`, real. y and lam broadcast.
 
     Returns:
         The transform, with derivatives of every order in both arguments, at lam = 0 too; NaN where y is not positive.
@@ -44,7 +44,7 @@ def boxcox(y: ArrayLike, lam: ArrayLike) -> jax.Array:
 
 
 def boxcox_logjac(y: ArrayLike, lam: ArrayLike) -> jax.Array:
-    r"""Logarithm of the slope of the Box-Cox transform, :math:`(\lambda - 1) \log y`: what a row's log-density gets on top.
+    r"""Return the log-Jacobian of the Box-Cox transform, :math:`(\lambda - 1) \log y`, to be added to a row's log-density.
 
     Without it log-likelihoods at different powers are not comparable. Arguments as for :func:`boxcox`.
 

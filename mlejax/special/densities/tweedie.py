@@ -33,7 +33,7 @@ _ANGLES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
 
 
 def tweedie_logpdf(y: ArrayLike, mu: ArrayLike, phi: ArrayLike, power: ArrayLike) -> jax.Array:
-    r"""Log-density of the Tweedie distribution with variance :math:`\phi\mu^p`, 1 < p < 2, with a mass at 0.
+    r"""Return the log-density of the Tweedie distribution with variance :math:`\phi\mu^p`, 1 < p < 2, with a mass at 0.
 
     .. math:: \log a(y, \phi, p) + \frac1\phi\left(\frac{y\,\mu^{1-p}}{1-p} - \frac{\mu^{2-p}}{2-p}\right), \qquad
               P(Y = 0) = \exp\left(-\frac{\mu^{2-p}}{\phi(2-p)}\right)
@@ -46,7 +46,7 @@ def tweedie_logpdf(y: ArrayLike, mu: ArrayLike, phi: ArrayLike, power: ArrayLike
 
     Returns:
         The log-density, with derivatives of every order in all arguments; -inf with derivatives 0 for negative y, NaN for
-        parameters outside of their space. Towards power = 2 second derivatives in the power have a relative error of about
+        invalid parameters. Towards power = 2 second derivatives in the power have a relative error of about
         1e-14 / (2 - power)^2: 1e-10 at 1.98.
 
     Example:
@@ -77,7 +77,10 @@ def _tweedie(y: jax.Array, mu: jax.Array, phi: jax.Array, p: jax.Array) -> jax.A
 
 
 def _half_deviance(y: jax.Array, mu: jax.Array, p: jax.Array) -> jax.Array:
-    """Integral of (y - t)/t^p over t from mu to y: y^(2-p) times that of expm1(s) exp((p-2) s) over s from 0 to log(y/mu)."""
+    """Return half the unit deviance, the integral of (y - t)/t^p over t from mu to y.
+
+    It is y^(2-p) times the integral of expm1(s) exp((p-2) s) over s from 0 to log(y/mu).
+    """
     w = jnp.log(y / mu)
     near = jnp.abs(w) < 1.0
     small, large = jnp.where(near, w, 0.0), jnp.where(near, 1.0, w)
@@ -88,7 +91,7 @@ def _half_deviance(y: jax.Array, mu: jax.Array, p: jax.Array) -> jax.Array:
 
 
 def _log_series(rate: jax.Array, kappa: jax.Array) -> jax.Array:
-    """B(rate, kappa)."""
+    """Return B(rate, kappa), the logarithm of the series of Dunn and Smyth, by a sum or an integral over j."""
     smooth = ((1.0 + kappa) * rate >= _SHARP) & (rate >= _SMOOTH * (1.0 + kappa))
     return jnp.where(
         smooth,
@@ -107,7 +110,10 @@ def _by_sum(rate: jax.Array, kappa: jax.Array) -> jax.Array:
 
 
 def _by_integral(rate: jax.Array, kappa: jax.Array) -> jax.Array:
-    """By t = j/rate = exp(s/sqrt(n)), n = (1 + kappa) rate: the exponent is -n (t log t - t + 1) = -n v^2 M(v), v = log t."""
+    """Return B(rate, kappa) by an integral over log j, for large rates.
+
+    With t = j/rate = exp(s/sqrt(n)), n = (1 + kappa) rate, the exponent is -n (t log t - t + 1).
+    """
     n = (1.0 + kappa) * rate
     v = jnp.asarray(last_axis(_PLACES, rate)) / jnp.sqrt(n)[..., None]
     t = jnp.exp(v)
