@@ -14,9 +14,9 @@ from mlejax import data as data_room
 from mlejax import files, inference, misuse, plot
 from mlejax.batch import Batch, single, statement
 from mlejax.covariance import KINDS, CovarianceKind, Covariances, check_kind, entry_reason
-from mlejax.inference.tables.formatting import format_span
+from mlejax.inference.tables.formatting import format_quantiles, format_span
 from mlejax.likelihood import ExpectedTotal
-from mlejax.notebook import CellText, Text, in_notebooks
+from mlejax.notebook import Text, in_notebooks
 from mlejax.results.results import Results
 from mlejax.shapes import Data, Float, Host, Int, Params, Shaped
 from mlejax.status import CovarianceState
@@ -80,9 +80,7 @@ class BatchResults:
 
     @property
     def bse(self) -> pd.DataFrame:
-        """Standard errors, natural scale; NaN for entries that are fixed, at a bound of their support, or of a fit without
-        a maximum.
-        """
+        """Standard errors, natural scale; NaN for entries that are fixed or at a bound, or of a fit without a maximum."""
         return self._frame(self._errors)
 
     @property
@@ -151,9 +149,8 @@ class BatchResults:
         z, p = inference.z_tests(self._values, self._errors, testable=space.zero_is_interior, df=df)
         labels = {name: np.repeat(np.asarray(values), r) for name, values in self._label_columns().items()}
         numbers = (self._values.ravel(), self._errors.ravel(), z.ravel(), p.ravel(), found.low, found.high)
-        columns = dict(
-            zip(("estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high"), numbers, strict=True)
-        )
+        names = ("estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
+        columns = dict(zip(names, numbers, strict=True))
         terms = {"term": np.tile(np.array(space.labels, dtype=object), n)}
         return pd.DataFrame({**labels, **terms, **columns, "note": self._notes(found.notes)})
 
@@ -180,16 +177,13 @@ class BatchResults:
         else:
             wald = self._wald(alpha)
             columns = {"lower": wald.low, "upper": wald.high}
-        each = pd.DataFrame(
-            {**{n: np.repeat(np.asarray(v), space.n_reported) for n, v in self._label_columns().items()}}
-        )
+        labels = self._label_columns()
+        each = pd.DataFrame({n: np.repeat(np.asarray(v), space.n_reported) for n, v in labels.items()})
         each["term"] = np.tile(np.array(space.labels, dtype=object), len(self))
         return pd.DataFrame(columns, index=pd.MultiIndex.from_frame(each))
 
     def _wald(self, alpha: float) -> Any:
-        """Return Wald intervals of all entries of all data sets, by Student's t if the covariance has finite degrees of
-        freedom.
-        """
+        """Return Wald intervals of all entries of all data sets, by Student's t if its degrees of freedom are finite."""
         df = np.repeat(self._cov.df, self._values.shape[1])
         errors = inference.stretched(self._errors.ravel(), alpha, df)
         found = inference.entry_intervals(self._batch.spec.space, self._values, errors, alpha)
@@ -311,16 +305,8 @@ class BatchResults:
         lines += [f"  {code}: {count}" for code, count in Counter(batch.codes.tolist()).most_common()]
         good = batch.converged
         if good.any():
-            names, width = batch.spec.space.labels, max(map(len, batch.spec.space.labels))
-            cells = [["", "5%", "median", "95%", "std err"]]
-            values, errors = self._values[good], self._errors[good]
-            for j, name in enumerate(names[:200]):
-                low, middle, high = np.quantile(values[:, j], [0.05, 0.5, 0.95])
-                known = errors[:, j][np.isfinite(errors[:, j])]
-                error = f"{np.median(known):.4g}" if known.size else ""
-                cells.append([name, f"{low:.4g}", f"{middle:.4g}", f"{high:.4g}", error])
-            shown = "\n".join(f"{name:{width}}  {a:>10} {b:>10} {c:>10} {d:>10}".rstrip() for name, a, b, c, d in cells)
-            lines += [CellText(shown, cells), "over those that converged"]
+            quantiles = format_quantiles(batch.spec.space.labels[:200], self._values[good], self._errors[good])
+            lines += [quantiles, "over those that converged"]
         if not batch.finished:
             lines.append("Interrupted: data sets marked stopped_early were not finished.")
         return Text(lines)

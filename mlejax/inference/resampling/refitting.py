@@ -181,7 +181,7 @@ def _replicates(fit: Fit, done: Refits, approximate: bool = False) -> Replicates
     finite = done.clean & np.isfinite(values).all(axis=1)
     good = finite & ~_jumps(fit, done.u) if approximate else finite
     values[~good] = np.nan
-    reasons = [_reason(End(end), approximate, ok) for end, ok in zip(done.end[~good], finite[~good], strict=True)]
+    reasons = [_reason(End(end), approximate, ok) for end, ok in zip(done.end[~good], finite[~good].tolist(), strict=True)]
     return Replicates(values, done.params, good, dict(Counter(reasons).most_common()), done.finished)
 
 

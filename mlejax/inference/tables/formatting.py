@@ -50,6 +50,25 @@ def format_span(values: np.ndarray) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
+def format_quantiles(names: Sequence[str], values: np.ndarray, errors: np.ndarray) -> CellText:
+    """Format a table of the 5, 50 and 95 % quantiles of each column's estimates and its median standard error.
+
+    Args:
+        names: names of the first columns; the others are left out.
+        values: estimates, (n, r).
+        errors: standard errors, (n, r); those that are not finite are left out.
+    """
+    cells = [["", "5%", "median", "95%", "std err"]]
+    for j, name in enumerate(names):
+        low, middle, high = np.quantile(values[:, j], [0.05, 0.5, 0.95])
+        known = errors[:, j][np.isfinite(errors[:, j])]
+        error = f"{np.median(known):.4g}" if known.size else ""
+        cells.append([name, f"{low:.4g}", f"{middle:.4g}", f"{high:.4g}", error])
+    width = max(map(len, names))
+    shown = "\n".join(f"{name:{width}}  {a:>10} {b:>10} {c:>10} {d:>10}".rstrip() for name, a, b, c, d in cells)
+    return CellText(shown, cells)
+
+
 def format_statistic(z: float) -> str:
     """Format a test statistic: fixed decimals, scientific if that would print as zero or be too long.
 
