@@ -10,7 +10,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-strict test-engines lint format bench docs site wheel clean
+.PHONY: help demo test test-slow test-strict test-engines lint format bench docs site site-check wheel clean
 .SECONDARY:
 
 help:  ## this list
@@ -69,7 +69,10 @@ docs: $(VENV)/.installed-test  ## run the code of all pages, paste what it print
 	$(PY) docs/make_figure.py
 
 site: $(VENV)/.installed-docs  ## the pages as a website in docs/_build/html; warnings are errors, links between pages are checked
-	$(PY) -m sphinx -b html -W -n --keep-going -q docs docs/_build/html
+	$(PY) -m sphinx -j 2 -b html -W -n --keep-going -q docs docs/_build/html
+
+site-check: $(VENV)/.installed-docs  ## the same without running the code, in a quarter of a minute
+	$(PY) -m sphinx -D nb_execution_mode=off -b html -W -n --keep-going -q docs docs/_build/check
 
 wheel: $(VENV)/.installed-base  ## build the wheel into dist/ and import it from there
 	rm -rf build dist

@@ -236,6 +236,7 @@ def run_on_host(
     bounds: tuple[Any, Any] = (None, None),
     scale: Scalar = 1.0,
     report: Report | None = None,
+    enough: Callable[[Carry], bool] | None = None,
 ) -> Carry:
     """Run a method until it stops, with one call of ``evaluate`` per turn and the steps in NumPy.
 
@@ -247,6 +248,7 @@ def run_on_host(
         scale: what the log-likelihood was divided by, ().
         report: called after every turn with the number of accepted steps, minus the objective at the kept point, and half the
             Newton decrement there (the predicted increase of the log-likelihood, its units; inf where unknown).
+        enough: called after every turn with the state; True ends the run there, with the status RUNNING.
 
     Returns:
         `Carry` of NumPy arrays; its status is INTERRUPTED after Ctrl-C.
@@ -266,6 +268,8 @@ def run_on_host(
                 carry = take_turn(method, evaluate(carry.trial), carry, setting)
                 if report is not None:
                     report(int(carry.n_steps), -float(carry.f), 0.5 * float(carry.decrements[-1]))
+                if enough is not None and enough(carry):
+                    break
     except KeyboardInterrupt:
         carry = carry._replace(status=np.asarray(End.INTERRUPTED, np.int32))
     return jax.tree.map(np.asarray, carry)

@@ -24,6 +24,8 @@ ENOUGH = 2.0  # log-likelihood below the edge at which the ladder ends
 RISE = 1e-6
 UNSEEN = 3.0  # a peak a h^3 - b h^4 (or h^2) over the highest rung of it, at most: rungs are a factor of 2 apart
 STEPS = 100
+PACE = 15  # turns over which the pace of a search over the other parameters is measured
+STANDSTILL = 1e-7  # log-likelihood: a search that would not gain as much in all its further turns has ended
 
 
 def unclear(end: OptimizeResult, lower: Float[Host, " p"], upper: Float[Host, " p"]) -> Bool[Host, " p"]:
@@ -86,7 +88,7 @@ def climbed(
         u[e] = end.u[e] + side * h
         if not (np.isfinite(h) and space.lower[e] < u[e] < space.upper[e]):
             break
-        u, loglik = others_maximised(evaluator, u, e)
+        u, loglik = others_maximised(evaluator, u, e, end.loglik + (RISE if best is None else best[0]))
         gain = loglik - float(end.loglik)
         if gain > max(RISE, 0.0 if best is None else best[0]):
             best = gain, u.copy()
@@ -117,14 +119,39 @@ def held_on_edges(evaluator: SingleEvaluator, u: Float[Host, " p"], end: Optimiz
     )
 
 
-def others_maximised(evaluator: SingleEvaluator, u: Float[Host, " p"], e: int) -> tuple[Float[Host, " p"], float]:
-    """Maximise over all coordinates but number e, from u, (p,); return the point, (p,), and its log-likelihood."""
-    carry, whole = _maximised(evaluator, u, np.arange(u.size) == e)
+def others_maximised(
+    evaluator: SingleEvaluator, u: Float[Host, " p"], e: int, level: float | None = None
+) -> tuple[Float[Host, " p"], float]:
+    """Maximise over all coordinates but number e, from u, (p,); return the point, (p,), and its log-likelihood.
+
+    With ``level`` the search is left, wherever it is, once it would not reach that log-likelihood in the turns that remain, at
+    the pace of its last ones; without, once it would not gain 1e-7 in them.
+    """
+    carry, whole = _maximised(evaluator, u, np.arange(u.size) == e, _Pace(float(evaluator.total_weights[0]), level))
     return whole, -float(carry.f) * float(evaluator.total_weights[0])
 
 
+class _Pace:
+    """Whether a search would miss ``level`` (a log-likelihood; None: a gain of 1e-7) in its further turns at its present pace.
+
+    Flat log-likelihoods keep searches busy until their turns are used up, though all that is gained is gained in the first few.
+    """
+
+    def __init__(self, scale: float, level: float | None) -> None:
+        self.scale, self.level, self.logliks = scale, level, list[float]()
+
+    def __call__(self, carry: optimize.Carry) -> bool:
+        self.logliks.append(-float(carry.f) * self.scale)
+        turns = len(self.logliks)
+        if turns <= PACE:
+            return False
+        now, before = self.logliks[-1], self.logliks[-1 - PACE]
+        level = now + STANDSTILL if self.level is None else self.level
+        return now < level and now + (now - before) * (STEPS - turns) / PACE < level
+
+
 def _maximised(
-    evaluator: SingleEvaluator, u: Float[Host, " p"], held: Bool[Host, " p"]
+    evaluator: SingleEvaluator, u: Float[Host, " p"], held: Bool[Host, " p"], enough: _Pace | None = None
 ) -> tuple[optimize.Carry, Float[Host, " p"]]:
     """Maximise the log-likelihood over the coordinates that are not ``held`` (mask), from u.
 
@@ -146,7 +173,7 @@ def _maximised(
         done = optimize.begin(method, u[others])
         return done._replace(f=evaluate(u[others])[0], status=np.int32(End.CONVERGED)), whole
     bounds = (space.lower[others], space.upper[others])
-    carry = optimize.run_on_host(method, evaluate, u[others], bounds, scale)
+    carry = optimize.run_on_host(method, evaluate, u[others], bounds, scale, enough=enough)
     if int(carry.status) == int(End.INTERRUPTED):
         raise KeyboardInterrupt
     whole[others] = carry.u

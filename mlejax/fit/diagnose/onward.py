@@ -256,8 +256,10 @@ def _searched_on(
             evaluator, again = _restart(evaluator, optimize.Newton(), np.asarray(bent[0].point) if bent else end.u)
             steps = steps + again.n_steps
             if again.end != End.INTERRUPTED and again.loglik > end.loglik:
+                moved = again.end != End.MAX_STEPS or _higher(again, end)
                 end = again
-                continue
+                if moved:
+                    continue
         point = None if is_clean(end, space) else off_the_edges(evaluator, end)
         if point is None and not is_clean(end, space):
             findings = yield from _followed(problems, evaluator, loaded, u0, end, first)
@@ -280,7 +282,7 @@ def _searched_on(
             break
         evaluator, again = _restart(evaluator, onward, np.asarray(point))
         steps = steps + again.n_steps
-        gained = again.loglik > end.loglik + HIGHER[0] + HIGHER[1] * abs(end.loglik)
+        gained = _higher(again, end)
         gained |= end.end == End.MAX_STEPS and again.loglik >= end.loglik and again.end != End.MAX_STEPS
         if again.end == End.INTERRUPTED or not gained:
             break
@@ -293,6 +295,11 @@ def _searched_on(
 def limited(method: Method) -> bool:
     """True if the user changed ``max_steps`` from the method's default."""
     return bool(getattr(method, "max_steps", None) != getattr(type(method), "max_steps", None))
+
+
+def _higher(after: OptimizeResult, before: OptimizeResult) -> bool:
+    """True if a restart gained more than rounding."""
+    return bool(after.loglik > before.loglik + HIGHER[0] + HIGHER[1] * abs(before.loglik))
 
 
 def _restart(evaluator: SingleEvaluator, method: Method, u0: Host) -> tuple[SingleEvaluator, OptimizeResult]:

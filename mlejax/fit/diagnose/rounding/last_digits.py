@@ -31,6 +31,7 @@ ALONG = 0.1  # share of the way of a coordinate that another goes which moves al
 LONGEST = 41.0  # way of a logarithm, that many doublings
 REST = 0.01  # error of what is left to rise where the log-likelihood levels off
 FLAT = 1e-7  # gain of a doubling that is none
+FALLEN = 10.0  # log-likelihood below the highest point of the profile, and falling, at which its maximum is behind
 END_OF_NUMBERS = 100.0  # logarithms and logits from 0, within which a formula ought to be finite
 # gain of a doubling over that of the one before, below which the log-likelihood levels off: 0.5 where the rest goes like 1/x,
 # 0.71 where it goes like the root of that
@@ -99,6 +100,8 @@ def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeRes
         if kept is not None and found and abs(loglik - found[-1][0]) <= kept.loglik and rest_to_rise(gains) is not None:
             break  # it has levelled off, and what follows is rounding
         found.append((loglik, u.copy(), here))
+        if (gains[-1:] < 0.0).any() and loglik < min(found[-2][0], max(value for value, _, _ in found) - FALLEN):
+            break
     if not found:  # at the start, or where the other coordinates ran away from it
         first = end_at(evaluator, u0, end)
         kept = None if first is None else digits(evaluator, first)
