@@ -235,8 +235,15 @@ def _finished(ready: Ready, searched: Searched, watch: Watch) -> Fit:
         remark = _joined(remark, formulas.remark(loaded.designs, loaded.seen.rows))
     note = f"Held out to watch the training: {kept_back.origin}." if kept_back is not None else searched.found.note
     path = watch.path(loaded.scale * float(evaluator.scale)) if searched.history is None else ()
-    done = replace(done, note=_joined(note, remark), constraints=ready.constraints, history=searched.history, path=path)
-    done = with_modes(replace(done, modes=searched.modes), searched.modes)
+    done = replace(
+        done,
+        note=_joined(note, remark),
+        constraints=ready.constraints,
+        history=searched.history,
+        path=path,
+        modes=searched.modes,
+    )
+    done = with_modes(done, searched.modes)
     if climbed is not None:
         done = replace(done, method=f"{climbed.text}; {done.method}", n_steps=done.n_steps + climbed.n_steps)
     return done

@@ -188,12 +188,13 @@ def _solve_entries(
             pivot = pivot - L[j][k] * L[j][k] * pivots[k]
         good = pivot > floor * A[j][j]  # NaN compares as False
         ok = ok & good
-        pivots.append(where(good, pivot, 1.0))
+        sure = good is True  # of Python numbers: nothing to choose
+        pivots.append(pivot if sure else where(good, pivot, 1.0))
         for i in range(j + 1, p):
             entry = A[i][j]
             for k in range(j):
                 entry = entry - L[i][k] * L[j][k] * pivots[k]
-            L[i].append(where(good, entry, 0.0) / pivots[j])
+            L[i].append((entry if sure else where(good, entry, 0.0)) / pivots[j])
     x = list(b)
     for i in range(p):
         for k in range(i):

@@ -68,9 +68,10 @@ def evaluating(method: Method) -> Method:
     """A method that evaluates the same derivatives; one for all, with one compiled program, unless `evaluate` is its own."""
     if type(method).evaluate is not Method.evaluate:
         return method
-    return {"hessian": Newton(), "opg": BHHH(), "none": LBFGS()}[method.curvature]
+    return _EVALUATING[method.curvature]
 
 
+_EVALUATING: dict[str, Method] = {"hessian": Newton(), "opg": BHHH(), "none": LBFGS()}
 _EXPECTED = (
     ", ".join(map(repr, NAMES))
     + ", a method such as Newton(tol=1e-8), or an optax gradient transformation such as optax.sgd(0.1)"

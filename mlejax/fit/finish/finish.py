@@ -20,10 +20,10 @@ from mlejax.fit.prepare.penalties import Penalised, at_kink, kinks
 from mlejax.fit.prepare.streaming import evaluator_of
 from mlejax.fit.start import Mode
 from mlejax.latent import Markov, mixture_of
-from mlejax.likelihood import Likelihood, scores_of_rows
+from mlejax.likelihood import scores_of_rows
 from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, penalty_value
 from mlejax.optimize import Method, OptimizeResult
-from mlejax.shapes import PyTree
+from mlejax.shapes import Host, PyTree
 from mlejax.verdict import Direction, Verdict, judge
 
 
@@ -236,14 +236,15 @@ def _in_theta(fit: Fit, evaluator: ChunkedEvaluator, own: Mapped) -> Fit:
     )
 
 
-def _contributions(likelihood: Likelihood, loaded: Loaded, params: PyTree) -> tuple[float, str]:
+def _contributions(spec: Spec, loaded: Loaded, u: Host, fixed: Host | None) -> tuple[float, str]:
     """Number of terms that the log-likelihood sums and what one is, ``(3, "rows")``; (inf, "") if the function returns a sum."""
-    n, mixture, data = counts(loaded)[1], mixture_of(likelihood), loaded.problem.data
+    likelihood, data = spec.likelihood, loaded.problem.data
+    n, mixture = counts(loaded)[1], mixture_of(likelihood)
     if mixture is not None and isinstance(mixture.latent, Markov):
         return float("inf"), ""
     if likelihood.mode == "whole" and n == 1:
         called = lambda p, rows: likelihood.function(p, likelihood.seen(rows, data.shared, data.statics))
-        if jax.eval_shape(called, params, data.rows).shape == ():
+        if jax.eval_shape(called, spec.space.params_from_u(u, fixed), data.rows).shape == ():
             return float("inf"), ""
     return n, {"rows": "rows", "units": "units", "whole": "values"}[likelihood.mode]
 
@@ -255,7 +256,7 @@ def _finished(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, meth
     if findings.directions:
         deciding = influential_rows(evaluator, loaded, end, findings.directions)
         findings = replace(findings, deciding=deciding)
-    terms = _contributions(spec.likelihood, loaded, space.params_from_u(end.u, fixed))
+    terms = _contributions(spec, loaded, end.u, fixed)
     verdict = judge(replace(evidence_at(space, fixed, end, findings), contributions=terms, n_free=space.n_free))
     penalised, llf = None, float(end.loglik)
     if end.information is not None:

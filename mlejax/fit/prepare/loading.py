@@ -186,10 +186,20 @@ def load(
         packed = replace(packed, rows=tuple(map(_copy, rows.leaves)))
     moments = None if weighing is None else weighing.moments()
     found = data_room.fingerprint(rows, moments) if designs is None else designs.fingerprint(moments)
-    loaded = Loaded(
-        Problem(packed, space), rows, source, codes, found, weighing, designs, unit_labels=unit_labels, crossing=crossed
+    return Loaded(
+        Problem(packed, space),
+        rows,
+        source,
+        codes,
+        found,
+        weighing,
+        designs,
+        unit_labels=unit_labels,
+        levels=levels,
+        coded=coded,
+        crossing=crossed,
+        with_total=isinstance(likelihood.function, ExpectedTotal),
     )
-    return replace(loaded, levels=levels, coded=coded, with_total=isinstance(likelihood.function, ExpectedTotal))
 
 
 def into_units(

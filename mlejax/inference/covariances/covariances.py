@@ -82,8 +82,8 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
     if strict and any(int(s) in cov_room.TOO_FEW for s in found.state[0]):
         raise ValueError(cov_room.too_few_message(kind, sums, k, correction))
     word = "HC0" if survey is not None else kind
-    made = replace(cov_room.covariance_result(found, word, sums, k, correction, penalised is not None), factor=factor)
-    made = replace(made, groups=options.get("groups", ()))
+    made = cov_room.covariance_result(found, word, sums, k, correction, penalised is not None)
+    made = replace(made, factor=factor, groups=options.get("groups", ()))
     return _described(fit, made, how, survey)
 
 

@@ -185,9 +185,10 @@ class ChunkedEvaluator:
         """Return value (), gradient (p,) and curvature (p, p) of the objective that is minimised, as ``method`` needs them;
         NumPy.
         """
-        key = optimize.evaluating(method), np.asarray(u).tobytes()
+        evaluating = optimize.evaluating(method)
+        key = evaluating, np.asarray(u).tobytes()
         if self._last is None or self._last[0] != key:
-            self._last = key, self._minimised(method, u)
+            self._last = key, self._minimised(evaluating, u)
         return self._last[1]
 
     def _minimised(self, method: Method, u: Host) -> Minimised:
@@ -281,8 +282,8 @@ class Chunks:
 
     def summed(self, method: Method, u: Either) -> Minimised:
         """Return value, gradient and curvature of the objective that is minimised, without the penalty."""
-        p, evaluating = len(u), optimize.evaluating(method)
-        total = self.total(lambda chunk: self.program(self.spec, evaluating, u, chunk, self.fixed))
+        p = len(u)
+        total = self.total(lambda chunk: self.program(self.spec, method, u, chunk, self.fixed))
         return total[0], total[1 : p + 1], total[p + 1 :].reshape(p, p)
 
     def total(self, program: Callable[[Prepared], Any]) -> np.ndarray:
