@@ -1,4 +1,4 @@
-"""All that depends on the machine: devices, threads, chunks, memory, compilation, float64, limits, traced programs."""
+"""How computations run: devices, threads, memory, chunks of data, compilation, float64, passes over traced programs."""
 
 from .activity import doing, progress_bar, progress_line
 from .caching import cached

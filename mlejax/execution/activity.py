@@ -1,6 +1,7 @@
 """One line on stderr that says what a long call is doing.
 
-A call that may be long opens the line (`progress_line`); what it calls says where it is (`doing`), or counts (`progress_bar`).
+A call that may be long opens the line (`progress_line`); the functions it calls set the current step (`doing`), or
+count (`progress_bar`).
 The line is tqdm's, drawn twice a second by a thread of its own, so that it moves while XLA compiles.  As tqdm decides with
 ``disable=None``, it is shown in a terminal only, unless it is asked for; there it comes after two seconds and goes at the end.
 """

@@ -1,4 +1,4 @@
-"""Caches whose values live as long as the user's functions that they were made from.
+"""Caches that keep a value as long as the user's function, or likelihood, from which it was made.
 
 Two caches, both keyed explicitly:
 

@@ -248,7 +248,9 @@ def _first_aligned(flat: Shaped[Host, " n"]) -> int:
 
 
 def viewable_run(leaf: Shaped[Host, ...], size: int, capacity: int) -> tuple[int, int]:
-    """Return the range (first, stop) of data sets that a view can hold; a few at the ends of the table are outside.
+    """Return the range (first, stop) of data sets of a table that aligned views can hold; a few at its ends may be outside.
+
+    ``leaf`` is the table, with ``size`` rows for each data set; a view holds ``capacity`` data sets.
 
     >>> table = aligned((40, 3), np.float64)
     >>> viewable_run(table, 4, 2), viewable_run(table[1:], 4, 2)

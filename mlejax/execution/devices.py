@@ -23,8 +23,8 @@ __all__ = ["aligned", "check_process", "device_kind", "free_memory", "is_aligned
 
 FORKED = (
     "this process is a fork of one in which JAX has run: JAX's threads do not exist here, and a computation would wait for ever. "
-    "Start processes anew, by multiprocessing.get_context('spawn') or 'forkserver' or by joblib (loky): models travel to them. "
-    "Tables, intervals and Wald tests of finished results work here too"
+    "Start new processes by multiprocessing.get_context('spawn') or 'forkserver', or by joblib (loky); models can be sent to "
+    "them. Tables, intervals and Wald tests of finished results work in this process, too"
 )
 ALIGNMENT = 64  # bytes; XLA copies arrays of NumPy that begin elsewhere
 

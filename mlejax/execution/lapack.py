@@ -2,7 +2,8 @@
 
 On the CPU, jaxlib 0.10 splits a call for many matrices (a Cholesky factor for every unit, under ``vmap``) among the threads of
 the pool on which the call itself runs, and waits for them: on few cores two such calls can wait for each other for ever.
-Contributions are therefore summed over blocks, and data sets worked on together, of which no call is large enough to be split.
+Terms of a
+log-likelihood are therefore summed over blocks, and data sets worked on together, of which no call is large enough to be split.
 The smaller blocks are used with every version of jaxlib, since they stay in the cache.
 """
 

@@ -1,4 +1,4 @@
-"""Thresholds that depend on the machine: sizes at which one way of computing becomes faster than another, or too large.
+"""Thresholds that depend on the machine: sizes from which another way of computing is faster, or needed to save memory.
 
 `limits` gives those of the device where programs run.  Tests pass their own::
 

@@ -1,4 +1,4 @@
-"""The scope in which numbers are float64, whatever JAX's global flag says.
+"""A context in which JAX computes in float64, whatever its global flag says.
 
 Public functions enter it once; so does every thread, because a thread begins outside of the scope that it was started in.
 """

@@ -1,4 +1,4 @@
-"""Tasks on the host's threads, with a progress bar and Ctrl-C."""
+"""Run tasks on threads of the host, with a progress bar; Ctrl-C stops them."""
 
 from __future__ import annotations
 

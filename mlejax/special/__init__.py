@@ -7,7 +7,7 @@ every argument, under ``jit``, ``vmap``, ``grad`` and ``hessian``, and ``log_`` 
 ``betaln`` is right where JAX's is wrong by up to 1e-6. ``bvn_cdf`` is the bivariate normal distribution function; ``halton`` and
 ``sobol`` make draws for simulated likelihoods.
 
-The log-densities hold through their limits, with the derivatives there; their textbook formulas lose all digits nearby:
+The log-densities are accurate near and at the limits below, derivatives included; textbook formulas lose all digits there:
 
 =====================  ==========================================================================================
 ``nb2_logpmf``         Poisson at alpha = 0

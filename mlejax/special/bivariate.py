@@ -22,7 +22,7 @@ import numpy as np
 from mlejax.shapes import Device
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
-_FAR = 38.0  # beyond which the normal law has nothing in float64
+_FAR = 38.0  # beyond which normal probabilities are 0 in float64
 _SWITCH = 0.925
 
 

@@ -1,4 +1,4 @@
-r"""Powers and exponentials that are analytic at the exponent 0, and functions whose value and derivatives are written apart.
+r"""Powers and exponentials that are analytic at the exponent 0, and functions with separate formulas for value and derivatives.
 
 .. math:: R(w, q) = \frac{e^{qw} - 1}{q}, \qquad S(w, q) = \frac{e^{qw} - 1 - qw}{q^2} = \int_0^w R(s, q)\, ds
 

@@ -1,4 +1,4 @@
-r"""The logarithm of the gamma function, fast: value, digamma and trigamma for the price of a few logarithms.
+r"""Fast log-gamma, digamma, trigamma and log-beta functions, at the cost of a few logarithms.
 
 Stirling's series from z >= 8 on, which smaller arguments reach by the recurrence, with P(x) = x (x+1) ... (x+7):
 

@@ -45,8 +45,8 @@ def derivatives_at_hand(
 ) -> Callable[..., jax.Array]:
     """Return an elementwise function with a derivative rule that evaluates each partial derivative once, as an array.
 
-    JAX takes each direction of a Hessian through all operations of a function; here each costs one product with a partial
-    derivative, which is evaluated once for all of them, and shares its operations with the value.
+    JAX differentiates all operations of a function for each direction of a Hessian; with this rule a direction costs one
+    product with a partial derivative, which is evaluated once for all directions.
 
     Args:
         function: elementwise function of arrays of one shape.

@@ -1,4 +1,4 @@
-"""Distribution functions by kind: cdf, sf, logcdf and logsf."""
+"""The functions cdf, sf, logcdf and logsf of a distribution, chosen by name, from one of its tails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passes over traced programs: what they compute of the data alone, through linear predictors, row by row, with LAPACK."""
+"""Analyses of traced programs: functions of the data alone, linear predictors, row independence, calls of LAPACK, rounding."""
 
 from .invariants import Split, split
 from .lapack_calls import lapack_calls

@@ -1,4 +1,4 @@
-"""Traced programs (jaxprs), as the passes over them see them.
+"""Helper functions and types for the analysis of traced programs (jaxprs).
 
 A pass asks four things of a program: which equations depend on certain variables (`dependence`), which programs an equation
 contains (`inner_programs`), which one it simply calls (`called_program`), and a function made of some of its equations
@@ -116,7 +116,7 @@ def called_program(eqn: Equation) -> Called | None:
 
 
 def dependence(program: Program, sources: Iterable[Variable]) -> Iterator[tuple[Equation, list[Any]]]:
-    """Yield every equation of a program with the list of its operands that depend on the variables ``sources``."""
+    """Yield every equation of a program in order, with the list of its operands that depend on the variables ``sources``."""
     depends = set(sources)
     for eqn in program.eqns:
         touched = [v for v in eqn.invars if not is_literal(v) and v in depends]

@@ -14,7 +14,8 @@ coefficients, ``data["X"] @ params["B"]`` of a multinomial logit, is one predict
 A look-up by codes, ``params["alpha"][data["firm"]]``, is the product with a matrix of dummies that is never formed: its sums are
 sums by code, O(n) whatever the number of levels.
 
-The products are found by tracing the contributions and following slices of u into ``dot_general`` and ``gather``.  Entries of a
+The products are found by tracing the log-likelihood's terms
+and following slices of u into ``dot_general`` and ``gather``.  Entries of a
 slice that is used in any other way belong to theta.  Where nothing is gained, the plain derivatives are taken of the same trace.
 """
 
@@ -160,9 +161,9 @@ class PredictorSums(NamedTuple):
 def trace(
     function: Callable[..., jax.Array], u: PyTree, others: list[Any], softplus: Callable[[Any], Any] | None = None
 ) -> Traced:
-    """Trace ``function(u, *others) -> (N,)`` on abstract or concrete arguments, and find its linear predictors.
+    """Trace ``function(u, *others) -> (N,)``, the terms of N rows, and return it split at its linear predictors.
 
-    Calls of JAX's own softplus become calls of ``softplus``, if that is given.
+    Arguments are abstract or concrete; calls of JAX's own softplus become calls of ``softplus``, if that is given.
     """
     closed = jax.make_jaxpr(function)(u, *others)
     closed = closed if softplus is None else softplus_calls.replaced(closed, softplus)

@@ -243,7 +243,7 @@ def _pad(eqn: Equation, states: list[Any]) -> int:
 
 
 def _joined(states: list[Any]) -> int:
-    """Return the common axis of the rows in the operands; `_Unproved` if operands without rows vary along it."""
+    """Return the axis of the rows, the same in all operands; raise `_Unproved` if other operands vary along it."""
     axes = {s.axis for s in states if isinstance(s, _Rows)}
     _need(len(axes) == 1)
     (axis,) = axes

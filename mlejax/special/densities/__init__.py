@@ -1,1 +1,1 @@
-"""Log-densities that hold through their limits, and distribution functions for censored rows."""
+"""Log-densities that are accurate near and at their limiting distributions, and distribution functions for censored rows."""

@@ -1,4 +1,4 @@
-r"""Distributions of counts that hold through their limits: negative binomial and beta-binomial.
+r"""Negative binomial and beta-binomial distributions, accurate near and at their Poisson and binomial limits.
 
 The textbook form of the negative binomial has :math:`\log\Gamma(y + 1/\alpha) - \log\Gamma(1/\alpha)`, a difference of
 numbers of the size of :math:`\log(1/\alpha)/\alpha` that loses every digit as :math:`\alpha \to 0`. Here all terms are

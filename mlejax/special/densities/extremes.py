@@ -1,4 +1,4 @@
-r"""Distributions of extremes, through the shape 0: generalised extreme value and generalised Pareto.
+r"""Distributions of extremes, shape 0 included: generalised extreme value and generalised Pareto.
 
 Both are functions of :math:`T = \log(1 + \xi z)/\xi = z\,L(\xi z)`, and :math:`L(w) = \log(1 + w)/w` is analytic at 0. The
 sign of the shape is that of the hydrologists' and of R's packages: :math:`\xi > 0` is heavy-tailed.

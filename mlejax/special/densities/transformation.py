@@ -1,4 +1,4 @@
-r"""The Box-Cox transform of a positive outcome, through :math:`\lambda = 0`, and the logarithm of its Jacobian."""
+r"""The Box-Cox transform of a positive outcome, :math:`\lambda = 0` included, and the logarithm of its Jacobian."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How far rounding may have moved what a traced program computes: rules for operations, sums and arrays."""
+"""Bounds of the rounding errors of a traced program: forward, by one reverse pass, and the rules of single operations."""

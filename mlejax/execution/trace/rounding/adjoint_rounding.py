@@ -1,4 +1,4 @@
-r"""How far rounding may have moved one number that a traced program computes: a first-order bound from one reverse pass.
+r"""First-order bound of the rounding error of one number that a traced program computes, from one reverse pass.
 
     |error| <= 2**-53 * sum_k |d value / d v_k| m_k
 

@@ -1,4 +1,4 @@
-"""How far rounding may have moved what a traced program computes: a first-order bound that is carried forward with each value.
+"""First-order bounds of the rounding errors of the results of a traced program, computed forward with each value.
 
 The program is run in NumPy, operation by operation, and nothing is compiled.  Arguments count as exact.  The bound is right
 within a factor of about ten for programs without recursions: carried through a stable recursion it grows without limit, and

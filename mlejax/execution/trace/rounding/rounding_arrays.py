@@ -1,4 +1,4 @@
-"""Rounding of operations on whole arrays: those that only move numbers, choices, indexing; sums are in `rounding_sums`."""
+"""Rounding of operations on whole arrays: rearrangement, selection, indexing; sums are in `rounding_sums`."""
 
 from __future__ import annotations
 

@@ -17,7 +17,15 @@ STEP, STEP_OF_SLOPE = 1e-5, 1e-3  # of differences in a, relative
 
 
 def own_rounding(name: str, a: Either, x: Either, v: Either, lgamma: Callable[[Any], Any], xp: Any) -> Any:
-    """Bound of the rounding of ``igamma``, ``igammac`` or ``igamma_grad_a`` with value v, in units; ``xp`` is NumPy or JAX's."""
+    """Return a bound of the rounding of ``igamma``, ``igammac`` or ``igamma_grad_a``, in units of 2**-53.
+
+    Args:
+        name: name of the primitive.
+        a, x: its operands.
+        v: its value.
+        lgamma: the log-gamma function of ``xp``.
+        xp: ``numpy`` or ``jax.numpy``.
+    """
     size = xp.where(a > TERMS_SUFFICE, xp.inf, 24.0 + 4.0 * abs(a * xp.log(x)) + 2.0 * (x + a) + 8.0 * abs(lgamma(a)))
     if name == "igamma_grad_a":
         return 4.0 * size * abs(v)
@@ -28,7 +36,7 @@ def own_rounding(name: str, a: Either, x: Either, v: Either, lgamma: Callable[[A
 
 
 def _values(name: str, a: Host, x: Host) -> tuple[Any, Any, Any]:
-    """The function and the sizes of its derivatives in a and x."""
+    """Return the value of the function ``name`` and the absolute values of its derivatives in a and x."""
     from scipy import special
 
     P = special.gammainc

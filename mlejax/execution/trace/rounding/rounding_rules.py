@@ -175,7 +175,7 @@ def _chosen(pick: Callable[[Any, Any], Any], function: Callable[[Any, Any], Any]
 
 
 def _remainder(a: Host, b: Host, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
-    """The remainder itself is exact."""
+    """Return fmod(a, b) and its bound; the operation itself has no rounding."""
     if ea is None and eb is None:
         return np.fmod(a, b), None
     return np.fmod(a, b), (0.0 if ea is None else ea) + (0.0 if eb is None else abs(np.trunc(a / b)) * eb)
@@ -371,7 +371,7 @@ _IDENTITY = frozenset({"copy", "copy_p", "stop_gradient", "optimization_barrier"
 
 
 def scalar_rule(operation: Operation) -> Rule | None:
-    """Return the rule of an elementwise operation; None if there is none."""
+    """Return the rule of an elementwise operation, which gives value and rounding bound from those of the operands; or None."""
     name, kind = operation.name, operation.out.dtype.kind
     if name in _EXACT:
         return _exact(_EXACT[name])
