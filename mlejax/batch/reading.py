@@ -60,6 +60,7 @@ def stacked(
     """
     if isinstance(data, (Shared, Static, str)) or data is None:
         raise DataTypeError("fit_batch: expected a dict or tree of arrays (n_datasets, n_rows, ...)")
+    _refuse_tables(data)
     n_sets, n = _stack_shape(data)
     flat = map_columns(lambda a: np.asarray(a).reshape(n_sets * n, *np.shape(a)[2:]), data)
     runs = Runs.of(None, np.full(n_sets, n, np.int64))
@@ -116,6 +117,20 @@ def _stack_shape(data: Data) -> tuple[int, int]:
     if n_sets == 0 or n == 0:
         raise DataError(f"fit_batch: expected at least one data set of one row, got {n_sets} of {n} rows")
     return n_sets, n
+
+
+def _refuse_tables(data: Data) -> None:
+    """DataTypeError for a list, tuple or dict of tables, one for each data set."""
+    inside = list(data.values()) if isinstance(data, Mapping) else list(data) if isinstance(data, (list, tuple)) else []
+    if inside and all(hasattr(part, "columns") for part in inside):
+        kind = "dict" if isinstance(data, Mapping) else type(data).__name__
+        tables = "table" if len(inside) == 1 else "tables"
+        raise DataTypeError(
+            f"fit_batch: expected a dict or tree of arrays (n_datasets, n_rows, ...), got a {kind} of {len(inside)} {tables}.  "
+            "Put them below each other in one long table with a column that tells them apart, and call fit_groups(table, "
+            "by='dataset'); with pandas: table = pd.concat([first.assign(dataset=0), second.assign(dataset=1)], "
+            "ignore_index=True)"
+        )
 
 
 def _stacked_array(leaf: PyTree, where: str) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from jax.scipy.stats import norm
 
@@ -365,3 +366,14 @@ def test_vmap_over_solve_gives_the_same() -> None:
     assert converged.all()
     np.testing.assert_allclose(beta, batch.params, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(llf, batch.llf, rtol=1e-12)
+
+
+def test_a_list_of_tables_is_refused_with_what_to_do() -> None:
+    @mle.model(rate=mle.Positive())
+    def model(params: Any, data: Any) -> Any:
+        return jnp.log(params["rate"]) - params["rate"] * data["t"]
+
+    table = pd.DataFrame({"t": [1.0, 2.0]})
+    for several in ([table, table], {"first": table, "second": table}):
+        with pytest.raises(mle.DataTypeError, match=r"of 2 tables\.  Put them below each other .* fit_groups"):
+            model.fit_batch(several)
