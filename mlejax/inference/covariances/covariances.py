@@ -126,7 +126,7 @@ def _of_effects(fit: Fit) -> Host | None:
     names = {one.key.parameter for one in fit.loaded.coded}
     if not names:
         return None
-    return np.array([label.partition("[")[0] in names for label in fit.spec.space.theta_labels])
+    return np.array([label.partition("[")[0] in names for label in fit.spec.space.theta_labels], bool)
 
 
 def _absorbed(fit: Fit, options: Mapping[str, Any]) -> int:

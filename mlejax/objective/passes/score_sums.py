@@ -15,7 +15,7 @@ from mlejax.objective.objective import Objective
 from mlejax.objective.passes.partitioned import PartitionedEvaluator, added
 from mlejax.shapes import Either, Float, Host, PyTree
 
-Tables = tuple[tuple[Any, Float[Host, "G p"]], ...]
+Tables = tuple[tuple[Any, Float[Host, "_ p"]], ...]
 
 
 def _by_weight(objective: Objective, u: Either) -> PyTree:
