@@ -88,7 +88,7 @@ def climbed(
         u[e] = end.u[e] + side * h
         if not (np.isfinite(h) and space.lower[e] < u[e] < space.upper[e]):
             break
-        u, loglik = others_maximised(evaluator, u, e, end.loglik + (RISE if best is None else best[0]))
+        u, loglik = others_maximised(evaluator, u, e, float(end.loglik) + (RISE if best is None else best[0]))
         gain = loglik - float(end.loglik)
         if gain > max(RISE, 0.0 if best is None else best[0]):
             best = gain, u.copy()

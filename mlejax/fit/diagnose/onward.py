@@ -282,8 +282,9 @@ def _searched_on(
             break
         evaluator, again = _restart(evaluator, onward, np.asarray(point))
         steps = steps + again.n_steps
-        gained = _higher(again, end)
-        gained |= end.end == End.MAX_STEPS and again.loglik >= end.loglik and again.end != End.MAX_STEPS
+        gained = _higher(again, end) or (
+            end.end == End.MAX_STEPS and again.loglik >= end.loglik and again.end != End.MAX_STEPS
+        )
         if again.end == End.INTERRUPTED or not gained:
             break
         end = again._replace(polished=end.polished)

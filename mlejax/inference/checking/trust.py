@@ -78,7 +78,7 @@ class Trust:
         return pd.DataFrame(columns, index=pd.Index(list(self.labels), name="term"))
 
     def __repr__(self) -> str:
-        cells = [("", "std err", "robust/model", "profile-Wald", "skewness", "Wald reversal")]
+        cells: list[tuple[str, ...]] = [("", "std err", "robust/model", "profile-Wald", "skewness", "Wald reversal")]
         numbers = zip(self.bse, self.ratio, self.profile, self.skewness, strict=True)
         for name, (error, *both, skew), turns in zip(self.labels, numbers, self.reversal, strict=True):
             shown = ("." if np.isnan(value) else f"{value:.2f}" for value in both)
