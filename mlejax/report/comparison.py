@@ -150,7 +150,7 @@ def compare(
     Raises:
       ValueError: fewer than two columns, unknown criteria, a wrong number of names, or criteria that cannot be compared.
 
-    >>> a = Column("a", (Term("mu", 1.5, 0.25),), FitFacts(-10.0, 1, 50))
+    >>> a = ComparisonColumn("a", (Term("mu", 1.5, 0.25),), FitFacts(-10.0, 1, 50))
     >>> print(compare([a, a]).to_markdown().splitlines()[2])
     |  | a (1) | a (2) |
     """

@@ -114,10 +114,10 @@ def leaf_row(name: str, value: object) -> LargeArray:
       value: an array of any shape.
 
     Returns:
-      `Leaf`; statistics are NaN for an array without a finite entry; a note counts entries that are not finite.
+      `LargeArray`; statistics are NaN for an array without a finite entry; a note counts entries that are not finite.
 
     >>> leaf_row("net.w", [[3.0, -4.0]])
-    Leaf(name='net.w', shape=(1, 2), minimum=-4.0, mean=-0.5, maximum=3.0, norm=5.0, note='')
+    LargeArray(name='net.w', shape=(1, 2), minimum=-4.0, mean=-0.5, maximum=3.0, norm=5.0, note='')
     """
     array = np.asarray(value, np.float64)
     finite = array[np.isfinite(array)]

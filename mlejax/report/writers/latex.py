@@ -24,7 +24,7 @@ def write_latex(page: Page, caption: str | None = None, label: str | None = None
 
     >>> from mlejax.report.page import Line
     >>> row = Line(Cell("a_1"), (Cell("-1.500"), Cell("0.250")))
-    >>> print(write_latex(Page("Fit", (), (Table(("", "coef", "[0.025"), (row,)),), ())))
+    >>> print(write_latex(Page("Fit", (), (TextTable(("", "coef", "[0.025"), (row,)),), ())))
     % needs \usepackage{booktabs}
     \begin{table}[htbp]
     \centering

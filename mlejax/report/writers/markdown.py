@@ -16,7 +16,7 @@ def write_markdown(page: Page) -> str:
 
     >>> from mlejax.report.page import Line
     >>> row = Line(Cell("a_1"), (Cell("-1.500"), Cell("<0.001")))
-    >>> print(write_markdown(Page("Fit", (), (Table(("", "coef", "P>|z|"), (row,)),), ())))
+    >>> print(write_markdown(Page("Fit", (), (TextTable(("", "coef", "P>|z|"), (row,)),), ())))
     **Fit**
     <BLANKLINE>
     |  | coef | P\>\|z\| |

@@ -20,7 +20,7 @@ def write_text(page: Page) -> str:
 
     >>> from mlejax.report.page import Line
     >>> row = Line(Cell("mu"), (Cell("1.500"), Cell("0.250")))
-    >>> print(write_text(Page("Fit", (), (Table(("", "coef", "std err"), (row,)),), ())))
+    >>> print(write_text(Page("Fit", (), (TextTable(("", "coef", "std err"), (row,)),), ())))
                                          Fit
     ==============================================================================
                                                                       coef    std err
