@@ -85,7 +85,7 @@ def test_no_interval_near_a_closed_edge() -> None:
     for scale in ("link", "natural"):
         assert res.conf_int(scale=scale).loc["tau2"].isna().all()
         assert res.conf_int(scale=scale).loc[["mu", "sigma2"]].notna().all().all()
-    assert "edge" in res.tidy().set_index("term")["note"]["tau2"]
+    assert "at a bound of its support" in res.tidy().set_index("term")["note"]["tau2"]
     near = FAMILY.make(SEED)
     y = near["y"].reshape(24, 4)
     between = y.mean(axis=1, keepdims=True) - y.mean()
@@ -396,7 +396,7 @@ def test_clusters_by_column_by_labels_and_by_unit() -> None:
     [
         ("white", None, "did you mean 'HC0'"),
         ("hc1", None, "did you mean 'HC1'"),
-        ("HC4", None, "is not known; choose from"),
+        ("HC9", None, "is not known; choose from"),
         ("HC0", {"groups": "village"}, "are not options of cov_type='HC0'"),
         ("cluster", None, "needs cov_kwds"),
         ("cluster", {"groups": "village", "correction": "g"}, "correction='g' is not known"),
