@@ -85,8 +85,8 @@ def beside_glmm(out):
                 row["verdict"] = res.verdict.code
                 if points == 9:
                     name = next(iter(model.likelihood.predictors)).name
-                    theta = np.asarray(theirs.theta)
-                    factor = np.array([[theta[0], 0.0], [theta[1], theta[2]]])
+                    first, both, second = theirs.varcorr[0]
+                    factor = np.linalg.cholesky([[first, both], [both, second]])
                     row["deviance"] = deviance(model, data, dict(res.params_tree))
                     row["glmm_deviance"] = deviance(model, data, {name: np.asarray(theirs.beta), f"chol({name}|g)": factor})
                 out[f"{family} {n} {'laplace' if points == 1 else '9 points'}"] = row
