@@ -26,6 +26,7 @@ exclude_patterns = ["_build"]
 nitpicky = True
 nitpick_ignore_regex = [  # of other projects, of rooms that users do not enter, and arguments described together
     ("py:class", r"(numpy|collections\.abc|jaxtyping|jax\.jaxlib|mlejax\.\w+)\..*|.* .*|[a-z_]+|ChiSquared"),
+    ("py:func", r"mlejax\.verdict\.judge"),
     ("py:data", "CODES"),
 ]
 
