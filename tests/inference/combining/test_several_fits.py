@@ -160,6 +160,41 @@ def test_murphy_and_topel_by_hand(steps: pd.DataFrame) -> None:
     np.testing.assert_allclose(mle.stack(*fitted(steps)).cov_params(), expected, rtol=1e-6, atol=1e-12)
 
 
+@mle.model(g=mle.Real(shape=5))
+def accepted(params: Any, data: Any) -> Any:
+    return -jnp.logaddexp(0.0, jnp.where(data["card"] == 1, -1.0, 1.0) * applicant(params["g"], data))
+
+
+@mle.model(g=mle.Real(shape=5), b=mle.Real(shape=5))
+def derogatory(params: Any, data: Any) -> Any:
+    z, b = jax.nn.sigmoid(applicant(params["g"], data)), params["b"]
+    eta = b[0] + b[1] * data["age"] + b[2] * data["income"] + b[3] * data["expenditure"] + b[4] * z
+    return data["reports"] * eta - jnp.exp(eta)
+
+
+def applicant(g: Any, data: Any) -> Any:
+    return g[0] + g[1] * data["age"] + g[2] * data["income"] + g[3] * data["owner"] + g[4] * data["selfemp"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cov_type", "name"), [("nonrobust", "murphy_topel"), ("HC0", "stacked")])
+def test_credit_cards_of_greene(cov_type: Any, name: str) -> None:
+    """The example of Hardin (2002), Stata Journal 2, 253, and Hole (2006), 6, 521: a logit's probability in a Poisson regression.
+
+    Their formulas in R (tests/references/published.R), with the derivative of the second scores where the articles have outer
+    products.  The first 100 rows of AER::CreditCard (GPL-2 or GPL-3; Greene 2003, table F9.1).
+    """
+    credit = pd.read_csv(ROOT / "tests/references/credit.csv").astype(float)
+    theirs = json.loads((ROOT / "tests/references/published.json").read_text())["credit"]
+    first = accepted.fit(credit, cov_type=cov_type)
+    second = derogatory.fit(credit, fixed={"g": first.params_tree["g"]}, cov_type=cov_type)
+    found = mle.stack(first, second).frame()
+    np.testing.assert_allclose(found["estimate"], list(theirs["params"].values()), rtol=1e-8)
+    np.testing.assert_allclose(found["std_error"], list(theirs[name].values()), rtol=1e-7)
+    if cov_type == "nonrobust":
+        np.testing.assert_allclose(found["std_error_second"], list(theirs["uncorrected"].values()), rtol=1e-7)
+
+
 def test_steps_from_other_rows_add_the_first_covariance(steps: pd.DataFrame) -> None:
     """As the first step's rows grow in number its part vanishes; by hand V2 + V2 C V1 C' V2."""
     other = pd.concat([steps.sample(frac=1.0, random_state=i) for i in range(3)])

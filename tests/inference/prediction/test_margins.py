@@ -235,3 +235,28 @@ def test_the_picture(fitted: mle.Results) -> None:
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["z = 1.0", "z = 3.0"]
     assert (ax.get_xlabel(), len(ax.lines)) == ("x", 2)
     plt.close("all")
+
+
+# Stata's margins and margeff after logit, to the digits that statsmodels 0.15 keeps in discrete/tests/results/results_discrete.py
+STATA = {
+    ("psi", None, False): ([0.36258084688424, 0.01220841099085, 0.30517768382304], [0.1094412, 0.0177942, 0.0923796]),
+    ("psi", None, True): ([0.53385885781692, 0.01797548988961, 0.44933926079386], [0.237038, 0.0262369, 0.1967626]),
+    ("psi", "eydx", False): ([1.8546366266779, 0.06244722072812, 1.5610138123033], [0.847903, 0.0930901, 0.7146715]),
+    ("psi", "eyex", False): ([5.4747106798973, 1.3173389907576, 0.44600395466634], [2.44682, 1.943525, 0.1567618]),
+    ("psi", "eyex", True): ([6.5822977203268, 1.5597536538833, 0.77757191612739], [3.354433, 2.372543, 0.3990368]),
+    ("taught", None, False): ([0.36258084688424, 0.01220841099085, 0.35751515254729], [0.1094412, 0.0177942, 0.1420034]),
+}
+
+
+@pytest.mark.parametrize(
+    ("psi", "elasticity", "at_means"), [pytest.param(*key, marks=pytest.mark.slow if i else ()) for i, key in enumerate(STATA)]
+)
+def test_grades_of_spector_and_mazzeo_in_stata(psi: str, elasticity: Any, at_means: bool) -> None:
+    """`taught` has the two levels of psi, as Stata's i.psi: a contrast."""
+    grades = pd.read_csv(ROOT / "examples" / "data" / "spector.csv").rename(columns={"grade": "y"})
+    grades["taught"] = np.where(grades["psi"] == 1, "new", "a")
+    res = bernoulli.regress(p=f"gpa + tuce + {psi}").fit(grades)
+    found = res.margins(["gpa", "tuce", psi], elasticity=elasticity, at_means=at_means)
+    effects, errors = STATA[psi, elasticity, at_means]
+    np.testing.assert_allclose(found.params, effects, rtol=1e-6)
+    np.testing.assert_allclose(found.bse, errors, rtol=1e-5)

@@ -105,6 +105,20 @@ def test_boundary_mixture():
         ratio(-10.0, 4, -11.5, 2, boundary=3)
 
 
+@pytest.mark.parametrize(("further", "printed"), [(0, 2.71), (1, 5.14), (2, 7.05)])
+def test_critical_values_of_a_variance_component(further, printed):
+    """5 % of half chi2(q) and half chi2(q + 1) (Self & Liang 1987; Stram & Lee 1994), of drawn normals at the edge.
+
+    With q covariances beside it, the statistic is the squared length of q normals, and of one more where that one is positive.
+    """
+    p = lambda x: ratio(0.0, 3 + further, -x / 2, 2, boundary=1).pvalue
+    critical = optimize.brentq(lambda x: p(x) - 0.05, 1.0, 20.0)
+    assert critical == pytest.approx(printed, abs=0.006)
+    z = np.random.default_rng(0).normal(size=(400_000, 1 + further))
+    statistic = np.maximum(z[:, 0], 0.0) ** 2 + (z[:, 1:] ** 2).sum(1)
+    assert np.mean(statistic > critical) == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / len(z)))
+
+
 def test_summary_names_the_fits():
     text = lr_test(full, null).summary()
     assert "interaction  log-likelihood = -17.55206415" in text
