@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from jax.scipy.stats import norm, poisson
+from scipy.stats import t
 
 import mlejax as mle
 from tests.cases import Case
@@ -74,6 +75,15 @@ def test_modes_have_the_errors_of_the_mixed_model_equations(res: mle.Results) ->
     for found in (res.predict("mean", new, random="mode"), res.predict(new, random="mode")):
         np.testing.assert_allclose(found["estimate"], w @ solution, rtol=1e-9)
         np.testing.assert_allclose(found["std_error"], np.sqrt(np.einsum("ij,jk,ik->i", w, cov, w)), rtol=1e-6)
+
+
+def test_intervals_at_the_modes_are_students_t_where_errors_are_clustered() -> None:
+    """t(G - 1), as every interval of the fit has: G = 18 subjects."""
+    kwds = {"groups": "subject"}
+    res = INTERCEPTS.fit(SLEEP, fixed={"sd(mu|subject)": [SD], "sigma": SIGMA}, cov_type="CR3", cov_kwds=kwds)
+    for found in (res.predict("mean", SLEEP.iloc[:3], random=random) for random in ("mode", "integrate")):
+        reach = (found["conf_high"] - found["estimate"]) / found["std_error"]
+        np.testing.assert_allclose(reach, t.ppf(0.975, 17), rtol=1e-9)
 
 
 def test_averages_over_the_law_and_zero(res: mle.Results) -> None:

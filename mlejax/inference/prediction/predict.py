@@ -205,7 +205,7 @@ def predict_function(
         wide = np.pad(np.asarray(cov), (0, k))
         if isinstance(by_row, RowModes):
             wide[-k:, -k:] = np.eye(k)
-        found = nlcom(one, extended, wide, alpha=alpha, reason=reason)
+        found = nlcom(one, extended, wide, alpha=alpha, reason=reason, df=df)
     if isinstance(by_row, RowEffects):
         found = by_row.with_own_variance(found, alpha)
     return _table(_inside(found, support), data)

@@ -226,7 +226,7 @@ class RowEffects:
                 f"({len(self.rows)}), got {len(per_row)}"
             )
         error = np.sqrt(found.bse**2 + np.where(given, 0.0, per_row**2 / curvature))
-        reach, tests = critical_value(alpha), z_tests(found.params, error, found.null_value)
+        reach, tests = critical_value(alpha, found.df), z_tests(found.params, error, found.null_value, df=found.df)
         return replace(
             found,
             bse=error,
