@@ -121,12 +121,12 @@ def test_weights_are_of_units(sleep: mle.Results) -> None:
 @pytest.mark.parametrize(
     ("declare", "message"),
     [
-        (lambda: mle.Latent(9, by="g"), "at most 8 numbers"),
+        (lambda: mle.Latent(9, by="g"), "at most 8 entries for each level"),
         (lambda: mle.Latent(by="g", law="gamma"), "expected 'normal'"),
         (lambda: mle.Latent(by="g", cov="S"), "normal vector"),
         (lambda: mle.Quadrature(0), "1 to 201"),
         (lambda: mle.model(u=mle.Latent(by="g"), unit="g")(one_way.__wrapped__), "Leave out unit="),
-        (lambda: mle.model(u=mle.Latent(by="g"), rowwise=False)(one_way.__wrapped__), "rows are independent"),
+        (lambda: mle.model(u=mle.Latent(by="g"), rowwise=False)(one_way.__wrapped__), "rows must be independent"),
         (lambda: mle.model(u=mle.Latent(by="g"), v=mle.Latent(by="h", law=None))(one_way.__wrapped__), "law='normal'"),
         (lambda: mle.model(u=mle.Latent(2, by="g", cov="S"), S=mle.Real())(one_way.__wrapped__), "mle.Cholesky"),
     ],

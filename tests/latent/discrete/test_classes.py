@@ -196,7 +196,7 @@ def test_the_function_is_still_a_plain_function() -> None:
         (lambda: mle.model(z=mle.Discrete(2, probs="w"), w=mle.Real())(counts.__wrapped__), r"mle.Simplex\(shape=2\)"),
         (lambda: counts.fit(DEATHS, bias_reduction="jeffreys"), "not supported for models with latents"),
         (lambda: counts.fit(DEATHS, integrate="laplace"), "models with an mle.Latent"),
-        (lambda: counts.fit(np.arange(3.0)), "data with names"),
+        (lambda: counts.fit(np.arange(3.0)), "data with column names"),
     ],
 )
 def test_what_is_refused(declare: Any, message: str) -> None:
