@@ -10,6 +10,8 @@ import numpy as np
 from mlejax.data import Prepared, StreamedColumn, divisor
 from mlejax.shapes import Bool, Host, Int
 
+MOST_COLUMNS = 32  # of an array of the data, whose extreme rows are looked for
+
 
 def with_leading_axis(data: Prepared) -> Prepared:
     """Return one data set on the host as a batch of one; the arrays are views."""
@@ -44,12 +46,13 @@ def sample_of_one(data: Prepared, n: int, chosen: Int[Host, " m"] | None = None)
     Args:
         data: one data set (N, ...).
         n: largest number of rows.
-        chosen: numbers of rows that must be in the sample, with their own weights.
+        chosen: numbers of rows that must be in the sample, with their own weights; by default `extreme_rows`, in which a
+            formula may overflow or lose its digits though it does so in no other row.
     """
     if data.mode == "whole" or data.n_padded <= n:
         return data
     weights = np.asarray(data.weights)
-    first = np.unique(np.zeros(0, np.int64) if chosen is None else chosen)[:n]
+    first = np.unique(extreme_rows(data)[: n // 4] if chosen is None else chosen)[:n]
     rest = np.setdiff1d(np.flatnonzero(weights > 0), first, assume_unique=True)
     m = min(n - first.size, rest.size)
     spaced = rest[np.linspace(0, rest.size - 1, m).astype(np.int64)] if m else rest[:0]
@@ -58,6 +61,18 @@ def sample_of_one(data: Prepared, n: int, chosen: Int[Host, " m"] | None = None)
     scaled[first.size :] *= rest.size / max(m, 1)
     rows = tuple(np.asarray(leaf[index]) for leaf in data.rows)
     return replace(data, rows=rows, weights=scaled, n=np.int64(n), block=divisor(n, data.block))
+
+
+def extreme_rows(data: Prepared) -> Int[Host, " m"]:
+    """Numbers of the rows (or units) of positive weight with the largest or smallest number of a column of one data set."""
+    weights, found = np.asarray(data.weights), []
+    for leaf in data.rows:
+        values = np.asarray(leaf.values if isinstance(leaf, StreamedColumn) else leaf)
+        if values.dtype.kind == "f" and values.size:
+            columns = values.reshape(len(values), -1)[:, :MOST_COLUMNS]
+            found += [columns.argmax(axis=0), columns.argmin(axis=0)]
+    index = np.concatenate(found) if found else np.zeros(0, np.int64)
+    return index[weights[index] > 0]
 
 
 def counted(data: Prepared, n_sets: int) -> Bool[Host, "sets rows"]:

@@ -32,6 +32,7 @@ from mlejax.fit.diagnose.rounding.digits import (
     value_is_real,
     with_differences,
 )
+from mlejax.fit.diagnose.rounding.ends_of_numbers import STAYS_FINITE
 from mlejax.fit.diagnose.rounding.last_digits import (
     LOST_WHERE_IT_ENDED,
     OR_ANOTHER_START,
@@ -123,6 +124,8 @@ def search_on(
     evaluator, found = _with_good_digits(evaluator, u0, end)
     if isinstance(found, OptimizeResult):
         found = yield from _searched_on(problems, evaluator, loaded, u0, found, first)
+        if found.findings.advice == STAYS_FINITE:
+            return found
         rising = any(d.behaviour == "rises" for d in found.findings.directions)
         evaluator, again = _with_good_digits(evaluator.with_spec(found.spec), u0, found.end, last=not rising)
         if isinstance(again, Diagnosed):
@@ -263,8 +266,8 @@ def _searched_on(
         point = None if is_clean(end, space) else off_the_edges(evaluator, end)
         if point is None and not is_clean(end, space):
             findings = yield from _followed(problems, evaluator, loaded, u0, end, first)
-            real, words = with_good_digits(evaluator, u0, end, findings.directions)
-            findings = replace(findings, directions=real, rows=words, advice=STABLE_FORM if words else "")
+            real, words, advice = with_good_digits(evaluator, u0, end, findings.directions)
+            findings = replace(findings, directions=real, rows=words, advice=advice)
             if (
                 unfinished and not end.polished and limited(problems.method)
             ):  # further steps may pass what is seen here

@@ -25,6 +25,10 @@ Bound: TypeAlias = Any  # an array of the shape of the value, or None for an exa
 Rule: TypeAlias = Callable[..., tuple[Any, Bound]]
 
 
+SMALLEST = 2.0**-1022  # positive normal number of float64: XLA may set smaller ones to 0
+UNDERFLOW = SMALLEST * 2.0**53  # in units of rounding
+
+
 class Operation(NamedTuple):
     """One operation of a traced program, from which its rule is made.
 
@@ -190,6 +194,28 @@ _MAX = _chosen(np.greater_equal, np.maximum)
 _MIN = _chosen(np.less_equal, np.minimum)
 
 
+def _with_underflow(rule: Rule, n_factors: int) -> Rule:
+    """The rule, with the error of results that are lost below the smallest normal number though no factor is 0.
+
+    The square of 1 / (1 + exp(407)) is 0; times exp(407)**2 it would be 1, as in the second derivative of log(1 + exp(e)).
+
+    Args:
+        rule: of a product, a quotient, a power or an exponential.
+        n_factors: how many of the first operands make the result 0 where they are.
+    """
+
+    def guarded(*operands: Host) -> tuple[Any, Bound]:
+        v, e = rule(*operands)
+        low = abs(v) < SMALLEST
+        if e is None or not low.any():
+            return v, e
+        for factor in operands[:n_factors]:
+            low = low & (factor != 0)
+        return v, e + np.where(low, UNDERFLOW, 0.0)
+
+    return guarded
+
+
 # ---- functions of one operand
 
 
@@ -313,6 +339,9 @@ _BINARY: dict[str, Rule] = {
     **rounding_incomplete.RULES,
 }
 
+# how many of the first operands make a result 0 where they are 0; where none is, a result of 0 is an underflow
+_UNDERFLOWING = {"mul": 2, "div": 1, "integer_pow": 1, "square": 1, "pow": 1, "exp": 0, "exp2": 0, "erfc": 0, "logistic": 0}
+
 # ---- operations without rounding, on exact operands or on numbers that are no floats
 
 
@@ -386,6 +415,13 @@ def scalar_rule(operation: Operation) -> Rule | None:
         return _exact(_INTEGER[name]) if name in _INTEGER else None
     if kind != "f":
         return None
+    rule = _float_rule(operation)
+    return _with_underflow(rule, _UNDERFLOWING[name]) if rule is not None and name in _UNDERFLOWING else rule
+
+
+def _float_rule(operation: Operation) -> Rule | None:
+    """`scalar_rule` of a result in floating point."""
+    name = operation.name
     if name == "integer_pow":
         return _integer_power(operation)
     if name in ("mul", "div") and any(exact_factor(c) for c in operation.constants[name == "div" :]):

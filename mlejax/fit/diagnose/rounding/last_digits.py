@@ -19,6 +19,7 @@ from mlejax.fit.diagnose import ends
 from mlejax.fit.diagnose.directions import movements, rays
 from mlejax.fit.diagnose.edges import others_maximised
 from mlejax.fit.diagnose.rounding.digits import ALLOWED, digits, far_from_start, gain_is_real, value_is_real
+from mlejax.fit.diagnose.rounding.ends_of_numbers import STAYS_FINITE, where_it_ends
 from mlejax.objective import SingleEvaluator
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
@@ -226,7 +227,7 @@ def end_at(evaluator: SingleEvaluator, u: Float[Host, " p"], like: OptimizeResul
 
 def with_good_digits(
     evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult, found: Sequence[Direction]
-) -> tuple[tuple[Direction, ...], str]:
+) -> tuple[tuple[Direction, ...], str, str]:
     """Check the directions found by ray tests against rounding errors.
 
     A higher point counts if its gain exceeds ten times the error bar there; a supremum, if the error bar at the farthest point
@@ -234,8 +235,8 @@ def with_good_digits(
     directions are followed again, only as far as error bars are small.
 
     Returns:
-        The directions that remain, and a statement if the function stops being accurate while the log-likelihood still rises
-        (else empty).
+        The directions that remain, and, if the function stops being accurate or finite while the log-likelihood still rises,
+        a statement and what to do (else empty).
     """
     real, space = [], evaluator.spec.space
     if any(d.behaviour == "rises" and not d.bounded for d in found) and not value_is_real(evaluator, end.u, u0):
@@ -253,14 +254,26 @@ def with_good_digits(
             real.append(d)
         else:
             real.append(_cut(evaluator, end, d))
-    early = next((d for d in real if _numbers_end(space, d)), None)
-    if early is None:
-        return tuple(real), ""
-    words = (
-        f"the formula ends along {early.movement}: no finite number, or no digits, beyond a log-likelihood of "
-        f"{early.supremum:.6g}, where it still rises"
-    )
-    return tuple(d for d in real if d.behaviour != "rises" or d.bounded), words
+    early = next((d for d in real if _numbers_end(evaluator.spec.space, d)), None)
+    if early is not None:
+        words = (
+            f"the formula ends along {early.movement}: no finite number, or no digits, beyond a log-likelihood of "
+            f"{early.supremum:.6g}, where it still rises"
+        )
+        return tuple(d for d in real if d.behaviour != "rises" or d.bounded), words, STABLE_FORM
+    for d in (d for d in real if d.behaviour == "rises"):
+        words = where_it_ends(evaluator, end, d, _levelled(evaluator, end, d))
+        if words:
+            return tuple(d for d in real if d.behaviour != "rises"), words, STAYS_FINITE
+    return tuple(real), "", ""
+
+
+def _levelled(evaluator: SingleEvaluator, end: OptimizeResult, d: Direction) -> bool:
+    """True if the log-likelihood levels off along a rising direction: over three doublings, and next to nothing is left."""
+    if not d.bounded or d.point is None:
+        return False
+    points = end.u + 0.5 ** np.arange(3, -1, -1)[:, None] * (d.point - end.u)
+    return rest_to_rise(np.diff(evaluator.logliks({0: points})[0])) is not None
 
 
 def _fall_is_real(evaluator: SingleEvaluator, end: OptimizeResult, far: Float[Host, " p"]) -> bool:

@@ -1,0 +1,112 @@
+"""Rises that end where the numbers of a row end: said to be not computable, with row and operation, and never without bound.
+
+The truth is the logit's own maximum, by Newton's method in NumPy with np.logaddexp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+import mlejax as mle
+
+pytestmark = pytest.mark.filterwarnings("ignore::mlejax.ConvergenceWarning")
+
+FAR = 17  # the row with a value far from the others
+
+
+def quotient(eta: Any, y: Any) -> Any:
+    q = jnp.exp(eta) / (1.0 + jnp.exp(eta))
+    return jnp.log(jnp.where(y > 0, q, 1.0 - q))
+
+
+def reciprocal(eta: Any, y: Any) -> Any:
+    q = 1.0 / (1.0 + jnp.exp(-eta))
+    return y * jnp.log(q) + (1.0 - y) * jnp.log(1.0 - q)
+
+
+def plain(eta: Any, y: Any) -> Any:
+    return y * eta - jnp.log(1.0 + jnp.exp(eta))
+
+
+def declared(density: Callable[..., Any]) -> mle.Model:
+    @mle.model(a=mle.Real(), b=mle.Real())
+    def model(params: Any, data: Any) -> Any:
+        return density(params["a"] + params["b"] * data["x"], data["y"])
+
+    return model
+
+
+def sample(far: float, n: int = 300, slope: float = 0.3) -> dict[str, np.ndarray]:
+    """Rows of a logit, of which one has x = ``far`` and the outcome that is the likelier the steeper the slope."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=n)
+    y = (rng.random(n) < 1.0 / (1.0 + np.exp(-slope * x))) * 1.0
+    x[FAR], y[FAR] = far, float(far > 0)
+    return {"x": x, "y": y}
+
+
+def truth(data: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Estimates and standard errors of the logit."""
+    X, y, b = np.column_stack([np.ones_like(data["x"]), data["x"]]), data["y"], np.zeros(2)
+    for _ in range(60):
+        p = np.exp(-np.logaddexp(0.0, -X @ b))
+        information = (X * (p * (1.0 - p))[:, None]).T @ X
+        step = np.linalg.solve(information, X.T @ (y - p))
+        b = b + step * min(1.0, 0.2 / np.abs(step).max())
+    return b, np.sqrt(np.linalg.inv(information).diagonal())
+
+
+def says_what_to_do(verdict: mle.Verdict) -> None:
+    assert verdict.code == "not_computable", verdict
+    assert f"1 of 300 rows (rows {FAR};" in verdict.statement
+    assert "exp overflows" in verdict.statement
+    assert "mle.special.log_sigmoid" in verdict.advice
+
+
+def test_a_logit_by_its_quotient_is_not_computable_beyond_the_largest_number() -> None:
+    says_what_to_do(declared(quotient).fit(sample(2e4)).verdict)
+
+
+@pytest.mark.slow
+def test_it_is_so_in_batches_and_streams(tmp_path: Path) -> None:
+    model, bad, good = declared(quotient), sample(2e4), sample(3.0)
+    many = model.fit_batch({k: np.stack([bad[k], good[k]]) for k in bad})
+    says_what_to_do(many[0].verdict)
+    assert many[1].verdict.code == "verified"
+    np.testing.assert_allclose(many[1].params.to_numpy(), truth(good)[0], rtol=1e-6)
+    for i, part in enumerate((slice(0, 100), slice(100, 300))):
+        pd.DataFrame({k: v[part] for k, v in bad.items()}).to_parquet(tmp_path / f"{i}.parquet")
+    says_what_to_do(model.fit(mle.Parquet(str(tmp_path / "*.parquet"))).verdict)
+
+
+@pytest.mark.parametrize(("far", "n"), [(1500.0, 300), pytest.param(1000.0, 4000, marks=pytest.mark.slow)])
+def test_curvature_that_underflows_in_one_row_leaves_estimates_and_errors_right(far: float, n: int) -> None:
+    """Second derivatives of log(1 + exp(e)) have exp(-2 e) = 0 times exp(2 e) once e exceeds 355."""
+    data = sample(far, n, slope=0.5)
+    estimates, errors = truth(data)
+    assert 355.0 < far * estimates[1] < 700.0
+    res = declared(plain).fit(data)
+    assert res.verdict.code == "verified", res.verdict
+    np.testing.assert_allclose(res.params.to_numpy(), estimates, rtol=1e-5)
+    np.testing.assert_allclose(res.bse.to_numpy(), errors, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("density", [quotient, reciprocal, plain])
+def test_no_logit_with_a_far_row_is_clean_and_wrong_or_said_to_rise(density: Callable[..., Any]) -> None:
+    sets = [sample(far) for far in (30.0, 300.0, 1e3, 3e3, 2e4, -500.0, -2e4)]
+    found = declared(density).fit_batch({k: np.stack([s[k] for s in sets]) for k in ("x", "y")})
+    for i, one in enumerate(sets):
+        verdict = found[i].verdict
+        assert verdict.code in ("verified", "stopped_early", "not_computable"), verdict
+        if verdict.code == "verified":
+            estimates, errors = truth(one)
+            np.testing.assert_allclose(found[i].params.to_numpy(), estimates, atol=1e-3 * errors.min())
+            np.testing.assert_allclose(found[i].bse.to_numpy(), errors, rtol=1e-2)
