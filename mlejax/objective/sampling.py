@@ -46,19 +46,22 @@ def sample_of_one(data: Prepared, n: int, chosen: Int[Host, " m"] | None = None)
     Args:
         data: one data set (N, ...).
         n: largest number of rows.
-        chosen: numbers of rows that must be in the sample, with their own weights; by default `extreme_rows`, in which a
-            formula may overflow or lose its digits though it does so in no other row.
+        chosen: numbers of rows that must be in the sample, with their own weights.  So are `extreme_rows`, in which a formula
+            may overflow or lose its digits though it does so in no other row.
     """
     if data.mode == "whole" or data.n_padded <= n:
         return data
     weights = np.asarray(data.weights)
-    first = np.unique(extreme_rows(data)[: n // 4] if chosen is None else chosen)[:n]
+    named = np.zeros(0, np.int64) if chosen is None else chosen[:n]
+    first = np.unique(np.concatenate([named, extreme_rows(data)[: n // 4]]))[:n]
     rest = np.setdiff1d(np.flatnonzero(weights > 0), first, assume_unique=True)
     m = min(n - first.size, rest.size)
     spaced = rest[np.linspace(0, rest.size - 1, m).astype(np.int64)] if m else rest[:0]
-    index = np.resize(np.concatenate([first, spaced]), n)
-    scaled = weights[index] * (np.arange(n) < first.size + m)
-    scaled[first.size :] *= rest.size / max(m, 1)
+    kept = np.concatenate([first, spaced])
+    order = np.argsort(kept)
+    index = np.resize(kept[order], n)
+    factor = np.repeat([1.0, rest.size / max(m, 1), 0.0], [first.size, m, n - first.size - m])
+    scaled = weights[index] * np.concatenate([factor[: kept.size][order], factor[kept.size :]])
     rows = tuple(np.asarray(leaf[index]) for leaf in data.rows)
     return replace(data, rows=rows, weights=scaled, n=np.int64(n), block=divisor(n, data.block))
 

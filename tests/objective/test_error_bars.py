@@ -188,10 +188,12 @@ def test_many_rows_are_sampled() -> None:
     few, *_ = bars_of("poisson", {k: v[:500] for k, v in data.items()}, u)
     many, *_ = bars_of("poisson", data, u)
     assert 10.0 < many.loglik / few.loglik < 100.0  # forty times the rows, in deeper sums
-    data["y"][17_003] = 1e9  # the one row that matters
-    without, *_ = bars_of("poisson", data, u)
-    given, *_ = bars_of("poisson", data, u, rows=np.array([17_003]))
-    assert without.loglik < 1e-8 < given.loglik < 1e-3
+    data["y"][17_003] = 1e9  # the one row that matters has the largest number of its column
+    found, *_ = bars_of("poisson", data, u)
+    assert 1e-8 < found.loglik < 1e-3
+    data["y"][17_004] = 0.99e9  # and now one that has not, and has to be named
+    named, *_ = bars_of("poisson", data, u, rows=np.array([17_004]))
+    assert 1.5 * found.loglik < named.loglik < 1e-3
 
 
 def test_weights_scale_the_bars() -> None:
