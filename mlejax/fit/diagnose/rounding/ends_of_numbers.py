@@ -53,7 +53,8 @@ def where_it_ends(evaluator: SingleEvaluator, end: OptimizeResult, d: Direction,
     here, far, ended = (row_terms(evaluator, u) for u in (end.u, d.point, beyond))
     bad = ~np.isfinite(ended.values) & (ended.weights > 0)
     change = np.where(here.weights > 0, here.weights * (far.values - here.values), 0.0)
-    if not bad.any() or not change[~bad].sum() > CARRIED * change.sum():
+    rise = change.sum()
+    if not bad.any() or not rise > 0.0 or not change[~bad].sum() > CARRIED * rise:
         return ""
     made = first_operation(evaluator, beyond)
     because = f", because {made} there" if made else ""
