@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SHOWN = ("aic", "bic")
+BORROWED = "AICc has the correction for normal linear models; for others it is approximate."
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,7 @@ def _page(table: Comparison) -> Page:
     below = [_BELOW[wanted.show]] if any(not line.name.text for line in lines) else []
     below += [STARS_SAID] if wanted.stars else []
     below += [table.remark] if table.remark else []
+    below += [BORROWED] if "aicc" in table.criteria else []
     facts = _fact_lines(table, markers, verdicts, withheld)
     body = TextTable(("", *(c.name for c in columns)), (*lines, *facts), (len(lines),), hanging=True)
     notes = [*((marker, note) for note, marker in markers.items()), *(("", text) for text in below)]
