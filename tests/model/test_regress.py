@@ -174,7 +174,7 @@ def test_new_data_are_refused_by_name(change: dict[str, Any], words: str) -> Non
 def test_predict_says_what_it_needs() -> None:
     with pytest.raises(mle.MissingColumnError, match="no column 'race'"):
         fitted("logit").predict(new_rows().drop(columns="race"))
-    with pytest.raises(ValueError, match="choose one, param='mu'"):
+    with pytest.raises(ValueError, match="choose one: param='mu'"):
         fitted("scale").predict({"speed": [1.0]})
     with pytest.raises(ValueError, match="param='nu' has no formula"):
         fitted("scale").predict({"speed": [1.0]}, param="nu")

@@ -94,7 +94,9 @@ def is_column(value: object) -> bool:
 
 
 def _is_shared_array(value: object) -> bool:
-    """True if a value inside `Shared` is one array: a list of numbers is an array, a list of arrays is a tree."""
+    """True if a value inside `Shared` is one array and not a tree: a list is an array unless an array or dict is among its
+    items; tuples and dicts are trees.
+    """
     if isinstance(value, list):
         return not any(isinstance(v, dict) or (isinstance(v, (np.ndarray, jax.Array)) and v.ndim > 0) for v in value)
     return value is None or (hasattr(value, "__iter__") and not isinstance(value, (tuple, Mapping)))

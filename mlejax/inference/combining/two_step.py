@@ -132,7 +132,10 @@ def two_step(first: Entries, second: Entries, names: Mapping[str, str] | None = 
 
 def _check(fit: Fit, which: str) -> None:
     if fit.loaded.remembered is not None or fit.loaded.stream is not None:
-        raise ValueError(f"stack needs the scores of single rows, and the rows of the {which} fit are not in memory")
+        raise ValueError(
+            f"stack needs the scores of single rows, which the {which} fit does not hold, because it is of a stream or from a "
+            "file: fit that model again with its data in memory"
+        )
     if not fit.verdict.converged or not fit.interior.all() or fit.penalised is not None or fit.constraints:
         raise ValueError(
             f"stack: expected an unpenalised, unconstrained fit with an interior maximum; the {which} fit is none, see "

@@ -153,7 +153,7 @@ def unconditional_covariance(
         weights: for each margin, the weights of these rows, with sum 1.
 
     Raises:
-        ValueError: the covariance is not a sandwich over rows or one-way clusters.
+        ValueError: the covariance is not HC0, HC1, stata or one-way cluster, or a parameter has no standard error.
     """
     if not KINDS[cov.kind].unadjusted_sandwich or len(cov.groups) > 1:
         raise ValueError(

@@ -244,7 +244,8 @@ def _design_of(designs: Designs, name: str | None) -> Design:
     """Return the design of the parameter to predict."""
     names = [d.predictor.name for d in designs.designs]
     if name is None and len(names) > 1:
-        raise ValueError(f"predict: several parameters have a formula; choose one, param={names[0]!r} (or {names[1:]})")
+        choices = " or ".join(f"param={name!r}" for name in names)
+        raise ValueError(f"predict: several parameters have a formula; choose one: {choices}")
     wanted = names[0] if name is None else name
     if wanted not in names:
         raise ValueError(f"predict: param={wanted!r} has no formula; the parameters with a formula are {', '.join(names)}")

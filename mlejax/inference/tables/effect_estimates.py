@@ -130,7 +130,7 @@ def covariance_of_some(entries: Entries, subset: Sequence[str]) -> tuple[Float[H
             own.append(-1)
             labels.append(entries.labels[j])
     if len(rows) > MOST_ENTRIES:
-        raise ValueError(f"cov_params: expected at most {MOST_ENTRIES} entries, got {len(rows)}; choose some")
+        raise ValueError(f"cov_params: expected at most {MOST_ENTRIES} entries, got {len(rows)}; name fewer of them")
     R, at = np.array(rows).reshape(len(rows), fit.theta.size), np.array(own, np.int64)
     found = R @ cov.matrix @ R.T
     if effects is not None:

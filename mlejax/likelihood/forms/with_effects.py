@@ -113,7 +113,8 @@ def _eliminating(
 
 
 def eliminating(likelihood: Likelihood, first: EffectKey) -> Likelihood:
-    """Return the same likelihood with the effects of key ``first`` eliminated, and the others among the parameters."""
+    """Return the same likelihood, declared so that the effects of key ``first`` are maximised over level by level
+    (`Eliminated`), and those of the other keys are coefficients among the parameters."""
     if likelihood.effects[0] == first:
         return likelihood
     natural = likelihood.natural or likelihood

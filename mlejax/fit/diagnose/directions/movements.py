@@ -40,7 +40,7 @@ def _params(space: Space, u: Either, fixed: Either | None) -> Params:
 
 
 def _roots(information: np.ndarray) -> np.ndarray:
-    """Square roots of the diagonal of the information, (p,); 0 where it is not positive."""
+    """Square roots of the diagonal of the information, (p,); 0 where it is not positive and finite."""
     diagonal = np.diag(information)
     return np.sqrt(np.where(np.isfinite(diagonal) & (diagonal > 0), diagonal, 0.0))
 

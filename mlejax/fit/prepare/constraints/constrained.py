@@ -145,7 +145,7 @@ def _dependent(slope: Float[Host, "m n"], u: Float[Host, " n"], space: Space) ->
 
 
 def tied_at(equations: Equations, u: Float[Host, " n"], fixed: Either | None) -> tuple[Space, Float[Host, " k"]]:
-    """Solve the equations for some coordinates at a point u, (n,), that satisfies them.
+    """Choose the coordinates that the equations are to be solved for, at a point u, (n,), that satisfies them.
 
     Returns:
         The layout under the constraints, and the natural values at the point (`Begun.reference`), (k,).
