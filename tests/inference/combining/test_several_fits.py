@@ -226,7 +226,7 @@ def test_names_and_what_stack_refuses(steps: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match=r"fit it with fixed=\{'gamma': first.params_tree\['gamma'\]\}"):
         mle.stack(first_stage.fit(steps), moved)
     one, two = fitted(steps)
-    with pytest.raises(ValueError, match="cov_type='HC0' and 'nonrobust'"):
+    with pytest.raises(ValueError, match="the same cov_type for both fits, got 'HC0' and 'nonrobust'"):
         mle.stack(one.with_cov("HC0"), two)
 
 

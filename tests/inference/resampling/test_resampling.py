@@ -280,7 +280,7 @@ def test_refusals(fitted: mle.Results) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         bad = gaussian.fit({"y": np.full(5, 2.0)})
-    with pytest.raises(ValueError, match="did not end at a maximum"):
+    with pytest.raises(ValueError, match="needs a fit that ended at a maximum; this one did not"):
         bad.bootstrap(10)
 
 
