@@ -16,10 +16,11 @@ from mlejax.fit.diagnose.ends import CLEAR, interior
 from mlejax.fit.diagnose.rounding.digits import bar_of_value
 from mlejax.objective import SingleEvaluator
 from mlejax.optimize import OptimizeResult
-from mlejax.shapes import Bool, Float, Host
+from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.status import End
 
-RUNGS = np.arange(-2, 12)
+RUNGS = np.arange(-10, 12)  # from a bound: a peak h^2 nearer than the first rises by less than RISE
+FIRST = -2  # of a ladder elsewhere
 ENOUGH = 2.0  # log-likelihood below the edge at which the ladder ends
 RISE = 1e-6
 UNSEEN = 3.0  # a peak a h^3 - b h^4 (or h^2) over the highest rung of it, at most: rungs are a factor of 2 apart
@@ -48,13 +49,25 @@ def off_the_edges(evaluator: SingleEvaluator, end: OptimizeResult) -> Float[Host
     space = evaluator.spec.space
     if not space.boxed or end.information is None or interior(space, end.u).all():
         return None
-    on_edge, diagonal = unclear(end, space.lower, space.upper), linalg.symmetric(end.information).diagonal()
-    for e in np.flatnonzero(on_edge).tolist():
+    for e in np.flatnonzero(unclear(end, space.lower, space.upper)).tolist():
         inward = 1.0 if end.u[e] <= space.lower[e] else -1.0
-        best = climbed(evaluator, end, e, inward, float(1.0 / np.sqrt(abs(diagonal[e]) + 1e-300)))
+        best = climbed(evaluator, end, e, inward, _unit(end, e, interior(space, end.u)), RUNGS)
         if best is not None:
             return best[1]
     return None
+
+
+def _unit(end: OptimizeResult, e: int, others: Bool[Host, " p"]) -> float:
+    """Distance on which the log-likelihood varies along coordinate e, with the others (mask, (p,)) held or following it.
+
+    Where they follow, the profile may rise over a distance far shorter than that of the curvature with the others held.
+    """
+    information = linalg.symmetric(end.information)
+    column = information.matvec(np.eye(1, others.size, e)[0])
+    with np.errstate(all="ignore"):
+        profile = column[e] - (column[others] @ information.among(others).solve(column[others]) if others.any() else 0.0)
+    held = abs(column[e])
+    return float(1.0 / np.sqrt((max(held, abs(profile)) if np.isfinite(profile) else held) + 1e-300))
 
 
 def decided_within(evaluator: SingleEvaluator, end: OptimizeResult) -> float | None:
@@ -69,7 +82,12 @@ def decided_within(evaluator: SingleEvaluator, end: OptimizeResult) -> float | N
 
 
 def climbed(
-    evaluator: SingleEvaluator, end: OptimizeResult, e: int, side: float, unit: float
+    evaluator: SingleEvaluator,
+    end: OptimizeResult,
+    e: int,
+    side: float,
+    unit: float,
+    rungs: Int[Host, " rungs"] = RUNGS[RUNGS >= FIRST],
 ) -> tuple[float, Float[Host, " p"]] | None:
     """Follow the profile log-likelihood of coordinate e to one side, at distances unit * 2^j, up to its first peak.
 
@@ -79,12 +97,13 @@ def climbed(
         e: number of the coordinate; the others are maximised at each of its values.
         side: 1 or -1.
         unit: distance for j = 0.
+        rungs: the j, in increasing order.
 
     Returns:
         Increase of the log-likelihood at the peak, and the point, (p,); None if the profile does not rise.
     """
     space, u, best = evaluator.spec.space, np.array(end.u), None
-    for h in unit * 2.0**RUNGS:
+    for h in unit * 2.0**rungs:
         u[e] = end.u[e] + side * h
         if not (np.isfinite(h) and space.lower[e] < u[e] < space.upper[e]):
             break

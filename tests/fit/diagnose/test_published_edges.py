@@ -149,7 +149,7 @@ def test_moving_averages_pile_up_at_one() -> None:
     a_maximum = n * (y**2 / v**2).sum(1) < (y**2 / v).sum(1) * (1 / v).sum()
     share = share_at_one(n)
     assert (at_one & a_maximum).mean() == pytest.approx(share, abs=3 * np.sqrt(share * (1 - share) / B))
-    # where 1 is no maximum but called an edge, the log-likelihood inside is a hundredth higher at most
-    inside = (profile(np.tile(np.linspace(0.8, 1.0, 401), (B, 1))) - profile(np.ones((B, 1)))).max(1)
-    assert inside[at_one & ~a_maximum].max(initial=0.0) < 0.011
-    assert (at_one & ~a_maximum).mean() < 0.05
+    # where 1 is called an edge the log-likelihood near it is not higher, to within what the verdict says
+    near = 1.0 - np.concatenate([[0.0], 0.5 ** np.arange(3.0, 14.0, 0.25)])
+    inside = (profile(np.tile(near, (B, 1))) - profile(np.ones((B, 1)))).max(1)
+    assert inside[at_one & ~a_maximum].max(initial=0.0) < 3e-6
