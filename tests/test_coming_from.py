@@ -18,7 +18,7 @@ ROW = re.compile(r"^\| (?P<there>.*?) \| `(?P<here>[^|]*)` \|$", re.MULTILINE)
 OBJECTS: dict[str, Any] = {
     "mle": mle,
     **dict.fromkeys(("model", "reg", "counts"), mle.Model),
-    **dict.fromkeys(("res", "regres", "rates", "other"), mle.Results),
+    **dict.fromkeys(("res", "regres", "rates", "other", "mixed"), mle.Results),
 }
 PAGES = sorted(page for page in FOLDER.glob("*.md") if page.stem != "index")
 
@@ -112,11 +112,12 @@ def namespace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     def counts(params: Any, data: Any) -> Any:
         return poisson.logpmf(data["k"], params["mu"])
 
-    reg = model.regress(mu="x")
+    reg, intercepts = model.regress(mu="x"), model.regress(mu=mle.Linear("x", random="1 | id"))
     made = {
         "mle": mle, "jnp": jnp, "norm": norm, "data": data, "frame": pd.DataFrame(data), "model": model,
         "reg": reg, "counts": counts, "other": model.regress(mu="z").fit(data),
         "res": model.fit(data), "regres": reg.fit(data), "rates": counts.regress(mu="x").fit(data),
+        "mixed": intercepts.fit(data), "pooled": intercepts.fit(data, fixed={"sd(mu|id)": [0.0]}),
         "restricted": model.fit(data, fixed={"mu": 0.0}), "path": tmp_path_factory.mktemp("saved") / "res.json",
     }  # fmt: skip
     made["res"].save(made["path"])

@@ -29,7 +29,7 @@ from mlejax import misuse
 from mlejax.companions import companion, registered
 from mlejax.covariance import CovarianceResult
 from mlejax.data import ingest
-from mlejax.data.formulas import Design, DesignValues, formula_columns
+from mlejax.data.formulas import Design, DesignValues, category_columns, formula_columns
 from mlejax.execution import float64
 from mlejax.fit import Fit, refuse_effects
 from mlejax.inference.intervals import DeltaResult, Linearised, nlcom
@@ -144,7 +144,8 @@ def margins(
 
     Args:
         variables: columns whose effect is wanted: the slope of a numeric column; the contrast of each level with the first
-            for a column of text, levels or booleans, or one named as ``"C(treated)"``.  None: predictions.
+            for a column of text, levels or booleans, one that a formula has as ``C(treated)``, or one that is named so here.
+            None: predictions.
         of: the quantity: a function ``f(params, data)`` -> (n,), pure JAX; the name of a parameter with a formula; or ``"mean"``,
             the mean that the model declares.  Default: the declared mean, else the only parameter with a formula.
         data: rows to average over; default those of the fit, with its weights.
@@ -192,14 +193,16 @@ def margins(
     function = function_of(fit, of, random)
     of_rows = _OfRows(fit, function, random)
     terms: list[_Term] = []
-    needed = formula_columns(fit.spec.likelihood.predictors, ingest(table)) if at_means else ()
+    predictors = fit.spec.likelihood.predictors
+    needed = formula_columns(predictors, ingest(table)) if at_means else ()
+    factors = frozenset(category_columns(predictors, ingest(table))[0] if variables is not None and predictors else ())
     for group, rows in grouped_rows(table, over):
         part, w = taken_rows(table, rows), weights[rows]
         part, w = mean_row(part, w) if at_means else (part, w)
         for values in combinations_of(at or {}, table):
             if at_means:
                 check_means(table, changed(part, values, table), needed)
-            for one in _margins_of(changed(part, values, table), table, variables, elasticity):
+            for one in _margins_of(changed(part, values, table), table, variables, factors, elasticity):
                 terms.append(_Term(one._replace(where={**one.where, **group, **values}), rows, w / w.sum()))
     where = tuple(term.margin.where for term in terms)
     labels = tuple(", ".join(str(v) if k == "margin" else f"{k} = {v}" for k, v in x.items()) for x in where)
@@ -307,9 +310,16 @@ def _moved(fit: Fit, o: InParts, one: _Margin, whole: Data) -> tuple[Float[Host,
 
 
 def _margins_of(
-    base: Data, table: Data, variables: str | Sequence[str] | None, elasticity: Elasticity | None
+    base: Data,
+    table: Data,
+    variables: str | Sequence[str] | None,
+    factors: frozenset[str],
+    elasticity: Elasticity | None,
 ) -> Iterator[_Margin]:
-    """Yield the margins at the rows of ``base``; the levels of columns are taken from the whole ``table``."""
+    """Yield the margins at the rows of ``base``; the levels of columns are taken from the whole ``table``.
+
+    ``factors`` are columns, of numbers too, that a formula has as a factor.
+    """
     if variables is None:
         yield _Margin({"margin": "prediction"}, base)
         return
@@ -317,7 +327,7 @@ def _margins_of(
         asked = FACTOR.fullmatch(variable)
         name = asked["name"] if asked else variable
         column = column_of(table, name)
-        if asked or column.dtype.kind not in "iuf":
+        if asked or name in factors or column.dtype.kind not in "iuf":
             if elasticity is not None:
                 raise ValueError(
                     f"elasticity={elasticity!r}: expected a numeric column, and {name!r} has levels; leave elasticity= out"

@@ -118,6 +118,16 @@ def test_only_the_terms_of_a_column_are_moved(frame: pd.DataFrame) -> None:
         assert res.margins(name, data=inner).params[0] == pytest.approx((up - down) / (2 * h), rel=1e-6)
 
 
+def test_numbers_that_a_formula_has_as_a_factor_have_contrasts(frame: pd.DataFrame) -> None:
+    """C(k): not a slope, which no level between two has; as differences of mean predictions, in every spelling."""
+    df = frame.assign(k=np.arange(len(frame)) % 3 + 1)
+    res = bernoulli.regress(p="x + C(k)").fit(df)
+    means = [res.predict(df.assign(k=k))["estimate"].mean() for k in (1, 2, 3)]
+    for spelling in ("k", "C(k)"):
+        np.testing.assert_allclose(res.margins(spelling).params, np.array(means[1:]) - means[0], rtol=1e-9)
+    assert res.margins("x").params.shape == (1,)
+
+
 def test_at_over_and_predictions(frame: pd.DataFrame, fitted: mle.Results) -> None:
     found = fitted.margins(at={"x": [0.0, 1.0], "z": 2.0}).frame()
     alone = fitted.predict(pd.DataFrame({"x": [0.0, 1.0], "z": [2.0, 2.0]}))
