@@ -120,55 +120,58 @@ class Cut:
             return raw
         return np.asarray(table.convert([key])[key])
 
-    def chunks(self, arrays: Sequence[np.ndarray], weights: np.ndarray | None) -> Iterator[Prepared]:
-        """Yield chunks in the order of the rows. A chunk is valid until the next but one is requested (two buffers are
-        reused).
+    def chunks(
+        self, arrays: Sequence[np.ndarray], weights: np.ndarray | None, whole: bool
+    ) -> Iterator[tuple[Prepared, Seen]]:
+        """Yield chunks in the order of the rows, each with its summary. A chunk is valid until the next but one is requested
+        (two buffers are reused).
+
+        Args:
+            arrays, weights: as `arrays` returns them.
+            whole: if True (the first pass), the summaries have sums and sums of squares.
         """
         n = len(arrays[0])
-        sets = [self._buffers() for _ in range(2)]
+        sets = [_Buffers.of(self) for _ in range(2)]
         for i, at in enumerate(range(0, n, self.size)):
             m = min(self.size, n - at)
-            buffers, full = sets[i % 2]
+            buffers = sets[i % 2]
+            full = buffers.weights
             full[:m] = 1.0 if weights is None else weights[at : at + m] / self.scale
             full[m:] = 0.0
-            used = full[:m] > 0.0
-            donor = 0 if weights is None else int(np.argmax(used))
-            for buffer, array in zip(buffers, arrays, strict=True):
+            used = full[:m] > 0.0 if weights is not None else None
+            donor = 0 if used is None else int(np.argmax(used))
+            for buffer, array in zip(buffers.rows, arrays, strict=True):
                 buffer[:m] = array[at : at + m]
                 buffer[m:] = buffer[donor]
-                if weights is not None and not used.all():
+                if used is not None and not used.all():
                     buffer[:m][~used] = buffer[donor]
-            if weights is None or used.any():
-                yield Prepared(
-                    tuple(buffers), self.shared, full, np.asarray(m, np.int64), self.layout, "rows", self.block
-                )
+            if used is None or used.any():
+                n_rows = np.asarray(m, np.int64)
+                chunk = Prepared(tuple(buffers.rows), self.shared, full, n_rows, self.layout, "rows", self.block)
+                yield chunk, self._summary(buffers, m, i, whole)
 
-    def _buffers(self) -> tuple[list[np.ndarray], np.ndarray]:
-        shapes = zip(self.trailing, self.dtypes, strict=True)
-        return [aligned((self.size, *shape), dtype) for shape, dtype in shapes], aligned((self.size,), np.float64)
-
-    def seen(self, chunk: Prepared, number: int, whole: bool) -> Seen:
-        """Return the summary of the chunk with this number in a partition; sums and sums of squares only if ``whole`` (on
-        the first pass).
-        """
-        m, weights = int(chunk.n), np.asarray(chunk.weights)
-        columns = [*chunk.rows, weights]
+    def _summary(self, buffers: _Buffers, m: int, number: int, whole: bool) -> Seen:
+        """Return the summary of the first m rows of the chunk with this number in its partition."""
+        random = self._random[:m]
         place = 1.0 + (number * 0.6180339887498949) % 1.0  # chunks in another order have another sum
-        checksum, size, moments = np.zeros(len(columns)), np.zeros(len(columns)), np.zeros((len(columns), 2))
-        for j, column in enumerate(columns):
-            values = np.asarray(column[:m], np.float64).reshape(m, -1)
-            # no BLAS: its threads would wait for each other in the threads of the passes
-            if values.shape[1] == 1:
-                total = np.einsum("i,i->", values[:, 0], self._random[:m])
-            else:
-                total = np.einsum("ij,i,j->", values, self._random[:m], 1.0 + np.arange(values.shape[1]))
-            checksum[j] = place * total
+        k = len(buffers.rows) + 1
+        checksum, size, moments = np.zeros(k), np.zeros(k), np.zeros((k, 2))
+        # no BLAS: its threads would wait for each other in the threads of the passes
+        plain = buffers.plain[:, :m]
+        checksum[buffers.places] = np.einsum("ki,i->k", plain, random)
+        if whole:
+            with np.errstate(over="ignore", invalid="ignore"):
+                moments[buffers.places] = np.stack([plain.sum(1), np.einsum("ki,ki->k", plain, plain)], 1)
+                size[buffers.places] = 4.0 * np.sqrt(m * moments[buffers.places, 1])
+        for j in buffers.others:
+            values = np.asarray(buffers.rows[j][:m], np.float64).reshape(m, -1)
+            width = values.shape[1]
+            checksum[j] = np.einsum("ij,i,j->", values, random, 1.0 + np.arange(width))
             if whole:
                 with np.errstate(over="ignore", invalid="ignore"):
-                    flat = values.reshape(-1)
-                    moments[j] = np.add.reduce(flat), np.einsum("i,i->", flat, flat)
-                size[j] = 4.0 * np.sqrt(m * moments[j, 1] * values.shape[1]) * values.shape[1]
-        return Seen(m, checksum, size, moments)
+                    moments[j] = values.sum(), np.einsum("ij,ij->", values, values)
+                    size[j] = 4.0 * np.sqrt(m * moments[j, 1] * width) * width
+        return Seen(m, place * checksum, size, moments)
 
     def refuse(self, table: Table, name: str) -> None:
         """Raise DataError with the partition, the column and the rows if values are missing, infinite or wrong weights."""
@@ -182,6 +185,36 @@ class Cut:
                 values = weight_values(weight_column(column, self.weights), rows.n)
                 if any(True for _ in wrong_weights(values, self.weight_kind)):
                     check_weights(column, rows.n, self.weights, kind=self.weight_kind)
+
+
+class _Buffers(NamedTuple):
+    """Arrays for the columns of a chunk and its weights, which are overwritten by later chunks.
+
+    Attributes:
+        plain: float64 columns of one number per row, and the weights last (k, size).
+        places: for each row of ``plain``, the position of the column; that of the weights is the number of columns.
+        rows: all columns; those of ``plain`` are views of it.
+        others: positions of the columns that are not in ``plain``.
+    """
+
+    plain: Float[Host, "k size"]
+    places: list[int]
+    rows: list[np.ndarray]
+    others: list[int]
+
+    @property
+    def weights(self) -> Float[Host, " size"]:
+        return self.plain[-1]
+
+    @staticmethod
+    def of(cut: Cut) -> _Buffers:
+        columns = list(enumerate(zip(cut.trailing, cut.dtypes, strict=True)))
+        places = [j for j, (shape, dtype) in columns if shape == () and dtype == np.float64]
+        plain = aligned((len(places) + 1, cut.size), np.float64)
+        views = dict(zip(places, plain, strict=False))
+        rows = [views[j] if j in views else aligned((cut.size, *shape), dtype) for j, (shape, dtype) in columns]
+        others = [j for j, _ in columns if j not in views]
+        return _Buffers(plain, [*places, len(columns)], rows, others)
 
 
 def has_rows(table: Table, columns: Sequence[str]) -> bool:

@@ -62,9 +62,10 @@ class RowGroup:
         wanted = None if columns is None else list(columns)
         self._refuse_absent(wanted or ())
         try:
-            return self.fragment.to_table(
-                self.schema, columns=wanted, filter=self.filter, use_threads=False, **_scanning(self.fragment)
-            )
+            # in one batch, so that a column is one piece of memory, which NumPy views without a copy
+            size = max(1, sum(group.num_rows for group in self.fragment.row_groups))
+            options: dict[str, Any] = {"batch_size": size, "use_threads": False, **_scanning(self.fragment)}
+            return self.fragment.to_table(self.schema, columns=wanted, filter=self.filter, **options)
         except (OSError, ValueError, TypeError) as error:  # what pyarrow's errors derive from
             raise DataError(f"{self.name}: the file cannot be read: {error}") from error
 

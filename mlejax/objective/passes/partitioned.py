@@ -108,8 +108,7 @@ class Job:
         arrays, weights = self.cut.arrays(table, partition.name)
         seen: Seen | None = None
         total, waiting, at = None, None, 0
-        for i, chunk in enumerate(self.cut.chunks(arrays, weights)):
-            mine = self.cut.seen(chunk, i, first)
+        for chunk, mine in self.cut.chunks(arrays, weights, first):
             if first and not np.isfinite(mine.moments).all():
                 self.cut.refuse(table, partition.name)
             seen = mine if seen is None else joined(seen, mine)
