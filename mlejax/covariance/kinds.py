@@ -54,6 +54,11 @@ class Kind:
         """True if the standard errors are valid only for a correctly specified model."""
         return self.form in ("information", "penalised", "products")
 
+    def weighted_by_w(self, weight_kind: str | None) -> bool:
+        """True if products of scores are weighted by w (frequency weights, opg), False if by w^2."""
+        weighted_information = weight_kind is not None and self.form == "products"
+        return weighted_information or (weight_kind == "frequency" and self.scores_of != "clusters")
+
     @property
     def unadjusted_scores(self) -> bool:
         """True if the products are those of scores of rows or clusters without division by leverages."""

@@ -199,6 +199,8 @@ def _read(likelihood: Likelihood, data: Data, method: Method, request: Request) 
         check_stream_options(method, request.bias_reduction, request.validation)
         refuse_effects(likelihood, "a stream", "load the columns that are used into memory")
         loaded = load_stream(likelihood, data, start, missing, request.groups, weights, kind, request.engine)
+        if loaded.stream is not None:
+            loaded.stream.products_wanted = request.products
     else:
         loaded = load(likelihood, data, start, missing, request.groups, weights, kind)
         loaded = loaded if request.arranged is None else request.arranged(loaded)

@@ -13,7 +13,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import engines, inference, misuse
 from mlejax import fit as fit_room
-from mlejax.covariance import CovarianceKind, Survey, check_kind
+from mlejax.covariance import KINDS, CovarianceKind, Survey, check_kind
 from mlejax.data import check_weight_kind
 from mlejax.data.errors import type_name
 from mlejax.inference import parse_hypotheses
@@ -205,7 +205,8 @@ class Model(CompanionDoors, BatchDoors):
             weights, weight_kind = inference.survey_weights(design, data), "sampling"
             cov_type, cov_kwds = "survey", {"design": design}
         kind = check_weight_kind(weights, weight_kind)
-        groups = check_kind(cov_type, cov_kwds, kind, penalty is not None)[1].get("groups", ())
+        kind_of_errors, options = check_kind(cov_type, cov_kwds, kind, penalty is not None)
+        groups, errors = options.get("groups", ()), KINDS[kind_of_errors]
         done = fit_room.fit(
             self.likelihood,
             engines.source_of(data, on),
@@ -231,6 +232,7 @@ class Model(CompanionDoors, BatchDoors):
             on=on,
             engine=None if on is None else engines.engine_of(on),
             separated=separated,
+            products=errors.weighted_by_w(kind) if errors.scores_of == "rows" and errors.unadjusted_scores else None,
         )
         return Results.make(self, done, cov_type, cov_kwds)
 

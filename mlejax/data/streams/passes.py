@@ -19,6 +19,7 @@ from mlejax.data.fingerprint import Fingerprint
 from mlejax.data.streams.cutting import Cut, Seen
 from mlejax.data.streams.sources import Partition, Source
 from mlejax.execution import doing, float64, kept_pool, n_cores
+from mlejax.shapes import Float, Host
 
 Work = Callable[[Partition], Any]
 
@@ -81,12 +82,18 @@ class Streamed:
         n_used: number of rows of positive weight.
         sum_weights: the sum of the weights as given.
         engine: executor of the passes.
+
+    Attributes:
+        products_wanted: True or False if the fit needs sums of products of scores, weighted by w or by w^2; None if not.
+        products: where these sums were evaluated, and the sums, if the last pass of the fit computed them.
     """
 
     def __init__(self, source: Source, cut: Cut, n: int, n_used: int, sum_weights: float, engine: Engine) -> None:
         self.source, self.cut, self.engine = source, cut, engine
         self.n, self.n_used, self.sum_weights = n, n_used, sum_weights
         self.seen: list[Seen | None] | None = None
+        self.products_wanted: bool | None = None
+        self.products: tuple[Any, Float[Host, "p p"]] | None = None
         self.n_passes = 0
 
     def pass_over(self, work: Callable[[Partition, bool], tuple[Seen | None, Any]]) -> list[Any]:
@@ -153,7 +160,9 @@ class Streamed:
         return made
 
     def _with_cut(self, cut: Cut) -> Streamed:
-        return Streamed(self.source, cut, self.n, self.n_used, self.sum_weights, self.engine)
+        made = Streamed(self.source, cut, self.n, self.n_used, self.sum_weights, self.engine)
+        made.products_wanted = self.products_wanted
+        return made
 
     def fingerprint(self, weight_kind: str | None) -> Fingerprint:
         """Return the fingerprint of the rows; only their number if the first pass was interrupted."""

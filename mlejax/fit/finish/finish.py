@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from mlejax import optimize
+from mlejax.data import DataError
 from mlejax.execution import float64
 from mlejax.fit.diagnose import Diagnosed, Mapped, bars_of_end, evidence_at, explain, influential_rows, interior, mapped
 from mlejax.fit.elimination_checks import Settling, terms_of_rows, with_effects_at_end, with_levels_told
@@ -17,7 +18,7 @@ from mlejax.fit.finish.natural import estimates
 from mlejax.fit.maximise.training import History
 from mlejax.fit.prepare.loaded import Loaded, counts
 from mlejax.fit.prepare.penalties import Penalised, at_kink, kinks
-from mlejax.fit.prepare.streaming import evaluator_of
+from mlejax.fit.prepare.streaming import OF_ROWS, evaluator_of
 from mlejax.fit.start import Mode
 from mlejax.latent import Markov, mixture_of
 from mlejax.likelihood import scores_of_rows
@@ -180,6 +181,8 @@ class Fit:
 
     def row_terms(self) -> tuple[np.ndarray, np.ndarray]:
         """Log-likelihood terms of every row or unit, unweighted, (n,), and :meth:`scores`, (n, p)."""
+        if self.loaded.stream is not None:
+            raise DataError(OF_ROWS)
         if self.jacobian is None:
             raise ValueError(
                 f"scores of single rows are not supported after a first-order fit without second derivatives "

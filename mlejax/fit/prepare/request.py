@@ -22,6 +22,7 @@ class Request:
         restrict: (layout of the parameters) -> the constraints, or None.
         on: devices, or None.
         engine: engine that runs the passes over a stream, or None.
+        products: of a stream: True or False if sums of products of scores, weighted by w or by w^2, are needed; None if not.
         arranged: (loaded data) -> data with further columns, or None.
         left_out: row numbers, in the user's data, of separated rows that are left out.
     """
@@ -45,5 +46,6 @@ class Request:
     on: Any = None
     engine: Engine | None = None
     separated: str = "report"
+    products: bool | None = None
     arranged: Callable[[Loaded], Loaded] | None = None
     left_out: Sequence[int] = ()

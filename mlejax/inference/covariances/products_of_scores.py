@@ -49,11 +49,6 @@ def _centred(fit: Fit, scores: Float[Host, "n p"]) -> Float[Host, "n p"]:
     return scores if fit.centred is None else np.asarray(scores @ fit.centred.matrix)
 
 
-def _weighted_by_w(kind: Kind, weight_kind: str | None) -> bool:
-    """True if products of scores are weighted by w (frequency weights, opg), False if by w^2."""
-    return (weight_kind == "frequency" and kind.scores_of != "clusters") or (weight_kind is not None and kind.form == "products")
-
-
 def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
     """Sums of products of one fit's scores, of a kind that is made of them (ValueError for others)."""
     of = KINDS[kind]
@@ -89,7 +84,7 @@ def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
         raise ValueError(f"cov_type={kind!r} is not made of products of scores")
     scores = _centred(fit, fit.scores())
     if w is not None:
-        size = np.sqrt(w.values) if _weighted_by_w(of, w.kind) else w.values
+        size = np.sqrt(w.values) if of.weighted_by_w(w.kind) else w.values
         scores = (scores * size[:, None])[w.used]
     codes = [cluster_codes(fit, groups) for groups in options.get("groups", ())]
     return cov_room.score_products(scores, n, codes)
@@ -107,7 +102,7 @@ def _sums_of_stream(fit: Fit, kind: Kind, options: Mapping[str, Any]) -> Sums:
         )
     with float64():
         evaluator: Any = fit_room.evaluator_of(fit.spec.plain, fit.loaded, fit.fixed)
-        products, sizes = streamed_products(evaluator, fit.u, _weighted_by_w(kind, fit.weight_kind), tuple(groups))
+        products, sizes = streamed_products(evaluator, fit.u, kind.weighted_by_w(fit.weight_kind), tuple(groups))
     assert fit.jacobian is not None
     each = [np.linalg.solve(fit.jacobian.T, np.linalg.solve(fit.jacobian.T, m).T) for m in products]
     return Sums(np.array(each)[None], np.array([float(n)]), np.array([sizes]), None)
@@ -175,7 +170,7 @@ def sums_of_many(
         products, n, sizes = (np.concatenate(parts) for parts in zip(*(one[:3] for one in each), strict=True))
         return Sums(products, n, sizes, options.get("maxlags")), np.ones(len(which), bool)
     codes = _codes_of_many(batch, groups[0]) if groups else None
-    products, ran = summed_products(batch, which, codes, _weighted_by_w(KINDS[kind], batch.weight_kind))
+    products, ran = summed_products(batch, which, codes, KINDS[kind].weighted_by_w(batch.weight_kind))
     sizes = np.zeros(len(which), int) if codes is None else np.array([int(codes[i].max()) + 1 for i in which])
     return Sums(products[:, None], _counted(batch)[which], sizes[:, None]), ran
 

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax import lax
 
-from mlejax import optimize
+from mlejax import linalg, optimize
 from mlejax.data import DataError, Prepared
 from mlejax.data.streams import Partition, Seen, Streamed, joined, naming
 from mlejax.data.streams.cutting import Cut
@@ -47,6 +47,20 @@ def _score(objective: Objective, u: Either) -> PyTree:
 
 def _logliks(objective: Objective, u: Either) -> PyTree:
     return lax.map(objective.loglik, u)
+
+
+def _by_weight(objective: Objective, u: Either) -> PyTree:
+    scores = objective.scores(u)
+    return (scores * objective.prepared.weights[:, None]).T @ scores
+
+
+def _by_square(objective: Objective, u: Either) -> PyTree:
+    scores = objective.scores(u) * objective.prepared.weights[:, None]
+    return scores.T @ scores
+
+
+PRODUCTS: dict[bool, Task] = {True: _by_weight, False: _by_square}
+NEARLY = 1e-6  # Newton decrement, log-likelihood units, after which the next point is probably the estimate
 
 
 @dataclass(frozen=True)
@@ -87,6 +101,7 @@ class Job:
         task: function of (objective of a chunk, u).
         merge: function that merges the results of two consecutive chunks.
         u: point of evaluation.
+        also: a second task on the same chunks, or None; the result is then a pair.
         finish: function applied on the host to the result of a chunk, ``finish(result, chunk, table, rows)``; or None.
     """
 
@@ -96,6 +111,7 @@ class Job:
     task: Task
     merge: Callable[[Any, Any], Any]
     u: Either
+    also: Task | None = None
     finish: Callable[..., Any] | None = None
 
     def __call__(self, partition: Partition, first: bool) -> tuple[Seen | None, Any]:
@@ -114,6 +130,8 @@ class Job:
             seen = mine if seen is None else joined(seen, mine)
             with naming(partition.name):
                 given = _RUN(self.spec, self.task, self.u, chunk, self.fixed)
+                if self.also is not None:
+                    given = given, _RUN(self.spec, self.also, self.u, chunk, self.fixed)
             if waiting is not None:
                 total = self._merged(total, waiting)
             waiting = given
@@ -184,11 +202,12 @@ class PartitionedEvaluator:
         merge: Callable[[Any, Any], Any],
         u: Float[Host, "*points p"],
         finish: Callable[..., Any] | None = None,
+        also: Task | None = None,
     ) -> PyTree:
         """Make one pass: return ``task(objective, u)`` of every chunk, processed by ``finish`` on the host, merged; NumPy
-        arrays.
+        arrays. With a second task ``also``, return the pair of both.
         """
-        job = Job(self._plain, self.fixed, self.rows.cut, task, merge, np.asarray(u), finish)
+        job = Job(self._plain, self.fixed, self.rows.cut, task, merge, np.asarray(u), also, finish)
         return in_pairs(self.rows.pass_over(job), merge)
 
     def sample(self, n_rows: int) -> Prepared:
@@ -249,8 +268,34 @@ class PartitionedEvaluator:
         evaluating = optimize.evaluating(method)
         work = lambda: self.map_reduce(Curvature(evaluating), added, u)
         if self.resume is None:
-            return work()
+            if self.rows.products_wanted is None or not self._nearly_done():
+                return work()
+            by_root = self.rows.products_wanted
+            found, products = self.map_reduce(Curvature(evaluating), added, u, also=PRODUCTS[by_root])
+            self.rows.products = self._at(u, by_root), products
+            return found
         return Kept(self.resume, self.rows, self._plain, self.some, self.fixed).sums(repr(evaluating), u, work)
+
+    def _nearly_done(self) -> bool:
+        """True if the last evaluation was so near a maximum that the next one is probably at the estimate."""
+        if self._last is None:
+            return False
+        _, score, curvature = self._last[1]
+        inverse = linalg.scaled_inverse(curvature)
+        return inverse.ok and bool(self.scale * (score @ inverse.inverse @ score) <= NEARLY)
+
+    def _at(self, u: Either, by_root: bool) -> tuple[Any, ...]:
+        fixed = () if self.fixed is None else tuple(np.asarray(self.fixed).tolist())
+        return self._plain, fixed, np.asarray(u).tobytes(), by_root
+
+    def products(self, u: Either, by_root: bool) -> Float[Host, "p p"]:
+        """Return the sum of outer products of scores at u, weighted by w (``by_root``) or w^2, by a pass if the last pass of
+        the fit did not compute it.
+        """
+        kept = self.rows.products
+        if kept is not None and kept[0] == self._at(u, by_root):
+            return np.asarray(kept[1])
+        return np.asarray(self.map_reduce(PRODUCTS[by_root], added, u))
 
     def run(self, method: Method, u0: Host, which: Host | None = None, report: Report | None = None) -> OptimizeResult:
         """Run the method from u0 (1, p); the result has a leading axis of length 1."""

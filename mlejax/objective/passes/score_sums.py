@@ -12,20 +12,10 @@ import numpy as np
 
 from mlejax.data import Prepared, Table, group_codes
 from mlejax.objective.objective import Objective
-from mlejax.objective.passes.partitioned import PartitionedEvaluator, added
+from mlejax.objective.passes.partitioned import PartitionedEvaluator
 from mlejax.shapes import Either, Float, Host, PyTree
 
 Tables = tuple[tuple[Any, Float[Host, "_ p"]], ...]
-
-
-def _by_weight(objective: Objective, u: Either) -> PyTree:
-    scores = objective.scores(u)
-    return (scores * objective.prepared.weights[:, None]).T @ scores
-
-
-def _by_square(objective: Objective, u: Either) -> PyTree:
-    scores = objective.scores(u) * objective.prepared.weights[:, None]
-    return scores.T @ scores
 
 
 def _weighted(objective: Objective, u: Either) -> PyTree:
@@ -88,9 +78,7 @@ def streamed_products(
     """
     scale = evaluator.rows.cut.scale
     if not groups:
-        task = _by_weight if by_root else _by_square
-        found = evaluator.map_reduce(task, added, u)
-        return [np.asarray(found) * (scale if by_root else scale**2)], [0]
+        return [evaluator.products(u, by_root) * (scale if by_root else scale**2)], [0]
     rows = evaluator.rows.with_columns(groups)
     evaluator = PartitionedEvaluator(evaluator.spec, rows, evaluator.some, evaluator.fixed)
     tables = evaluator.map_reduce(_weighted, by_label, u, ByCluster(tuple(groups)))
