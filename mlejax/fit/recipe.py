@@ -38,7 +38,6 @@ from mlejax.fit.maximise.em_steps import Climbed, climb
 from mlejax.fit.maximise.maximise import maximise
 from mlejax.fit.maximise.training import History, ValidationData, held_out_data, train
 from mlejax.fit.prepare.arguments import (
-    MANY_PARAMETERS,
     Watch,
     before_the_first_step,
     check_n_starts,
@@ -150,8 +149,6 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
     given = start_room.given_values(loaded.problem.space, likelihood.parameters, request.start)
     space, fixed = fix_on_host(loaded.problem.space, request.fixed)
     unused = start_room.unused_starts(space, listed, fixed)
-    if optimize.named_newton(request.method) and space.n_free > MANY_PARAMETERS:
-        warn_of_dense_steps(likelihood.name, space.n_free)
     constrained = None if request.restrict is None else request.restrict(space)
     _check_constrained(constrained, method, request.bias_reduction)
     places = None if request.engine is not None else request.on
@@ -173,6 +170,8 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
     if isinstance(evaluator, EffectsEvaluator):
         settling = settled_levels(evaluator, loaded, u0, request.separated)
         loaded, evaluator, remark = settling.loaded, settling.evaluator, _joined(remark, settling.remark)
+    if optimize.named_newton(request.method):
+        warn_of_dense_steps(likelihood.name, evaluator, u0)
     starts = [given, *(start_room.given_values(space, likelihood.parameters, s) for s in listed[1:])]
     if labels and space.n_free:
         points = [u0, *(start_of_one(evaluator, loaded, values, request.seed) for values in starts[1:])]

@@ -75,13 +75,13 @@ def contour(found: Any, ax: Axes | None) -> Axes:
     ax = new_axes(ax)
     known = np.isfinite(found.x) & np.isfinite(found.y)
     x, y = (np.where(known, a, np.nan) for a in (found.x, found.y))
-    ax.plot(*_around(np.append(x, x[0]), np.append(y, y[0])), color="C0", label="profile likelihood")
+    name = f"{percent(found.alpha)} {'region' if found.joint else 'contour of chi-squared 1'}"
+    ax.plot(*_around(np.append(x, x[0]), np.append(y, y[0])), color="C0", label=f"{name}, profile likelihood")
     around = [np.append(a, a[0]) for a in found.ellipse]
     ax.plot(*_around(*around), "--", color=gray(ax), label="quadratic approximation")
     ax.margins(0.1)
     ax.plot(*found.params, "+", color="C3", markersize=9)
     ax.set_xlabel(found.labels[0])
     ax.set_ylabel(found.labels[1])
-    ax.set_title(f"{percent(found.alpha)} {'region' if found.joint else 'contour of chi-squared 1'}", fontsize=10)
-    legend(ax)
+    legend(ax, above=True)
     return ax

@@ -290,17 +290,21 @@ def train(
     except KeyboardInterrupt:
         end = End.INTERRUPTED
     history = History(tuple(done.train), tuple(done.validation), done.best)
+    why = "the search stopped early"
+    if end in (End.MAX_STEPS, End.SETTLED):
+        why = f"more than {POLISH_LIMIT} parameters" if spec.space.n_free > POLISH_LIMIT else "rows are held out"
     if watched is None and spec.space.n_free <= POLISH_LIMIT and end == End.MAX_STEPS:
         newton = optimize.Newton(max_steps=POLISH_STEPS)
         polished = maximise(ChunkedEvaluator(spec, data, fixed, hyper), newton, np.asarray(done.kept)[None])[1].of(0)
         if polished.end == End.CONVERGED:
             return polished._replace(n_steps=done.n_steps + polished.n_steps, polished=True), history
+        why = f"{POLISH_STEPS} of them from there did not converge"
     found = ChunkedEvaluator(spec, data, fixed, hyper).evaluate(np.asarray(done.kept)[None], 1)
     loglik, score = found.loglik[0], np.asarray(found.score)[0]
     size = float(np.max(np.abs(score), initial=0.0)) / max(data.n_contributions, 1)
     message = _message(method, history, validation is not None, end)
     message += (
-        f"; no maximum: the largest entry of the mean score is {size:.2g}, and second derivatives were not evaluated"
+        f"; no maximum: the largest entry of the mean score is {size:.2g}, and it was not polished by Newton steps: {why}"
     )
     message += f"; {done.n_skipped} minibatches with a value that is not finite were left out" if done.n_skipped else ""
     nothing, n_steps, status = np.full(4, np.nan), np.asarray(done.n_steps), np.asarray(int(end))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -11,7 +12,8 @@ import jax
 import numpy as np
 
 from mlejax import misuse
-from mlejax.execution.activity import ActivityLine
+from mlejax.execution import limits
+from mlejax.execution.activity import ActivityLine, doing
 from mlejax.fit.maximise.maximise import POLISH_LIMIT
 from mlejax.fit.prepare.constraints.constrained import Restrictions
 from mlejax.fit.prepare.fixed import fix
@@ -21,13 +23,18 @@ from mlejax.likelihood import (
 )
 from mlejax.objective import (
     BiasReduction,
+    SearchEvaluator,
     check_reduction,
 )
 from mlejax.parameters import Space
-from mlejax.shapes import PyTree
+from mlejax.shapes import Float, Host, PyTree
 
 MOST_STARTS = 1_000_000
-MANY_PARAMETERS = 1000  # the default method is then named with its cost
+MANY_PARAMETERS = 1000  # from which on the default method is named with its cost
+SOME_PARAMETERS = 100  # from which on that cost is measured for a network
+USUAL_STEPS = 100, 500  # of Newton's method on a network
+SCORES = 2  # time of one column of second derivatives, in scores (1.1 to 1.9 measured)
+LONG = 10.0  # seconds of a search that its user is told of
 
 
 def checked_reduction(
@@ -122,17 +129,48 @@ def start_moved(space: Space, given: list[Any], u0: np.ndarray, held: np.ndarray
     return ""
 
 
-def warn_of_dense_steps(name: str, p: int) -> None:
-    """Warn that Newton's method, the default, is slow with p parameters, and name methods for networks."""
+def warn_of_dense_steps(name: str, evaluator: SearchEvaluator, u0: Float[Host, " p"]) -> None:
+    """Warn that Newton's method, the default, takes long with many parameters, how long, and name methods for networks.
+
+    The time of a score at u0, (p,), is measured if the parameters are more than a hundred and include a structure
+    (`mle.Free`).  There is no warning of less than ten seconds, unless the parameters are more than a thousand.
+    """
+    p = evaluator.spec.space.n_free
+    network = any(leaf.kind == "Free" for leaf in evaluator.spec.space.leaves)
+    if p <= (SOME_PARAMETERS if network else MANY_PARAMETERS) or p > limits().dense_parameters:  # too many are refused
+        return
+    doing("measuring the time of a score")
+    times = []
+    for _ in range(3):  # the first call compiles
+        began = time.perf_counter()
+        evaluator.evaluate(u0[None], 1)
+        times.append(time.perf_counter() - began)
+    step = SCORES * p * min(times)
+    low, high = (in_words(n * step) for n in USUAL_STEPS)
+    if p <= MANY_PARAMETERS and USUAL_STEPS[0] * step < LONG:
+        return
     misuse.warn(
-        f"{name} has {p:,} parameters.  One step of Newton's method, the default, computes {p:,} x {p:,} second derivatives "
-        f"({8e-9 * p * p:.2g} GB, about {p:,} times the time of a score) and factorises them ({p**3 / 3e9:.2g} billion "
-        "operations).  Networks are trained with method=mle.Adam(batch_size=256, epochs=100); method='lbfgs' needs scores only; "
-        "to use Newton's method without this warning, give method=mle.Newton()",
+        f"{name} has {p:,} parameters.  A score takes {in_words(min(times))}, so that a step of Newton's method, the default, "
+        f"with its {p:,} x {p:,} second derivatives, takes about {in_words(step)}.  A network needs {USUAL_STEPS[0]} to "
+        f"{USUAL_STEPS[1]} steps, {low} to {high}, and then its end is examined for as long.  Networks are trained with "
+        "method=mle.Adam(batch_size=256, epochs=100); method='lbfgs' needs scores only; to use Newton's method without this "
+        "warning, give method=mle.Newton()",
         RuntimeWarning,
         "network",
         stacklevel=2,
     )
+
+
+def in_words(seconds: float) -> str:
+    """A duration with its unit.
+
+    >>> in_words(0.2234), in_words(34.2), in_words(200.0), in_words(9000.0)
+    ('220 ms', '34 s', '3.3 min', '2.5 h')
+    """
+    for unit, size in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
+        if seconds >= size:
+            return f"{float(f'{seconds / size:.2g}'):g} {unit}"
+    return f"{float(f'{1e3 * seconds:.2g}'):g} ms"
 
 
 class outside_transformations:

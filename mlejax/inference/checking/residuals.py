@@ -27,7 +27,7 @@ from mlejax.inference.resampling.simulator import simulator_of
 from mlejax.inference.row_effects import Random, row_effects
 from mlejax.notebook import in_notebooks
 from mlejax.plot import diagnostics
-from mlejax.shapes import Data, Float, Host
+from mlejax.shapes import Bool, Data, Float, Host
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,7 +108,8 @@ def residuals(
         response: the column of outcomes; needed only if the function reads several columns.
         discrete: True if outcomes are whole numbers of positive probability, so that u is drawn between F(y - 1) and F(y).
             None: True if all outcomes are whole numbers and the likelihood of the rows is not the derivative of F. Positive
-            probabilities at other values (censoring points) are found by evaluating F just below.
+            probabilities at other values (censoring points) are found by evaluating F just below. Rows whose likelihood is 1 -
+            F(y) or F(y) are right- or left-censored: their u is drawn above or below F(y).
         random: for models with random effects: ``"integrate"`` averages distribution, mean and variance of the outcome over
             the distribution of the effects; ``"mode"`` evaluates them at the modes of the unit's own effects; ``"zero"`` at
             effects of 0.
@@ -156,9 +157,10 @@ def residuals(
     if kind == "quantile":
         if registered(fit.spec.likelihood, "cdf") is not None:
             cdf = lambda v: value("cdf", changed(table, {name: v}, table))
+            own, dense = _likelihoods(fit, cdf, y)
             if discrete is None:
-                discrete = bool((y == np.round(y)).all()) and not _has_density(fit, cdf, y)
-            u, note = _between(cdf, y, discrete, seed)
+                discrete = bool((y == np.round(y)).all()) and not _continuous(own, dense, cdf(y))
+            u, note = _between(cdf, y, discrete, seed, own, dense)
         else:
             u, note = _ranks(fit, name, y, random, seed)
         inside = np.clip(u, 1e-16, 1.0 - 1e-16)
@@ -194,16 +196,28 @@ def _row_logliks(fit: Fit) -> Float[Host, " n"]:
         return terms_of_rows(fit.spec, fit.loaded, fit.fixed, fit.u).values
 
 
-def _has_density(fit: Fit, cdf: Callable[[Any], Float[Host, " n"]], y: Float[Host, " n"]) -> bool:
-    """True if the likelihood of every row is the derivative of the distribution function F there, so that outcomes are
-    continuous.
+def _likelihoods(
+    fit: Fit, cdf: Callable[[Any], Float[Host, " n"]], y: Float[Host, " n"]
+) -> tuple[Float[Host, " n"], Bool[Host, " n"]]:
+    """Return the likelihood of every row, (n,), and where it is the derivative of the distribution function F, (n,).
+
+    NaN and False for models by units or of the whole data.
     """
     if fit.loaded.problem.data.mode != "rows":
-        return False
+        return np.full(y.shape, np.nan), np.zeros(y.shape, bool)
     h = 1e-5 * np.maximum(1.0, np.abs(y))
-    density = (cdf(y + h) - cdf(y - h)) / (2.0 * h)
     with np.errstate(over="ignore"):
-        return bool(np.allclose(density, np.exp(_row_logliks(fit)), rtol=1e-4, atol=1e-6))
+        own = np.exp(_row_logliks(fit))
+    return own, np.isclose((cdf(y + h) - cdf(y - h)) / (2.0 * h), own, rtol=1e-4, atol=1e-6)
+
+
+def _continuous(own: Float[Host, " n"], dense: Bool[Host, " n"], at: Float[Host, " n"]) -> bool:
+    """Whether outcomes have a density: some rows have, and the others are censored; ``at``: F of the outcomes, (n,)."""
+    return bool(dense.any() and (dense | _same(own, 1.0 - at) | _same(own, at)).all())
+
+
+def _same(a: Float[Host, " n"], b: Float[Host, " n"]) -> Bool[Host, " n"]:
+    return np.isclose(a, b, rtol=1e-6, atol=1e-12)
 
 
 def _response(fit: Fit) -> str:
@@ -240,9 +254,18 @@ def _companion_values(fit: Fit, what: str, data: Data, why: str, random: str) ->
 
 
 def _between(
-    cdf: Callable[[Any], Float[Host, " n"]], y: Float[Host, " n"], whole: bool, seed: int
+    cdf: Callable[[Any], Float[Host, " n"]],
+    y: Float[Host, " n"],
+    whole: bool,
+    seed: int,
+    own: Float[Host, " n"],
+    dense: Bool[Host, " n"],
 ) -> tuple[Float[Host, " n"], str]:
-    """Return u between F(y-) and F(y), at random if they differ, (n,), and a note that says how."""
+    """Return u between F(y-) and F(y), at random if they differ, (n,), and a note that says how.
+
+    ``own``, ``dense``: likelihoods of the rows, and where they are densities (`_likelihoods`); if outcomes are continuous
+    (``whole`` is False), rows whose likelihood is 1 - F(y) have u between F(y) and 1, those with F(y) between 0 and F(y).
+    """
     high = cdf(y)
     low = cdf(y - 1.0) if whole else cdf(y - BELOW * np.maximum(1.0, np.abs(y)))
     low = np.where(np.isfinite(low), low, 0.0)
@@ -254,12 +277,20 @@ def _between(
             f"residuals('quantile'): row {i}: the declared cdf is {high[i]:.4g} at {y[i]:g} and at {y[i] - 1:g}, so that "
             f"{y[i]:g} would have probability 0. It has to be 0 below the smallest outcome; say discrete=False of continuous ones"
         )
+    censored = np.zeros(y.shape, bool)
+    if not whole:
+        smooth = ~dense & (high - low <= 1e-6)
+        above, below = smooth & _same(own, 1.0 - high), smooth & _same(own, high)
+        censored = above | below
+        low, high = np.where(above, high, np.where(below, 0.0, low)), np.where(above, 1.0, high)
     atom = (high - low > 1e-6) | whole
     v = np.random.default_rng(check_count("seed", seed, 0)).uniform(size=y.size)
     u = np.where(atom, low + v * (high - low), high)
     if not atom.any():
         return u, "exact"
-    return u, f"randomised at {'whole outcomes' if whole else f'{int(atom.sum())} atoms'}, seed {seed}"
+    n_atoms = int((atom & ~censored).sum())
+    kinds = [f"{n} {what}" for n, what in ((int(censored.sum()), "censored rows"), (n_atoms, "atoms")) if n]
+    return u, f"randomised at {'whole outcomes' if whole else ' and '.join(kinds)}, seed {seed}"
 
 
 def _ranks(fit: Fit, name: str, y: Float[Host, " n"], random: Random, seed: int) -> tuple[Float[Host, " n"], str]:

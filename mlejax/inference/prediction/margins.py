@@ -361,8 +361,10 @@ def function_of(fit: Fit, of: Callable[..., Any] | None, random: str) -> Callabl
         )
     if of is None and len(regressed) != 1:
         what = f"several parameters have a formula ({', '.join(regressed)})" if regressed else "no parameter has a formula"
+        by_name = f"the parameter to average, {' or '.join(f'of={name!r}' for name in regressed)}, or " if regressed else ""
         raise ValueError(
-            f"margins: {likelihood.name} declares no mean and {what}; give a function to average, of=lambda params, data: ..."
+            f"margins: {likelihood.name} declares no mean and {what}; give {by_name}a function to average, "
+            "of=lambda params, data: ..."
         )
     name = regressed[0] if of is None else of
     if name not in regressed:

@@ -168,6 +168,30 @@ def poisson_without_zero() -> Any:
     )
 
 
+def test_quantile_residuals_of_censored_rows_are_drawn_beyond_them() -> None:
+    """Exponential survival in whole days: u = F(t) of the dead, above F(t) of those censored at t, and uniform together."""
+
+    @mle.model(mean=mle.Positive())
+    def exponential(params: Any, data: Any) -> Any:
+        return jnp.where(data["died"], -jnp.log(params["mean"]), 0.0) - data["days"] / params["mean"]
+
+    @exponential.cdf
+    def _(params: Any, data: Any) -> Any:
+        return -jnp.expm1(-data["days"] / params["mean"])
+
+    rng = np.random.default_rng(4)
+    t, end = np.ceil(rng.exponential(300.0, 400)), np.ceil(rng.uniform(50, 600, 400))
+    days, died = np.minimum(t, end), t <= end
+    res = exponential.fit({"days": days, "died": died})
+    assert res.params["mean"] == pytest.approx(days.sum() / died.sum(), rel=1e-9)
+    found = res.residuals(response="days")
+    at = 1.0 - np.exp(-days / res.params["mean"])
+    np.testing.assert_allclose(found.uniform[died], at[died], atol=1e-9)
+    assert (found.uniform[~died] > at[~died]).all()
+    assert f"{(~died).sum()} censored rows" in repr(found)
+    assert stats.kstest(found.uniform, "uniform").pvalue > 0.05
+
+
 def test_ranks_among_simulated_data_stand_for_a_distribution_function() -> None:
     """Of a censored outcome, against the exact u where it is not censored."""
     res = tobit.fit(frame)

@@ -53,6 +53,7 @@ class _Step(NamedTuple):
     results: tuple[int, ...]
     several: bool  # the rule returns tuples
     units: float  # further rounding of a result of less precision than float64
+    last: tuple[int, ...] = ()  # values that no later step reads
 
 
 class RunningBound:
@@ -107,6 +108,8 @@ class RunningBound:
             _evaluate(step, values, bounds)
             if careful:
                 _carry_on(step, values, bounds)
+            for slot in step.last:  # of a network together they would not fit into memory
+                values[slot] = bounds[slot] = None
         return [values[i] for i in self._outputs], [bounds[i] for i in self._outputs]
 
     # ---- preparation
@@ -187,8 +190,9 @@ class RunningBound:
         used, kept = set(self._outputs), []
         for step in reversed(self._steps):
             if used.intersection(step.results):
-                used.update(step.operands)
-                kept.append(step)
+                last = {*step.operands, *step.results}.difference(used)
+                used.update(last)
+                kept.append(step._replace(last=tuple(last)))
         self._steps = kept[::-1]
         self._seen = {}
 
@@ -210,7 +214,7 @@ def bound(program: Closed, arguments: Sequence[Any]) -> Rounded:
 
 
 def _evaluate(step: _Step, values: list[Any], bounds: list[Bound]) -> None:
-    rule, operands, results, several, units = step
+    rule, operands, results, several, units, _ = step
     v, e = rule(*map(values.__getitem__, operands), *map(bounds.__getitem__, operands))
     if units:
         e = units * abs(v) + (0.0 if e is None else e)
