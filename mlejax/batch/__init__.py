@@ -3,7 +3,7 @@
 from mlejax.batch.fitting import fit_many, single, statement, warn_of_failures
 from mlejax.batch.judging import Batch
 from mlejax.batch.reading import grouped, stacked
-from mlejax.batch.refits import Refits, one_step, refit, refit_data, row_derivatives
+from mlejax.batch.refits import Refits, one_step, one_step_of, refit, refit_data, row_derivatives
 from mlejax.batch.sets import DataSets
 from mlejax.execution.chunking import Budget, budget
 
@@ -16,6 +16,7 @@ __all__ = [
     "fit_many",
     "grouped",
     "one_step",
+    "one_step_of",
     "refit",
     "refit_data",
     "row_derivatives",

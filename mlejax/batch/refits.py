@@ -304,8 +304,12 @@ def one_step(
         raise ValueError("one-step refits need separate rows or units: with rowwise=False use exact refits")
     scores, hessians = row_derivatives(spec, u, data, fixed) if derivatives is None else derivatives
     p = len(u)
-    sums = weights[:, : len(scores)] @ np.concatenate([scores, hessians.reshape(-1, p * p)], axis=1)
-    steps, decrement = _steps(sums, p)
+    return one_step_of(spec, u, weights[:, : len(scores)] @ np.concatenate([scores, hessians.reshape(-1, p * p)], axis=1), fixed)
+
+
+def one_step_of(spec: Spec, u: np.ndarray, sums: Float[Host, "B k"], fixed: Host | None) -> Refits:
+    """Take one Newton step from u, (p,), for each row of weighted sums of scores and informations, k = p + p^2."""
+    steps, decrement = _steps(sums, len(u))
     good = np.isfinite(decrement)
     points = u + np.where(good[:, None], steps, np.nan)
     with float64():

@@ -23,6 +23,7 @@ from mlejax.objective.objective import (
     to_loglik,
 )
 from mlejax.objective.passes.partitioned import PartitionedEvaluator, added, in_pairs
+from mlejax.objective.passes.resampled_sums import drawn_sums, sums_by_label
 from mlejax.objective.passes.score_sums import streamed_products
 from mlejax.objective.sampling import sample_rows, with_leading_axis
 
@@ -49,6 +50,7 @@ __all__ = [
     "added",
     "check_reduction",
     "chunk_size",
+    "drawn_sums",
     "filled",
     "hoists",
     "in_pairs",
@@ -64,6 +66,7 @@ __all__ = [
     "separated_rows",
     "streamed_products",
     "sum_over_blocks",
+    "sums_by_label",
     "to_loglik",
     "with_invariants",
     "with_leading_axis",

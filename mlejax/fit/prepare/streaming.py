@@ -31,8 +31,8 @@ from mlejax.shapes import Data, Host, PyTree
 
 OF_ROWS = (
     "this needs all rows in memory, and the data are a stream (mle.Parquet or mle.Stream). Streams support estimates, "
-    "tests, intervals (wald), functions (nlcom), predictions for new data, and the covariances nonrobust, opg, HC0, HC1 and "
-    "cluster; for profiles, bootstrap, margins, score_obs and checks by row fit a sample in memory"
+    "tests, intervals (wald), functions (nlcom), predictions for new data, one-step resampling, and the covariances nonrobust, "
+    "opg, HC0, HC1 and cluster; for profiles, exact refits, margins, score_obs and checks by row fit a sample in memory"
 )
 
 

@@ -20,6 +20,7 @@ from mlejax.fit.common import check_count
 from mlejax.inference.normal import check_alpha, critical_value
 from mlejax.inference.resampling.draws import draws, pool_of
 from mlejax.inference.resampling.jackknife import without_each
+from mlejax.inference.resampling.of_streams import bootstrapped_stream
 from mlejax.inference.resampling.quantiles import acceleration, bca_levels, influence_of, quantiles
 from mlejax.inference.resampling.refitting import (
     check_approximate,
@@ -241,7 +242,8 @@ def bootstrap(
         seed: seed of the draws; a replicate does not depend on n.
         groups: clusters for ``"cluster"`` and ``"bayesian"``: the name of a column, or one label for each row.
         approximate: ``"one-step"`` takes one Newton step from the estimate instead of a refit: many times faster; the result
-            is marked as an approximation.
+            is marked as an approximation.  Of a stream (``mle.Parquet``, ``mle.Stream``) there are only these, from one pass:
+            rows are drawn a Poisson number of times each, and groups= is the name of a column.
         random: for ``"parametric"`` and models with random effects: ``"integrate"`` draws new effects for every data set;
             ``"mode"`` keeps the effects of the units at their modes, so that errors are those for these very units, smaller
             than those for a sample of units; ``"zero"`` uses effects of 0.  All other kinds draw units.
@@ -298,9 +300,12 @@ def bootstrap(
             raise ValueError("groups= needs kind='cluster' or kind='bayesian', got kind='case'")
         if short:
             check_one_step(fit)
-        pool = pool_of(fit, groups)
-        refits, _ = refit_weights(fit, draws(pool, kind, seed), n, short, memory_limit, progress)
-        drawn = f"{pool.total} {pool.what}"
+        if fit.loaded.stream is not None:
+            refits, drawn = bootstrapped_stream(fit, kind, n, seed, groups, short, progress)
+        else:
+            pool = pool_of(fit, groups)
+            refits, _ = refit_weights(fit, draws(pool, kind, seed), n, short, memory_limit, progress)
+            drawn = f"{pool.total} {pool.what}"
     made = Bootstrap(*facts_of(fit), refits, short, fit.spec.likelihood.name, kind, drawn, seed, fit, groups)
     if refits.failures:
         misuse.warn(

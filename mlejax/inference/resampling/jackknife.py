@@ -12,6 +12,7 @@ from mlejax import misuse
 from mlejax.fit import Fit
 from mlejax.inference.normal import critical_value
 from mlejax.inference.resampling.draws import pool_of, without_one
+from mlejax.inference.resampling.of_streams import jackknifed_stream
 from mlejax.inference.resampling.quantiles import influence_of
 from mlejax.inference.resampling.refitting import (
     Replicates,
@@ -107,7 +108,8 @@ def jackknife(
 
     Args:
         groups: leave out whole groups: the name of a column, or one label for each row.
-        approximate, memory_limit, progress: as in :meth:`bootstrap`.
+        approximate, memory_limit, progress: as in :meth:`bootstrap`.  A stream needs ``approximate="one-step"`` and the name
+            of a column as groups.
 
     Returns:
         :class:`mlejax.inference.Jackknife`: prints as a table; ``bias``, ``bse``, ``corrected``, ``influence``,
@@ -128,6 +130,9 @@ def jackknife(
     check_separable(fit, "jackknife()", "Use standard errors from the information instead")
     if short:
         check_one_step(fit)
+    if fit.loaded.stream is not None:
+        refits, pool = jackknifed_stream(fit, groups, short, progress)
+        return Jackknife(*facts_of(fit), refits, short, fit.spec.likelihood.name, pool.copies, pool.what)
     pool = pool_of(fit, groups)
     refits, done = refit_weights(fit, without_one(pool), pool.m, short, memory_limit, progress)
     if (done.end == int(End.INTERRUPTED)).any():
@@ -147,6 +152,9 @@ def without_each(fit: Fit, groups: Any, short: bool) -> tuple[Replicates, Float[
     """Return the leave-one-out estimates for the acceleration of BCa intervals, their number of copies (m,), and a
     description.
     """
+    if fit.loaded.stream is not None:
+        refits, pool = jackknifed_stream(fit, groups, short, None)
+        return refits, pool.copies, f"jackknife of {pool.m} {pool.what}, one Newton step each"
     pool = pool_of(fit, groups)
     exact = not short and pool.m <= EXACT
     if not exact:

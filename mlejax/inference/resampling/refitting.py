@@ -135,7 +135,7 @@ def refit_weights(
         else:
             data, cut = fit.loaded.problem.data, budget(memory_limit, progress)
             done = refit(fit.spec, optimize.Newton(), data, weights, n, fit.u, fit.fixed, cut, fit.loaded.hyper)
-    return _replicates(fit, done, approximate), done
+    return replicates(fit, done, approximate), done
 
 
 def _with_effects(fit: Fit, weights: Draws, n: int) -> Refits:
@@ -174,7 +174,7 @@ def joined(parts: list[Refits]) -> Refits:
     return Refits(**arrays, params=params, finished=all(part.finished for part in parts))
 
 
-def _replicates(fit: Fit, done: Refits, approximate: bool = False) -> Replicates:
+def replicates(fit: Fit, done: Refits, approximate: bool = False) -> Replicates:
     """Return the entries of the refits, NaN where one failed, with failures counted by reason."""
     space, n = fit.spec.space, len(done.u)
     values = reported(space, done.params, n)
@@ -217,7 +217,7 @@ def refit_simulated(
 ) -> Replicates:
     """Return estimates from n data sets simulated from the model at its estimates; the refits start there."""
     what = f"bootstrap(kind='parametric') of {fit.spec.likelihood.name}"
-    return _replicates(fit, refits_of_drawn(fit, [(fit, fit.u)], n, seed, what, memory_limit, progress, random)[0])
+    return replicates(fit, refits_of_drawn(fit, [(fit, fit.u)], n, seed, what, memory_limit, progress, random)[0])
 
 
 def refits_of_drawn(

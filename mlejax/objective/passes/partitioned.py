@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -91,6 +91,13 @@ def in_pairs(parts: list[Any], merge: Callable[[Any, Any], Any]) -> PyTree:
     return parts[0]
 
 
+class Place(NamedTuple):
+    """Where the rows of a chunk are: the name of the partition, and their numbers in it."""
+
+    partition: str
+    rows: slice
+
+
 @dataclass(frozen=True, eq=False)
 class Job:
     """The work on one partition, as a function of the partition; it is pickled and sent to where the partition is.
@@ -102,7 +109,7 @@ class Job:
         merge: function that merges the results of two consecutive chunks.
         u: point of evaluation.
         also: a second task on the same chunks, or None; the result is then a pair.
-        finish: function applied on the host to the result of a chunk, ``finish(result, chunk, table, rows)``; or None.
+        finish: function applied on the host to the result of a chunk, ``finish(result, chunk, table, place)``; or None.
     """
 
     spec: Spec
@@ -136,8 +143,8 @@ class Job:
                 total = self._merged(total, waiting)
             waiting = given
             if self.finish is not None:
-                rows = slice(at, at + int(chunk.n))
-                waiting = self.finish(jax.tree.map(np.asarray, given), chunk, table, rows)
+                place = Place(partition.name, slice(at, at + int(chunk.n)))
+                waiting = self.finish(jax.tree.map(np.asarray, given), chunk, table, place)
             at += int(chunk.n)
         if waiting is None:
             return None, None

@@ -12,7 +12,7 @@ import numpy as np
 
 from mlejax.data import Prepared, Table, group_codes
 from mlejax.objective.objective import Objective
-from mlejax.objective.passes.partitioned import PartitionedEvaluator
+from mlejax.objective.passes.partitioned import PartitionedEvaluator, Place
 from mlejax.shapes import Either, Float, Host, PyTree
 
 Tables = tuple[tuple[Any, Float[Host, "_ p"]], ...]
@@ -29,13 +29,15 @@ class ByCluster:
 
     Attributes:
         groups: names of the columns of cluster labels.
+        of_all: if True, a row of weight 0 takes part too: the order of the clusters is that of all rows.
     """
 
     groups: tuple[str, ...]
+    of_all: bool = False
 
-    def __call__(self, scores: Float[Host, "N p"], chunk: Prepared, table: Table, rows: slice) -> Tables:
-        m = int(chunk.n)
-        used = np.asarray(chunk.weights[:m]) > 0  # a row of weight 0 makes no cluster
+    def __call__(self, scores: Float[Host, "N p"], chunk: Prepared, table: Table, place: Place) -> Tables:
+        m, rows = int(chunk.n), place.rows
+        used = self.of_all | (np.asarray(chunk.weights[:m]) > 0)  # a row of weight 0 makes no cluster
         labels = []
         for name in self.groups:
             column = table.column(name)

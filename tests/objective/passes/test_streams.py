@@ -267,18 +267,70 @@ def test_what_needs_all_rows_is_refused_by_name(files: mle.Parquet, model: Any, 
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda r: r.bootstrap(n=10),
-        lambda r: r.jackknife(),
         lambda r: r.score_obs,
         lambda r: r.margins("x0", of=lambda p, d: d["x0"]),
         lambda r: r.profile("a"),
     ],
-    ids=["bootstrap", "jackknife", "scores", "margins", "profile"],
+    ids=["scores", "margins", "profile"],
 )
 def test_later_questions_about_rows_are_refused(files: mle.Parquet, ask: Any) -> None:
     res = logit.fit(files)
     with pytest.raises(ValueError, match="needs all rows in memory, and the data are a stream"):
         ask(res)
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda r: r.bootstrap(n=10), "approximate='one-step' is needed for a stream"),
+        (lambda r: r.jackknife("c"), "approximate='one-step' is needed for a stream"),
+        (lambda r: r.jackknife(approximate="one-step"), "leaving out each row in turn needs all rows in memory"),
+        (lambda r: r.jackknife(np.zeros(N), approximate="one-step"), "expected the name of a column of it, got labels"),
+    ],
+    ids=["bootstrap", "jackknife", "rows", "labels"],
+)
+def test_resamples_that_need_all_rows_are_refused(files: mle.Parquet, ask: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ask(logit.fit(files))
+
+
+@pytest.mark.parametrize("options", [{}, {"weights": "w", "weight_kind": "sampling"}], ids=["plain", "weighted"])
+def test_groups_are_resampled_as_in_memory(files: mle.Parquet, options: Any) -> None:
+    streamed, memory = (logit.fit(data, start=START, **options) for data in (files, frame()))
+    for ask in (
+        lambda r: r.jackknife("c", approximate="one-step"),
+        lambda r: r.bootstrap(70, "cluster", groups="c", approximate="one-step"),
+        lambda r: r.bootstrap(70, "bayesian", groups="c", approximate="one-step"),
+    ):
+        mine, theirs = ask(streamed), ask(memory)
+        np.testing.assert_allclose(mine.replicates, theirs.replicates, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(mine.bse, theirs.bse, rtol=1e-9)
+    interval = streamed.bootstrap(70, "cluster", groups="c", approximate="one-step").conf_int("bca", alpha=0.2)
+    assert (interval["lower"] < streamed.params).all()
+    assert (interval["upper"] > streamed.params).all()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"weights": "w", "weight_kind": "frequency"}], ids=["plain", "frequency weights"]
+)
+@pytest.mark.parametrize("kind", ["case", "bayesian"])
+def test_resampled_rows_have_the_variance_of_the_sandwich(files: mle.Parquet, kind: Any, options: Any) -> None:
+    """Independent weights of mean 1 and variance 1 give sum s s' between two inverses of the information (here 2 % of noise)."""
+    res = logit.fit(files, **options)
+    boot = res.bootstrap(1500, kind, approximate="one-step", seed=3)
+    np.testing.assert_allclose(boot.bse, res.with_cov("HC0").bse, rtol=0.08)
+    assert (np.abs(boot.bias) < 0.15 * boot.bse).all()
+
+
+def test_resampled_rows_depend_on_the_seed_alone(files: mle.Parquet, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for threads, n in ((1, 70), (3, 70), (2, 3)):
+        monkeypatch.setattr(sys.modules["mlejax.fit.prepare.streaming"], "Threads", lambda n=threads: Threads(n))
+        found.append(logit.fit(files).bootstrap(n, approximate="one-step", seed=1).replicates)
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_allclose(found[0][:3], found[2], rtol=1e-12)
+    other = logit.fit(files).bootstrap(3, approximate="one-step", seed=2).replicates
+    assert (np.abs(other - found[2]) > 1e-6).all().all()
 
 
 def test_results_are_saved_and_pickled(files: mle.Parquet, tmp_path: Path) -> None:
