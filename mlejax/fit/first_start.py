@@ -39,7 +39,7 @@ def first_start(
 
 def _start_of_stream(evaluator: PartitionedEvaluator, loaded: Loaded, given: list[Any], seed: int) -> Float[Host, " p"]:
     """u of the first start of a stream, (p,): the estimate from a sample of its rows, if that is likelier on all rows."""
-    of_sample = ChunkedEvaluator(evaluator.spec, evaluator.some, evaluator.fixed, evaluator.hyper)
+    of_sample = evaluator.of_sample(evaluator.some)
     plain = start_of_one(of_sample, loaded.seen, given, seed)
     if any(v is not None for v in given) or not plain.size:
         return plain

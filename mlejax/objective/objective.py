@@ -23,6 +23,7 @@ from jax import lax
 from mlejax.data import Prepared
 from mlejax.execution import compiled
 from mlejax.execution.trace import linear_predictors
+from mlejax.execution.trace.predictor_products import score_products
 from mlejax.likelihood import Likelihood
 from mlejax.objective import derivatives
 from mlejax.objective.bias_reduction import BiasReduction, adjustment
@@ -184,6 +185,23 @@ class Objective:
     def scores(self, u: Float[Either, " p"]) -> Float[Device, "n p"]:
         """Return the scores in u of all terms, unweighted (N, p)."""
         return self.values_and_scores(u)[1]
+
+    def score_products(self, u: Float[Either, " p"], by_root: bool) -> Float[Device, "p p"]:
+        """Return the sum of outer products of the scores in u, weighted by w (``by_root``) or w^2 (p, p)."""
+        squared = lambda w: w if by_root else w**2
+        traced, others = self._traced_rows(u) if self.prepared.mode == "rows" else (None, [])
+
+        def block(rows: PyTree, weights: Device) -> PyTree:
+            if traced is not None and traced.inner is not None:
+                arrays = [*jax.tree.leaves(rows), *others]
+                return score_products(traced, u, arrays, squared(weights))
+            scores = derivatives.values_and_scores(self._row_function(), u, rows)[1]
+            return (scores * squared(weights)[:, None]).T @ scores
+
+        found = self._sum(block)
+        if traced is None or traced.inner is None:
+            return found
+        return linear_predictors.assemble(traced, found, u.shape[0])[2]
 
     def values_and_scores(self, u: Float[Either, " p"]) -> tuple[Float[Device, " n"], Float[Device, "n p"]]:
         """Return all terms (N,) and their scores in u (N, p), unweighted."""

@@ -353,13 +353,13 @@ def sums(
         value,
         grad,
         [found[0] for found in once],
-        _pairs(matrices, bend_e, cross),
+        pair_sums(matrices, bend_e, cross),
         [found[1:].T for found in once],
         bend_u[q:],
     )
 
 
-def _pairs(matrices: list[Any], bend: list[jax.Array], crossed: Callable[..., jax.Array]) -> list[jax.Array]:
+def pair_sums(matrices: list[Any], bend: list[jax.Array], crossed: Callable[..., jax.Array]) -> list[jax.Array]:
     """Return X_a' diag(h_ab) X_b for a <= b; all in one product if three or more predictors have the same narrow matrix."""
     q, x = len(matrices), matrices[0]
     k = x.k if isinstance(x, Dummies) else x.shape[1]

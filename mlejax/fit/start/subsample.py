@@ -117,12 +117,9 @@ def improved(
     return onward if others(0).minimised(_SEARCH, onward)[0] <= found[0] + slack else near
 
 
-def estimate(evaluator: ChunkedEvaluator, u0: Float[Host, " p"]) -> Float[Host, " p"] | None:
+def estimate(evaluator: PartitionedEvaluator, u0: Float[Host, " p"]) -> Float[Host, " p"] | None:
     """Estimate from a stream's sample of rows in memory, to within its sampling error, (p,); None if the search fails."""
-    few = evaluator.sample(limits().sampled_rows)
-    on_few = (
-        evaluator if few is evaluator.data else ChunkedEvaluator(evaluator.spec, few, evaluator.fixed, evaluator.hyper)
-    )
+    on_few = evaluator.of_sample(evaluator.sampled(limits().sampled_rows))
     near = _searched(on_few, u0)
     onward = None if near is None else _one_step(evaluator, near)
     return onward if onward is not None or near is None else _searched(evaluator, near)
@@ -144,7 +141,7 @@ def chosen(
     return u0 if plain[0] < found[0] or not np.isfinite(found[0]) else near
 
 
-def _one_step(evaluator: ChunkedEvaluator, near: Float[Host, " p"]) -> Float[Host, " p"] | None:
+def _one_step(evaluator: ChunkedEvaluator | PartitionedEvaluator, near: Float[Host, " p"]) -> Float[Host, " p"] | None:
     """Take one Newton step from ``near`` on these rows, (p,); None if it is not near a maximum for them."""
     found = evaluator.minimised(_SEARCH, near)
     return _stepped(evaluator.spec, near, *found[1:]) if _expected(found, evaluator.scale) else None
@@ -174,7 +171,9 @@ def _expected(found: Minimised, scale: float) -> bool:
     return bool(scale * (score @ inverse.inverse @ score) <= _most(score.size))
 
 
-def _searched(evaluator: ChunkedEvaluator, u0: Float[Host, " p"]) -> Float[Host, " p"] | None:
+def _searched(
+    evaluator: ChunkedEvaluator | PartitionedEvaluator, u0: Float[Host, " p"]
+) -> Float[Host, " p"] | None:
     """Run Newton's method on a sample until the decrement is within the sampling error; return the next point, (p,).
 
     None if the search stops before.

@@ -50,13 +50,11 @@ def _logliks(objective: Objective, u: Either) -> PyTree:
 
 
 def _by_weight(objective: Objective, u: Either) -> PyTree:
-    scores = objective.scores(u)
-    return (scores * objective.prepared.weights[:, None]).T @ scores
+    return objective.score_products(u, True)
 
 
 def _by_square(objective: Objective, u: Either) -> PyTree:
-    scores = objective.scores(u) * objective.prepared.weights[:, None]
-    return scores.T @ scores
+    return objective.score_products(u, False)
 
 
 PRODUCTS: dict[bool, Task] = {True: _by_weight, False: _by_square}
@@ -121,6 +119,11 @@ class Job:
     also: Task | None = None
     finish: Callable[..., Any] | None = None
 
+    def of_chunk(self, chunk: Prepared) -> PyTree:
+        """Return the results of the tasks on a chunk."""
+        given = _RUN(self.spec, self.task, self.u, chunk, self.fixed)
+        return given if self.also is None else (given, _RUN(self.spec, self.also, self.u, chunk, self.fixed))
+
     def __call__(self, partition: Partition, first: bool) -> tuple[Seen | None, Any]:
         """Return the summary of the partition and the merged result of its chunks; (None, None) for an empty partition."""
         table = self.cut.table(partition)
@@ -136,9 +139,7 @@ class Job:
                 self.cut.refuse(table, partition.name)
             seen = mine if seen is None else joined(seen, mine)
             with naming(partition.name):
-                given = _RUN(self.spec, self.task, self.u, chunk, self.fixed)
-                if self.also is not None:
-                    given = given, _RUN(self.spec, self.also, self.u, chunk, self.fixed)
+                given = self.of_chunk(chunk)
             if waiting is not None:
                 total = self._merged(total, waiting)
             waiting = given
@@ -154,6 +155,36 @@ class Job:
     def _merged(self, total: PyTree, part: PyTree) -> PyTree:
         part = jax.tree.map(np.array, part)  # copies: what a program returns as it came lies in a buffer of the chunk
         return part if total is None else self.merge(total, part)
+
+
+class SampledRows:
+    """Rows in memory as chunks of the shape of a stream's, so that the program of its passes evaluates them.
+
+    Args:
+        some: the rows.
+        cut: how the partitions of the stream are divided into chunks.
+    """
+
+    products_wanted, products = None, None
+
+    def __init__(self, some: Prepared, cut: Cut) -> None:
+        self.some, self.cut = some, cut
+        self.n, self.sum_weights = int(some.n), some.total_weight * cut.scale
+
+    def pass_over(self, work: Job) -> list[Any]:
+        """Return the results of the chunks, in order."""
+        size, some = self.cut.size, self.some
+        out = []
+        for at in range(0, max(self.n, 1), size):
+            n = min(size, some.n_padded - at)
+            rows, weights = some.taken(slice(at, at + n)), np.zeros(size)
+            weights[:n] = some.weights[at : at + n]
+            if n < size:
+                rows = tuple(np.concatenate([a, np.broadcast_to(a[:1], (size - n, *a.shape[1:]))]) for a in rows)
+            n_rows, cut = np.asarray(min(n, self.n - at), np.int64), self.cut
+            chunk = Prepared(rows, cut.shared, weights, n_rows, cut.layout, "rows", cut.block)
+            out.append(jax.tree.map(np.asarray, work.of_chunk(chunk)))
+        return out
 
 
 class PartitionedEvaluator:
@@ -173,7 +204,7 @@ class PartitionedEvaluator:
     def __init__(
         self,
         spec: Spec,
-        rows: Streamed,
+        rows: Streamed | SampledRows,
         some: Prepared,
         fixed: Host | None = None,
         hyper: PyTree = None,
@@ -188,6 +219,10 @@ class PartitionedEvaluator:
         if spec == self.spec:
             return self
         return type(self)(spec, self.rows, self.some, self.fixed, self.hyper, self.resume)
+
+    def of_sample(self, some: Prepared) -> PartitionedEvaluator:
+        """Return the evaluator of some rows in memory, with the program of this one's passes."""
+        return PartitionedEvaluator(self.spec, SampledRows(some, self.rows.cut), some, self.fixed, self.hyper)
 
     @property
     def total_weights(self) -> np.ndarray:
@@ -217,9 +252,13 @@ class PartitionedEvaluator:
         job = Job(self._plain, self.fixed, self.rows.cut, task, merge, np.asarray(u), also, finish)
         return in_pairs(self.rows.pass_over(job), merge)
 
+    def sampled(self, n_rows: int) -> Prepared:
+        """Return at most ``n_rows`` of the rows in memory, with weights under which their sums estimate those of these rows."""
+        return sample_of_one(self.some, n_rows)
+
     def sample(self, n_rows: int) -> Prepared:
         """Return at most ``n_rows`` of the rows in memory, with weights under which their sums estimate those of all rows."""
-        some = sample_of_one(self.some, n_rows)
+        some = self.sampled(n_rows)
         return replace(some, weights=np.asarray(some.weights) * (self.scale / max(some.total_weight, 1e-300)))
 
     def evaluate(self, u: Host | FromData, order: Literal[0, 1, 2] = 2, which: Host | None = None) -> Evaluation:
