@@ -10,7 +10,7 @@ The way of data::
     f(params, assemble(prepared.rows, prepared.shared, prepared.layout))
 
 Users see `Shared`, `Static` and the three errors. Dropped rows are counted. Unusable data raise an error that names the
-column and the rows and says what to do. Nothing is silently cast.
+column and the rows and says what to do. No value is rounded without an error.
 """
 
 from mlejax.data.crossing import Crossing, crossing
@@ -87,7 +87,6 @@ __all__ = [
     "levels_of",
     "like",
     "make_weights",
-    "n_rows",
     "near_matches",
     "pack",
     "pad",
@@ -99,8 +98,3 @@ __all__ = [
     "with_effects",
     "with_observed",
 ]
-
-
-def n_rows(table: Table) -> int:
-    """Return the number of rows of a table; if its columns differ in length, the most frequent length."""
-    return table.most_rows

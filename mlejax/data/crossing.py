@@ -23,7 +23,7 @@ class Crossing:
     """The levels of several grouping factors, and the units that contain them.
 
     Attributes:
-        codes: for each factor, the level of every row, numbered within the row's unit (n,).
+        codes: for each factor, the level of every row, numbered from 0 within the row's unit (n,).
         units: the unit of every row, as labels (n,).
         labels: for each factor, the names of its G levels (G,); names from several columns are joined by colons.
         unit: for each factor, the number of the unit of each level (G,).
@@ -37,14 +37,14 @@ class Crossing:
     within: tuple[Int[Host, " g"], ...]
 
     def levels_of(self, rows: Rows, key: Hashable) -> Rows:
-        """Return the rows with ``codes`` as a further column under ``key``."""
+        """Return the rows with ``codes``, a tuple of one array for each factor, as a further column under ``key``."""
         return replace(
             rows, leaves=(*rows.leaves, *self.codes), layout=_with(rows.layout, key, len(rows.leaves), len(self.codes))
         )
 
     def there(self, units: Rows, key: Hashable) -> Rows:
-        """Return the units with a further column under ``key``: for each factor, flags of the levels that a unit has,
-        (units, largest number of levels in a unit).
+        """Return the units with a further column under ``key``: for each factor an array (n_units, size), True for the levels
+        that a unit has; ``size`` is the `bucket` of the largest number of levels in a unit.
         """
         flags = []
         for unit, within in zip(self.unit, self.within, strict=True):
@@ -65,8 +65,11 @@ def crossing(factors: Sequence[Sequence[str]], column: Callable[[str], Any], out
     Args:
         factors: for each factor, the names of the columns whose combined values are its levels.
         column: function from the name of a column to its values in the rows that are used.
-        outer: the column of units, in which all levels are nested; None: units are the connected components of the rows
-            that share levels.
+        outer: the column of units, in which all levels are nested (not checked); None: units are the connected components of
+            the rows that share levels, named by a factor that has one level in each unit, else numbered.
+
+    Raises:
+        DataError, DataTypeError: a column cannot be labels of groups; see `group_codes`.
     """
     found = [_codes(names, column) for names in factors]
     if outer is None:
@@ -95,7 +98,9 @@ def crossing(factors: Sequence[Sequence[str]], column: Callable[[str], Any], out
 
 
 def _codes(names: Sequence[str], column: Callable[[str], Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the level codes (n,) and the level labels of the values of one column, or of the combined values of several."""
+    """Return the level codes (n,) and level labels (G,) of the values of one column, or of the combined values of several, whose
+    labels are joined by colons.
+    """
     codes, labels = group_codes(column(names[0]), names[0])
     for name in names[1:]:
         more, further = group_codes(column(name), name)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError
-from mlejax.data.formulas.designs import joined
+from mlejax.data.further_columns import joined
 from mlejax.data.packing.layout import Layout
 from mlejax.data.read.table import Table
 from mlejax.data.units import group_codes
@@ -78,19 +78,31 @@ class Levels:
         return len(self.labels)
 
     def of_rows(self, rows: Int[Host, " m"]) -> Levels:
-        """Return the levels of some rows, given by their numbers (m,); levels that none of them has are left out."""
+        """Return the levels of the rows at these positions (m,); levels that none of them has are left out."""
         codes = self.codes[rows]
         there = np.bincount(codes, minlength=len(self)) > 0
         return Levels((np.cumsum(there) - 1)[codes], self.labels[there])
 
 
 def levels_of(values: Any, name: str) -> Levels:
-    """Return the levels of the rows, from one label per row (n,); ``name`` is that of the column, for messages."""
+    """Return the levels of the rows, from one label per row (n,); ``name`` is that of the column, for the messages of the errors,
+    which are those of `group_codes`.
+    """
     return Levels(*group_codes(values, name))
 
 
 def with_effects(table: Table, keys: Sequence[EffectKey], known: Sequence[Float[Host, " n"]] = ()) -> Table:
-    """Return the table with one further column for each key of effects: zeros, or the known values of the rows."""
+    """Return the table with one further column for each key: the effects of the rows.
+
+    Args:
+        table: the data.
+        keys: the keys of the new columns.
+        known: the effects, one array for each key; empty for zeros.
+
+    Raises:
+        DataTypeError: the data have no column names.
+        MissingColumnError, DataError: as in `Table.length` of the columns of levels, for zeros.
+    """
     if table.kind != "mapping":
         raise DataTypeError(
             f"{keys[0].parameter} is declared with by={keys[0].by!r}: expected data with column names, a dict or a DataFrame, "
@@ -101,8 +113,8 @@ def with_effects(table: Table, keys: Sequence[EffectKey], known: Sequence[Float[
 
 
 def with_codes(table: Table, keys: Sequence[EffectKey]) -> Table:
-    """Return the table with one further column of level codes for each key: 1, 2, ... in sorted order of the levels, NaN
-    where the level is missing.
+    """Return the table with one further column for each key, under the `CodesKey` of its parameter: the level code of each row,
+    1, 2, ... in sorted order of the levels, NaN where the level is missing.
     """
     import pandas as pd
 
@@ -114,7 +126,7 @@ def with_codes(table: Table, keys: Sequence[EffectKey]) -> Table:
 
 
 def codes_keys(keys: Iterable[Any]) -> list[CodesKey]:
-    """Return the keys of level codes of effects that are not eliminated."""
+    """Return those of some keys of a table that are of level codes (`CodesKey`)."""
     return [key for key in keys if isinstance(key, CodesKey)]
 
 
@@ -131,8 +143,9 @@ class Coded:
     levels: Levels
 
     def among(self, eliminated: Levels, used: Bool[Host, " n"]) -> tuple[Coded, Float[Host, " n"]]:
-        """Return the effects with a coefficient for every level that occurs except one reference level in each connected
-        component, and the codes of the rows (n,): 0 for a reference level, j for the j-th coefficient.
+        """Return the effects with a coefficient for every level of the rows used except one reference level in each connected
+        component, and the codes of all rows (n,): j for the j-th coefficient, 0 for a reference level and for a level that
+        only rows not used have.
 
         Args:
             eliminated: the levels of the rows, of the effects that are eliminated.
@@ -156,15 +169,15 @@ class Coded:
         return replace(self, key=key), place[own].astype(np.float64)
 
     def of_rows(self, rows: Int[Host, " m"]) -> Coded:
-        """Return the same effects with the levels of some rows only, given by their numbers (m,)."""
+        """Return the same effects for the rows at these positions (m,); the labels stay, also of levels that no row has."""
         return replace(self, levels=Levels(self.levels.codes[rows], self.levels.labels))
 
 
 def effect_position(layout: Layout, key: EffectKey) -> int:
-    """Return the position, among the row-wise arrays of the layout, of the column of effects.
+    """Return the position, among the row-wise arrays of the layout, of the column of effects under ``key``.
 
     Raises:
-        DataError: the function does not read the effects.
+        DataError: the layout, which holds the columns that the function reads, has no such column.
     """
     for entry in layout.entries:
         if entry.key == key:

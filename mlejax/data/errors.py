@@ -45,7 +45,7 @@ class MissingColumnError(KeyError):
 
 
 def listing(items: Iterable[Any], limit: int = SHOWN_COLUMNS) -> str:
-    """Return the repr of items, separated by commas, at most `limit` of them.
+    """Return the repr of the first ``limit`` items, separated by commas, and the number of all items if there are more.
 
     >>> listing(["a", "b", "c"], limit=2)
     "'a', 'b', ... (3 in all)"
@@ -56,7 +56,11 @@ def listing(items: Iterable[Any], limit: int = SHOWN_COLUMNS) -> str:
 
 
 def rows_phrase(rows: Sequence[int] | np.ndarray, index: Any = None) -> str:
-    """Return the first few row numbers (from 0) as a phrase, with their index labels if these differ from the numbers.
+    """Return the numbers (from 0) of the first five rows as a phrase, with their index labels if one differs from its number.
+
+    Args:
+        rows: numbers of rows.
+        index: labels of all rows of the table, or None.
 
     >>> rows_phrase([3])
     'row 3'
@@ -67,24 +71,21 @@ def rows_phrase(rows: Sequence[int] | np.ndarray, index: Any = None) -> str:
     shown = rows[:SHOWN_ROWS]
     dots = ", ..." if len(rows) > SHOWN_ROWS else ""
     text = ("row " if len(rows) == 1 else "rows ") + ", ".join(str(r) for r in shown) + dots
-    labels = None if index is None else [index[r] for r in shown]
-    if labels is None or all(_same_label(each, r) for each, r in zip(labels, shown, strict=True)):
+    labels = [] if index is None else [index[r] for r in shown]
+    if all(isinstance(each, (int, np.integer)) and each == r for each, r in zip(labels, shown, strict=False)):
         return text
     word = "index label" if len(rows) == 1 else "index labels"
     return f"{text} ({word} {', '.join(label(each) for each in labels)}{dots})"
 
 
-def _same_label(label: object, row: int) -> bool:
-    return isinstance(label, (int, np.integer)) and not isinstance(label, bool) and int(label) == row
-
-
 def label(value: object) -> str:
-    """Return an index label as a user writes it, without NumPy's type around a number."""
+    """Return an index label as text: strings in quotes, numbers without NumPy's type around them."""
     return repr(value) if isinstance(value, (str, bytes)) else str(value)
 
 
 def near_matches(name: Hashable, known: Iterable[Any]) -> list[Any]:
-    """Return up to three known names that resemble `name`, best first (case is ignored).
+    """Return up to three known names that resemble ``name``, the most similar first; case is ignored, and of names that
+    differ only in case the first is taken.
 
     >>> near_matches("Heigth", ["height", "weight", "age"])
     ['height', 'weight']
@@ -96,18 +97,26 @@ def near_matches(name: Hashable, known: Iterable[Any]) -> list[Any]:
 
 
 def missing_column(name: Hashable, known: Iterable[Any], what: str = "") -> MissingColumnError:
-    """Return the error for a missing column; ``what`` (such as a formula) begins the message."""
+    """Return the error for a missing column.
+
+    Args:
+        name: the name that was not found.
+        known: names of the columns of the data; None among them is left out.
+        what: the beginning of the message, such as a formula; may be empty.
+    """
     known = [one for one in known if one is not None]
     near = near_matches(name, known)
     hint = f" Near matches: {listing(near)}." if near else ""
     if name == "observed":
         hint = " Only models declared with optional= or infinite= have data['observed']: @mle.model(..., infinite=['high'])."
     have = f" The data have the columns {listing(known)}." if known else " The data have no columns with names."
-    return linked(MissingColumnError(f"{what and what + ': '}no column {name!r} in the data.{hint}{have}", name), "no-column")
+    return linked(
+        MissingColumnError(f"{what and what + ': '}no column {name!r} in the data.{hint}{have}", name), "no-column"
+    )
 
 
 def type_name(value: object) -> str:
-    """Return the name of a value's type as a user writes it.
+    """Return the name of a value's type: that of a class of Python alone, others after the name of their package.
 
     >>> type_name(np.zeros(2)), type_name([1.0])
     ('numpy.ndarray', 'list')

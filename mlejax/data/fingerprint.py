@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,8 @@ _RTOL = 1e-10
 class Fingerprint:
     """The number of rows, and the name, sum and sum of squares of every column used.
 
-    Compared by value, sums to ten digits. Plain numbers throughout, so that it can be saved as JSON.
+    Two are equal if they have the same columns in the same order and `difference` is None. Plain numbers throughout, so that
+    it can be saved as JSON.
 
     Attributes:
         rows: the number of rows.
@@ -44,8 +46,10 @@ class Fingerprint:
         return hash((self.rows, tuple(self.columns)))
 
     def difference(self, other: Fingerprint) -> str | None:
-        """Return a difference that shows that these are not the same data, or None; only columns that both use are
-        compared.
+        """Return in words the first difference between two data: number of rows, columns, weights; None if there is none.
+
+        Columns that only one of them uses are not compared. Sums may differ by rounding: by 1e-10 of sqrt(n * sum of squares),
+        sums of squares by 1e-10 of themselves.
 
         >>> a, b = Fingerprint(2, {"x": (3.0, 5.0)}), Fingerprint(2, {"x": (4.0, 10.0), "z": (0.0, 2.0)})
         >>> a.difference(b)
@@ -84,8 +88,8 @@ def fingerprint(rows: Rows, weights: tuple[str, float, float] | None = None, **e
 
     Args:
         rows: the columns used.
-        weights: kind, sum and sum of squares of the weights, `Weights.moments`.
-        extra: further (n, ...) numeric arrays by name, such as the design matrices of formulas.
+        weights: kind, sum and sum of squares of the weights (`Weights.moments`), or None without weights.
+        extra: further (n, ...) numeric arrays by name, such as the columns of formulas.
 
     >>> from mlejax.data import ingest
     >>> fingerprint(ingest({"x": [1, 2]}).convert(["x"]))
@@ -96,7 +100,7 @@ def fingerprint(rows: Rows, weights: tuple[str, float, float] | None = None, **e
 
 
 def moments(values: Shaped[Host, "n ..."]) -> tuple[float, float]:
-    """Return the sum and the sum of squares of an array, added over contiguous chunks of fixed size."""
+    """Return the sum and the sum of squares of all entries of an array, added over contiguous chunks of fixed size."""
     total = square = 0.0
     per_row = max(1, int(np.prod(values.shape[1:])))
     step = max(1, _CHUNK // per_row)
@@ -106,3 +110,17 @@ def moments(values: Shaped[Host, "n ..."]) -> tuple[float, float]:
             total += float(np.add.reduce(chunk))
             square += float(np.dot(chunk, chunk))
     return total, square
+
+
+def numbers_of(values: Any, rows: Rows) -> np.ndarray:
+    """Return the kept rows of a column as numbers, for the fingerprint; anything but numbers and booleans becomes its rank among
+    the levels sorted as strings.
+    """
+    import pandas as pd
+
+    array = np.asarray(rows.select(values))
+    if array.dtype.kind in "fiub":
+        return array
+    codes, levels = pd.factorize(array.reshape(-1))
+    rank = np.argsort(np.argsort([str(level) for level in levels], kind="stable"))
+    return rank[codes].astype(np.float64).reshape(array.shape)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError
-from mlejax.data.formulas.designs import joined
+from mlejax.data.further_columns import joined
 from mlejax.data.read import Table
 from mlejax.data.read.columns import NUMERIC, Column
 from mlejax.data.read.values import read
@@ -41,18 +41,20 @@ class OpenColumns:
 
 
 def with_observed(table: Table, columns: OpenColumns, *, to_fit: bool = False) -> Table:
-    """Return the table with finite columns and their masks of observed entries; the table itself if it has these masks
-    already.
+    """Return the table with finite numbers in place of the missing or infinite entries of some columns, and a further column
+    "observed": a dict with, for each of them, a mask that is True for its observed entries.
+
+    The table itself if no column is declared, if it has none of the declared columns, or if it has these masks already.
 
     Args:
         table: the data.
-        columns: the columns that may have missing or infinite entries.
+        columns: the columns that may have missing or infinite entries; those that the table lacks are skipped.
         to_fit: if True, raise DataError for a column without any finite value. If False (a prediction for one row whose bound
             is infinite) such a column is filled with 1.
 
     Raises:
-        DataError: a column has no finite value, or both +inf and -inf; or the data have a column called "observed".
-        DataTypeError: the data have no column names, or a column is not numeric.
+        DataError: a column has no finite value, or both +inf and -inf under ``infinite``; or the data have a column "observed".
+        DataTypeError: the data have no column names, or a column is not one numeric array.
 
     >>> from mlejax.data.read import ingest
     >>> made = with_observed(ingest({"wage": [np.nan, 3.0, 5.0]}), OpenColumns(("wage",)))
@@ -86,16 +88,21 @@ def _column(table: Table, name: str) -> Column:
     rows = table.contents(name).rows
     if len(rows) != 1 or rows[0].probe.kind not in NUMERIC:
         raise DataTypeError(
-            f"column {name!r} is declared in optional= or infinite=: expected an array with one number for each row, not "
-            "strings, "
-            "dates or a structure of several arrays"
+            f"column {name!r} is declared in optional= or infinite=: expected one array of numbers, with None or NaN where one "
+            "is missing, not strings, dates or a structure of several arrays"
         )
     return rows[0]
 
 
 def _filled(column: Column, optional: bool, infinite: bool, to_fit: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values with finite numbers in place of missing or infinite entries, and a mask that is True for observed
-    entries.
+    """Return the values, float64, and a mask that is True for observed entries, both of the shape of the column.
+
+    Args:
+        column: a numeric column.
+        optional: if True, missing entries become the first finite value and False in the mask; otherwise they stay.
+        infinite: if True, infinite entries become the largest finite value (+inf) or the smallest (-inf) and False in the
+            mask; otherwise they stay. DataError if both signs occur.
+        to_fit: if True, DataError if no value is finite; otherwise 1 is taken as the only finite value.
     """
     values, mask = read(column)
     values = np.array(values, np.float64)
@@ -103,7 +110,9 @@ def _filled(column: Column, optional: bool, infinite: bool, to_fit: bool) -> tup
     endless = np.isinf(values) & ~gone
     known = values[~gone & ~endless]
     if not known.size and to_fit:
-        raise DataError(f"{column.where}: expected at least one finite value, got none: remove the column from the model")
+        raise DataError(
+            f"{column.where}: expected at least one finite value, got none: remove the column from the model"
+        )
     known = known if known.size else np.ones(1)
     observed = np.ones(values.shape, bool)
     if optional:

@@ -28,11 +28,11 @@ class Units:
     Attributes:
         rows: the data, leaves (n_units, length, ...), with the mask as the last leaf and as ``data["mask"]`` in the
             layout; its n is the number of units.
-        mask: True for real rows (n_units, length).
-        lengths: number of rows of each unit (n_units,).
+        mask: True for real rows, False for the padding (n_units, length).
+        lengths: number of real rows of each unit (n_units,).
         labels: names of the units (n_units,), in order of first appearance.
-        codes: number of the unit of each row of the table (n_rows,).
-        positions: number of the table's row at each entry (n_units, length).
+        codes: for each of the n checked rows, the number of its unit, from 0 (n,).
+        positions: for each entry, the position of its row among the checked rows (n_units, length).
     """
 
     rows: Rows
@@ -47,14 +47,15 @@ def group_codes(values: Any, name: str = "groups") -> tuple[np.ndarray, np.ndarr
     """Return integer codes 0..G-1 of group labels, numbered in order of first appearance, and the labels.
 
     Args:
-        values: (n,) strings, integers, booleans, dates, categories or whole-number floats.
+        values: (n,) strings, numbers, booleans, dates or categories: an array, a list, a tuple or a Series.
         name: the name of the labels in error messages.
 
     Returns:
         codes (n,) int64 and labels (G,), with ``labels[codes] == values``.
 
     Raises:
-        DataError: missing values, zero rows, or more than one dimension. DataTypeError: the values cannot be labels.
+        DataError: missing values, zero rows, or more than one dimension.
+        DataTypeError: a single value, a DataFrame, complex numbers, or values that are not hashable.
 
     >>> group_codes(["b", "a", "b"])
     (array([0, 1, 0]), array(['b', 'a'], dtype=object))
@@ -93,7 +94,7 @@ def group_codes(values: Any, name: str = "groups") -> tuple[np.ndarray, np.ndarr
 
 
 def _codes_of_integers(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the same as `group_codes`, for integers in a short range, in one pass without sorting."""
+    """Return the codes (n,) and labels (G,) of `group_codes` for an integer array whose range is short, without sorting it."""
     wide = array.astype(np.int64) if array.dtype.kind == "i" else array
     offset = (wide - wide.min()).astype(np.int64)
     first = np.full(int(offset.max()) + 1, -1, np.int64)
@@ -136,18 +137,19 @@ def _as_labels(values: Any, name: str) -> tuple[np.ndarray, Any]:
 def units(rows: Rows, unit_values: Any, name: str = "unit", same: Sequence[str] = ()) -> Units:
     """Group rows into units of one padded length, in order of first appearance.
 
-    Rows keep their order within a unit. A unit shorter than the longest repeats its own last row; the length is a
-    `bucket`, so that data sets of similar longest units share a compiled program.
+    Rows keep their order within a unit. The common length is the `bucket` of the longest unit, so that data sets of similar
+    longest units share a compiled program; shorter units repeat their own last row.
 
     Args:
         rows: n checked rows.
         unit_values: label of each row's unit (n,); the rows of a unit need not be adjacent.
         name: the name of the labels in error messages.
-        same: names of columns that must be constant within each unit.
+        same: names of columns that must be constant within each unit; those that the rows do not have are skipped.
 
     Raises:
         DataError: there is not one label per row, labels are missing, a column is called "mask", the data have no column
             names, or a column of ``same`` varies within a unit.
+        DataTypeError: the values cannot be labels; see `group_codes`.
 
     >>> from mlejax.data import ingest
     >>> u = units(ingest({"y": [1.0, 2.0, 3.0]}).convert(["y"]), ["a", "b", "a"])
@@ -189,7 +191,8 @@ def constant_within(values: Any, codes: np.ndarray, labels: Any = None, name: st
         The value of each unit (G,).
 
     Raises:
-        DataError: a unit has two different values; the message names the unit and the rows.
+        DataError: a unit has two different values (NaN differs from itself), with the unit and the rows in the message; or
+            there is not one value per row.
 
     >>> constant_within(np.array([2.0, 5.0, 2.0]), np.array([0, 1, 0]))
     array([2., 5.])
@@ -216,7 +219,8 @@ def check_steps(times: Any, codes: np.ndarray, labels: Any, unit: str, name: str
     """Raise DataError unless the times of each unit's rows, in their order, increase by one constant step.
 
     Args:
-        times: (n,) integers, whose step is 1, or dates, whose step is the shortest between consecutive rows of a unit.
+        times: (n,) integers or whole-number floats, whose step is 1, or dates, whose step is the shortest positive one between
+            consecutive rows of a unit.
         codes: (n,) units 0..G-1.
         labels: (G,) names of the units, for the message.
         unit, name: names of the columns of units and of times.
@@ -229,7 +233,11 @@ def check_steps(times: Any, codes: np.ndarray, labels: Any, unit: str, name: str
     """
     array = np.asarray(times)
     if array.dtype.kind not in "iufM" or (array.dtype.kind == "f" and not (array == np.floor(array)).all()):
-        raise DataError(f"{name}: expected whole numbers or dates as the times of the rows, got values of dtype {array.dtype}")
+        raise DataError(
+            f"{name}: expected whole numbers or dates as the times of the rows, none of them missing, got "
+            f"{'fractions or NaN' if array.dtype.kind == 'f' else f'values of dtype {array.dtype}'}; number the times "
+            f"1, 2, 3, ... within each {unit}"
+        )
     numbers = array.astype("M8[ns]").astype(np.int64) if array.dtype.kind == "M" else array.astype(np.int64)
     order = np.argsort(codes, kind="stable")
     same = codes[order][1:] == codes[order][:-1]

@@ -42,8 +42,8 @@ class Weights:
         kind: ``"frequency"``, ``"sampling"`` or ``"importance"``.
         name: name of their column, or an empty string.
         values: the weights as given, >= 0 (n,).
-        scale: number by which they are divided for the optimiser (1 except for sampling weights).
-        said: statement about the weights, in a result that was loaded from a file without them.
+        scale: number by which they are divided for the optimiser: the mean of the positive ones for sampling weights, else 1.
+        said: statement about the weights, in a result that was loaded from a file without them; otherwise empty.
     """
 
     kind: str
@@ -58,15 +58,19 @@ class Weights:
         return self.values > 0
 
     def of(self, rows: Int[Host, " m"]) -> Any:
-        """Return the weights for a fit of some rows only: the name of their column, or numbers (m,)."""
+        """Return the argument ``weights=`` for a fit of the rows at these positions (m,): the name of their column, whatever
+        the rows, or, if they have no name, the weights of these rows.
+        """
         return self.name or self.values[rows]
 
     def moments(self) -> tuple[str, float, float]:
-        """Return kind, sum and sum of squares of the weights, for fingerprints."""
+        """Return the kind, the sum and the sum of squares of the weights as given, for fingerprints."""
         return self.kind, float(np.sum(self.values)), float(np.sum(self.values**2))
 
     def statement(self) -> str:
-        """Return one line on the weights for the header of tables."""
+        """Return one line on the weights for the header of tables: kind, column, sum, and the number of zeros if there are any;
+        ``said`` if it is not empty.
+        """
         if self.said:
             return self.said
         zeros = int((~self.used).sum())
@@ -75,7 +79,7 @@ class Weights:
 
 
 def check_weight_kind(weights: Any, kind: str | None) -> str | None:
-    """Return ``kind`` if it is valid for these weights; both must be given, or neither.
+    """Return ``kind`` if it is one of the three kinds and weights are given; None if both are None.
 
     Raises:
         ValueError: weights without a kind, a kind without weights, an unknown kind, or analytic weights.
@@ -95,9 +99,8 @@ def check_weight_kind(weights: Any, kind: str | None) -> str | None:
         raise linked(ValueError(f"weights= needs weight_kind=: {choice}; the standard errors depend on it"), "weights")
     if kind in _ANALYTIC:
         raise ValueError(
-            f"weight_kind={kind!r} is not supported: that a row is a mean of w observations is part of the model.  Write "
-            "it in the "
-            "log-likelihood, as the row's variance: norm.logpdf(y, mu, sigma / jnp.sqrt(data['w']))"
+            f"weight_kind={kind!r} is not supported: that a row is a mean of w observations is part of the model. Write it in "
+            "the log-likelihood, as the row's variance: norm.logpdf(y, mu, sigma / jnp.sqrt(data['w']))"
         )
     if kind not in KINDS:
         near = _OTHER_NAMES.get(str(kind).lower())
@@ -108,7 +111,9 @@ def check_weight_kind(weights: Any, kind: str | None) -> str | None:
 
 
 def weight_column(weights: Any, name: str = "") -> Column:
-    """Return weights as a column with a name for messages. Raises DataError or DataTypeError if they are not numbers."""
+    """Return weights as a `Column`, for which ``name`` is that of their column or empty; their length and values are not
+    checked. DataError or DataTypeError if they are not numeric.
+    """
     column = Column(weights, f"weights column {name!r}" if name else "weights")
     if column.probe.kind not in NUMERIC:
         raise refusal(column)
@@ -126,7 +131,9 @@ def weight_values(column: Column, n: int) -> Float[Host, " n"]:
 
 
 def wrong_weights(values: Float[Host, " n"], kind: str = "importance") -> Iterator[tuple[Bool[Host, " n"], str]]:
-    """Yield, for each reason why weights cannot be used, the flags of these weights (n,) and the reason for messages."""
+    """Yield, for each reason why weights cannot be used that occurs, flags (n,) that are True for these weights, and the reason
+    in words: missing, infinite, negative, or (if ``kind`` is "frequency") not whole numbers.
+    """
     found = [(np.isnan(values), "missing (NaN)"), (np.isinf(values), "infinite"), (values < 0, "negative")]
     if kind == "frequency":
         found.append((np.isfinite(values) & (values != np.rint(values)), "not whole numbers, as frequencies are"))
@@ -136,18 +143,18 @@ def wrong_weights(values: Float[Host, " n"], kind: str = "importance") -> Iterat
 def check_weights(
     weights: Any, n: int, name: str = "", index: Any = None, kind: str = "importance"
 ) -> Float[Host, " n"]:
-    """Return weights as a checked (n,) float64 array: finite, not negative, not all zero; integers if ``kind`` is
+    """Return weights as a checked (n,) float64 array: finite, not negative, not all zero; whole numbers if ``kind`` is
     "frequency".
 
     Args:
         weights: (n,) numbers.
         n: number of weights expected: rows, units, or terms of a model of the whole data.
-        name: name of their column, for messages.
-        index: labels of the rows, for messages.
+        name: name of their column, for messages; may be empty.
+        index: labels of the rows, for messages, or None.
         kind: kind of the weights.
 
     Raises:
-        DataTypeError: they are not numbers, one per row.
+        DataTypeError: they are not numbers, or a single number.
         DataError: weights of another length, negative, missing or infinite, all zero, or fractional frequency weights.
 
     >>> check_weights([1, 0, 2], 3)
@@ -160,7 +167,8 @@ def check_weights(
         raise linked(
             DataError(
                 f"{column.where}: {at.size} of {n} are {words}, at {rows_phrase(at, index)}; first: {w[at[0]]}. Weights must be "
-                "finite and not negative, and whole numbers under weight_kind='frequency'; weight 0 leaves a row out"
+                "finite and not negative, and whole numbers under weight_kind='frequency': correct them, or give weight 0 to a "
+                "row to leave it out"
             ),
             "weights",
         )
@@ -173,7 +181,8 @@ def check_weights(
 
 
 def make_weights(kind: str, name: str, values: Any, n: int, index: Any = None) -> Weights:
-    """Return checked weights of n terms of the log-likelihood; errors as in `check_weights`.
+    """Return the checked weights of the n terms of the log-likelihood, with the scale of their kind (see `Weights`); arguments
+    and errors as in `check_weights`.
 
     >>> make_weights("sampling", "w", [2.0, 6.0], 2).scale
     4.0

@@ -118,7 +118,7 @@ def _piece(text: str, found: SimpleNamespace) -> formulas.FittedFormula:
             transform_state={name: _state(value) for name, value in found.learnt.items()},
             encoder_state={name: (Factor.Kind(kind), levels.get(name, {})) for name, kind in found.kinds.items()},
         )
-        again = formulas.materialise(spec, frame, f"formula {text!r}")
+        again = formulas.materialise(spec.get_model_matrix, frame, f"formula {text!r}")
     except Exception as error:
         raise FileError(
             f"the formula {text!r} of the model cannot be evaluated with the state in the file: {error}"

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax.data.formulas import DesignValues, design_columns, first_design, joined
+from mlejax.data.formulas import DesignValues, design_columns, first_design
+from mlejax.data.further_columns import joined
 from mlejax.execution import float64
 from mlejax.fit import Loaded
 from mlejax.likelihood import Likelihood

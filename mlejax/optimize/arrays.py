@@ -51,19 +51,23 @@ def namespace(x: object) -> ModuleType:
 
 
 def scalar(x: Any, dtype: Any) -> Any:
-    """Convert x to a scalar of the given dtype, (): a NumPy scalar (faster than an array of shape ()), or a JAX array."""
+    """Return x as a scalar of the given dtype: of a NumPy array or a Python number a NumPy scalar (faster than an array of shape
+    ()), else a JAX array.
+    """
     if isinstance(x, np.generic) and x.dtype == dtype:
         return x
     return np.dtype(dtype).type(x) if isinstance(x, HOST) else jnp.asarray(x, dtype)
 
 
 def not_(flag: Any) -> Any:
-    """Return ``~flag``, (), by a faster operation for `np.bool_`."""
+    """Return the logical negation of a flag, ``~flag``; for `np.bool_` by a faster operation."""
     return flag ^ np.True_ if isinstance(flag, np.bool_) else ~flag
 
 
 def maximum(a: Any, b: Any) -> Any:
-    """Elementwise maximum of a and b, as `jnp.maximum`; two floats are compared in Python, ten times as fast as `np.maximum`."""
+    """Return the elementwise maximum of a and b, NaN where one is NaN; two floats are compared in Python, ten times as fast as by
+    `np.maximum`.
+    """
     if isinstance(a, NUMBER) and isinstance(b, NUMBER):
         chosen = a if a >= b or a != a else b
         return np.float64(chosen) if type(chosen) is float else chosen
@@ -71,14 +75,14 @@ def maximum(a: Any, b: Any) -> Any:
 
 
 def all_finite(f: Any, g: Any, H: Any) -> Flag:
-    """True, (), if a value (), its gradient (p,) and its curvature matrix (q, q) have only finite entries."""
+    """Return True, (), if all entries of a value (), its gradient (p,) and its curvature matrix (q, q) are finite."""
     if isinstance(g, np.ndarray):
         return np.bool_(math.isfinite(f) and linalg.all_finite(g) and linalg.all_finite(H))
     return jnp.isfinite(f) & jnp.isfinite(g).all() & jnp.isfinite(H).all()
 
 
 def norm(x: Float[Either, " p"]) -> Scalar:
-    """Euclidean norm of a vector, (), computed as the root of a sum of squares (no LAPACK call under `vmap`)."""
+    """Return the Euclidean norm of a vector, (), as the root of a sum of squares."""
     return np.sqrt(x.dot(x)) if isinstance(x, HOST) else jnp.sqrt((x * x).sum())
 
 
@@ -101,7 +105,8 @@ def possible(flag: Flag) -> bool:
 
 
 def where(condition: Flag, a: Any, b: Any) -> Any:
-    """As `jnp.where`; for a NumPy scalar condition return ``a`` or ``b`` itself, a hundred times as fast as `np.where`.
+    """Return ``a`` where ``condition`` holds, else ``b``, elementwise; of a NumPy scalar condition ``a`` or ``b`` itself, a
+    hundred times as fast as `np.where`.
 
     Example:
         >>> import numpy as np
@@ -116,13 +121,15 @@ def where(condition: Flag, a: Any, b: Any) -> Any:
 
 @contextmanager
 def promoting() -> Iterator[None]:
-    """Context that allows implicit promotion of dtypes and ranks, which optax needs even if the user's JAX forbids it."""
+    """Return a context in which JAX promotes dtypes and ranks implicitly, as optax needs, even if the user's settings forbid
+    it.
+    """
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
 
 
 def push(history: Shaped[Either, " k"], value: Any, wanted: Flag) -> Shaped[Either, " k"]:
-    """If ``wanted``, return the history (k,) shifted by one, without its first entry and with ``value`` as its last."""
+    """Return the history (k,) without its first entry and with ``value`` as its last if ``wanted``, else the history itself."""
     if isinstance(history, HOST):
         return np.array([*history.tolist()[1:], value], history.dtype) if wanted else history
     longer = jnp.concatenate([history[1:], jnp.asarray(value, history.dtype).reshape(1)])
@@ -131,15 +138,16 @@ def push(history: Shaped[Either, " k"], value: Any, wanted: Flag) -> Shaped[Eith
 
 @jax.custom_batching.sequential_vmap
 def _eigh_one_by_one(A: Float[jax.Array, "p p"]) -> tuple[Float[jax.Array, " p"], Float[jax.Array, "p p"]]:
-    """`jnp.linalg.eigh`, which `vmap` runs as a loop over matrices."""
+    """Return what `jnp.linalg.eigh` returns; under `vmap` matrices are decomposed in a loop, one after the other."""
     values, vectors = jnp.linalg.eigh(A)
     return values, vectors
 
 
 def eigh(A: Float[Either, "p p"]) -> tuple[Float[Either, " p"], Float[Either, "p p"]]:
-    """Eigenvalues (p,), ascending, and eigenvectors (p, p) of a symmetric matrix.
+    """Return the eigenvalues (p,), ascending, and the eigenvectors, columns of (p, p), of a symmetric matrix of finite entries.
 
-    Under `vmap` on the CPU matrices are decomposed one at a time (see `execution.lapack`).
+    Under `vmap` on the CPU matrices of more than `linalg.UNROLLED` rows are decomposed one after the other (see
+    `execution.lapack`).
     """
     if namespace(A) is np:
         values, vectors = np.linalg.eigh(A)
@@ -151,12 +159,16 @@ def eigh(A: Float[Either, "p p"]) -> tuple[Float[Either, " p"], Float[Either, "p
 
 
 def solve_scaled(A: Any, b: Any) -> tuple[Any, Any, Any]:
-    """Solve A x = b for symmetric A; return x (p,), b'x (), and whether A is safely positive definite (). See `linalg`."""
+    """Solve A x = b for a symmetric matrix A (p, p): return x (p,), b'x () and whether A is safely positive definite (); if it is
+    not, as `linalg.solve_scaled` does.
+    """
     return linalg.solve_scaled_host(A, b) if namespace(A) is np else linalg.solve_scaled(A, b)
 
 
 def while_loop(more: Callable[[T], Any], body: Callable[[T], T], state: T) -> T:
-    """As `jax.lax.while_loop`: apply ``body`` while ``more(state)``; a Python loop if the state is of NumPy arrays."""
+    """Apply ``body`` to the state while ``more(state)`` is True, and return the last state: by `jax.lax.while_loop`, or by a
+    Python loop if the first array of the state is a NumPy array.
+    """
     if namespace(jax.tree.leaves(state)[0]) is np:
         while more(state):
             state = body(state)

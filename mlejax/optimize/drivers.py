@@ -33,7 +33,7 @@ __all__ = ["advance", "begin", "run_in_dispatches", "run_on_host", "take_turn"]
 RUNNING, MAX_STEPS, BAD_START = (np.int32(end) for end in (End.RUNNING, End.MAX_STEPS, End.START_NOT_FINITE))
 DISPATCH_SECONDS = 0.2  # short enough for Ctrl-C and progress, long enough that dispatching costs nothing
 MOST_TURNS = 4096
-INFORMATIVE = 1e-8  # decrement where a step begins, above which its change of the gradient is no rounding
+INFORMATIVE = 1e-8  # decrement where a step begins, above which the change of the gradient along it exceeds rounding errors
 
 Report = Callable[[int, float, float], None]
 
@@ -44,11 +44,12 @@ def begin(method: Method, u0: Either, lower: Either | None = None, upper: Either
     Args:
         method: the method.
         u0: start, shape (p,); its dtype is the dtype of the run.
-        lower: lower bounds, shape (p,), or None; the start is projected onto the bounds.
-        upper: upper bounds, shape (p,), or None.
+        lower: lower bounds, shape (p,), or None for none.
+        upper: upper bounds, shape (p,), or None for none.
 
     Returns:
-        `Carry` with status RUNNING and the start as its trial point.
+        `Carry` with status RUNNING and the start, projected onto the bounds, as its trial point; f and decrements are inf,
+        derivatives 0. NumPy arrays unless an argument is traced.
 
     Raises:
         ValueError: u0 is not a vector of floats.
@@ -99,17 +100,18 @@ def advance(
     """Take at most n_turns further turns (one evaluation each) in a traced loop, until the status is no longer RUNNING.
 
     Args:
-        method: the method that the carry was begun with.
-        objective: function to minimise, with the derivatives that the method evaluates (`DifferentiableObjective`).
+        method: the method that `begin` got.
+        objective: function to minimise, with the derivatives that the method evaluates (`DifferentiableObjective`); without
+            parameters (p = 0) its value is evaluated once.
         carry: state of the run.
         lower: lower bounds, shape (p,), -inf for no bound; None if no coordinate has one. If NumPy bounds are all infinite,
             no code for bounds is compiled.
         upper: upper bounds, likewise.
         scale: what the log-likelihood was divided by, so that scale * g'H^-1 g is in its units, shape ().
-        n_turns: turns, each one evaluation; may be traced.
+        n_turns: most turns, each one evaluation; may be traced.
         allow_trust_region_solve: for methods with curvature; if False, stop before a turn that must solve the trust-region
             subproblem: under `vmap` that would slow all data sets down. The turn is taken when `advance` is called again with
-            True. Affects speed, not results. May be traced.
+            True. Affects speed, not results. May be traced. None for always allowed.
 
     Returns:
         `Carry`; its status is RUNNING if n_turns was reached first, or a turn was not allowed.
@@ -148,7 +150,9 @@ def advance(
 
 
 def _without_unknowns(objective: DifferentiableObjective, carry: Carry, n_turns: Count | None) -> Carry:
-    """The carry after evaluating an objective of no variables (p = 0) once: CONVERGED if its value is finite."""
+    """Return the carry after evaluating an objective of no variables (p = 0) once: with status CONVERGED if its value is finite,
+    else START_NOT_FINITE; unchanged if ``n_turns`` is 0 or the status is not RUNNING.
+    """
     value = jnp.asarray(objective.value(carry.u), carry.u.dtype)
     due = (jnp.asarray(n_turns) > 0) & (carry.status == RUNNING)
     status = jnp.where(jnp.isfinite(value), int(End.CONVERGED), BAD_START)
@@ -164,13 +168,13 @@ def take_turn(method: Method, evaluated: Evaluated, carry: Carry, setting: Setti
     """Update the state after one evaluation at the trial point: accept or reject the point, propose the next, count.
 
     Args:
-        method: the method that the carry was begun with.
+        method: the method that `begin` got.
         evaluated: what `method.evaluate` returned at `carry.trial`: value (), gradient (p,), curvature (p, p) or None.
         carry: state of the run; either all NumPy arrays (call under `np.errstate(all="ignore")`), or JAX arrays.
         setting: bounds and scale, arrays of the same kind.
 
     Returns:
-        `Carry` after the turn.
+        `Carry` after the turn; its status is START_NOT_FINITE if this was the start and a value or derivative is not finite.
 
     Example:
         >>> import numpy as np
@@ -214,7 +218,8 @@ def take_turn(method: Method, evaluated: Evaluated, carry: Carry, setting: Setti
 
 
 def _mismatch(carry: Carry, new: Point, accepted: Flag) -> Scalar:
-    """`Carry.mismatch` after a step: the largest part of the gradient's change that the mean of both Hessians does not explain.
+    """Return `Carry.mismatch` after a step to ``new``: the largest part of the gradient's change that the mean of both Hessians
+    does not explain, over the largest part of the change, with coordinates scaled by the diagonal of the Hessian.
 
     Near a minimum that mean explains the change to second order in the length of the step, unless rounding dominates one of
     the Hessians.  Returns the previous mismatch if the step is not accepted or began within 1e-4 standard errors of a minimum.
@@ -249,10 +254,10 @@ def run_on_host(
         scale: what the log-likelihood was divided by, ().
         report: called after every turn with the number of accepted steps, minus the objective at the kept point, and half the
             Newton decrement there (the predicted increase of the log-likelihood, its units; inf where unknown).
-        enough: called after every turn with the state; True ends the run there, with the status RUNNING.
+        enough: called after every turn with the state; if it returns True, the run ends with the status as it is.
 
     Returns:
-        `Carry` of NumPy arrays; its status is INTERRUPTED after Ctrl-C.
+        `Carry` of NumPy arrays; its status is INTERRUPTED after a KeyboardInterrupt (Ctrl-C).
 
     Example:
         >>> import numpy as np
@@ -289,7 +294,7 @@ def run_in_dispatches(
             Newton decrement there (the predicted increase of the log-likelihood, its units; inf where unknown).
 
     Returns:
-        `Carry` of NumPy arrays; its status is INTERRUPTED after Ctrl-C.
+        `Carry` of NumPy arrays; its status is INTERRUPTED after a KeyboardInterrupt (Ctrl-C).
 
     Example:
         >>> import jax

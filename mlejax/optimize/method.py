@@ -23,7 +23,7 @@ from mlejax.status import End
 
 __all__ = ["Carry", "DifferentiableObjective", "Method", "Point", "Setting", "Step", "check_options"]
 
-HISTORY = 4  # decrements kept: enough to tell a linear from a quadratic sequence
+HISTORY = 4  # number of decrements kept: enough to tell a linear from a quadratic sequence
 Evaluated: TypeAlias = tuple[Scalar, Either, Either | None]
 
 
@@ -42,16 +42,18 @@ class DifferentiableObjective(Protocol):
     """A function f to minimise, with its derivatives: pure functions of u, shape (p,). A method calls one of them."""
 
     def value(self, u: Either, /) -> Scalar:
-        """f(u), ()."""
+        """Return f(u), ()."""
 
     def value_and_grad(self, u: Either, /) -> tuple[Any, Any]:
-        """f(u) () and its gradient (p,)."""
+        """Return f(u), (), and its gradient, (p,)."""
 
     def with_hessian(self, u: Either, /) -> Evaluated:
-        """f(u) (), its gradient (p,) and its Hessian (p, p)."""
+        """Return f(u), (), its gradient, (p,), and its Hessian, (p, p)."""
 
     def with_opg(self, u: Either, /) -> Evaluated:
-        """f(u) (), its gradient (p,) and the sum of outer products of the terms' gradients divided by the scale, (p, p)."""
+        """Return f(u), (), its gradient, (p,), and the sum of the outer products of the scores of the log-likelihood's terms,
+        divided by the scale, (p, p).
+        """
 
 
 class Point(NamedTuple):
@@ -106,7 +108,8 @@ class Step(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """State of a driver between turns; arrays only, so it passes through `jit`, `vmap` and a Python loop.
+    """State of a driver between turns (a turn is one evaluation and what the method makes of it); arrays only, so that it
+    passes through `jit`, `vmap` and a Python loop.
 
     Attributes:
         u: kept point (the best or current one, by the method's rule), shape (p,); the start until it has been evaluated.
@@ -143,8 +146,8 @@ class Carry(NamedTuple):
 class Method(Protocol):
     r"""An optimisation method: subclass it with a frozen dataclass and give it to ``model.fit(method=...)``.
 
-    The functions take and return arrays and must not branch on their values: drivers trace and vmap them, and one turn is
-    traced before any data are read. They minimise f, which is minus the log-likelihood divided by ``setting.scale``. A driver
+    The functions take and return arrays and must not branch on their values: drivers trace and vmap them, and they are traced
+    once before any data are read. They minimise f, which is minus the log-likelihood divided by ``setting.scale``. A driver
     projects the point that ``propose`` returns onto the bounds, evaluates it and passes it to ``update``. The first point is
     the start, for which ``kept.f`` is inf. If the objective or a derivative is not finite, ``new.f`` is inf and the
     derivatives are those of the kept point.
@@ -155,9 +158,9 @@ class Method(Protocol):
     are not in ``mlejax.optimize.active_bounds(point, setting)``, and returns it in its state for ``propose``.
 
     Attributes:
-        curvature: derivatives that the method needs beyond the gradient: "none", "hessian", or "opg" for the mean outer
-            product of the scores.
-        tol: tolerance of the stopping rule, log-likelihood units.
+        curvature: derivatives that the method needs beyond the gradient: "none", "hessian", or "opg" for the outer products of
+            the scores, summed and divided by ``setting.scale``.
+        tol: tolerance of the method's stopping rule, log-likelihood units.
         max_steps: most evaluations after the start, rejected steps included; then the status is `End.MAX_STEPS`.
 
     Example:
@@ -201,7 +204,9 @@ class Method(Protocol):
         return self.curvature != "none"
 
     def evaluate(self, objective: DifferentiableObjective, u: Either) -> Evaluated:
-        """Evaluate the objective once at u: value (), gradient (p,), and curvature (p, p), or None if the method uses none."""
+        """Evaluate the objective at u: return its value (), its gradient (p,), and the curvature (p, p), None if ``curvature`` is
+        "none".
+        """
         if self.curvature == "hessian":
             return objective.with_hessian(u)
         if self.curvature == "opg":
@@ -210,18 +215,18 @@ class Method(Protocol):
 
     @abstractmethod
     def init(self, u: Float[Either, " p"]) -> PyTree:
-        """Return the method's initial state, a pytree of arrays that depends only on the shape and dtype of u.
+        """Return the method's state before the first evaluation, a pytree of arrays that depends only on the shape and dtype of
+        u.
 
-        The start is evaluated in the first turn like every other point, so that a compiled loop
-        holds one copy of the objective, and all data sets of a batch begin with the same state.
+        The start is evaluated later, like every other point, so that a compiled loop holds one copy of the objective.
         """
 
     @abstractmethod
     def propose(self, state: PyTree, kept: Point) -> Float[Either, " p"]:
-        """Return the point to evaluate next, shape (p,).
+        """Return the point to evaluate next, shape (p,); the driver projects it onto the bounds.
 
         Args:
-            state: the method's state, from `update`.
+            state: the method's state, as the last `update` returned it.
             kept: the point kept by the last `update`.
         """
 

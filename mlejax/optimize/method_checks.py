@@ -1,4 +1,4 @@
-"""What a method of the user's own has to satisfy, checked before any data are read: its parts, and one turn that is traced."""
+"""Checks of a user's own method before any data are read: it has all parts of `Method`, and its functions can be traced."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ P = 3  # parameters of the turn that is traced
 
 
 def made(kind: type[Method]) -> Method:
-    """The method of a class that was given in place of an instance; TypeError where it needs options."""
+    """Return an instance of a class of methods; TypeError if the class cannot be called without options."""
     try:
         return kind()
     except TypeError as error:
@@ -30,7 +30,13 @@ def made(kind: type[Method]) -> Method:
 
 
 def complete(method: Any) -> Method:
-    """A user's method, if it has every part of `Method` and its functions can be traced."""
+    """Return a user's method, after checks.
+
+    Raises:
+        TypeError: a part of `Method` is missing, the method is not hashable, or its functions cannot be traced or return what
+            a compiled loop cannot use (`_check_turn`).
+        ValueError: ``curvature`` is unknown, or ``tol`` or ``max_steps`` is not positive.
+    """
     missing = [part for part in ("tol", "max_steps", "curvature", "init", "evaluate") if not hasattr(method, part)]
     if missing:
         raise TypeError(f"method {method!r} has no {', '.join(missing)}: derive its class from mle.Method")
@@ -48,7 +54,9 @@ def complete(method: Any) -> Method:
 
 @lru_cache(maxsize=64)
 def _check_turn(method: Method) -> None:
-    """TypeError for functions whose results a compiled loop could not carry from turn to turn."""
+    """Raise TypeError unless ``init``, ``propose`` and ``update`` can be traced (here with 3 parameters), ``propose`` returns
+    an array like u, and ``update`` returns a `Step` and a state of the structure, shapes and dtypes that ``init`` returns.
+    """
     name, q = type(method).__name__, P if method.dense else 0
     u, f, H = (jax.ShapeDtypeStruct(shape, np.float64) for shape in ((P,), (), (q, q)))
 
@@ -74,21 +82,30 @@ def _check_turn(method: Method) -> None:
         if (before.shape, before.dtype) != (now.shape, now.dtype):
             raise TypeError(
                 f"{name}.update: state{jax.tree_util.keystr(path)} is {_shown(before)} from init and {_shown(now)} from update; "
-                f"a loop carries one type: .astype({before.dtype}) in update, or begin with {now.dtype} in init"
+                f"expected one shape and dtype in both, such as {_shown(before)}"
             )
 
 
 def _traced(what: str, function: Any, *arguments: Any) -> Any:
-    """Shapes and types that a function of the method returns; its errors with its name and the reason."""
+    """Return the shapes and dtypes of what a function of a user's method returns, by tracing it.
+
+    Args:
+        what: the name of the function, for messages.
+        function, arguments: the function and the shapes of its arguments.
+
+    Raises:
+        TypeError: the function branches on a traced value or converts one to NumPy. Other errors are those of the function.
+    """
     try:
         return jax.eval_shape(function, *arguments)
     except jax.errors.TracerBoolConversionError as error:
         raise TypeError(
-            f"{what} branches on a value (if, and, or, while); it is traced: use jnp.where(condition, a, b)"
+            f"{what} branches on a value (if, and, or, while), but JAX traces it: use jnp.where(condition, a, b)"
         ) from error
     except jax.errors.TracerArrayConversionError as error:
         raise TypeError(
-            f"{what} hands a traced array to NumPy; use jax.numpy, or xp = mlejax.optimize.namespace(u), which is either"
+            f"{what} hands a traced array to NumPy: use jax.numpy, or xp = mlejax.optimize.namespace(u), which is the module that "
+            "fits u"
         ) from error
     except Exception as error:
         error.add_note(f"in {what}, when it was traced with {P} parameters, before any data were read")

@@ -42,7 +42,7 @@ class EpochFacts(NamedTuple):
     """Summary of an epoch.
 
     Attributes:
-        f: mean of the objective estimates f_B over the batches used, ().
+        f: mean of the objective estimates f_B over the batches used, (); 0 if none was used.
         used: number of batches used, ().
         not_finite: number of batches skipped because their value or gradient was not finite, ().
     """
@@ -53,7 +53,7 @@ class EpochFacts(NamedTuple):
 
 
 def batched(method: Any) -> bool:
-    """True if a method trains on minibatches (has a ``batch_size``).
+    """True if a method has a ``batch_size`` that is not None, so that it trains on minibatches.
 
     >>> from mlejax.optimize import Adam
     >>> batched(Adam(batch_size=32)), batched(Adam())
@@ -63,7 +63,7 @@ def batched(method: Any) -> bool:
 
 
 def refuse_batches(method: Any) -> None:
-    """Raise ValueError if a method trains on minibatches, where every step needs all rows."""
+    """Raise ValueError if a method trains on minibatches; called where every step needs all rows."""
     if batched(method):
         raise ValueError(
             f"{type(method).__name__}(batch_size={method.batch_size}) trains on minibatches, which only model.fit does; "
@@ -72,10 +72,12 @@ def refuse_batches(method: Any) -> None:
 
 
 def check_batches(method: Any) -> None:
-    """Check the minibatch options of a method and set defaults for those that are None; called by its constructor.
+    """Check the minibatch options of a method and set those that are None (``patience``, and ``epochs`` with ``batch_size``) to
+    their defaults; called by its constructor.
 
     Raises:
-        ValueError: an option that has no effect without ``batch_size``, or with it, or that is not a whole number in range.
+        ValueError: ``epochs`` or ``seed`` without ``batch_size``; ``tol`` or ``max_steps`` with it; with it, ``batch_size``,
+            ``epochs`` or ``patience`` that is not a positive whole number, or ``seed`` that is not a whole number.
     """
     name, defaults = type(method).__name__, type(method).__dataclass_fields__
     changed = lambda *options: next((o for o in options if getattr(method, o) != defaults[o].default), None)
@@ -108,7 +110,8 @@ def epoch(
     batches: tuple[Int[Device, "b size"], Bool[Device, "b size"]],
     setting: Setting,
 ) -> tuple[EpochCarry, EpochFacts]:
-    """Run one epoch: one optimiser step for each batch of rows.
+    """Run one epoch: one optimiser step for each batch of rows. A batch without rows, or whose f_B or gradient is not finite, is
+    skipped.
 
     Args:
         transformation: an optax gradient transformation.
@@ -117,7 +120,7 @@ def epoch(
         rows: pytree of arrays (N, ...).
         weights: weights of the rows, (N,), 0 in the padding.
         batches: row positions and mask from `shuffled`, (n_batches, size) each.
-        setting: the bounds.
+        setting: the bounds, onto which every step is projected.
 
     Returns:
         The carry after the epoch, and its `EpochFacts`.
@@ -158,8 +161,8 @@ def shuffled(
         rng: NumPy random generator.
 
     Returns:
-        Row positions and a mask, (n_batches, size) each. Positions beyond the number of rows repeat some rows and are False
-        in the mask. The shape depends on the padded length N alone, as the compiled program does.
+        Row positions and a mask, (n_batches, size) each, with size = min(batch_size, N) and n_batches = N / size rounded up.
+        The positions after those of all rows of positive weight repeat some of them and are False in the mask.
 
     >>> index, counted = shuffled(np.array([1.0, 1.0, 1.0, 0.0]), 2, np.random.default_rng(0))
     >>> sorted(index[counted].tolist()), counted.tolist()

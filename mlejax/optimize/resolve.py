@@ -20,17 +20,17 @@ def resolve(method: Any) -> Method:
     """Return the `Method` for what a user gave as ``method=``.
 
     Args:
-        method: "newton", "bhhh", "lbfgs", "adam" or "em" in any case, a `Method` or a class that is one and needs
-            no options, or an optax transformation.
+        method: "newton", "bhhh", "lbfgs", "adam" or "em" (case, "-" and "_" do not matter), an instance of a `Method`, a class
+            derived from it that needs no options, or an optax transformation.
 
     Returns:
-        A frozen, hashable method.
+        A hashable method: a new one for a name, a class or a transformation (`FirstOrder`), else ``method`` itself.
 
     Raises:
-        ValueError: an unknown name, with near matches, or an object of another kind; tol, max_steps or curvature that
-            cannot work.
-        TypeError: a class that needs options; a method that is not hashable, lacks a part of `Method`, or whose functions
-            cannot be traced or change the types of its state.
+        ValueError: an unknown name, or an object of another kind; an invalid ``tol``, ``max_steps`` or ``curvature`` of a
+            user's method.
+        TypeError: a class that needs options; a user's method that is not hashable, lacks a part of `Method`, or whose functions
+            cannot be traced, return another shape than they should, or change the structure or types of its state.
 
     Example:
         >>> from mlejax.optimize import resolve
@@ -60,12 +60,16 @@ def resolve(method: Any) -> Method:
 
 
 def named_newton(method: Any) -> bool:
-    """Whether Newton's method was given by its name, as is the default, and not as an object that the user made."""
+    """True if ``method=`` is the name of Newton's method, as by default, and not an instance or a class; errors as in
+    `resolve`.
+    """
     return isinstance(method, str) and isinstance(resolve(method), Newton)
 
 
 def evaluating(method: Method) -> Method:
-    """A method that evaluates the same derivatives; one for all, with one compiled program, unless `evaluate` is its own."""
+    """Return a method that evaluates the same derivatives as ``method``: one for each ``curvature``, so that methods share
+    compiled programs; ``method`` itself if it has its own ``evaluate``.
+    """
     if type(method).evaluate is not Method.evaluate:
         return method
     return _EVALUATING[method.curvature]

@@ -24,14 +24,15 @@ class OptimizeResult(NamedTuple):
         loglik: (penalised) log-likelihood, summed and weighted, (...,).
         score: its gradient, (..., p).
         information: minus its Hessian, (..., p, p), or None without second derivatives.
-        decrements: Newton decrements of the last four accepted points, most recent last, (..., 4); inf where unknown.
+        decrements: Newton decrements of the last four accepted points, most recent last, (..., 4); inf where there was no such
+            point, or its curvature is not positive definite or not known.
         mismatch: share of the score's change along a step that the mean of the informations at its two ends does not explain,
             for the last step that began more than 1e-4 standard errors from an optimum, (...,); inf where unknown. Large if
             rounding errors dominate.
         n_steps: number of accepted steps, (...,).
         status: an :class:`mlejax.status.End` code, (...,).
-        polished: the search ended with Newton steps after another method.
-        message: statement of the verdict for a search without second derivatives; empty for the usual one.
+        polished: True if Newton steps followed after another method, in any of the data sets.
+        message: statement of the verdict for a search without second derivatives; an empty string for the usual one.
     """
 
     u: Float[Host, "*sets p"]
@@ -47,19 +48,18 @@ class OptimizeResult(NamedTuple):
 
     @property
     def decrement(self) -> Host | float:
-        """Newton decrement at the last accepted point, log-likelihood units, (...,); NaN without second derivatives."""
+        """Newton decrement at the last accepted point, log-likelihood units, (...,); a single NaN if ``information`` is None."""
         return self.decrements[..., -1] if self.information is not None else float("nan")
 
     @property
     def end(self) -> End:
-        """Why the search of one data set stopped."""
+        """Why the search stopped; only for the result of one data set, without a leading axis."""
         return End(int(self.status))
 
     @staticmethod
     def empty(n: int, p: int, dense: bool) -> OptimizeResult:
-        """A result for n data sets with p parameters, NaN throughout and status INTERRUPTED, to be filled by `put`.
-
-        ``dense``: with an information matrix.
+        """Return a result for n data sets with p parameters to be filled by `put`: NaN in all arrays, 0 steps, status
+        INTERRUPTED; with an information matrix if ``dense``.
         """
 
         def nan(*shape: int) -> Float[Host, ...]:
@@ -71,26 +71,34 @@ class OptimizeResult(NamedTuple):
 
     @staticmethod
     def joined(ends: Sequence[OptimizeResult]) -> OptimizeResult:
-        """Concatenate the results of several runs along the leading axis."""
+        """Return the results of several runs, each with a leading axis, as one, concatenated along that axis; ``polished`` and
+        ``message`` are those of the first.
+        """
         arrays = zip(*(end[:N_ARRAYS] for end in ends), strict=True)
         together: list[Either | None] = [None if a[0] is None else np.concatenate(a) for a in arrays]
         return OptimizeResult._make([*together, ends[0].polished, ends[0].message])
 
     def of(self, which: Host | slice | int | np.integer) -> OptimizeResult:
-        """Select data sets: one by its number (no leading axis then), or several by an array of numbers or booleans."""
+        """Return the results of some data sets: of one by its number (without a leading axis), or of several by a slice or an
+        array of numbers or booleans.
+        """
         return self._each(lambda a: a[which])
 
     def alone(self) -> OptimizeResult:
-        """Add a leading axis of length 1 to the result of one data set."""
+        """Return the result of one data set with a leading axis of length 1, in new arrays."""
         return self._each(lambda a: np.array(a)[None])
 
     def _each(self, function: Callable[[Any], Any]) -> OptimizeResult:
-        """Apply a function to every array that is not None."""
+        """Return the result with a function applied to each of its arrays (None stays None)."""
         arrays: list[Either | None] = [None if a is None else function(a) for a in self[:N_ARRAYS]]
         return OptimizeResult._make([*arrays, self.polished, self.message])
 
     def put(self, which: Host | slice | int | np.integer, other: OptimizeResult) -> None:
-        """Overwrite, in place, the results of the data sets ``which`` (a number, numbers or booleans) with ``other``."""
+        """Overwrite, in place, the results of the data sets ``which`` (a number, slice, numbers or booleans) with those of
+        ``other``.
+
+        ``information`` is left alone if one of the two has none; ``polished`` and ``message`` stay.
+        """
         for mine, theirs in zip(self[:N_ARRAYS], other[:N_ARRAYS], strict=True):
             if mine is not None and theirs is not None:
                 mine[which] = theirs

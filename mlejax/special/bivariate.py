@@ -31,7 +31,7 @@ def _ndtr(x: Any) -> Device:
 
 
 def _near_zero(h: Any, k: Any, rho: Any) -> Device:
-    """Return P(X > h, Y > k) by integration over the correlation from 0 to rho."""
+    """Return P(X > h, Y > k) for scalars and rho below 0.925 in size, by integration over the correlation from 0 to rho."""
     half = jnp.arcsin(rho) / 2.0
     sine = jnp.sin(half * (1.0 + _NODES))
     inner = jnp.exp((sine * h * k - (h * h + k * k) / 2.0) / (1.0 - sine * sine))
@@ -39,7 +39,7 @@ def _near_zero(h: Any, k: Any, rho: Any) -> Device:
 
 
 def _near_one(h: Any, k: Any, rho: Any) -> Device:
-    """Return P(X > h, Y > k) for rho near 1 or -1, by integration over the correlation from 1 or -1 to rho."""
+    """Return P(X > h, Y > k) for scalars and rho from 0.925 in size on, by integration over the correlation from +-1 to rho."""
     sign = jnp.where(rho < 0, -1.0, 1.0)
     k = sign * k
     hk, gap = h * k, (h - k) ** 2
@@ -77,11 +77,13 @@ def bvn_cdf(x: Any, y: Any, rho: Any) -> jax.Array:
 
     Args:
         x, y: real or infinite, of any shapes that broadcast.
-        rho: correlation, between -1 and 1 (there derivatives do not exist).
+        rho: correlation, from -1 to 1; at both ends derivatives do not exist (they are NaN or infinite), and values beyond
+            count as the ends.
 
     Returns:
-        An array of the broadcast shape.  The error of the value is at most 1e-15; relative to the value it is as small for
-        rho >= 0, while for rho < 0 a value far below 1e-15 has no digits.  Derivatives are closed forms.
+        An array of the broadcast shape, NaN where an argument is NaN. The error of the value is at most 1e-15; relative to the
+        value it is as small for rho >= 0, while for rho < 0 a value far below 1e-15 has no correct digits. Derivatives are
+        closed forms.
 
     Source:
         Genz (2004), Numerical computation of rectangular bivariate and trivariate normal and t probabilities, Statistics and

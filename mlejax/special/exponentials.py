@@ -24,7 +24,7 @@ _NEAR, _TERMS = 1.5, 24
 
 
 def _series(n: int, weighted: bool) -> np.ndarray:
-    """Return the power series coefficients in t of G_n, or of E_n if ``weighted``."""
+    """Return the first 24 power series coefficients in t of G_n, or of E_n if ``weighted``."""
     k = np.arange(_TERMS)
     share = 1.0 / (k + n + 1.0)
     if weighted:
@@ -71,12 +71,12 @@ def _expm1_rest_jvp(n: int, primals: tuple[jax.Array, ...], tangents: tuple[jax.
 
 
 def expm1_over(w: jax.Array, q: jax.Array) -> jax.Array:
-    """Return R(w, q) = (exp(q w) - 1) / q, which is w at q = 0; with all derivatives there."""
+    """Return R(w, q) = (exp(q w) - 1) / q, elementwise, with derivatives of every order; it is w at q = 0."""
     return _expm1_over(0, w, q)
 
 
 def expm1_rest(w: jax.Array, q: jax.Array) -> jax.Array:
-    """Return S(w, q) = (exp(q w) - 1 - q w) / q^2, which is w^2 / 2 at q = 0; with all derivatives there."""
+    """Return S(w, q) = (exp(q w) - 1 - q w) / q^2, elementwise, with derivatives of every order; it is w^2 / 2 at q = 0."""
     return _expm1_rest(0, w, q)
 
 

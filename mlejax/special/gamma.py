@@ -40,7 +40,8 @@ def gammaln(x: ArrayLike) -> jax.Array:
         x: any shape, positive.
 
     Returns:
-        An array of the same shape; inf at 0, NaN below (``jax.scipy.special.gammaln`` has log |Gamma(x)| there).
+        An array of the same shape; inf at 0 and at inf, NaN below 0 (``jax.scipy.special.gammaln`` has log |Gamma(x)| there) and
+        at NaN.
 
     Example:
         >>> import jax
@@ -89,7 +90,9 @@ def _trigamma(x: ArrayLike) -> jax.Array:
 
 
 def _split(x: ArrayLike) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Return x as floats, the argument z >= 8 of Stirling's series, x where it is below 8 (1 elsewhere), and x < 8 (bool)."""
+    """Return x as floats, the argument z >= 8 of Stirling's series (x + 8 for 0 < x < 8), x where 0 < x < 8 (1 elsewhere), and
+    x < 8 (bool).
+    """
     x = jnp.asarray(x)
     x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
     small = x < SHIFT
@@ -145,8 +148,9 @@ def betaln(a: ArrayLike, b: ArrayLike) -> jax.Array:
         a, b: any shapes that broadcast, positive.
 
     Returns:
-        An array of the common shape, within 4e-15 of the size of the number and of what a relative change of one argument does
-        to it; first derivatives within 4e-12 likewise, second ones within 4e-11 of themselves.
+        An array of the common shape, inf or NaN where an argument is not positive. Its error is at most 4e-15 of its size plus
+        its change under a relative change of one argument; that of first derivatives 4e-12 likewise, of second ones 4e-11 of
+        their size.
 
     Source:
         Didonato, A. R. & Morris, A. H. (1992), ACM Transactions on Mathematical Software 18, 360-373.

@@ -88,9 +88,8 @@ def beta_tail(a: jax.Array, b: jax.Array, x: jax.Array, y: jax.Array) -> tuple[j
 
 
 def _side(log_tail: jax.Array, same: jax.Array, log: bool) -> jax.Array:
-    """Return the wanted tail probability, or its logarithm if ``log``, from the log-probability of a tail.
-
-    ``same`` is True where ``log_tail`` is of the wanted tail, False where it is of the other one.
+    """Return a tail probability, or its logarithm if ``log``, from ``log_tail``: the log-probability of the same tail where
+    ``same`` is True, of the other one where it is False.
     """
     tail = jnp.exp(log_tail)
     if log:
@@ -111,7 +110,9 @@ def _gamma_value(kind: tuple[bool, bool], a: jax.Array, x: jax.Array) -> jax.Arr
 
 
 def _limits(want_upper: bool, log: bool) -> tuple[float, float]:
-    """Return the values of the function at the lower and the upper end of the support."""
+    """Return the values of a tail probability, of its logarithm if ``log``, at the lower and the upper end of the support: of the
+    upper tail if ``want_upper``, else of the lower.
+    """
     zero, one = (-np.inf, 0.0) if log else (0.0, 1.0)
     return (one, zero) if want_upper else (zero, one)
 
@@ -141,9 +142,14 @@ def _gamma_jvp(
 def _slope(
     kind: tuple[bool, bool], log_density: jax.Array, out: jax.Array, inside: jax.Array, at_edge: jax.Array
 ) -> jax.Array:
-    """Return the derivative in x: plus or minus the density, divided by the tail probability if ``kind`` is a logarithm.
+    """Return the derivative in x: plus or minus the density, divided by the tail probability if that is returned as a logarithm.
 
-    ``at_edge`` is the density at the ends of the support.
+    Args:
+        kind: (True for the upper tail, True for the logarithm).
+        log_density: the log-density at x, where ``inside``.
+        out: the function at x.
+        inside: True where x is inside of the support and the parameters are valid.
+        at_edge: the density at the ends of the support.
     """
     want_upper, log = kind
     size = jnp.exp(log_density - jnp.where(inside, out, 0.0)) if log else jnp.exp(log_density)
@@ -154,7 +160,7 @@ def _slope(
 
 
 def _edge_density(own: jax.Array, other: jax.Array) -> jax.Array:
-    """Return the density at an end of the support, where it behaves like ``other`` * distance^(own - 1)."""
+    """Return the density at an end of the support, near which it is ``other`` * distance^(own - 1): 0, ``other`` or inf."""
     return jnp.where(own > 1, 0.0, jnp.where(own < 1, jnp.inf, other))
 
 
@@ -207,11 +213,11 @@ def gammainc(a: ArrayLike, x: ArrayLike) -> jax.Array:
     P(a, x) = int_0^x t^(a-1) exp(-t) dt / Gamma(a).
 
     Args:
-        a: shape parameter, > 0.
-        x: >= 0; broadcasts with ``a``.
+        a: shape parameter, > 0 and finite.
+        x: >= 0, infinity included; broadcasts with ``a``.
 
     Returns:
-        Values in [0, 1], with derivatives of every order in ``a`` and ``x``; NaN outside the domain. Relative errors
+        Values in [0, 1], with derivatives of every order in ``a`` and ``x``; NaN for other arguments. Relative errors
         in float64 are about 1e-13 for the value and for first and second derivatives, times 1/a if a < 0.01 and times
         sqrt(a) / 1000 if a > 1e6; where the value is near 1, that holds for one minus it.
 
@@ -235,7 +241,7 @@ def gammaincc(a: ArrayLike, x: ArrayLike) -> jax.Array:
 
 
 def log_gammainc(a: ArrayLike, x: ArrayLike) -> jax.Array:
-    """Return log P(a, x), finite far into the lower tail; arguments, derivatives and accuracy as for ``gammainc``.
+    """Return log P(a, x), finite far into the lower tail, -inf at x = 0; arguments, derivatives and accuracy as for ``gammainc``.
 
     Example:
         >>> round(float(log_gammainc(1.0, 1e-30)), 3)  # log(1 - exp(-x)) = log x
@@ -245,7 +251,9 @@ def log_gammainc(a: ArrayLike, x: ArrayLike) -> jax.Array:
 
 
 def log_gammaincc(a: ArrayLike, x: ArrayLike) -> jax.Array:
-    """Return log Q(a, x), finite far into the upper tail; arguments, derivatives and accuracy as for ``gammainc``.
+    """Return log Q(a, x), finite far into the upper tail, -inf at x = inf; otherwise as ``gammainc``.
+
+    Arguments, derivatives and accuracy are those of ``gammainc``.
 
     Example:
         >>> round(float(log_gammaincc(1.0, 1e6)), 3)  # -x
@@ -260,11 +268,11 @@ def betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
     I_x(a, b) = int_0^x t^(a-1) (1-t)^(b-1) dt / B(a, b).
 
     Args:
-        a, b: shape parameters, > 0.
+        a, b: shape parameters, > 0 and finite.
         x: in [0, 1]; the three broadcast.
 
     Returns:
-        Values in [0, 1], with derivatives of every order in ``a``, ``b`` and ``x``; NaN outside the domain. Relative
+        Values in [0, 1], with derivatives of every order in ``a``, ``b`` and ``x``; NaN for other arguments. Relative
         errors in float64 are about 1e-13 for the value and for first and second derivatives, times the inverse of
         the smaller shape parameter if that is below 0.01, and times the square root of the larger one / 1000 if that
         is above 1e6; where the value is near 1, that holds for one minus it.
@@ -287,7 +295,7 @@ def betaincc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
 
 
 def log_betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
-    """Return log I_x(a, b), finite far into the lower tail; arguments, derivatives and accuracy as for ``betainc``.
+    """Return log I_x(a, b), finite far into the lower tail, -inf at x = 0; arguments, derivatives, accuracy as for ``betainc``.
 
     Example:
         >>> round(float(log_betainc(100.0, 1.0, 1e-9)), 3)  # a log x
@@ -297,7 +305,9 @@ def log_betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
 
 
 def log_betaincc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
-    """Return log(1 - I_x(a, b)), finite far into the upper tail; arguments, derivatives and accuracy as for ``betainc``.
+    """Return log(1 - I_x(a, b)), finite far into the upper tail, -inf at x = 1.
+
+    Arguments, derivatives and accuracy are those of ``betainc``.
 
     Example:
         >>> round(float(log_betaincc(1.0, 100.0, 0.5)), 3)  # b log(1 - x)

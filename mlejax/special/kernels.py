@@ -26,7 +26,7 @@ DEPTH = 40.0
 
 
 def floats(*args: ArrayLike) -> list[jax.Array]:
-    """Return the arguments as floating-point arrays of one type, broadcast to one shape."""
+    """Return the arguments as arrays of their common float type (the default one for integers), broadcast to one shape."""
     with jax.numpy_dtype_promotion("standard"):
         dtype = jnp.result_type(*args)
     if not jnp.issubdtype(dtype, jnp.floating):
@@ -36,7 +36,7 @@ def floats(*args: ArrayLike) -> list[jax.Array]:
 
 
 def last_axis(constants: np.ndarray, x: jax.Array) -> np.ndarray:
-    """Return constants (k,) as an array (1, ..., 1, k) of the type of x, to broadcast along a new last axis of x."""
+    """Return constants (k,) with the type of x, as an array (1, ..., 1, k) that broadcasts with ``x[..., None]``."""
     return constants.astype(x.dtype).reshape((1,) * x.ndim + (-1,))
 
 
@@ -86,10 +86,12 @@ FINE = _rule(96)  # for integrands that fall slowly at first and sharply in the 
 def reach(
     exponent: Callable[[jax.Array], tuple[jax.Array, jax.Array]], slope: jax.Array, curve: jax.Array
 ) -> jax.Array:
-    """Return R with phi(R) about DEPTH, where a tail integral ends: by Newton's method on log phi, from phi's quadratic at 0.
+    """Return R with phi(R) about DEPTH, where the integral of exp(-phi) ends; elementwise, by Newton's method on log phi.
 
-    ``exponent(r)`` returns phi and its derivative, phi convex with phi(0) = 0, phi'(0) = slope and phi''(0) = curve.
-    Its parameters must not be differentiable: the caller stops their gradients.
+    Args:
+        exponent: function from r to phi(r) and its derivative; phi is convex with phi(0) = 0. Its parameters must be
+            constants: the caller stops their gradients.
+        slope, curve: phi'(0) >= 0 and phi''(0) > 0.
     """
     start = 2.0 * DEPTH / (slope + jnp.sqrt(slope * slope + 2.0 * curve * DEPTH))
 
@@ -105,7 +107,13 @@ def integrate(
     exponent: Callable[[jax.Array], jax.Array],
     rule: tuple[np.ndarray, np.ndarray] = _USUAL,
 ) -> jax.Array:
-    """Return the integral of exp(-exponent(r)) over [0, length]; ``exponent`` is called with r (*shape of length, nodes)."""
+    """Return the integral of exp(-exponent(r)) over r in [0, length], an array of the shape of ``length``.
+
+    Args:
+        length: the upper limits.
+        exponent: function of r, called with an array (*shape of length, n_nodes).
+        rule: nodes and weights on [0, 1], arrays (n_nodes,).
+    """
     nodes, weights = rule
     r = length[..., None] * last_axis(nodes, length)
     return length * jnp.sum(last_axis(weights, length) * jnp.exp(-exponent(r)), axis=-1)
@@ -174,7 +182,9 @@ def _log1p_series(power: int, order: int) -> np.ndarray:
 
 @jax.custom_jvp
 def relative_excess(p: jax.Array, q: jax.Array, difference: jax.Array) -> jax.Array:
-    """Return p / q - 1 as difference / q, where difference = p - q is more accurate; derivatives are those in p and q."""
+    """Return p / q - 1 as difference / q, for a ``difference`` that is more accurate than p - q; derivatives in p and q are those
+    of p / q, in ``difference`` 0.
+    """
     return difference / q
 
 
@@ -237,12 +247,12 @@ def _log1p_over_jvp(
 
 
 def log1p_over(z: jax.Array, a: jax.Array) -> jax.Array:
-    """Return log(1 + a z) / a, which is z at a = 0; with all derivatives there."""
+    """Return log(1 + a z) / a for 1 + a z > 0, elementwise, with derivatives of every order; it is z at a = 0."""
     return _log1p_over(0, z, a)
 
 
 def log1p_rest(w: jax.Array, ratio: jax.Array | None = None) -> jax.Array:
-    """Return M(w) = (w - log(1 + w)) / w^2, which is 1/2 at 0; with all derivatives there.
+    """Return M(w) = (w - log(1 + w)) / w^2 for w > -1, elementwise, with derivatives of every order; it is 1/2 at 0.
 
     ``ratio`` is 1 + w, given if it is more accurate than the sum (w near -1).
     """
@@ -274,7 +284,7 @@ def _one_minus_exp_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array
 
 
 def log1mexp(t: jax.Array) -> jax.Array:
-    """Return log(1 - exp(-t)) for t > 0, accurate for small and large t."""
+    """Return log(1 - exp(-t)) for t >= 0, accurate for small and large t; -inf at 0."""
     small = t < 0.6931471805599453
     low, high = jnp.where(small, t, 0.5), jnp.where(small, 1.0, t)
     return jnp.where(small, jnp.log(one_minus_exp(low)), jnp.log1p(-jnp.exp(-high)))
@@ -286,7 +296,7 @@ def stirling_inverse(b: jax.Array) -> jax.Array:
 
 
 def stirling_of_inverse(alpha: jax.Array) -> jax.Array:
-    """Return :func:`stirling` at 1/alpha for alpha >= 0; 0 at alpha = 0, with all derivatives there."""
+    """Return :func:`stirling` at 1/alpha for alpha >= 0, with derivatives of every order; it is 0 at alpha = 0."""
     large = alpha <= 0.08  # where the series has its second derivative to the last digit, too
     a = jnp.where(large, 0.08, alpha)
     s = a / (1.0 + _RAISE * a)
@@ -298,7 +308,7 @@ def stirling_of_inverse(alpha: jax.Array) -> jax.Array:
 
 
 def _stirling_change(b: jax.Array, shrink: jax.Array) -> jax.Array:
-    """Return stirling_inverse(b / (1 + shrink)) - stirling_inverse(b) without cancellation for small ``shrink``."""
+    """Return stirling_inverse(b / (1 + shrink)) - stirling_inverse(b) for 0 <= b <= 1/8, accurate for small ``shrink`` too."""
     c = b / (1.0 + shrink)
     value, slope = jnp.full_like(b, float(_STIRLING[-1])), jnp.zeros_like(b)
     for k in range(2 * len(_STIRLING) - 2, -1, -1):
@@ -323,7 +333,7 @@ def log_rising(y: jax.Array, a: jax.Array) -> jax.Array:
 
 
 def log_ratio(ratio: jax.Array, excess: jax.Array) -> jax.Array:
-    """Return log(ratio), computed from excess = ratio - 1 (given, more accurate than the difference) near ratio = 1."""
+    """Return log(ratio); near ratio = 1 computed from ``excess``, which is ratio - 1 without its rounding error."""
     near = jnp.abs(excess) < 0.35
     return jnp.where(near, jnp.log1p(jnp.where(near, excess, 0.0)), jnp.log(jnp.where(near, 1.0, ratio)))
 
@@ -332,7 +342,8 @@ def log_ratio(ratio: jax.Array, excess: jax.Array) -> jax.Array:
 def log_ratio_minus(ratio: jax.Array, excess: jax.Array) -> jax.Array:
     """Return log(ratio) - excess, where ratio = 1 + excess, without cancellation near excess = 0.
 
-    With q = e/(2+e) it is -q e + 2 (q^3/3 + q^5/5 + ...). Its derivatives are those in ``excess`` alone.
+    With e the excess and q = e/(2+e) it is -q e + 2 (q^3/3 + q^5/5 + ...). It is differentiated as log(1 + excess) - excess, a
+    function of ``excess`` alone.
     """
     near = jnp.abs(excess) < 0.15
     e = jnp.where(near, excess, 0.0)
@@ -352,7 +363,7 @@ def _log_ratio_minus_jvp(
 
 @jax.custom_jvp
 def gamma_kernel(a: jax.Array, x: jax.Array) -> jax.Array:
-    """Return L = log(x^a exp(-x) / Gamma(a)), accurate also for large a and x."""
+    """Return L = log(x^a exp(-x) / Gamma(a)) for a, x > 0, accurate also for large a and x."""
     return a * log_ratio_minus(x / a, (x - a) / a) + 0.5 * jnp.log(a) - HALF_LOG_2PI - stirling(a)
 
 
@@ -366,7 +377,7 @@ def _gamma_kernel_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array,
 
 @jax.custom_jvp
 def beta_kernel(a: jax.Array, b: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Return L = log(x^a y^b / B(a, b)); y = 1 - x is given, as it may be more accurate than the difference."""
+    """Return L = log(x^a y^b / B(a, b)) for a, b > 0 and 0 < x < 1; ``y`` is 1 - x without its rounding error."""
     lean = b * x - a * y
     s = a + b
     deviance = a * log_ratio_minus(x * s / a, lean / a) + b * log_ratio_minus(y * s / b, -lean / b)

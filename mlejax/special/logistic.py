@@ -22,10 +22,10 @@ def log_sigmoid(x: Any) -> jax.Array:
     """Return log(1 / (1 + exp(-x))), elementwise, without overflow, with fast derivatives.
 
     Args:
-        x: any shape.
+        x: real or infinite, of any shape.
 
     Returns:
-        An array of the same shape, at most 0.
+        An array of the same shape, at most 0; NaN at NaN.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -40,7 +40,7 @@ def log_sigmoid(x: Any) -> jax.Array:
 
 @jax.custom_jvp
 def _complement(x: Any) -> jax.Array:
-    """Return 1 - sigma(x), the complement of the logistic function."""
+    """Return 1 - 1 / (1 + exp(-x)), elementwise, without cancellation."""
     e = jnp.exp(-jnp.abs(x))
     return jnp.where(x >= 0, e, 1.0) / (1.0 + e)
 
@@ -62,7 +62,10 @@ def softplus(x: Any) -> jax.Array:
     """Return log(1 + exp(x)), elementwise, without overflow: ``-log_sigmoid(-x)``.
 
     Args:
-        x: any shape.
+        x: real or infinite, of any shape.
+
+    Returns:
+        An array of the same shape, at least 0, with the derivatives of :func:`log_sigmoid`; NaN at NaN.
 
     Example:
         >>> from mlejax.special import softplus

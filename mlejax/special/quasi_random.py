@@ -18,11 +18,11 @@ def halton(n: int, d: int = 1, *, seed: int = 0, scramble: bool = True) -> Float
     Args:
         n: number of points.
         d: number of dimensions; above about 10, unscrambled points are correlated.
-        seed: seed of the scrambling.
-        scramble: False gives the textbook sequence, which begins with 0.
+        seed: seed of the scrambling; not used without it.
+        scramble: if False, return the textbook sequence, which begins with 0 (whose normal quantile is -inf).
 
     Returns:
-        Points in [0, 1), (n, d) float64; ``scipy.stats.norm.ppf`` makes normal draws of them.
+        Points in [0, 1), a NumPy array (n, d) of float64; ``scipy.stats.norm.ppf`` makes normal draws of them.
 
     Source:
         Train (2009), Discrete Choice Methods with Simulation, section 9.3.
@@ -41,7 +41,7 @@ def sobol(n: int, d: int = 1, *, seed: int = 0, scramble: bool = True) -> Float[
     """Return the first n points of Sobol's sequence in d dimensions, scrambled; arguments and returns as for :func:`halton`.
 
     Raises:
-        ValueError: n is not a power of 2, the only numbers for which the points fill the cube evenly.
+        ValueError: n is not a power of 2, the only numbers of points that fill the cube evenly.
 
     Source:
         Joe & Kuo (2008), Constructing Sobol sequences with better two-dimensional projections, SIAM Journal on Scientific

@@ -18,24 +18,15 @@ ENDS = {
 MIRROR = {"cdf": "sf", "sf": "cdf", "logcdf": "logsf", "logsf": "logcdf"}
 
 
-def is_upper(kind: str) -> bool:
-    """Return True if ``kind`` is a function of the upper tail, "sf" or "logsf"."""
-    return kind.endswith("sf")
-
-
-def is_log(kind: str) -> bool:
-    """Return True if ``kind`` is a logarithm: "logpdf", "logcdf" or "logsf"."""
-    return kind.startswith("log")
-
-
 def by_ends(kind: str, inside: jax.Array, legal: jax.Array, low: jax.Array, value: jax.Array) -> jax.Array:
-    """Return the function ``kind`` of a distribution inside and outside of its support.
+    """Return the function ``kind`` of a distribution: ``value`` inside of its support, the constants of ``ENDS`` outside, NaN
+    where the parameters are not valid.
 
     Args:
         kind: a key of ``ENDS``.
-        inside: True where x is inside of the support and the parameters are valid; ``value`` is returned there.
-        legal: True where the parameters are valid; NaN is returned elsewhere.
-        low: True where x is below the support, False where it is above.
+        inside: True where x is inside of the support and the parameters are valid.
+        legal: True where the parameters are valid and x is not NaN.
+        low: True where x is below the support; where it is False, and ``inside`` too, x is above.
         value: the function inside of the support, an array of the same shape.
     """
     below, above = ENDS[kind]
@@ -43,14 +34,14 @@ def by_ends(kind: str, inside: jax.Array, legal: jax.Array, low: jax.Array, valu
 
 
 def of_exponential(kind: str, t: jax.Array) -> jax.Array:
-    """Return cdf, sf, logcdf or logsf (``kind``) of the distribution whose cdf is 1 - exp(-t)."""
+    """Return cdf, sf, logcdf or logsf (``kind``) of the distribution whose cdf is 1 - exp(-t), t >= 0, elementwise."""
     if kind == "logcdf":
         return log1mexp(t)
     return -t if kind == "logsf" else jnp.exp(-t) if kind == "sf" else one_minus_exp(t)
 
 
 def of_gumbel(kind: str, t: jax.Array) -> jax.Array:
-    """Return cdf, sf, logcdf or logsf (``kind``) of the Gumbel distribution, whose cdf is exp(-exp(-t))."""
+    """Return cdf, sf, logcdf or logsf (``kind``) of the Gumbel distribution, whose cdf is exp(-exp(-t)), elementwise."""
     u = jnp.exp(-t)
     if kind == "logsf":
         # log(1 - exp(-u)) = -t - u/2 + u^2/24 - ... far up, also where u is below the smallest number.
@@ -60,8 +51,10 @@ def of_gumbel(kind: str, t: jax.Array) -> jax.Array:
 
 
 def side(kind: str, log_tail: jax.Array, upper: jax.Array) -> jax.Array:
-    """Return cdf, sf, logcdf or logsf (``kind``) from the log-probability of one tail: the upper one where ``upper``."""
-    same = upper == is_upper(kind)
-    if is_log(kind):
+    """Return cdf, sf, logcdf or logsf (``kind``) from ``log_tail``, the log-probability of one tail: of the upper one where
+    ``upper`` is True, else of the lower one.
+    """
+    same = upper == kind.endswith("sf")
+    if kind.startswith("log"):
         return jnp.where(same, log_tail, log1mexp(jnp.where(same, 1.0, -log_tail)))
     return jnp.where(same, jnp.exp(log_tail), one_minus_exp(-log_tail))

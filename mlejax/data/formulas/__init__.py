@@ -3,17 +3,23 @@ parameters with a formula.
 """
 
 from mlejax.data.formulas.collinearity import collinear, null_directions, remark
-from mlejax.data.formulas.design_keys import DesignKey, LevelsKey, by_row, design_labels, has_designs, levels_key
+from mlejax.data.formulas.design_keys import (
+    DesignKey,
+    DesignValues,
+    LevelsKey,
+    by_row,
+    design_labels,
+    has_designs,
+    levels_key,
+)
 from mlejax.data.formulas.designs import (
     Design,
     Designs,
-    DesignValues,
     add_designs,
     category_columns,
     design_columns,
     first_design,
     formula_columns,
-    joined,
     with_designs_again,
 )
 from mlejax.data.formulas.evaluation import FittedFormula, evaluate, evaluate_again, levels, materialise
@@ -42,7 +48,6 @@ __all__ = [
     "first_design",
     "formula_columns",
     "has_designs",
-    "joined",
     "levels",
     "levels_key",
     "materialise",

@@ -14,11 +14,11 @@ NEARLY_COLLINEAR = 1e-6
 
 
 def collinear(values: Float[Host, "n k"]) -> tuple[Float[Host, "m k"], float]:
-    """Return linear combinations (m, k) of a design's columns that are 0 in every row, and the smallest remaining singular
-    value.
+    """Return the coefficients (m, k) of linear combinations of a design's columns that are 0 in every row, and the ratio of the
+    smallest other singular value to the largest (0 if there is none).
 
-    Singular values are those of the columns scaled to unit length, relative to the largest; the combinations are orthonormal in
-    the scaled columns.
+    Singular values are those of the columns scaled to unit length; 0 means at most 1e-11 of the largest. The combinations are
+    orthonormal as combinations of the scaled columns.
     """
     size = np.sqrt(np.sum(values**2, axis=0))
     size = np.where(size > 0, size, 1.0)
@@ -31,7 +31,12 @@ def collinear(values: Float[Host, "n k"]) -> tuple[Float[Host, "m k"], float]:
 
 def null_directions(designs: Designs | None, space: Space, rows: Rows) -> list[Float[Host, " p"]]:
     """Return directions (p,) in the unconstrained parameters along which no row's linear predictor changes, because columns
-    of a design are collinear.
+    of a design are collinear; an empty list without formulas or with constraints between parameters.
+
+    Args:
+        designs: the designs of the fit, or None.
+        space: the parameter space, with coefficients in place of the parameters that have a formula.
+        rows: the rows of the fit, with the designs among their columns.
     """
     out: list[np.ndarray] = []
     if designs is None or space.ties is not None:
@@ -52,7 +57,9 @@ def null_directions(designs: Designs | None, space: Space, rows: Rows) -> list[F
 
 
 def remark(designs: Designs | None, rows: Rows) -> str:
-    """Return a sentence on the first design whose columns are nearly collinear; an empty string if there is none."""
+    """Return a sentence on the first design whose columns are nearly collinear (the ratio of `collinear` is below 1e-6); an empty
+    string if there is none. ``designs`` may be None; ``rows`` have the designs among their columns.
+    """
     if designs is None:
         return ""
     for design in designs.designs:

@@ -1,10 +1,10 @@
-"""The keys of design matrices and of their parts in a table, beside the keys of the user's own columns."""
+"""The columns of design matrices, and the keys under which a table has them beside the user's own columns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlejax.data.read.table import Table, column_labels
 from mlejax.data.read.view import View
@@ -16,7 +16,7 @@ class DesignKey:
 
     Attributes:
         parameter: name of the parameter that has a formula.
-        part: "design", "offset" or "random".
+        part: "design" (n, k), "offset" (n, ...) or "random" (n, q), the columns of the formula of random effects.
         view: "array": the user's function gets the parameter as an array with a row axis; "row": the function is called row
             by row.
     """
@@ -40,7 +40,7 @@ class LevelsKey:
         parameter: name of the parameter that has a formula.
         view: as in `DesignKey`.
         factors: for each factor, the position of its first coefficient among those of the whole design, and the labels of
-            its coefficients.
+            its coefficients, one for each level but the reference.
     """
 
     parameter: str
@@ -56,8 +56,8 @@ class LevelsKey:
         return tuple((start, len(labels)) for start, labels in self.factors)
 
     def among(self, labels: Sequence[str]) -> list[str]:
-        """Return the labels of all coefficients: those of the other columns, with the labels of the factors inserted at
-        their positions.
+        """Return the labels of all coefficients of the design, from ``labels``, those of the columns that are no factors with
+        many levels.
         """
         out = list(labels)
         for start, own in self.factors:
@@ -65,9 +65,28 @@ class LevelsKey:
         return out
 
 
+class DesignValues(NamedTuple):
+    """The columns of a design in some rows, in the form that `Predictor.value` takes.
+
+    Attributes:
+        design: the design matrix (n, k).
+        offset: the offset (n, ...), or None.
+        random: columns of random effects, (n, q), or None.
+        levels: level codes (n, m) of the factors whose dummy columns are not in ``design``; or None.
+    """
+
+    design: Any
+    offset: Any
+    random: Any = None
+    levels: Any = None
+
+
 def levels_key(columns: Any, parameter: str) -> LevelsKey | None:
-    """Return the key of the level codes for a parameter's formula, among the keys of a table or of columns; None if there
-    is none.
+    """Return the key of the level codes for a parameter's formula; None if there is none.
+
+    Args:
+        columns: a `Table`, `Layout`, `View` or mapping, or the keys themselves.
+        parameter: name of the parameter.
     """
     keys = columns.names if isinstance(columns, View) else getattr(columns, "keys", columns)
     keys = keys() if callable(keys) else keys
@@ -75,7 +94,9 @@ def levels_key(columns: Any, parameter: str) -> LevelsKey | None:
 
 
 def design_labels(table: Table, key: DesignKey) -> tuple[tuple[str, ...] | None, int]:
-    """Return the labels of the coefficients of a design and their number, including those of factors with many levels."""
+    """Return the labels of the coefficients of the design under ``key`` and their number, factors with many levels included; for
+    a matrix without labels None and the number of its columns.
+    """
     labels, k = column_labels(table, key)
     levels = levels_key(table, key.parameter)
     if levels is None or labels is None:
@@ -85,10 +106,10 @@ def design_labels(table: Table, key: DesignKey) -> tuple[tuple[str, ...] | None,
 
 
 def by_row(keys: Iterable[Any]) -> bool:
-    """True if one of these keys is of a design for a function that is called row by row."""
+    """True if one of these keys of a table is of a design whose user function is called row by row (``view="row"``)."""
     return any(isinstance(key, DesignKey) and key.part == "design" and key.view == "row" for key in keys)
 
 
 def has_designs(table: Table) -> bool:
-    """True if the table already has design matrices."""
+    """True if the table has a design matrix, an offset or columns of random effects under a `DesignKey`."""
     return any(isinstance(key, DesignKey) for key in table.keys)

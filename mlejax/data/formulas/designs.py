@@ -6,15 +6,15 @@ column. It is NaN in rows that are not used, so that these are dropped when the 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from mlejax.data.errors import DataError
-from mlejax.data.fingerprint import Fingerprint, fingerprint
-from mlejax.data.formulas.design_keys import DesignKey, LevelsKey, levels_key
+from mlejax.data.fingerprint import Fingerprint, fingerprint, numbers_of
+from mlejax.data.formulas.design_keys import DesignKey, DesignValues, LevelsKey, levels_key
 from mlejax.data.formulas.evaluation import (
     FittedFormula,
     evaluate,
@@ -27,28 +27,13 @@ from mlejax.data.formulas.evaluation import (
     terms_with,
 )
 from mlejax.data.formulas.parsing import columns_of, terms_of
+from mlejax.data.further_columns import joined
 from mlejax.data.read.checked import Rows
 from mlejax.data.read.table import Table
 from mlejax.parameters import Predictor, Space
 from mlejax.shapes import Float, Host, Int, PyTree
 
-MOST = 1e150  # in a design: squares and cross products are finite
-
-
-class DesignValues(NamedTuple):
-    """The columns of a design in some rows, in the form that `Predictor.value` takes.
-
-    Attributes:
-        design: the design matrix (n, k).
-        offset: the offset (n, ...), or None.
-        random: columns of random effects, (n, q), or None.
-        levels: level codes (n, m) of the factors whose dummy columns are not in ``design``; or None.
-    """
-
-    design: Any
-    offset: Any
-    random: Any = None
-    levels: Any = None
+MOST = 1e150  # largest absolute value in a design, so that squares and cross products are finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +44,9 @@ class Design:
         predictor: the parameter, its formula and its link.
         piece: the evaluated formula, with the state of its transforms and its levels.
         offset: the evaluated offset or exposure, or None.
-        constant: coefficients (k,) that give the constant 1 by least squares on the design's columns.
-        mean_offset: mean of the offset over the rows, () or the shape of a row's linear predictors.
+        constant: coefficients (k,) whose linear predictor is nearest to 1 in every row, by least squares; 0 for ``factors``.
+        mean_offset: mean of the offset (of an exposure, its logarithm) over the rows, () or the shape of a row's linear
+            predictors; 0 without.
         random: the evaluated formula of random effects, or None.
         factors: factors with many levels that have level codes in place of dummy columns, as in `LevelsKey`.
     """
@@ -74,8 +60,9 @@ class Design:
     factors: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
     def again(self, table: Table, kept: Int[Host, " m"] | None) -> DesignValues:
-        """Return the columns of the design in new data, with the dummy columns of all factors; ``kept``: numbers of the
-        rows to use, None for all.
+        """Return the columns of the design in new data, with the dummy columns of all factors and the logarithm of an exposure;
+        ``kept``: positions of the rows to use, None for all. Errors as in `evaluate_again`, and DataError if an exposure is
+        not positive.
         """
         what = _what(self.predictor)
         values = None if self.piece is None else evaluate_again(self.piece, table, kept, what)
@@ -85,14 +72,22 @@ class Design:
         return DesignValues(values, offset, random)
 
     def part_with(self, name: str) -> tuple[Design, DesignValues]:
-        """Return the terms that use a column as a design of their own, and the positions of their columns in this design."""
+        """Return the terms that use the column ``name`` as a design of their own, and the positions of their columns: of the
+        design in ``design``, of the random effects in ``random``. A formula or offset without that column is None in it.
+        """
         pieces = [p if p is not None and name in p.columns else None for p in (self.piece, self.offset, self.random)]
         (piece, places), (random, others) = ((None, []) if p is None else terms_with(p, name) for p in pieces[::2])
-        part: dict[str, Any] = {"piece": piece, "offset": pieces[1], "random": random}  # the piece of a part may be missing
+        part: dict[str, Any] = {
+            "piece": piece,
+            "offset": pieces[1],
+            "random": random,
+        }  # the piece of a part may be missing
         return replace(self, **part), DesignValues(places, None, others)
 
     def coded(self, values: DesignValues) -> DesignValues:
-        """Replace the dummy columns of factors with many levels by their level codes."""
+        """Return the columns with level codes in place of the dummy columns of ``factors``; unchanged without factors, or if they
+        have level codes already.
+        """
         if not self.factors or values.levels is not None:
             return values
         blocks = [slice(start, start + len(own)) for start, own in self.factors]
@@ -101,7 +96,7 @@ class Design:
         return values._replace(design=np.delete(values.design, gone, axis=1), levels=np.stack(levels, axis=1))
 
     def in_full(self, values: DesignValues) -> DesignValues:
-        """Replace the level codes of factors with many levels by their dummy columns."""
+        """Return the columns with dummy columns in place of the level codes of ``factors``; unchanged without level codes."""
         design, levels = values.design, values.levels
         if levels is None:
             return values
@@ -121,7 +116,7 @@ class Designs:
         rows: the checked columns that the user's function reads, without the designs.
         natural: the parameter space as declared, before parameters were replaced by coefficients.
         used: names of the columns that the formulas use.
-        extra: these columns as numbers, for the fingerprint.
+        extra: these columns as numbers, by "formula NAME", for the fingerprint.
     """
 
     designs: tuple[Design, ...]
@@ -132,32 +127,50 @@ class Designs:
     extra: Mapping[str, np.ndarray]
 
     def again(self, table: Table) -> dict[str, DesignValues]:
-        """Return the columns of every parameter with a formula, on new data."""
+        """Return the columns of every parameter with a formula, by its name, in all rows of new data; errors as in
+        `Design.again`.
+        """
         return {d.predictor.name: d.again(table, None) for d in self.designs}
 
     def in_rows(self, rows: Rows) -> dict[str, DesignValues]:
-        """Return the columns of every parameter with a formula in the rows of a fit, with the dummy columns of all factors."""
+        """Return the columns of every parameter with a formula, by its name, with the dummy columns of all factors.
+
+        Args:
+            rows: checked rows with the columns of `design_columns`, such as those of a fit.
+        """
         out = {}
         for design in self.designs:
             name = design.predictor.name
             keys = [DesignKey(name, part, self.view) for part in ("design", "offset", "random")]
-            found = [rows[key] if key in rows.layout.keys else None for key in (*keys, levels_key(rows.layout.keys, name))]
+            found = [
+                rows[key] if key in rows.layout.keys else None for key in (*keys, levels_key(rows.layout.keys, name))
+            ]
             out[name] = design.in_full(DesignValues(*found))
         return out
 
     def values(self, params: PyTree, made: Mapping[str, DesignValues]) -> dict[str, Any]:
-        """Return the values (n, *shape), on the natural scale, of the parameters with a formula."""
+        """Return the values in every row (n, *shape), on the natural scale, of the parameters with a formula, by name.
+
+        Args:
+            params: the parameters, with coefficients for those that have a formula.
+            made: the columns of every such parameter, with the dummy columns of all factors (`again`, `in_rows`).
+        """
         return {
-            d.predictor.name: d.predictor.value(params[d.predictor.name], *made[d.predictor.name][:3]) for d in self.designs
+            d.predictor.name: d.predictor.value(params[d.predictor.name], *made[d.predictor.name][:3])
+            for d in self.designs
         }
 
     def fingerprint(self, weights: tuple[str, float, float] | None = None) -> Fingerprint:
-        """Return the fingerprint of the columns that the user's function reads and of those that the formulas use."""
+        """Return the fingerprint of the columns that the user's function reads and of those that the formulas use; ``weights`` as
+        in `fingerprint`.
+        """
         return fingerprint(self.rows, weights, **self.extra)
 
 
 def formula_columns(predictors: Sequence[Predictor], table: Table) -> tuple[str, ...]:
-    """Return the names of the columns that the formulas and offsets of these predictors use."""
+    """Return the names of the columns that the formulas, offsets, exposures and random effects of these predictors use, each
+    once; errors as in `columns_of`.
+    """
     found: dict[str, None] = {}
     for p in predictors:
         found |= dict.fromkeys(columns_of(p.linear.formula, table, _what(p)))
@@ -168,12 +181,12 @@ def formula_columns(predictors: Sequence[Predictor], table: Table) -> tuple[str,
 
 
 def category_columns(predictors: Sequence[Predictor], table: Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of the columns of formulas that are categorical, whose levels must all be known, and the names of
-    the columns of formulas that can only be evaluated on all rows at once.
+    """Return the names of the columns that formulas treat as categorical, and the names of all columns of predictors with a
+    formula that may have to be evaluated on all rows at once.
 
     Args:
         predictors: predictors of the parameters with a formula.
-        table: some rows of the data.
+        table: some rows of the data, from which the types of the columns are read.
     """
     levels: dict[str, None] = {}
     whole: dict[str, None] = {}
@@ -197,7 +210,8 @@ def add_designs(
     others: Sequence[str] = (),
     coded: bool = False,
 ) -> tuple[Table, Designs]:
-    """Return a table of the columns in use with the designs and offsets added, and the designs.
+    """Return a table of the columns in use with those of the designs added (`design_columns`), and the designs; errors as in
+    `first_design`.
 
     Args:
         predictors: predictors of the parameters with a formula.
@@ -206,7 +220,7 @@ def add_designs(
         natural: the parameter space as declared.
         view: how the user's function takes parameters with a formula, "array" or "row".
         used: names of the columns that the formulas use.
-        others: names of further columns in use.
+        others: names of further columns in use, which the table keeps.
         coded: if True, factors with many levels may have level codes in place of dummy columns.
     """
     designs, more, index = [], {}, _index(table, (*rows.layout.keys, *used))
@@ -214,14 +228,23 @@ def add_designs(
         design, values = first_design(p, table, rows.kept, natural, coded)
         designs.append(design)
         more.update(design_columns(design, values, view, rows, index))
-    extra = {f"formula {name}": _numbers(table.column(name), rows) for name in used}
+    extra = {f"formula {name}": numbers_of(table.column(name), rows) for name in used}
     made = Designs(tuple(designs), view, rows, natural, used, extra)
     return joined(table, (*rows.layout.keys, *others, *used), more), made
 
 
 def with_designs_again(designs: Designs, table: Table, missing: str, others: Sequence[str]) -> Table:
-    """Return the table of further data (such as validation rows) with the designs of a fit: transforms and levels are those
-    of the fit; the result is as that of `add_designs`.
+    """Return a table of the columns in use of further data (such as validation rows), with the columns of the designs of a fit
+    added; transforms and levels are those of the fit.
+
+    Args:
+        designs: the designs of the fit.
+        table: the further data.
+        missing: "raise" or "drop", as in `Table.convert`; designs are NaN in the rows dropped.
+        others: names of further columns in use, which the table keeps.
+
+    Raises:
+        MissingColumnError, DataError, DataTypeError: as in `Table.convert` and `Design.again`.
     """
     names = (*designs.rows.layout.keys, *designs.used, *others)
     rows = table.convert(designs.rows.layout.keys, missing=missing, others=[*others, *designs.used])
@@ -234,13 +257,19 @@ def with_designs_again(designs: Designs, table: Table, missing: str, others: Seq
 def first_design(
     p: Predictor, table: Table, kept: Int[Host, " m"] | None, natural: Space, coded: bool = False
 ) -> tuple[Design, DesignValues]:
-    """Return the design of a predictor on the data of a fit, and its columns.
+    """Return the design of a predictor on the data of a fit, and its columns in the rows used, with the logarithm of an exposure.
 
     Args:
         p: the predictor.
-        table, kept: the data, and the numbers of the rows to use (None: all).
+        table, kept: the data, and the positions of the rows to use (None: all).
         natural: the parameter space as declared.
-        coded: if True, factors with many levels may have level codes in place of dummy columns.
+        coded: if True, and the parameter is a scalar without random effects, factors with many levels have level codes in
+            place of dummy columns.
+
+    Raises:
+        MissingColumnError, DataError, DataTypeError, ValueError: as in `evaluate`.
+        DataError: values above 1e150 in the design, an offset with another number of columns than the parameter needs, an
+            exposure that is not positive, or a term of random effects with several columns.
     """
     what = _what(p)
     factors: tuple[tuple[int, tuple[str, ...]], ...] = ()
@@ -255,7 +284,9 @@ def first_design(
     if more is not None:
         offset_formula, offset = evaluate_offset(more, table, kept, what)
         offset = _log_exposure(p, offset)
-        shape = _predictor_shape(p, natural)
+        shape = next(leaf.shape for leaf in natural.leaves if leaf.name == p.name)
+        if p.link.name == "softmax":  # the baseline has no linear predictor
+            shape = (*shape[:-1], shape[-1] - 1)
         if offset.ndim > 1 and offset.shape[1:] != shape:
             raise DataError(
                 f"{what}: the offset {more!r} has {offset.shape[1]} columns, but {p.name} has linear predictors of shape "
@@ -280,8 +311,8 @@ def first_design(
 
 
 def _first_random(p: Predictor, table: Table, kept: Host | None) -> tuple[FittedFormula | None, np.ndarray | None]:
-    """Return the evaluated formula of random effects and its columns (n, q), one for each term; DataError if a term gives
-    several columns.
+    """Return the evaluated formula of random effects and its columns (n, q), one for each term; (None, None) without random
+    effects. DataError if a term gives several columns.
     """
     if p.random is None:
         return None, None
@@ -308,7 +339,7 @@ def design_columns(
         design: the design.
         values: its columns.
         view: how the user's function takes the parameter, "array" or "row".
-        rows: the rows of the table that ``values`` belong to; None if to all.
+        rows: the rows of the table that ``values`` belong to, None for all; in others the new columns are NaN.
         index: labels of all rows of the table, or None.
     """
     name, matrix = design.predictor.name, _in_all_rows(values.design, rows)
@@ -327,29 +358,6 @@ def design_columns(
     return {DesignKey(name, "design", view): matrix, **beside}
 
 
-def joined(table: Table, names: Iterable[Hashable], more: Mapping[Any, Any]) -> Table:
-    """Return a table of some columns of another table and of further columns."""
-    wanted = frozenset(names)
-    keys = tuple(key for key in table.keys if key in wanted)
-    return Table("mapping", _Joined(table.raw, keys, more), (*keys, *more))
-
-
-class _Joined(Mapping[Any, Any]):
-    """A mapping of some of the user's columns and of further columns."""
-
-    def __init__(self, raw: Any, keys: tuple[Hashable, ...], more: Mapping[Any, Any]) -> None:
-        self.raw, self.columns, self.more = raw, keys, more
-
-    def __getitem__(self, key: Hashable) -> Any:
-        return self.more[key] if key in self.more else self.raw[key]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((*self.columns, *self.more))
-
-    def __len__(self) -> int:
-        return len(self.columns) + len(self.more)
-
-
 def _index(table: Table, names: Iterable[Hashable]) -> Any:
     """Return the pandas index of the first of these columns that has one, or None."""
     found = (column.index for name in names for column in table.contents(name).rows)
@@ -357,44 +365,32 @@ def _index(table: Table, names: Iterable[Hashable]) -> Any:
 
 
 def _what(p: Predictor) -> str:
-    """Return how error messages name the formula of a parameter."""
+    """Return the beginning of error messages about the formula of a parameter, "regress(NAME='...')"."""
     return f"regress({p.name}={p.linear.formula!r})"
 
 
-def _predictor_shape(p: Predictor, natural: Space) -> tuple[int, ...]:
-    """Return the shape of a row's linear predictors: that of the parameter; for a simplex one less, without the baseline."""
-    shape = next(leaf.shape for leaf in natural.leaves if leaf.name == p.name)
-    return (*shape[:-1], shape[-1] - 1) if p.link.name == "softmax" else shape
-
-
 def _log_exposure(p: Predictor, values: Float[Host, "n ..."]) -> Float[Host, "n ..."]:
+    """Return the logarithm of the values of an exposure, or the values of an offset unchanged; DataError if an exposure is not
+    positive.
+    """
     if p.linear.exposure is None:
         return values
     bad = np.flatnonzero((values <= 0).reshape(len(values), -1).any(axis=1))
     if bad.size:
         raise DataError(
             f"regress({p.name}=...): exposure={p.linear.exposure!r} must be positive, because its logarithm is added; "
-            f"{bad.size} of {len(values)} rows are not, first row {int(bad[0])} with {values[bad[0]]:g}"
+            f"{bad.size} of {len(values)} rows are not, first row {int(bad[0])} with {values[bad[0]]:g}. Correct these rows, or "
+            "leave them out"
         )
     return np.log(values)
 
 
 def _in_all_rows(values: Float[Host, "m ..."], rows: Rows | None) -> Float[Host, "n ..."]:
-    """Return values of the kept rows as an array of all rows of the table, NaN in rows that were dropped."""
+    """Return values of the kept rows (m, ...) as an array of all rows of the table (n, ...), NaN in rows that were dropped; the
+    values themselves if none was dropped or ``rows`` is None.
+    """
     if rows is None or rows.kept is None:
         return values
     full = np.full((rows.n + rows.n_dropped, *values.shape[1:]), np.nan)
     full[rows.kept] = values
     return full
-
-
-def _numbers(values: Any, rows: Rows) -> np.ndarray:
-    """Return a column of a formula as numbers, for the fingerprint; categories become their rank among the sorted levels."""
-    import pandas as pd
-
-    array = np.asarray(rows.select(values))
-    if array.dtype.kind in "fiub":
-        return array
-    codes, levels = pd.factorize(array.reshape(-1))
-    rank = np.argsort(np.argsort([str(level) for level in levels], kind="stable"))
-    return rank[codes].astype(np.float64).reshape(array.shape)

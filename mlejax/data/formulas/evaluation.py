@@ -42,9 +42,10 @@ class FittedFormula:
     Attributes:
         text: the formula as the user wrote it.
         columns: names of the columns that it uses.
-        labels: labels of the columns that it gives; None for a matrix without labels.
+        labels: labels of the columns that it gives; None for a column or matrix without labels.
         spec: formulaic's ModelSpec with transforms and levels, or None for a column or matrix used unchanged.
-        rows, values: a few rows of the data and their columns of the design, to test whether the formula works row by row.
+        rows, values: a few rows of the data and their columns of the design, to test whether the formula works row by row;
+            None without ``spec``.
     """
 
     text: str
@@ -62,15 +63,16 @@ def evaluate(
     its columns (n, k).
 
     Args:
-        text: the right-hand side of the formula.
+        text: the right-hand side of the formula, or the name of a matrix.
         table: the data.
-        kept: the numbers of the rows to use, or None for all; no missing values among them.
+        kept: the positions of the rows to use, or None for all; no missing values among them.
         what: the beginning of error messages.
 
     Raises:
-        ValueError: the formula has no column, or formulaic cannot evaluate it.
+        ValueError: the formula has no column, or formulaic cannot parse or evaluate it.
         DataError: the formula gives missing or infinite values, duplicate columns, or another number of rows.
-        DataTypeError: columns of a type that formulas do not support.
+        DataTypeError: columns of a type that formulas do not support, or complex results.
+        MissingColumnError: a column does not exist.
     """
     import pandas as pd
 
@@ -80,9 +82,9 @@ def evaluate(
         return FittedFormula(text, columns, labels), values
     frame = frame_of(table, columns, kept, what)
     parsed = parse(f"`{text}`" if text in table else text, what)
-    found = in_chunks(parsed, frame, lambda make, chunk: _materialise(make, chunk, what))
+    found = in_chunks(parsed, frame, lambda make, chunk: materialise(make, chunk, what))
     if found is None:
-        matrix = _materialise(parsed.get_model_matrix, frame, what)
+        matrix = materialise(parsed.get_model_matrix, frame, what)
         found = matrix.model_spec, np.asarray(matrix, np.float64)
         if len(frame) > limits().read_rows:
             collect_cycles()
@@ -109,12 +111,15 @@ def evaluate(
 def evaluate_coded(
     text: str, table: Table, kept: Int[Host, " m"] | None, what: str
 ) -> tuple[FittedFormula, Float[Host, "n k"], tuple[tuple[int, tuple[str, ...]], ...], Float[Host, "n m"]] | None:
-    """Evaluate a formula as `evaluate` does, without the dummy columns of factors with many levels; None if there is no
-    such factor or if it does not have treatment coding.
+    """Evaluate a formula as `evaluate` does, without the dummy columns of factors with many levels (`long_factors`).
+
+    Arguments and errors are those of `evaluate`; dummy columns count as distinct names are not checked.
 
     Returns:
-        The whole formula; the other columns (n, k); for each factor, the position of its first column and the labels of its
-        columns; and the level codes of the rows (n, m): 0 for the reference level.
+        The whole formula; the other columns (n, k); for each factor, as in `LevelsKey`, the position of its first column and
+        the labels of its columns; and the level codes of the rows (n, m): 0 for the reference level. None if there is no such
+        factor, if ``text`` is the name of a column, or if the columns of a factor are not one for each level but the first,
+        side by side.
     """
     if text in table:
         return None
@@ -124,13 +129,13 @@ def evaluate_coded(
     if not long:
         return None
     short = type(parsed)([term for term in parsed if str(term) not in long])
-    found = in_chunks(short, frame, lambda make, chunk: _materialise(make, chunk, what))
+    found = in_chunks(short, frame, lambda make, chunk: materialise(make, chunk, what))
     if found is None:
-        matrix = _materialise(short.get_model_matrix, frame, what)
+        matrix = materialise(short.get_model_matrix, frame, what)
         found = matrix.model_spec, np.asarray(matrix, np.float64)
     spec, values = found
     few = rows_with_levels(frame, set(long.values()))
-    whole = whole_formula(parsed, spec, lambda make: _materialise(make, frame.iloc[few].reset_index(drop=True), what))
+    whole = whole_formula(parsed, spec, lambda make: materialise(make, frame.iloc[few].reset_index(drop=True), what))
     labels = tuple(str(name) for name in whole.column_names)
     own = {term: whole.term_indices[term] for term in whole.terms if str(term) in long}
     factors = tuple((min(at), tuple(labels[i] for i in at)) for at in own.values())
@@ -144,7 +149,7 @@ def evaluate_coded(
     _refuse_not_finite(values, rest, what)
     few = _few_rows(len(frame))
     sample = frame.iloc[few].reset_index(drop=True)
-    known = np.asarray(_materialise(whole.get_model_matrix, sample, what), np.float64)
+    known = np.asarray(materialise(whole.get_model_matrix, sample, what), np.float64)
     return (
         FittedFormula(text, tuple(frame.columns), labels, whole, sample, known),
         values,
@@ -160,13 +165,20 @@ def _few_rows(n: int) -> Int[Host, " k"]:
 def evaluate_again(
     formula: FittedFormula, table: Table, kept: Int[Host, " m"] | None, what: str
 ) -> Float[Host, "n k"] | Float[Host, " n"]:
-    """Evaluate a formula on new data, with the transforms and levels of the first data: (n, k), or (n,) for a single
-    numeric column.
+    """Evaluate a formula on new data, with the transforms and levels of the first data: (n, k), or (n,) for an offset that is a
+    single column.
+
+    Args:
+        formula: the formula, as it was evaluated first.
+        table: the new data.
+        kept: the positions of the rows to use, without missing values; None for all rows.
+        what: the beginning of error messages.
 
     Raises:
-        DataError: the new data have a level that the first data did not have, the formula does not work row by row, or it
-            gives missing or infinite values.
+        DataError: the new data have a level that the first data did not have, missing or infinite values in a column, or a
+            matrix with other labels; the formula gives missing or infinite values, or does not work row by row.
         MissingColumnError: the new data lack a column of the formula.
+        DataTypeError, ValueError: a column has another type, or the formula cannot be evaluated.
     """
     for name in formula.columns:
         if name not in table:
@@ -181,13 +193,15 @@ def evaluate_again(
     frame = frame_of(table, formula.columns, kept, what)
     _refuse_new_levels(formula, frame, what)
     _refuse_joined_rows(formula, what)
-    values = np.asarray(_materialise(formula.spec.get_model_matrix, frame, what), np.float64)
+    values = np.asarray(materialise(formula.spec.get_model_matrix, frame, what), np.float64)
     _refuse_not_finite(values, formula.labels or (), what)
     return values
 
 
 def terms_with(formula: FittedFormula, name: str) -> tuple[FittedFormula, list[int] | slice]:
-    """Return the terms of a formula that use a column, as a formula of their own, and the positions of their columns."""
+    """Return the terms of a formula that use the column ``name``, as a formula of their own, and the positions of their columns
+    among those of the formula. A matrix used unchanged is returned whole, with a slice of all columns.
+    """
     if formula.spec is None:
         return formula, slice(None)
     terms = [term for term in formula.spec.formula if any(uses(factor, name) for factor in term.factors)]
@@ -201,8 +215,10 @@ def terms_with(formula: FittedFormula, name: str) -> tuple[FittedFormula, list[i
 def evaluate_offset(
     text: str, table: Table, kept: Int[Host, " m"] | None, what: str
 ) -> tuple[FittedFormula, Float[Host, "n ..."]]:
-    """Evaluate an offset, a numeric column or an expression such as ``log(pop)``, for the first time; return it and its
-    values, (n,) or (n, m).
+    """Evaluate an offset for the first time; return it for evaluation on new data, and its values: (n,) of a column or an
+    expression such as ``log(pop)``, (n, m) of a matrix.
+
+    Arguments and errors are those of `evaluate`; ValueError too if an expression gives more than one number per row.
     """
     if text in table:
         values, labels = _unchanged(table, text, kept)
@@ -216,14 +232,19 @@ def evaluate_offset(
 def evaluate_offset_again(
     formula: FittedFormula, table: Table, kept: Int[Host, " m"] | None, what: str
 ) -> Float[Host, "n ..."]:
-    """Return the values of an offset on new data, (n,) or (n, m)."""
+    """Return the values of an offset on new data, (n,) or (n, m); arguments and errors are those of `evaluate_again`."""
     values = evaluate_again(formula, table, kept, what)
     return values if formula.spec is None else values[:, 0]
 
 
 def needs_of(texts: Sequence[str], table: Table, what: str) -> tuple[set[str], bool]:
-    """Return the names of the columns that formulas treat as categorical, and True if one of the formulas must see all rows
-    at once.
+    """Return the names of the columns that some formulas treat as categorical, and True if one of them may have to be evaluated
+    on all rows at once (`categories_of` of it is None; its categorical columns are not among the names then).
+
+    Args:
+        texts: formulas, or names of columns or matrices.
+        table: some rows of the data.
+        what: the beginning of error messages, which are those of `frame_of` and `columns_of`.
     """
     categories: set[str] = set()
     whole = False
@@ -238,11 +259,12 @@ def needs_of(texts: Sequence[str], table: Table, what: str) -> tuple[set[str], b
 
 
 def offset_columns(text: str, table: Table, what: str) -> tuple[str, ...]:
-    """Return the names of the columns that an offset uses."""
+    """Return the names of the columns that an offset, a column or an expression, uses; errors as in `columns_of`."""
     return columns_of(text if text in table else _expression(text), table, what)
 
 
 def _expression(text: str) -> str:
+    """Return the formula whose only column is the value of a Python expression."""
     return f"0 + {{{text}}}"
 
 
@@ -252,7 +274,9 @@ def _expression(text: str) -> str:
 def _unchanged(
     table: Table, name: str, kept: Int[Host, " m"] | None
 ) -> tuple[Float[Host, "n ..."], tuple[str, ...] | None]:
-    """Return a numeric column (n,) or matrix (n, k) of the data as float64, and its labels."""
+    """Return the kept rows of a numeric column (n,) or matrix (n, k) of the data as float64, and the labels of the columns of a
+    DataFrame (None for other arrays). With ``kept`` None, DataError if a row has missing or infinite values.
+    """
     raw = table.column(name)
     labels = tuple(str(c) for c in raw.columns) if is_pandas(raw, "DataFrame") else None
     rows = table.convert([name]) if kept is None else table.read([name])[0]
@@ -263,8 +287,19 @@ def _unchanged(
 # ---- checks
 
 
-def _materialise(make: Callable[..., Any], frame: pd.DataFrame, what: str) -> ModelMatrix:
-    """Return a model matrix made by ``make``, a method of formulaic's formula or ModelSpec; errors name the formula."""
+def materialise(make: Callable[..., Any], frame: pd.DataFrame, what: str) -> ModelMatrix:
+    """Return the model matrix of the rows of a DataFrame, NaN where formulaic finds missing values.
+
+    Args:
+        make: the method ``get_model_matrix`` of formulaic's formula or ModelSpec.
+        frame: the columns that the formula uses.
+        what: the formula, the beginning of error messages.
+
+    Raises:
+        DataError: the rows have levels that are not among those of the ModelSpec.
+        DataTypeError: the formula gives complex numbers.
+        ValueError: formulaic cannot evaluate the formula.
+    """
     from formulaic import SimpleFormula
     from formulaic.errors import DataMismatchWarning
 
@@ -288,12 +323,8 @@ def _materialise(make: Callable[..., Any], frame: pd.DataFrame, what: str) -> Mo
     return matrix
 
 
-def materialise(spec: ModelSpec, frame: pd.DataFrame, what: str) -> ModelMatrix:
-    """Return the model matrix of a formula's ModelSpec for the rows of a DataFrame; errors name the formula."""
-    return _materialise(spec.get_model_matrix, frame, what)
-
-
 def _refuse_not_finite(values: Float[Host, "n k"], labels: Sequence[str], what: str) -> None:
+    """Raise DataError if the columns of a design, named by ``labels``, have missing or infinite values."""
     if all(np.isfinite(values[rows]).all() for rows in chunks(len(values))):
         return
     bad = ~np.isfinite(values)
@@ -311,10 +342,10 @@ def _refuse_not_finite(values: Float[Host, "n k"], labels: Sequence[str], what: 
 
 
 def _refuse_joined_rows(formula: FittedFormula, what: str) -> None:
-    """Raise DataError if a few rows of the first data, evaluated by themselves, give other columns than when evaluated with
-    all rows.
+    """Raise DataError if the few rows that the formula keeps of the first data give other columns, evaluated by themselves, than
+    they gave with all rows.
     """
-    alone = np.asarray(_materialise(formula.spec.get_model_matrix, formula.rows, what), np.float64)
+    alone = np.asarray(materialise(formula.spec.get_model_matrix, formula.rows, what), np.float64)
     there = formula.values
     if alone.shape == there.shape:
         wrong = ~np.isclose(alone, there, rtol=1e-9, atol=1e-12, equal_nan=True).all(axis=0)
@@ -330,13 +361,18 @@ def _refuse_joined_rows(formula: FittedFormula, what: str) -> None:
 
 
 def levels(formula: FittedFormula) -> Mapping[str, tuple[Any, ...]]:
-    """Return the levels of each categorical factor of a formula, by factor."""
+    """Return the levels of each categorical factor of a formula, by the factor's text, such as "C(region)"; empty for a column or
+    matrix used unchanged.
+    """
     state = {} if formula.spec is None else formula.spec.encoder_state
     found = {name: encoded[1].get("categories") for name, encoded in state.items()}
     return {name: tuple(categories) for name, categories in found.items() if categories is not None}
 
 
 def _refuse_new_levels(formula: FittedFormula, frame: pd.DataFrame, what: str) -> None:
+    """Raise DataError if a factor ``region`` or ``C(region)`` has a level that the data of the fit did not have; other factors
+    are not looked at.
+    """
     for factor, known in levels(formula).items():
         used = [factor] if factor in formula.columns else [n for n, _ in names_in(factor) if n in formula.columns]
         if len(used) != 1:
@@ -350,5 +386,6 @@ def _refuse_new_levels(formula: FittedFormula, frame: pd.DataFrame, what: str) -
             plain = lambda some: [v.item() if isinstance(v, np.generic) else v for v in some]
             raise DataError(
                 f"{what}: column {used[0]!r} has the {'level' if len(new) == 1 else 'levels'} {listing(plain(new), 5)} in "
-                f"{rows_phrase(rows)}, which the data of the fit did not have; its levels are {listing(plain(known))}"
+                f"{rows_phrase(rows)}, which the data of the fit did not have; its levels are {listing(plain(known))}. Leave "
+                "these rows out, or recode them"
             )

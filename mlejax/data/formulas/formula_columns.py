@@ -18,21 +18,33 @@ if TYPE_CHECKING:
 
 
 def n_axes(table: Table, name: str) -> int:
-    """Return the number of axes of a column; 0 for a structure of several arrays."""
+    """Return the number of axes of a column: 1, or 2 for a matrix; 0 for a structure of several arrays and for `Shared` and
+    `Static`.
+    """
     found = table.contents(name)
     return len(found.rows[0].probe.shape) if found.entry.treedef is None and len(found.rows) == 1 else 0
 
 
 def frame_of(table: Table, columns: Sequence[str], kept: Int[Host, " m"] | None, what: str) -> pd.DataFrame:
-    """Return the columns of a formula as a DataFrame of the kept rows, numbered from 0."""
+    """Return the columns of a formula as a DataFrame of the kept rows, numbered from 0.
+
+    Args:
+        table: the data.
+        columns: names of the columns; if empty, the DataFrame has rows but no columns.
+        kept: positions of the rows to use, or None for all.
+        what: the formula, the beginning of error messages.
+
+    Raises:
+        DataTypeError: a column is a matrix, a structure of several arrays, dates, durations or complex numbers.
+    """
     import pandas as pd
 
     out: dict[str, Any] = {}
     for name in columns:
         if n_axes(table, name) != 1:
             raise DataTypeError(
-                f"{what}: expected single columns, but {name!r} is a matrix or a structure of several arrays; a matrix can "
-                "only be the whole formula: give its name alone"
+                f"{what}: expected single columns, but {name!r} is a matrix, a structure of several arrays, mle.Shared or "
+                "mle.Static; a matrix can only be the whole formula: give its name alone"
             )
         out[name] = _series(table.column(name), kept, name, what)
     if out:
@@ -41,8 +53,8 @@ def frame_of(table: Table, columns: Sequence[str], kept: Int[Host, " m"] | None,
 
 
 def _series(raw: Any, kept: Int[Host, " m"] | None, name: str, what: str) -> pd.Series:
-    """Return a column as a pandas Series of a type that formulaic takes: numbers, booleans, strings, or the categories that
-    occur.
+    """Return the kept rows of a column as a pandas Series, numbered from 0, of a type that formulaic takes: numbers, booleans,
+    strings, or the categories that occur. DataTypeError for dates, durations and complex numbers; arguments as in `frame_of`.
     """
     import pandas as pd
 

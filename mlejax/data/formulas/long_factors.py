@@ -25,7 +25,10 @@ MOST_COLUMNS = 20  # factors with more levels than this have level codes in plac
 
 
 def long_factors(parsed: Formula, frame: pd.DataFrame) -> dict[str, str]:
-    """Return the terms that are factors with many levels, each with the name of its column.
+    """Return the terms that are factors with more than `MOST_COLUMNS` levels, each with the name of its column.
+
+    Such a term is the column alone, ``region`` (not numeric) or ``C(region)``, and the column occurs in no other term. Empty
+    for a formula without intercept.
 
     Args:
         parsed: formulaic's formula.
@@ -41,7 +44,9 @@ def long_factors(parsed: Formula, frame: pd.DataFrame) -> dict[str, str]:
         if len(term.factors) != 1:
             continue
         factor = term.factors[0]
-        category = CATEGORY.fullmatch(factor.expr) if factor.eval_method.value == "python" and "C" not in frame else None
+        category = (
+            CATEGORY.fullmatch(factor.expr) if factor.eval_method.value == "python" and "C" not in frame else None
+        )
         name = category[1] if category is not None else factor.expr if factor.eval_method.value == "lookup" else None
         if name is None or name not in frame or (category is None and is_number(frame[name])):
             continue
@@ -52,20 +57,21 @@ def long_factors(parsed: Formula, frame: pd.DataFrame) -> dict[str, str]:
 
 
 def _names(factor: Factor) -> list[str]:
+    """Return the names that a factor of a term uses, those of functions included."""
     kind = factor.eval_method.value
     if kind == "literal":
         return []
     return [factor.expr] if kind == "lookup" else [name for name, _ in names_in(factor.expr)]
 
 
-def whole_formula(parsed: Formula, short: Formula, materialise: Callable[[Any], Any]) -> Formula:
-    """Return formulaic's ModelSpec of a whole formula, from that of the other terms in all rows and from a few rows with
-    all levels of the factors with many levels.
+def whole_formula(parsed: Formula, short: ModelSpec, materialise: Callable[[Any], Any]) -> ModelSpec:
+    """Return formulaic's ModelSpec of a whole formula: the transforms and levels of its short terms come from all rows, the
+    levels of its factors with many levels from a few rows that contain them all.
 
     Args:
         parsed: formulaic's formula.
-        short: the ModelSpec of the terms that are not factors with many levels.
-        materialise: function from a method of a ModelSpec to the model matrix of the few rows.
+        short: the ModelSpec of the terms that are not factors with many levels, evaluated on all rows.
+        materialise: function from the method ``ModelSpec.get_model_matrix`` to the model matrix of the few rows.
     """
     import formulaic
 
@@ -80,7 +86,14 @@ def whole_formula(parsed: Formula, short: Formula, materialise: Callable[[Any], 
 
 
 def codes_of(whole: ModelSpec, term: str, column: pd.Series) -> Float[Host, " n"]:
-    """Return the level code of every row (n,), in the order of levels of the formula; 0 for the reference level."""
+    """Return the level code of every row (n,): j for the j-th level of the formula, 0 for the first (the reference), -1 for a
+    missing or unknown one.
+
+    Args:
+        whole: the ModelSpec of the formula.
+        term: the factor's term in it.
+        column: the values of the factor.
+    """
     import pandas as pd
 
     levels = list(whole.encoder_state[term][1]["categories"])

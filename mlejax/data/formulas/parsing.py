@@ -28,6 +28,10 @@ def plain_text(error: Exception) -> str:
 def check_formula(text: str, parameter: str) -> str:
     """Return the right-hand side of a formula, without a leading ``~``.
 
+    Args:
+        text: the formula.
+        parameter: the parameter that has it, for messages.
+
     Raises:
         ValueError: the formula is empty, has a left-hand side, '.' or more than one part, or formulaic cannot parse it.
     """
@@ -49,8 +53,8 @@ def check_formula(text: str, parameter: str) -> str:
 
 
 def parse(rhs: str, what: str) -> Formula:
-    """Return formulaic's formula of a right-hand side. Raises ValueError if formulaic cannot parse it, or if it has several
-    parts.
+    """Return formulaic's formula of a right-hand side. ValueError, which begins with ``what``, if formulaic cannot parse it or if
+    it has several parts.
     """
     import formulaic
 
@@ -64,13 +68,13 @@ def parse(rhs: str, what: str) -> Formula:
 
 
 def terms_of(rhs: str, what: str) -> tuple[str, ...]:
-    """Return the terms of a formula, named as in tables of results."""
+    """Return the terms of a formula as strings, "Intercept" for the constant; errors as in `parse`."""
     return tuple("Intercept" if str(term) == "1" else str(term) for term in parse(rhs, what))
 
 
 @lru_cache(maxsize=256)
 def columns_in_terms(rhs: str, name: str) -> tuple[str, ...]:
-    """Return the terms of a formula that use a column, as strings.
+    """Return, as strings, the terms of the formula ``rhs`` that use the column ``name``.
 
     >>> columns_in_terms("x + log(x):z + poly(y, 2)", "x")
     ('x', 'log(x):z')
@@ -79,13 +83,15 @@ def columns_in_terms(rhs: str, name: str) -> tuple[str, ...]:
 
 
 def uses(factor: Factor, name: str) -> bool:
-    """True if a factor of one of formulaic's terms uses a column."""
+    """True if a factor of one of formulaic's terms is the column ``name`` or a Python expression with it."""
     python = factor.eval_method.value == "python"
     return factor.expr == name or (python and name in {found for found, _ in names_in(factor.expr)})
 
 
 def names_in(expression: str) -> Iterator[tuple[str, bool]]:
-    """Yield (name, True if it is called as a function) for every name in a Python expression of a formula."""
+    """Yield (name, True if it is called as a function) for every occurrence of a name in a Python expression of a formula;
+    names in backquotes first.
+    """
     for name in _QUOTED.findall(expression):
         yield name, False
     tree = ast.parse(_QUOTED.sub("0", expression), mode="eval")
@@ -104,8 +110,8 @@ def columns_of(text: str, table: Table, what: str) -> tuple[str, ...]:
         what: the beginning of error messages.
 
     Raises:
-        MissingColumnError: a name is neither a column nor a known function.
-        ValueError: an unknown function is called, or offset() or exposure() is in the formula.
+        MissingColumnError: a name is neither a column nor a name of formulaic or Python's builtins.
+        ValueError: an unknown function is called, offset() or exposure() is in the formula, or it cannot be parsed.
     """
     if text in table:
         return (text,)

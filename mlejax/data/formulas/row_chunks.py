@@ -41,8 +41,8 @@ def in_chunks(
         materialise: function (method of a formula or ModelSpec, frame) -> model matrix.
 
     Returns:
-        formulaic's ModelSpec and the columns (n, k), float64; None if the rows are few, or if the
-        formula needs all of them at once.
+        formulaic's ModelSpec and the columns (n, k), float64; None if there are at most 2 ``limits().read_rows`` rows, more
+        levels than fit into ``limits().read_rows`` rows, or no columns, or if the formula may need all rows at once.
     """
     if len(frame) <= 2 * limits().read_rows:
         return None
@@ -76,7 +76,7 @@ def chunks(n: int) -> Iterator[slice]:
 
 
 def rows_with_levels(frame: pd.DataFrame, categories: set[str]) -> np.ndarray:
-    """Return the numbers of a few rows that contain every level of these columns, ascending."""
+    """Return the positions, ascending, of the first two rows and of those in which a level of these columns first occurs."""
     wanted = np.zeros(len(frame), bool)
     wanted[:2] = True
     for name in categories:
@@ -85,7 +85,9 @@ def rows_with_levels(frame: pd.DataFrame, categories: set[str]) -> np.ndarray:
 
 
 def categories_of(parsed: Formula, frame: pd.DataFrame) -> set[str] | None:
-    """Return the columns that a formula treats as categorical; None if the formula may not work row by row."""
+    """Return the names of the columns that a formula treats as categorical, from its text and the types of the columns; None if
+    the values in a row may depend on other rows (any function outside `BY_ENTRY`, `BY_ENTRY_NUMPY` and ``C(column)``).
+    """
     found: set[str] = set()
     for term in parsed:
         for factor in term.factors:
@@ -104,12 +106,14 @@ def categories_of(parsed: Formula, frame: pd.DataFrame) -> set[str] | None:
 
 
 def is_number(column: pd.Series) -> bool:
-    """True if a column has a numeric NumPy dtype."""
+    """True if a column has a NumPy dtype of integers or floats, not of booleans."""
     return isinstance(column.dtype, np.dtype) and column.dtype.kind in "fiu"
 
 
 def _by_entry(text: str, frame: pd.DataFrame) -> bool:
-    """True if a Python expression consists of elementwise arithmetic and functions of numeric columns."""
+    """True if a Python expression has a column, and only numeric columns, numbers, arithmetic without ``@``, and the functions
+    in `BY_ENTRY` and `BY_ENTRY_NUMPY` of one argument.
+    """
     if "`" in text:
         return False
     tree = ast.parse(text, mode="eval")

@@ -17,18 +17,24 @@ from mlejax.data.errors import DataError, DataTypeError, type_name
 from mlejax.shapes import Data, PyTree, Reduced
 
 ROOT: Hashable = None  # the key of data that are not a mapping
-MASK_TAKEN = "the data have a column 'mask', but with unit= data['mask'] marks the real rows of a unit: rename the column"
+MASK_TAKEN = (
+    "the data have a column 'mask', but with unit= data['mask'] marks the real rows of a unit: rename the column"
+)
 UNIT_NEEDS_NAMES = "unit= needs data with column names (a dict or a DataFrame), since the function reads data['mask']"
 
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """Mark data that do not vary by row, such as knots or a distance matrix. The user's function gets ``value`` itself.
+    """Mark data that do not vary by row, such as knots or a distance matrix. The user's function gets them as arrays, in the
+    structure of ``value``, without an added row axis.
 
-    Infinite values are allowed (an open cutpoint), NaN is not.
+    Infinite values are allowed (an open cutpoint); NaN raises DataError in a fit.
 
     Args:
-        value: an array, or a pytree (tuple, list of arrays, dict) of arrays, of any shape.
+        value: a number, an array, a list of numbers, or a pytree (tuple, list of arrays, dict) of arrays, of any shape.
+
+    Raises:
+        DataTypeError: the value is itself a `Shared` or `Static`.
 
     >>> Shared([0.0, 0.5, 1.0])
     Shared(value=[0.0, 0.5, 1.0])
@@ -48,8 +54,11 @@ class Static:
     The user's function gets the value itself. A new value causes a new compilation. Values of different type are different,
     even if Python compares them equal: ``Static(1) != Static(1.0) != Static(True)``.
 
+    Args:
+        value: any hashable value.
+
     Raises:
-        DataTypeError: the value is not hashable.
+        DataTypeError: the value is not hashable, or is itself a `Shared` or `Static`.
 
     >>> Static(3) == Static(3), Static(3) == Static(3.0)
     (True, False)
@@ -76,7 +85,9 @@ class Static:
 
 
 def _typed(value: PyTree) -> Any:
-    """Return the value with its type at every level of nesting, so that 1, 1.0 and True are three compilation keys."""
+    """Return a hashable key of a value: the value with its type, inside tuples and frozensets too, so that 1, 1.0 and True are
+    three keys. Floats are equal if their bits are: 0.0 and -0.0 differ, and NaN equals NaN.
+    """
     if isinstance(value, tuple):
         return type(value), tuple(_typed(v) for v in value)
     if isinstance(value, frozenset):
@@ -85,8 +96,8 @@ def _typed(value: PyTree) -> Any:
 
 
 class Slot(NamedTuple):
-    """Where a leaf of the data comes from: the i-th row-wise array, the i-th shared array (with its own tree), or a static
-    value.
+    """Where a leaf of the data comes from: the row-wise array at ``position``, the shared array (or tree of shared arrays) that
+    begins at ``position``, or a static ``value``.
     """
 
     source: str  # "row", "shared", "shared_tree" (position of its first array; value: its tree and count), "static"
@@ -95,7 +106,7 @@ class Slot(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One key of the data: the tree under it (None: a single leaf) and the source of each of its leaves."""
+    """One key of the data: the tree under it (None: a single leaf) and, for each of its leaves, where it comes from."""
 
     key: Hashable
     treedef: jax.tree_util.PyTreeDef
@@ -127,27 +138,31 @@ class Layout:
     @staticmethod
     @lru_cache(maxsize=256)
     def of(kind: str, entries: tuple[Entry, ...]) -> Layout:
-        """Return the layout with these entries, the same object for equal entries (cached), since it is looked up at every
-        call.
+        """Return the layout of this kind with these entries; usually the same object for equal arguments (a cache of 256), so
+        that comparing layouts is fast.
         """
         return Layout(kind, entries)
 
     @property
     def keys(self) -> tuple[Hashable, ...]:
-        """The keys of its entries (the names of columns)."""
+        """The keys of the entries, in order: the names of columns, or ``(None,)`` for a tree."""
         return tuple(entry.key for entry in self.entries)
 
     @cached_property
     def n_leaves(self) -> int:
-        """The number of row-wise arrays."""
+        """The number of row-wise arrays in the entries."""
         return len({slot.position for entry in self.entries for slot in entry.slots if slot.source == "row"})
 
     def position(self, key: Hashable) -> int:
-        """Return the position, among the row-wise arrays, of the first array under a key; the key must exist."""
+        """Return the position, among the row-wise arrays, of the first array under a key, which must exist and be row-wise."""
         return next(entry.slots[0].position for entry in self.entries if entry.key == key)
 
     def with_mask(self, index: int) -> Layout:
-        """Return the layout with a further column "mask", the index-th row-wise array; for models of units."""
+        """Return the layout with a further column "mask", the index-th row-wise array; for models of units.
+
+        Raises:
+            DataError: the data have no column names, or already have a column "mask".
+        """
         if self.kind != "mapping":
             raise DataError(UNIT_NEEDS_NAMES)
         if "mask" in self.keys:
@@ -155,17 +170,24 @@ class Layout:
         return self.with_column("mask", None, index)
 
     def with_column(self, key: Hashable, treedef: jax.tree_util.PyTreeDef, index: int) -> Layout:
-        """Return the layout with a further column, a tree (None: one array) whose row-wise arrays begin with the index-th."""
+        """Return the layout with a further column at the end.
+
+        Args:
+            key: the key of the column, which must be new.
+            treedef: the tree of its arrays; None for one array.
+            index: position of its first array among the row-wise arrays, where the others follow.
+        """
         n = 1 if treedef is None else treedef.num_leaves
         slots = tuple(Slot("row", index + i) for i in range(n))
         return replace(self, entries=(*self.entries, Entry(key, treedef, slots)))
 
 
 def assemble(rows: Sequence[Any], shared: Sequence[Any], layout: Layout) -> Data:
-    """Return the data as the user's function sees them: a plain dict, or the user's own structure, with nothing wrapped.
+    """Return the data as the user's function sees them: a plain dict, or the user's own pytree, with arrays and static values in
+    place of `Shared` and `Static`.
 
     Args:
-        rows: the row-wise arrays, of one common length: all rows, a block, or one unit; they may be tracers.
+        rows: the row-wise arrays: of all rows, a block, one row or one unit; they may be tracers.
         shared: the arrays that do not vary by row.
         layout: how they are put together.
 
@@ -178,7 +200,7 @@ def assemble(rows: Sequence[Any], shared: Sequence[Any], layout: Layout) -> Data
 
 
 def build(entry: Entry, rows: Sequence[Any], shared: Sequence[Any]) -> Data:
-    """Return the array, value or tree under one key of the data."""
+    """Return the array, static value or tree under one key of the data, from the arrays that `assemble` takes."""
     leaves = [_leaf(slot, rows, shared) for slot in entry.slots]
     return leaves[0] if entry.treedef is None else jax.tree_util.tree_unflatten(entry.treedef, leaves)
 

@@ -28,6 +28,7 @@ MIN_BLOCK = 16
 
 def bucket(n: int) -> int:
     """Return the smallest padded size for n rows: 8 sizes per octave, so that less than 1/8 is padding; n itself up to 16.
+    DataError for n < 1.
 
     >>> [bucket(n) for n in (1, 7, 16, 17, 33, 1000)]
     [1, 7, 16, 18, 36, 1024]
@@ -39,7 +40,8 @@ def bucket(n: int) -> int:
 
 
 def size_class(n: int) -> int:
-    """Return the padded number of rows of one data set: 9 sizes up to 16,384, 2 per octave up to 131,072, then `bucket`.
+    """Return the padded number of rows of one data set of n rows: one of 9 sizes up to 16,384, of 2 per octave up to 131,072,
+    then `bucket`.
 
     >>> [size_class(n) for n in (3, 17, 100, 300, 1000, 5000, 20_000, 100_000, 1_000_000)]
     [16, 64, 256, 512, 1024, 8192, 24576, 131072, 1048576]
@@ -53,7 +55,7 @@ def size_class(n: int) -> int:
 
 
 def divisor(n: int, most: int) -> int:
-    """Return the largest divisor of n that is at most ``most``.
+    """Return the largest divisor of n that is at most ``most``; both at least 1.
 
     >>> divisor(104, 16), divisor(13, 12), divisor(13, 13)
     (13, 1, 13)
@@ -64,8 +66,9 @@ def divisor(n: int, most: int) -> int:
 def blocks(n: int, block: int = 4096) -> tuple[int, int]:
     """Return the number and the size of the blocks for n rows: ``n_blocks * size == bucket(n)``, size <= block.
 
-    The number of blocks is a power of two and the size is in (block/2, block], so that division into blocks adds neither
-    padding to `bucket` nor further shapes; for ``block`` below 16 the size is the largest divisor of `bucket` up to ``block``.
+    One block if ``bucket(n) <= block``; otherwise the number of blocks is a power of two and the size is in (block/2, block],
+    so that division into blocks adds neither padding to `bucket` nor further shapes. For ``block`` below 16 the size is the
+    largest divisor of ``bucket(n)`` up to ``block``. DataError for n < 1 or ``block`` < 1.
 
     >>> blocks(100), blocks(4097), blocks(1_000_000), blocks(100, 6)
     ((1, 104), (2, 2304), (256, 4096), (26, 4))
@@ -86,7 +89,8 @@ def row_blocks(n: int, block: int = 4096) -> tuple[int, int]:
     """Return the number and the size of the blocks for rows of one data set: ``n_blocks * size == size_class(n)``, the size
     a power of two <= block.
 
-    From half of ``block`` rows on there are at least two to four blocks, so that little padding is evaluated.
+    The size is also at most the largest of ``size_class(n) / 4``, ``block / 4`` and 1024, so that blocks without a real row are
+    small and little padding is evaluated. DataError for ``block`` < 1.
 
     >>> row_blocks(100), row_blocks(1025), row_blocks(5000), row_blocks(20_000), row_blocks(1_000_000)
     ((1, 256), (2, 1024), (4, 2048), (6, 4096), (256, 4096))
@@ -100,9 +104,8 @@ def row_blocks(n: int, block: int = 4096) -> tuple[int, int]:
 
 
 def pad(rows: PyTree, weights: Any, n_padded: int) -> tuple[Any, np.ndarray]:
-    """Pad rows and weights to n_padded rows; rows of weight 0 get the values of the first row of positive weight.
-
-    Arrays that do not change are not copied.
+    """Pad rows and weights to n_padded rows; the padding, and rows of weight 0, get the values of the first row of positive
+    weight.
 
     Args:
         rows: pytree of NumPy arrays (n, ...).
@@ -110,7 +113,10 @@ def pad(rows: PyTree, weights: Any, n_padded: int) -> tuple[Any, np.ndarray]:
         n_padded: the length to reach, >= n.
 
     Returns:
-        The tree with leaves (n_padded, ...), and the weights (n_padded,), 0 in the padding.
+        The tree with leaves (n_padded, ...), ``rows`` itself if nothing changes; and the weights (n_padded,), 0 in the padding.
+
+    Raises:
+        DataError: ``n_padded`` < n, or there are neither arrays nor weights.
 
     >>> rows, w = pad({"x": np.array([5.0, -1.0])}, np.array([0.0, 2.0]), 3)
     >>> rows["x"], w

@@ -31,7 +31,7 @@ MODES = ("rows", "units", "whole")
 )
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Data ready for compiled code. A JAX pytree; leaves may be tracers, or stacked along a new leading axis for vmap.
+    """Data ready for compiled code. A JAX pytree; its arrays may be tracers, or have a further leading axis for vmap.
 
     Attributes:
         rows: tuple of arrays (N, ...) of N padded rows, or (N, length, ...) of N padded units. Very large ones may be
@@ -39,10 +39,10 @@ class Prepared:
         shared: tuple of arrays that do not vary by row.
         weights: weights (N,), 0 in the padding. With mode "whole": weights of the terms that the function returns, by
             default ones (n,).
-        n: () integer, the number of real rows or units.
+        n: () integer, the number of real rows or units; with mode "whole" of rows.
         statics: the layout by which `assemble` makes the data of the user's function, with the static values. Hashable.
-        mode: "rows", "units" or "whole".
-        block: rows per block; N is a multiple of it.
+        mode: what a term of the log-likelihood belongs to: "rows" or "units"; "whole": the function gets all data at once.
+        block: rows or units per block; N is a multiple of it. With mode "whole" the number of rows.
     """
 
     rows: PyTree
@@ -60,7 +60,7 @@ class Prepared:
 
     @cached_property
     def total_weight(self) -> float:
-        """The sum of the weights; not for traced data."""
+        """The sum of the weights, as a float; fails for traced data."""
         return float(np.sum(np.asarray(self.weights)))
 
     @property
@@ -69,11 +69,13 @@ class Prepared:
         return any(isinstance(leaf, StreamedColumn) for leaf in self.rows)
 
     def taken(self, at: Host | slice) -> tuple[Any, ...]:
-        """Return some of the rows of every column, by a slice without a step or by their numbers (m,)."""
+        """Return the rows of every column at a slice without a step, or at positions (m,), among the N padded ones."""
         return tuple(leaf[at] for leaf in self.rows)
 
     def trimmed(self) -> Prepared:
-        """Return the data with the smaller padding of `blocks`, for programs that evaluate the same rows very often."""
+        """Return the data of mode "rows" with the smaller padding of `blocks`, for programs that evaluate the same rows very
+        often; the data themselves in another mode, or if that padding is no smaller.
+        """
         n_blocks, size = blocks(int(self.n), max(self.block, 1024))
         if self.mode != "rows" or n_blocks * size >= self.n_padded:
             return self
@@ -82,17 +84,20 @@ class Prepared:
 
     @property
     def n_contributions(self) -> int:
-        """The number of terms of the log-likelihood: rows, units, or the terms that a model of the whole data returns."""
+        """The number of terms of the log-likelihood, without padding: rows, units, or, with mode "whole", weights."""
         return self.n_padded if self.mode == "whole" else int(self.n)
 
     @property
     def n_padded(self) -> int:
-        """The number N of rows or units, padding included."""
+        """The number N of rows or units, padding included; with mode "whole" the number of weights."""
         return int(self.weights.shape[-1])
 
 
 def pack(rows: Rows, weights: Any = None, *, mode: str = "rows", block: int = 4096) -> Prepared:
     """Pad checked rows (or units) to blocks, with weight 0 in the padding, and return them as `Prepared`.
+
+    Rows that take at least ``limits().streamed_bytes`` in mode "rows", none of weight 0, are not copied: they become
+    `StreamedColumn`.
 
     Args:
         rows: n checked rows; `Units.rows` for mode "units".

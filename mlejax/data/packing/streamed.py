@@ -26,7 +26,7 @@ class StreamedColumn:
     """An array (n, ...) presented as a padded array (N, ...), whose further rows repeat its first row; no copy is made.
 
     Attributes:
-        values: the user's array (n, ...); it must not be written to.
+        values: the user's array (n, ...), n >= 1; it must not be written to.
         shape: the padded shape (N, ...).
 
     >>> column = StreamedColumn(np.array([2.0, 3.0]), 4)
@@ -52,14 +52,16 @@ class StreamedColumn:
 
     @property
     def copied(self) -> bool:
-        """True if the padded copy was made."""
+        """True if the padded copy was made and is kept."""
         return self._padded is not None
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, at: slice | np.ndarray) -> np.ndarray:
-        """Return rows by a slice without a step (a view if none of them is padding), or by their numbers (m,)."""
+        """Return the rows of the padded array at a slice without a step (a view if none of them is padding), or at positions
+        (m,).
+        """
         n = len(self.values)
         if not isinstance(at, slice):
             return self.values[np.where(np.asarray(at) < n, at, 0)]
@@ -73,10 +75,10 @@ class StreamedColumn:
         return out
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
-        """Return the padded copy, which is made once.
+        """Return the padded copy, which is made once, in another dtype if one is given.
 
         Raises:
-            DataError: the values were changed after the fit.
+            DataError: the values were changed after this column was made and before the copy.
         """
         if self._padded is None:
             self.check()
@@ -97,7 +99,7 @@ class StreamedColumn:
             )
 
     def tree_flatten(self) -> tuple[tuple[np.ndarray], None]:
-        """Return the padded copy as the only leaf of the pytree."""
+        """Return the padded copy as the only leaf of the pytree, and no static data."""
         return (np.asarray(self),), None
 
     @classmethod
@@ -112,7 +114,7 @@ class StreamedColumn:
 
 
 def _hash(values: Shaped[Host, "n ..."]) -> int:
-    """Return a checksum of the bytes in order, computed in chunks so that no copy of the whole array is made."""
+    """Return the CRC-32 checksum of the values in the order of rows, computed in chunks so that no copy of all is made."""
     found = 0
     step = max(1, limits().read_rows // max(1, int(np.prod(values.shape[1:]))))
     for start in range(0, values.shape[0], step):

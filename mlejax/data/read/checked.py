@@ -33,9 +33,9 @@ class Rows:
         n: the number of rows (after dropping).
         names: names of the columns, for messages and fingerprints.
         n_dropped: number of rows dropped under missing="drop".
-        kept: numbers of the rows kept (n,), or None if none was dropped.
+        kept: positions in the user's table of these rows (n,), or None if they are all rows in order.
         float32: names of the columns that were given as floats of less than 64 bits.
-        index: the labels of the rows (a pandas index), or None.
+        index: the labels of the rows (a pandas index), or None if no column is a pandas object.
     """
 
     leaves: tuple[np.ndarray, ...]
@@ -49,7 +49,7 @@ class Rows:
     index: Any = field(default=None, repr=False)
 
     def tree(self) -> Data:
-        """Return the data as the user's function sees them."""
+        """Return the data as the user's function sees them: a dict of columns, or the user's own pytree."""
         return assemble(self.leaves, self.shared, self.layout)
 
     def __getitem__(self, key: Hashable) -> Data:
@@ -59,11 +59,11 @@ class Rows:
         raise KeyError(key)
 
     def select(self, values: Any) -> Any:
-        """Return, of values with one entry per row of the user's table, the entries of the rows kept; all if none was
-        dropped.
+        """Return, of values with one entry per row of the user's table, those of the rows ``kept``; all if it is None.
 
         Args:
-            values: weights, groups or a column of `Table.column`: NumPy, pandas or a list.
+            values: weights, groups or a column of `Table.column`. Pandas objects keep their type, a list or tuple gives a
+                list, anything else a NumPy array.
         """
         if self.kept is None:
             return values
@@ -76,7 +76,7 @@ class Rows:
         return np.asarray(values)[self.kept]
 
     def take(self, rows: Int[Host, " m"]) -> Rows:
-        """Return the rows with these numbers (m,); repetition is allowed (a resample, the data of one group)."""
+        """Return the rows at these positions (m,), in this order; a position may be repeated (a resample)."""
         leaves = tuple(leaf[rows] for leaf in self.leaves)
         index = None if self.index is None else self.index[rows]
         kept = rows if self.kept is None else self.kept[rows]
@@ -89,7 +89,7 @@ class Gap:
 
     Attributes:
         column: the column.
-        entries: flags of these entries (n, ...).
+        entries: True for these entries, the shape of the column (n, ...).
         infinite: True if the entries are infinite, False if they are missing.
     """
 
@@ -107,7 +107,8 @@ class Gap:
 
         Args:
             index: labels of the rows, or None.
-            rows: numbers of the rows of one data set, which are then numbered from 0; None for all rows.
+            rows: positions (m,) of the rows of one data set; the phrase counts these alone and numbers them from 0. None for
+                all rows.
         """
         entries = self.entries if rows is None else self.entries[rows]
         labels = index if rows is None or index is None else index[rows]
@@ -116,8 +117,11 @@ class Gap:
 
 
 def common_length(columns: Sequence[Column]) -> int:
-    """Return the number of rows of all these columns. Raises DataError if they differ in length, if they have zero rows, or
-    if there are no columns.
+    """Return the number of rows of all these columns.
+
+    Raises:
+        DataError: the columns differ in length or have zero rows, or there are no columns.
+        DataTypeError: a column is a single value without a row axis.
     """
     lengths = set()
     for column in columns:
@@ -132,8 +136,7 @@ def common_length(columns: Sequence[Column]) -> int:
     if not lengths:
         raise DataError(
             "the number of rows is unknown, because no row-wise column is used: expected a log-likelihood that reads at "
-            "least one "
-            "array with a leading row axis (mle.Shared and mle.Static have none)"
+            "least one array with a leading row axis (mle.Shared and mle.Static have none)"
         )
     each = ", ".join(f"{column.where} has {column.probe.shape[0]}" for column in columns[:40])
     raise DataError(
@@ -145,7 +148,13 @@ def common_length(columns: Sequence[Column]) -> int:
 def read_columns(
     layout: Layout, rows: Sequence[Column], shared: Sequence[Column], others: Sequence[Column]
 ) -> tuple[Rows, list[Gap]]:
-    """Return the columns in use as checked arrays, and their missing and infinite entries; see `Table.read`."""
+    """Return the columns in use as checked arrays, and their missing and infinite entries; errors as in `Table.read`.
+
+    Args:
+        layout: how the row-wise and shared arrays make up the data of the user's function.
+        rows, shared: the columns that the layout refers to, converted to float64, int64 or bool.
+        others: further columns in use, of any type; only their lengths, row labels and gaps are checked.
+    """
     used = [*rows, *others]
     n = common_length(used)
     index = _common_index(used)
@@ -170,7 +179,9 @@ def read_columns(
 
 
 def _common_index(columns: Sequence[Column]) -> Any:
-    """Return the pandas index that the columns share; None if none of them has one. Raises DataError if the labels differ."""
+    """Return the pandas index that the columns share; None if none of them has one. DataError if two have different labels or
+    another order of labels.
+    """
     first: Column | None = None
     for column in columns:
         index = column.index
@@ -190,7 +201,9 @@ def _common_index(columns: Sequence[Column]) -> Any:
 
 
 def _gaps(column: Column, values: Shaped[Host, "n ..."], mask: Bool[Host, "n ..."] | None) -> list[Gap]:
-    """Return the infinite and the missing entries of a numeric column; ``mask``: entries that are missing although not NaN."""
+    """Return the gaps of a numeric column: one for its infinite entries, then one for its missing entries (NaN, or True in
+    ``mask``); none of a kind that does not occur.
+    """
     found = []
     if values.dtype == np.float64 and not is_finite(values):
         infinite, nan = np.isinf(values), np.isnan(values)
@@ -205,16 +218,14 @@ def _gaps(column: Column, values: Shaped[Host, "n ..."], mask: Bool[Host, "n ...
 
 
 def is_finite(values: Shaped[Host, ...]) -> bool:
-    """True if all entries of a float array are finite; its sum is tested first, and each entry only if the sum is not
-    finite.
-    """
+    """True if all entries of a float array are finite, or if it is empty; entries are tested only if their sum is not finite."""
     with np.errstate(all="ignore"):  # the sum may overflow, or be of both infinities
         total = float(np.add.reduce(values, axis=None))
     return math.isfinite(total) or bool(np.isfinite(values).all())
 
 
 def _at(mask: Bool[Host, "n ..."], column: Column, index: Any) -> str:
-    """Return a phrase with the first rows of a mask; for a matrix also its columns."""
+    """Return a phrase with the first five rows where a mask is True; for a matrix also with the first five such columns."""
     text = rows_phrase(np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1)), index)
     if mask.ndim == 2:
         js = np.flatnonzero(mask.any(axis=0))
@@ -224,7 +235,9 @@ def _at(mask: Bool[Host, "n ..."], column: Column, index: Any) -> str:
 
 
 def _gaps_of_any_type(column: Column) -> list[Gap]:
-    """Return the missing (for numbers also infinite) entries of a column of any type (text, categories, dates)."""
+    """Return the gaps of a column of any type: missing entries, of numbers also infinite ones. DataError or DataTypeError for
+    complex numbers and for a type whose missing entries are not known.
+    """
     if column.probe.kind in NUMERIC:
         return _gaps(column, *read(column))
     gap = missing_entries(column.array if column.array is not None else column.raw)
@@ -245,7 +258,7 @@ def _read_shared(column: Column) -> np.ndarray:
 
 
 def rows_of(gaps: Sequence[Gap], n: int) -> Bool[Host, " n"]:
-    """True for the rows with any of these missing or infinite entries (n,)."""
+    """Return flags (n,), True for the rows with any of these missing or infinite entries."""
     rows = np.zeros(n, bool)
     for gap in gaps:
         rows |= gap.rows
@@ -256,7 +269,8 @@ DROP = "leave the rows out with missing='drop', which counts them"
 
 
 def refuse_gaps(rows: Rows, gaps: Sequence[Gap], advice: str = DROP) -> None:
-    """Raise DataError if there are infinite values (those of the first such column) or missing values (of all columns).
+    """Raise DataError if there are gaps. The message is about the first column with infinite values; if there is none, about
+    the missing values of all columns.
 
     Args:
         rows, gaps: as returned by `read_columns`.
@@ -292,16 +306,16 @@ def refuse_gaps(rows: Rows, gaps: Sequence[Gap], advice: str = DROP) -> None:
 
 
 def _declared(gap: Gap, option: str, where: str) -> str:
-    """Return advice on the option to declare if such entries are part of the model; empty for values that are not a named
-    column.
+    """Return the sentence "Where ``where``, declare @mle.model(..., ``option``=[column])"; an empty string if the column is
+    not one of the table with a string as name (weights, an array of a pytree).
     """
     key = gap.column.key
     return f". Where {where}, declare @mle.model(..., {option}=[{key!r}])" if isinstance(key, str) else ""
 
 
 def without_gaps(rows: Rows, gaps: Sequence[Gap]) -> Rows:
-    """Return the rows without missing or infinite entries; ``n_dropped`` counts the others. Raises DataError if no row is
-    left.
+    """Return the rows without any of these gaps, with the number of the others as ``n_dropped``; the same object if there are
+    no gaps. DataError if no row is left.
     """
     if not gaps:
         return rows

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,6 @@ import numpy as np
 
 from mlejax.data.read.foreign import ForeignColumn, foreign_series
 from mlejax.shapes import Host
-
-if TYPE_CHECKING:
-    pass
 
 NUMERIC = {"float": np.dtype(np.float64), "int": np.dtype(np.int64), "bool": np.dtype(np.bool_)}
 _KINDS = {
@@ -39,7 +36,7 @@ _PLAIN = {float, int, bool}
 
 
 class Probe(NamedTuple):
-    """The kind of an array-like ("float", "int", "bool", or the name of the reason why it is not numeric) and its shape."""
+    """The kind of an array-like ("float", "int", "bool", or the reason why it is not numeric, such as "text") and its shape."""
 
     kind: str
     shape: tuple[int, ...]
@@ -50,9 +47,9 @@ class Column:
     """One array-like of the user's data.
 
     Attributes:
-        given: the object that the user passed, or a column of a table of another library.
-        where: its name in messages.
-        key: its key in the table.
+        given: the object that the user passed, or a column of a table of another library (`ForeignColumn`).
+        where: its name in messages, such as "column 'x'".
+        key: its key in the table, or None (an array that is no column of the table).
         shared: True inside `Shared`, where a single number is allowed.
     """
 
@@ -67,7 +64,7 @@ class Column:
 
     @cached_property
     def raw(self) -> Any:
-        """The values as a NumPy or pandas object, or as the user passed them."""
+        """The values: those of another library as a NumPy array or pandas Series, anything else as the user passed it."""
         if type(self.given) is np.ndarray:
             return self.given
         return self.given if self._foreign is None else self._foreign.values
@@ -83,7 +80,7 @@ class Column:
 
     @cached_property
     def probe(self) -> Probe:
-        """The kind and the shape of the values."""
+        """The kind and the shape of the values; a single number outside of `Shared` has the kind "scalar"."""
         if self._foreign is not None:
             return Probe(self._foreign.kind, self._foreign.shape)
         if self._sequence is None:
@@ -106,7 +103,7 @@ class Column:
 
 
 def is_pandas(value: object, *names: str) -> bool:
-    """True if the value is an instance of one of these pandas classes; does not import pandas."""
+    """True if the value is an instance of one of these classes, given by name; False if pandas was not imported yet."""
     pandas = sys.modules.get("pandas")
     if type(value) is np.ndarray or not hasattr(pandas, "DataFrame"):  # another thread may be importing pandas
         return False
@@ -120,7 +117,7 @@ def is_extension_array(value: object) -> bool:
 
 
 def probe_dtype(dtype: np.dtype) -> str:
-    """Return the kind of a NumPy, JAX or pandas dtype.
+    """Return the kind of a NumPy, JAX or pandas dtype, as in `Probe`; "unknown" for any other dtype.
 
     >>> probe_dtype(np.dtype("float32")), probe_dtype(np.dtype("<M8[s]"))
     ('float', 'datetime')
@@ -142,7 +139,8 @@ def probe_dtype(dtype: np.dtype) -> str:
 
 
 def probe(value: Any) -> Probe:
-    """Return the kind and shape of an array-like, by its type alone.
+    """Return the kind and shape of an array-like by its type and dtype, without looking at the values; "unknown" and () for
+    anything else, lists included.
 
     >>> probe(np.zeros((3, 2), np.float32))
     Probe(kind='float', shape=(3, 2))
@@ -183,8 +181,10 @@ def _probe_frame(frame: Any) -> Probe:
 
 
 def _from_sequence(values: Any) -> tuple[np.ndarray | None, str]:
-    """Return the array made of a list (None if there is none) and its kind; numbers with None among them become an object
-    array of kind "float".
+    """Return the array made of a list, range or deque, and its kind as in `Probe`.
+
+    Numbers with None or NA among them give an object array of kind "float". The array is None, with the kind "tracer",
+    "arrays" (arrays or dicts among the items) or "ragged" (lists of different length), if none can be made.
     """
     types = set(map(type, values))
     if types <= _PLAIN:
@@ -212,7 +212,13 @@ def _from_sequence(values: Any) -> tuple[np.ndarray | None, str]:
 
 
 def _exact(array: np.ndarray, values: Sequence[Any] | Host, types: set[type]) -> tuple[np.ndarray, str]:
-    """Return the array and its kind, or an array of objects if NumPy rounded integers (from 2**53 on) to floats."""
+    """Return the array and its kind; an array of the original objects, of kind "object", if NumPy rounded integers to floats.
+
+    Args:
+        array: the array that NumPy made of the values.
+        values: the values, one for each entry.
+        types: their types.
+    """
     large = array.dtype.kind == "f" and int in types and bool((np.abs(array) >= 2.0**53).any())
     if large and (float not in types or any(isinstance(v, int) and int(float(v)) != v for v in values)):
         objects = np.empty(len(values), object)
@@ -247,7 +253,8 @@ def _from_nested(values: list[Any]) -> tuple[np.ndarray | None, str]:
 
 
 def missing_entries(array: Any) -> np.ndarray | None:
-    """Return flags of the missing entries of a column of any type; None if they cannot be found for its type.
+    """Return flags, True for missing entries, of the shape of a column; None for a type whose missing entries are not known
+    (anything but NumPy arrays and pandas objects).
 
     >>> missing_entries(np.array(["a", None], dtype=object)), missing_entries(np.array([0.5, np.nan]))
     (array([False,  True]), array([False,  True]))
@@ -266,7 +273,7 @@ def missing_entries(array: Any) -> np.ndarray | None:
 
 
 def is_missing(value: object) -> bool:
-    """True if a single Python value means a missing one: None, NaN, pd.NA, NaT.
+    """True if a single Python value is one of the marks of a missing value: None, NaN, pd.NA, NaT.
 
     >>> [is_missing(v) for v in (None, float("nan"), 0.0, "")]
     [True, True, False, False]

@@ -8,6 +8,7 @@ Results that are tables are of the same kind as the user's table.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,9 +32,9 @@ class ForeignColumn:
     """One column of a table of another library; its values are converted when they are first used.
 
     Attributes:
-        kind: as in `probe`.
-        shape: (n,), or (n, k) for a column of arrays of fixed length.
-        dtype: the dtype of its library.
+        kind: the kind of the values, as in `Probe`.
+        shape: (n,), or (n, ...) for a column of arrays of fixed shape.
+        dtype: the narwhals dtype; None after unpickling.
     """
 
     def __init__(self, dtype: nw.dtypes.DType, n: int, take: Callable[[], Any]) -> None:
@@ -42,7 +43,7 @@ class ForeignColumn:
 
     @cached_property
     def values(self) -> Any:
-        """A NumPy array of numbers, masked if some are missing; for other kinds a pandas Series."""
+        """Numbers, booleans and arrays as a NumPy array, masked if single numbers are missing; other kinds as a pandas Series."""
         return _values(self._take(), self.kind, self.shape)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -53,7 +54,7 @@ class Frame(Mapping[str, Any]):
     """A table of another library as a mapping from names to columns.
 
     Attributes:
-        native: the user's object.
+        native: the user's object; None after unpickling.
     """
 
     def __init__(self, native: Any, narwhal: Any) -> None:
@@ -65,7 +66,7 @@ class Frame(Mapping[str, Any]):
 
     @cached_property
     def n_rows(self) -> int:
-        """The number of rows; for a lazy query it is computed alone."""
+        """The number of rows; of a lazy query it is counted without its columns."""
         return len(self._eager) if self._lazy is None else int(self._lazy.count_rows())
 
     def column(self, name: str) -> ForeignColumn:
@@ -89,8 +90,11 @@ class Frame(Mapping[str, Any]):
         return len(self._schema)
 
     def load(self, names: Iterable[Any]) -> None:
-        """Compute these columns of a lazy query, if they are not loaded yet, all at once; DataError if the query changed
-        its rows.
+        """Compute those of these columns of a lazy query that are not loaded yet, all at once; nothing for a table in memory,
+        and names that are not in the table are ignored.
+
+        Raises:
+            DataError: the query now gives another number of rows, or other values in the columns loaded before.
         """
         have = () if self._eager is None else self._eager.columns
         more = [name for name in self._schema if name in set(names) and name not in have]
@@ -109,7 +113,7 @@ class Frame(Mapping[str, Any]):
         return self._eager[name]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for pickling: the loaded columns only, since queries and connections cannot be pickled."""
+        """Return the state for pickling: the columns of a table in memory, of a query those that were loaded."""
         taken = {"native": None, "_lazy": None, "_eager": self._eager, "n_rows": self.n_rows}
         return {**taken, "_columns": {}, "_schema": self._schema}
 
@@ -151,7 +155,14 @@ class _Dataset:
 
 
 def columns_of(data: Data) -> Mapping[Any, Any] | None:
-    """Return a table of another library, records, or an xarray Dataset as a mapping of columns; None for anything else.
+    """Return the columns of a table by name: of a structured array, a list of records (dicts; a key that a record lacks is
+    None), an xarray Dataset, or a table of polars, pyarrow, DuckDB or another library that narwhals or Arrow's stream reads.
+
+    None for anything else, such as a dict, a pandas DataFrame or an empty list.
+
+    Raises:
+        DataError: an xarray Dataset without variables, or whose variables differ in their first dimension.
+        DataTypeError: the table is read by a package that is not installed.
 
     >>> columns_of([{"x": 1.0, "g": "a"}, {"x": 2.0}])
     {'x': [1.0, 2.0], 'g': ['a', None]}
@@ -181,13 +192,13 @@ def columns_of(data: Data) -> Mapping[Any, Any] | None:
     if isinstance(found, nw.DataFrame):
         return Frame(data, found)
     if hasattr(data, "__arrow_c_stream__"):
-        table = _needing_arrow(data, lambda: _arrow_table(data))
+        table = _needing_arrow(data, lambda: importlib.import_module("pyarrow").table(data))
         return Frame(data, nw.from_native(table))
     return None
 
 
 def foreign_series(value: object) -> ForeignColumn | None:
-    """Return a single column of another library as a `ForeignColumn`; None for anything else."""
+    """Return a Series or an array of another library (polars, pyarrow, ...) as a `ForeignColumn`; None for anything else."""
     library = type(value).__module__.partition(".")[0]
     if library in ("numpy", "jax", "jaxlib", "builtins", "pandas") or not (
         hasattr(value, "__arrow_c_stream__") or hasattr(value, "__arrow_c_array__")
@@ -206,8 +217,9 @@ def foreign_series(value: object) -> ForeignColumn | None:
 def like(source: Any, frame: Any) -> Any:
     """Return a pandas DataFrame of results as a table of the same kind as ``source``, the user's object or a `Table` of it.
 
-    For polars and DuckDB it is their own eager table, for other libraries that use Arrow a pyarrow Table, for pandas, dicts and
-    everything else the DataFrame itself. Named, multi-level or string row labels become columns.
+    Of polars it is a polars DataFrame, of DuckDB its relation, of other libraries that use Arrow a pyarrow Table; in these,
+    row labels that are named, multi-level or strings become columns, and others are left out. Of pandas, dicts and everything
+    else it is ``frame`` itself.
     """
     source = getattr(source, "raw", source)
     if not isinstance(source, Frame):
@@ -232,7 +244,7 @@ def like(source: Any, frame: Any) -> Any:
 
 
 def _answer_kind(source: Frame) -> Literal["polars", "pyarrow"] | None:
-    """Return the library that makes tables of results, "polars" or "pyarrow"; None for pandas."""
+    """Return the library that makes tables of results for this table, "polars" or "pyarrow"; None: neither of them."""
     narwhal = source._eager if source._lazy is None else getattr(source._lazy, "query", None)
     name = "pyarrow" if narwhal is None else str(narwhal.implementation)
     if "polars" in name.lower():
@@ -245,7 +257,7 @@ def _plain(series: Any) -> Any:
 
 
 def _kind(dtype: Any) -> tuple[str, tuple[int, ...]]:
-    """Return the kind of values of a narwhals dtype, and the shape of one entry."""
+    """Return the kind of values of a narwhals dtype, as in `Probe`, and the shape of one entry, () but for arrays."""
     name = type(dtype).__name__ if not isinstance(dtype, type) else dtype.__name__
     if name == "Array":
         inner = dtype.inner if not isinstance(dtype.inner, type) else dtype.inner()
@@ -284,14 +296,8 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(np.all(same))
 
 
-def _arrow_table(data: Data) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.table(data)
-
-
 def _needing_arrow(data: Data, take: Callable[[], Any]) -> Any:
-    """Return ``take()``; if it needs a package that is not installed, raise DataTypeError that says what to install."""
+    """Return ``take()``, which reads the data; if that needs a package that is not installed, raise DataTypeError."""
     try:
         return take()
     except ImportError as error:
@@ -301,11 +307,13 @@ def _needing_arrow(data: Data, take: Callable[[], Any]) -> Any:
         ) from error
 
 
-def _xarray_columns(dataset: pa.dataset.Dataset) -> Mapping[str, Any]:
+def _xarray_columns(dataset: Any) -> Mapping[str, Any]:
     """Return the variables of an xarray Dataset and its coordinates as columns.
 
-    Variables that all have the same dimensions are flattened: a row is a point of the grid. Otherwise rows are the dimension that
-    is the first of every variable, and a variable with further dimensions is a matrix.
+    Variables that all have the same dimensions are flattened: a row is a point of the grid, and coordinates are repeated to its
+    size. Otherwise rows are the dimension that is the first of every variable, a variable with further dimensions is a matrix,
+    and coordinates without this first dimension are left out. DataError if there are no variables, or if their first dimensions
+    differ.
     """
     dims = {tuple(v.dims) for v in dataset.data_vars.values()}
     if not dims:

@@ -1,5 +1,4 @@
-"""Messages for array-likes that cannot be a column: one for each reason, with what was expected, what came, where, what to
-do.
+"""Errors for array-likes that cannot be a numeric column. The messages say what was expected, what came, where, and what to do.
 
 These functions run only when an error is raised, so that their search through all elements costs nothing otherwise.
 """
@@ -28,7 +27,8 @@ TRACER = (
 
 
 def refusal(column: Column) -> Exception:
-    """Return the error for a column whose values are not numeric.
+    """Return the error for a column whose values are not numeric: a DataTypeError, or a DataError for duplicate names and for
+    sequences as values.
 
     >>> print(refusal(Column(np.array(["a", "b"]), "column 'x'")))
     column 'x': expected numbers or booleans, got text (dtype <U1): 2 values are not numbers, first 'a' in row 0. \
@@ -40,7 +40,9 @@ Make codes or dummies of it; formulas, groups and `by` can use text and categori
     if kind in ("scalar", "string", "none"):
         return _single(column, kind)
     if kind == "frame":
-        return _frame(column)
+        frame: Any = column.raw
+        j = next(j for j, dtype in enumerate(frame.dtypes) if probe_dtype(dtype) not in NUMERIC)
+        return refusal(Column(frame.iloc[:, j], f"{where} (entry {frame.columns[j]!r})"))
     if kind == "duplicates":
         columns = column.raw.columns
         return DataError(
@@ -89,13 +91,6 @@ def _single(column: Column, kind: str) -> Exception:
     return DataTypeError(f"{column.where}: expected one value per row, got {got}. {share}{note}")
 
 
-def _frame(column: Column) -> Exception:
-    for j, name in enumerate(column.raw.columns):
-        if probe_dtype(column.raw.dtypes.iloc[j]) not in NUMERIC:
-            return refusal(Column(column.raw.iloc[:, j], f"{column.where} (entry {name!r})"))
-    return DataTypeError(f"{column.where}: {_EXPECTED}")
-
-
 def _lists(column: Column, kind: str) -> Exception:
     if kind == "arrays":
         t = type_name(next(v for v in column.raw if not isinstance(v, (int, float, str))))
@@ -119,7 +114,7 @@ def _size(size: int) -> str:
 
 
 def _flat(column: Column) -> Iterator[tuple[int, Any]]:
-    """Yield (row, element) for all elements of a column as Python objects."""
+    """Yield (row number, element) for all elements of a column, row by row; masked entries are None."""
     raw: Any = column.array if column.array is not None else column.raw
     if isinstance(raw, np.ma.MaskedArray):
         gaps = np.ma.getmaskarray(raw)
@@ -149,8 +144,8 @@ def _sort_of(value: object) -> str:
 
 
 def _elements(column: Column) -> Exception:
-    """Return the error for a column of text or objects: what most elements are, and the first that is different, with its
-    row.
+    """Return the error for a column of text or objects, whose message says what the elements are; if they are of several
+    kinds, what most are, and the first that is different with its row.
     """
     rows: dict[str, list[int]] = {}
     first: dict[str, Any] = {}

@@ -33,7 +33,7 @@ class Table:
     Attributes:
         kind: "mapping" (a dict, Mapping or any table) or "tree" (anything else: a tuple, a named tuple, one array).
         raw: the user's object, or a mapping from names to its columns.
-        keys: the names of the columns; ``(None,)`` for a tree.
+        keys: the names of the columns, each once; ``(None,)`` for a tree.
     """
 
     kind: str
@@ -52,14 +52,20 @@ class Table:
 
     @cached_property
     def _contents(self) -> dict[Hashable, Contents]:
-        """The columns that were used so far, so that a list is converted only once."""
+        """The contents of the columns that were used so far, by key, so that a list is converted only once."""
         return {}
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._key_set
 
     def contents(self, key: Hashable) -> Contents:
-        """Return the columns under a key. Raises MissingColumnError, or DataError if the name occurs twice."""
+        """Return the arrays under a key, with their tree.
+
+        Raises:
+            MissingColumnError: there is no such key.
+            DataError: columns of a DataFrame have this name more than once.
+            DataTypeError: the value is not a pytree that JAX can flatten.
+        """
         found = self._contents.get(key)
         if found is not None:
             return found
@@ -74,11 +80,10 @@ class Table:
             value: object = self.raw.column(str(key))
         else:
             value = self.raw if self.kind == "tree" else self.raw[key]
-        made = contents_of(value, key, self.kind)
-        return self._contents.setdefault(key, made)
+        return self._contents.setdefault(key, contents_of(value, key, self.kind))
 
     def refusal(self, key: Hashable) -> Exception | None:
-        """Return the error for a column that a function cannot read (not numeric, missing or duplicate); None if it can."""
+        """Return the error for a column that a function cannot read (not numeric, absent, twice); None if it can."""
         try:
             wrong = self.contents(key).not_numeric
         except (DataError, DataTypeError, KeyError) as error:
@@ -95,18 +100,24 @@ class Table:
 
     @cached_property
     def n_rows(self) -> int:
-        """The number of rows of all columns. Raises DataError if the columns differ in length."""
+        """The number of rows of all columns; errors as in `length`."""
         return self.length(self.keys)
 
     def length(self, names: Iterable[Hashable]) -> int:
-        """Return the number of rows of these columns. Raises DataError if they differ in length, have zero rows, or if no
-        row-wise column is named.
+        """Return the number of rows of these columns.
+
+        Raises:
+            DataError: they differ in length or have zero rows, a name occurs twice, or no row-wise column is named.
+            DataTypeError: a column is a single value without a row axis.
+            MissingColumnError: a column does not exist.
         """
         return common_length([column for key in names for column in self.contents(key).rows])
 
     @cached_property
     def most_rows(self) -> int:
-        """The number of rows; if the columns differ in length, the most frequent length."""
+        """The number of rows; if the columns differ in length, the most frequent length above 0. Errors as in `length` if
+        there is no such length.
+        """
         try:
             return self.n_rows
         except (DataError, DataTypeError):
@@ -118,8 +129,8 @@ class Table:
 
     @cached_property
     def signature(self) -> Hashable:
-        """A hashable summary of the columns that a function can read, their kinds and the shapes of their rows, without the
-        number of rows.
+        """A hashable summary of the data without their numbers of rows: the keys, trees and static values, the kind of every
+        row-wise array and the shape of one of its rows, and the kind and shape of every shared array.
         """
         parts: list[Hashable] = []
         for key in self.keys:
@@ -153,12 +164,16 @@ class Table:
 
         Args:
             arrays: one array for each struct of `abstract`, in that order.
-            reads: a set to which the names of the columns read are added (for a tree: the key None).
+            reads: a set to which the names of the columns read are added (for a tree: the key None, at once).
             extra: further entries that are not columns, such as ``{"mask": ...}`` for models of units; reading them is not
-                recorded. Mappings only.
+                recorded. Only for data of kind "mapping".
 
         Returns:
             A read-only mapping for data of kind "mapping"; otherwise the user's structure.
+
+        Raises:
+            DataError: ``extra`` is given for a tree, or a column has the name of one of its entries.
+            DataError, DataTypeError: an array of a tree is not numeric.
         """
         iterator = iter(arrays)
         values: dict[Hashable, Any] = {}
@@ -188,14 +203,17 @@ class Table:
         Args:
             names: names of the columns, as recorded by `view`, in any order; None for all. A tree is always read whole.
             others: further columns in use (in formulas, groups, weights), of any type; they are not converted, but their
-                lengths and missing entries are checked.
-            beside: (name, values) of arrays that are not columns of the table (such as weights), treated like `others`.
+                lengths, row labels and missing entries are checked.
+            beside: (name, values) of arrays that are not columns of the table (such as weights), treated like ``others``.
 
         Returns:
             The columns, in which NaN and infinities remain, and the missing and infinite entries of each column.
 
         Raises:
-            MissingColumnError, DataError, DataTypeError: a column does not exist, is not numeric, or has another length.
+            MissingColumnError: a column does not exist.
+            DataTypeError: a column of ``names`` is not numeric, or its values do not fit into 64 bits.
+            DataError: columns differ in length or in their row labels, a name occurs twice, there are no rows or no row-wise
+                column, or an array in `Shared` has missing values.
 
         >>> rows, gaps = ingest({"x": [1.0, float("nan")]}).read(["x"])
         >>> rows.leaves[0], gaps[0].rows
@@ -229,13 +247,16 @@ class Table:
         others: Iterable[Hashable] = (),
         beside: Iterable[tuple[str, Any]] = (),
     ) -> Rows:
-        """Return the columns in use as `read` does, but without rows that have missing values: all columns of one length,
-        finite.
+        """Return the columns in use as `read` does, but all values finite.
 
         Args:
             names, others, beside: as in `read`.
             missing: "raise": raise DataError for missing values; "drop": leave out the rows with one in any column in use, and
-                count them. Infinite values raise DataError under both.
+                count them.
+
+        Raises:
+            DataError: infinite values; missing values under "raise"; no row is left under "drop"; another ``missing``.
+            MissingColumnError, DataError, DataTypeError: as in `read`.
 
         >>> ingest({"x": [1, 2], "name": ["a", "b"]}).convert(["x"]).leaves
         (array([1, 2]),)
@@ -246,13 +267,15 @@ class Table:
         return without_gaps(rows, gaps)
 
     def take(self, rows: np.ndarray) -> Any:
-        """Return some rows of the table, by their numbers (m,), as an object that the user could pass to a fit."""
+        """Return the rows at these positions (m,), as a DataFrame of a DataFrame, a dict of any other table, a tree of a tree;
+        `Shared` and `Static` stay as they are.
+        """
         if hasattr(self.raw, "iloc"):
             return self.raw.iloc[rows]
         return map_columns(lambda c: c.iloc[rows] if hasattr(c, "iloc") else np.asarray(c)[rows], self.raw)
 
     def column(self, key: Hashable) -> Any:
-        """Return the raw column under a name, for formulas and groups. Raises MissingColumnError, DataError."""
+        """Return what is under a name: one row-wise column as `Column.raw`, anything else as passed; errors as in `contents`."""
         found = self.contents(key)
         return found.rows[0].raw if found.entry.treedef is None and len(found.rows) == 1 else self.raw[key]
 
@@ -274,7 +297,9 @@ def ingest(data: Data) -> Table:
             labels), or a dict or tuple of these. `Shared` and `Static` mark values that do not vary by row.
 
     Raises:
-        DataTypeError: ``data`` is a string, a number, None or a table of an unknown kind.
+        DataTypeError: ``data`` is a string, a number, None, a tracer, `Shared` or `Static` alone, a table of an unknown kind, or
+            one that is read by a package that is not installed.
+        DataError: an xarray Dataset has no variables, or these differ in their first dimension.
 
     >>> table = ingest({"height": [1.0, 2.0], "k": Static(3)})
     >>> table.kind, table.keys, table.n_rows
@@ -315,17 +340,19 @@ def _refuse_foreign(data: Data) -> None:
 
 
 def column_labels(table: Table, names: Any) -> tuple[tuple[str, ...] | None, int]:
-    """Return the labels and the length of a parameter vector with one entry for each of some columns of the data.
+    """Return the labels and the length k of a parameter vector with one entry for each of some columns of the data.
 
     Args:
         table: the data.
-        names: the name of a matrix (n, k) in the data, or a list of names of single columns.
+        names: the name of a matrix (n, k) in the data, or a list or tuple of names of single columns.
 
     Returns:
         The labels (those of a DataFrame, or the names listed; None for a matrix without labels) and k.
 
     Raises:
-        MissingColumnError: a column does not exist. DataError: ``names`` is not a matrix, or not a list of single columns.
+        MissingColumnError: a column does not exist.
+        DataError: ``names`` is empty, names one column that is not a matrix, or a list in which a column is not single; or the
+            data have no column names.
         DataTypeError: a column is not numeric.
 
     >>> column_labels(ingest({"X": np.zeros((5, 2)), "a": [1.0] * 5}), "X")
@@ -356,12 +383,17 @@ def column_labels(table: Table, names: Any) -> tuple[tuple[str, ...] | None, int
 
 def _single_column(table: Table, name: Hashable) -> Column:
     if table.kind != "mapping":
-        raise DataError(f"columns={name!r} needs data with column names (a dict or a DataFrame), got a {type_name(table.raw)}")
+        raise DataError(
+            f"columns={name!r} needs data with column names (a dict or a DataFrame), got a {type_name(table.raw)}"
+        )
     wrong = table.refusal(name)
     if wrong is not None:
         raise wrong
     found = table.contents(name)
     columns = found.rows or found.shared
     if found.entry.treedef is not None or len(columns) != 1:
-        raise DataError(f"columns={name!r}: expected an array, got a {type_name(table.raw[name])}")
+        raise DataError(
+            f"columns={name!r}: expected an array, got a {type_name(table.raw[name])}; make its arrays columns of the data, and "
+            "list their names"
+        )
     return columns[0]

@@ -21,7 +21,7 @@ class Contents:
     """The columns under one key of a table.
 
     Attributes:
-        entry: the tree under the key, with positions of arrays counted from 0.
+        entry: the tree under the key; its positions refer to ``rows`` and ``shared``.
         rows: the row-wise columns.
         shared: the arrays that do not vary by row.
     """
@@ -32,21 +32,30 @@ class Contents:
 
     @property
     def not_numeric(self) -> Column | None:
-        """The first column that a function cannot read because it is not numeric, or None."""
+        """The first row-wise or shared array that a function cannot read because it is not numeric; None if all are numeric."""
         for column in (*self.rows, *self.shared):
             if column.probe.kind not in NUMERIC:
                 return column
         return None
 
     def entry_from(self, n_rows: int, n_shared: int) -> Entry:
-        """Return ``entry`` with positions of row-wise and shared arrays counted from these numbers."""
+        """Return ``entry`` for lists of arrays in which ``n_rows`` row-wise and ``n_shared`` shared ones come before its own."""
         begin = {"row": n_rows, "shared": n_shared, "shared_tree": n_shared, "static": 0}
         slots = tuple(Slot(s.source, s.position + begin[s.source], s.value) for s in self.entry.slots)
         return self.entry._replace(slots=slots)
 
 
 def contents_of(value: object, key: Hashable, kind: str) -> Contents:
-    """Return the columns of a value and their tree; ``kind`` is that of the table, "mapping" or "tree"."""
+    """Return the columns of a value and their tree.
+
+    Args:
+        value: an array, a pytree of arrays, or `Shared` or `Static`, also as leaves of the tree.
+        key: its key in the table, for messages.
+        kind: that of the table, "mapping" (``value`` is one of its entries) or "tree" (it is the whole data).
+
+    Raises:
+        DataTypeError: JAX cannot flatten the value.
+    """
     where = "the data" if kind == "tree" else f"column {key!r}"
     columns, treedef = _flatten(value, where, is_column)
     slots: list[Slot] = []
@@ -68,7 +77,14 @@ def contents_of(value: object, key: Hashable, kind: str) -> Contents:
 
 
 def _flatten(value: object, where: str, stop: Callable[[Any], bool]) -> tuple[list[tuple[str, Any]], Any]:
-    """Return the leaves of a value with their paths, and the tree definition (None for a single leaf)."""
+    """Return (path, leaf) for the leaves of a value, and the tree definition; for a single leaf its path is "" and the tree
+    definition None.
+
+    Args:
+        value: a pytree.
+        where: its name in the message of the DataTypeError for a value that JAX cannot flatten.
+        stop: function that is True for a value that is a leaf.
+    """
     if stop(value):
         return [("", value)], None
     try:
@@ -83,7 +99,9 @@ def _flatten(value: object, where: str, stop: Callable[[Any], bool]) -> tuple[li
 
 
 def is_column(value: object) -> bool:
-    """True if the value is one column, `Shared` or `Static`, and not a tree of columns."""
+    """True if the value is one column, `Shared` or `Static` (a list, an array, a Series, a DataFrame, None, any other
+    iterable); False for tuples, dicts and other pytrees of columns, and for single values such as numbers.
+    """
     if value is None or isinstance(value, (list, np.ndarray, jax.Array, Shared, Static, ForeignColumn)):
         return True
     if isinstance(value, (tuple, Mapping)):
@@ -94,8 +112,8 @@ def is_column(value: object) -> bool:
 
 
 def _is_shared_array(value: object) -> bool:
-    """True if a value inside `Shared` is one array and not a tree: a list is an array unless an array or dict is among its
-    items; tuples and dicts are trees.
+    """True if a value inside `Shared` is one array and not a tree: a list is an array unless a dict, or an array with an axis,
+    is among its items; tuples and dicts are trees; None and other iterables are arrays.
     """
     if isinstance(value, list):
         return not any(isinstance(v, dict) or (isinstance(v, (np.ndarray, jax.Array)) and v.ndim > 0) for v in value)
@@ -103,9 +121,9 @@ def _is_shared_array(value: object) -> bool:
 
 
 def map_columns(function: Callable[[Any], Any], data: Data) -> Any:
-    """Return the user's data with a function applied to every row-wise column; shared and static values stay.
+    """Return the user's data with a function applied to every row-wise column; `Shared` and `Static` stay as they are.
 
-    Columns keep their order (``jax.tree.map`` would sort them).
+    A mapping gives a dict with the same order of columns (``jax.tree.map`` would sort them), anything else its own pytree.
     """
 
     def each(leaf: PyTree) -> Any:

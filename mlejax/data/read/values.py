@@ -17,8 +17,15 @@ if TYPE_CHECKING:
 
 
 def canonical(array: np.ndarray, where: str, index: Any = None) -> np.ndarray:
-    """Return the same values as float64, int64 or bool; the array itself if it has one of these dtypes. DataTypeError for
-    values that would be rounded.
+    """Return the same values as float64, int64 or bool; the array itself if it has one of these dtypes.
+
+    Args:
+        array: floats, integers or booleans of any size.
+        where: name of the array in messages.
+        index: labels of the rows, for messages, or None.
+
+    Raises:
+        DataTypeError: a value would be rounded (long double), or an unsigned integer is beyond int64.
 
     >>> canonical(np.array([1, 2], np.uint8), "x").dtype
     dtype('int64')
@@ -49,10 +56,10 @@ def canonical(array: np.ndarray, where: str, index: Any = None) -> np.ndarray:
 
 
 def read(column: Column) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the values of a numeric column as float64, int64 or bool, and a mask of the missing entries (None: no entry is
-    masked).
+    """Return the values of a numeric column as float64, int64 or bool, and a mask that is True for its missing entries.
 
-    NaN in a float array is not in the mask; the caller finds it together with infinities.
+    The mask is None if no entry is masked, NA or None. NaN in a float array is not in the mask: the caller finds it together
+    with infinities. Errors as in `canonical`, and DataError if integers beside floats in a DataFrame would be rounded.
     """
     raw, where = column.raw, column.where
     if column.array is not None:
@@ -119,7 +126,7 @@ def _read_frame(frame: pd.DataFrame, where: str, kind: str) -> tuple[np.ndarray,
 
 
 def is_narrow_float(column: Column) -> bool:
-    """True if the values were given as floats of less than 64 bits."""
+    """True if the values, or a column of a DataFrame, were given as floats of less than 64 bits."""
     raw = column.raw
     dtypes = set(raw.dtypes) if is_pandas(raw, "DataFrame") else {getattr(raw, "dtype", None)}
     return any(probe_dtype(d) == "float" and getattr(d, "itemsize", 8) < 8 for d in dtypes if d is not None)

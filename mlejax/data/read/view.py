@@ -19,11 +19,15 @@ class View(Mapping[Any, Any]):
     """A read-only mapping of traced columns that records which of them are read.
 
     Args:
-        values: the columns that can be read.
+        values: the columns that can be read (numeric ones), by key.
         keys: the keys of all columns, in order, including those that cannot be read.
-        refuse: function from the key of a column that cannot be read to the error.
+        refuse: function from the key of a column that cannot be read to the error that reading it raises.
         reads: a set to which the keys of the columns read are added.
         extra: further entries, which are not columns of the data (the mask of a unit); reading them is not recorded.
+
+    Raises:
+        MissingColumnError: a key that does not exist is read.
+        DataTypeError: an unhashable key is read (a list of names), or the data are written to.
     """
 
     __slots__ = ("_extra", "_keys", "_reads", "_refuse", "_values")
@@ -75,7 +79,10 @@ class View(Mapping[Any, Any]):
         return len(self._all())
 
     def _all(self, why: str = "iteration, len, ** or dict()") -> tuple[Any, ...]:
-        """Return all keys and count each as read; ``why`` names the operation in an error message."""
+        """Return all keys, those of ``extra`` included, and count each column as read.
+
+        Raises the error of ``refuse`` if a column cannot be read; ``why`` names the operation in its message.
+        """
         for key in self._keys:
             if key not in self._values:
                 error = self._refuse(key)
@@ -98,24 +105,26 @@ class View(Mapping[Any, Any]):
         return {**other, **self}
 
     def without(self, hidden: Collection[Any]) -> View:
-        """Return a view without the ``hidden`` columns; reads are recorded in the same set."""
+        """Return a view without the columns of these keys; reads are recorded in the same set."""
         values = {key: value for key, value in self._values.items() if key not in hidden}
         keys = tuple(key for key in self._keys if key not in hidden)
         return View(values, keys, self._refuse, self._reads, self._extra)
 
     def replacing(self, names: Collection[Any], change: Callable[[Any], Any]) -> View:
-        """Return a view in which ``change`` is applied to some columns; reads are recorded in the same set."""
+        """Return a view in which ``change`` is applied to the columns ``names``; reads are recorded in the same set."""
         values = {key: change(value) if key in names else value for key, value in self._values.items()}
         return View(values, self._keys, self._refuse, self._reads, self._extra)
 
     def copy(self) -> dict[Any, Any]:
-        """Return a plain dict of all columns."""
+        """Return a plain dict of all columns and further entries; all columns count as read."""
         return dict(self)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise linked(AttributeError(f'the data have no attribute {name!r}; a column is read as data["{name}"]'), "attributes")
+        raise linked(
+            AttributeError(f'the data have no attribute {name!r}; a column is read as data["{name}"]'), "attributes"
+        )
 
     def __setitem__(self, key: Hashable, value: object) -> None:
         raise DataTypeError(f"data[{key!r}] = ...: the data cannot be changed; write {{**data, {key!r}: value}}")

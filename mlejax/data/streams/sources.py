@@ -206,7 +206,9 @@ class Parquet:
     def peek(self) -> Data:
         """Return the first rows with all columns, to learn their types."""
         dataset = self._dataset
-        for fragment in dataset.get_fragments(filter=self._filter):  # one file after the other, so that a bad one is named
+        for fragment in dataset.get_fragments(
+            filter=self._filter
+        ):  # one file after the other, so that a bad one is named
             try:
                 found = fragment.scanner(dataset.schema, filter=self._filter).head(PEEKED)
             except (OSError, ValueError, TypeError) as error:

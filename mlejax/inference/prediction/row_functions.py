@@ -154,7 +154,7 @@ def _form(
         jax.eval_shape(lambda p, a: function(p, source.view(a, reads)), params, source.abstract(n))
         return reads
 
-    n, first = data_room.n_rows(source), None
+    n, first = source.most_rows, None
     forms = ("array", "row") if designs.view == "array" else ("row", "array")
     for form in ("array",) if any(d.random is not None for d in designs.designs) else forms:
         try:

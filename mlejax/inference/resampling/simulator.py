@@ -286,7 +286,7 @@ def design(
                 f"{why}: params= has no value for {', '.join(absent)}; give values of all parameters"
             )
         structure = space.build([np.asarray(v, np.float64) for v in given])
-        n = int(data_or_n_rows) if counted else data_room.n_rows(source)
+        n = int(data_or_n_rows) if counted else source.most_rows
     seen = seen_params(likelihood, structure, made)
     return SimulationDesign(source, structure, seen, simulator(likelihood, seen, n, lookup, why, random))
 
@@ -314,7 +314,7 @@ def simulator_of(
     if table is None:
         made, n, rows = designs_of(loaded), loaded.rows.n, loaded.rows
     else:
-        made, n, rows = {} if loaded.designs is None else loaded.designs.again(table), data_room.n_rows(table), None
+        made, n, rows = {} if loaded.designs is None else loaded.designs.again(table), table.most_rows, None
     seen, own = seen_params(likelihood, fit.params, made), row_effects(fit, table, random)
     if own is not None:
         at = np.append(fit.theta, np.zeros(own.n_more))

@@ -20,16 +20,16 @@ class Adam(OptaxMethod):
     Args:
         learning_rate: typical size of a step in each unconstrained coordinate; a number, or an optax schedule (number of
             steps so far -> number).
-        tol: stop when the log-likelihood increased by at most this over `patience` steps.
-        max_steps: most steps (evaluations after the start).
-        patience: number of steps in that rule, default 100. With `batch_size`: stop after this many epochs without a higher
-            validation log-likelihood, default 10.
+        tol: stop when the log-likelihood increased by at most this over `patience` evaluations.
+        max_steps: most evaluations after the start.
+        patience: number of evaluations in that rule, default 100. With `batch_size`: stop after this many epochs without a
+            higher validation log-likelihood, default 10.
         batch_size: rows (or units) of a minibatch; None for all of them at every step.
         epochs: most passes through the data, default 100; only with `batch_size`, instead of `tol` and `max_steps`.
         seed: seed of the shuffling; only with `batch_size`.
 
     Raises:
-        ValueError: an option is not positive, or has no effect in combination with the others.
+        ValueError: an option is not positive or not a whole number, or has no effect in combination with the others.
 
     Example:
         >>> from mlejax.optimize import Adam

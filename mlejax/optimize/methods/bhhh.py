@@ -21,12 +21,12 @@ class BHHH(TrustRegion):
     """BHHH: Newton-type steps with outer products of scores as curvature, in a trust region; converges linearly.
 
     Args:
-        tol: stop when the decrement s'B^-1 s (score s, sum B of outer products of scores; log-likelihood units) is at most
-            this, confirmed by one further step.
+        tol: stop when s'B^-1 s (score s, sum B of outer products of the terms' scores), the decrement in log-likelihood units, is
+            at most this, before and after one further full step.
         max_steps: most evaluations after the start, rejected steps included.
 
     Raises:
-        ValueError: tol or max_steps is not positive.
+        ValueError: tol is not a positive number, or max_steps not a positive whole number.
 
     Example:
         >>> from mlejax.optimize import BHHH

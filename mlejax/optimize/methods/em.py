@@ -22,11 +22,11 @@ class EM(Method):
     Args:
         tol: stop EM, and begin Newton's method, when a step increases the log-likelihood by at most this.
         max_steps: most EM steps.
-        accelerate: whether to extrapolate (SQUAREM).
+        accelerate: if True, extrapolate (SQUAREM).
         inner: most Newton steps in one M step.
 
     Raises:
-        ValueError: an option is not positive.
+        ValueError: tol is not a positive number, or max_steps or inner not a positive whole number.
 
     Example:
         >>> import mlejax as mle
@@ -45,7 +45,7 @@ class EM(Method):
             raise ValueError(f"EM(inner={self.inner!r}): expected a positive whole number")
 
     def init(self, u: Float[Either, " p"]) -> PyTree:
-        """Raise ValueError: EM runs in ``fit`` only, which does not call this."""
+        """Raise ValueError: drivers of methods call this, and EM runs in ``model.fit`` alone, without them."""
         raise ValueError(
             "method='em' is supported by model.fit only, for one data set in memory and models with mle.Discrete or mle.Markov; "
             "leave it out here: Newton's method maximises the same log-likelihood"

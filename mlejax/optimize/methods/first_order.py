@@ -54,10 +54,10 @@ class OptaxMethod(Method):
 
     @abstractmethod
     def gradient_transformation(self) -> Transformation:
-        """Return the `optax.GradientTransformation`."""
+        """Return the optax gradient transformation whose updates are the steps."""
 
     def init(self, u: Float[Either, " p"]) -> FirstOrderState:
-        """State before the first evaluation."""
+        """Return the state before the first evaluation; ValueError if the method trains on minibatches, for which see `epoch`."""
         refuse_batches(self)
         memory = strong(self.gradient_transformation().init(jnp.asarray(u)))
         return FirstOrderState(memory, u, np.ones((), u.dtype), no_progress(u.dtype))
@@ -67,7 +67,11 @@ class OptaxMethod(Method):
         return state.trial
 
     def update(self, state: FirstOrderState, kept: Point, new: Point, setting: Setting) -> tuple[FirstOrderState, Step]:
-        """Keep the new point if it is the best so far, and compute the next trial point by the transformation."""
+        """Keep the new point if it is the best so far, and compute the next trial point by the transformation.
+
+        The next point starts from the new one, or, if f is not finite there, from the kept one with the transformation's state
+        reset and its updates halved. Status SETTLED without progress (`watch`), STALLED if updates were halved below 1e-12.
+        """
         import optax
 
         first, finite = jnp.isinf(kept.f), jnp.isfinite(new.f)
@@ -96,13 +100,13 @@ class FirstOrder(OptaxMethod):
     Args:
         transformation: such as ``optax.sgd(0.1)``. Transformations with a line search are not supported, because they
             evaluate the objective at further points; they raise an error in the fit.
-        tol: stop when the log-likelihood increased by at most this over `patience` steps.
-        max_steps: most steps (evaluations after the start).
+        tol: stop when the log-likelihood increased by at most this over `patience` evaluations.
+        max_steps: most evaluations after the start.
         patience, batch_size, epochs, seed: as in :class:`Adam`.
 
     Raises:
-        ValueError: an option is not positive, or has no effect in combination with the others.
-        TypeError: not a gradient transformation.
+        ValueError: an option is not positive or not a whole number, or has no effect in combination with the others.
+        TypeError: ``transformation`` lacks ``init`` or ``update``.
 
     Example:
         >>> import optax
@@ -121,20 +125,22 @@ class FirstOrder(OptaxMethod):
 
     def __post_init__(self) -> None:
         if not all(callable(getattr(self.transformation, part, None)) for part in ("init", "update")):
-            raise TypeError(f"expected an optax gradient transformation, got {self.transformation!r}")
+            raise TypeError(f"FirstOrder: expected an optax gradient transformation, optax.sgd(0.1), got {self.transformation!r}")
         check_options(self)
         check_batches(self)
 
     def gradient_transformation(self) -> Transformation:
-        """The transformation itself."""
+        """Return ``transformation``."""
         return self.transformation
 
 
 def strong(tree: PyTree) -> PyTree:
-    """Copy a pytree with its arrays' weak types removed, so that the carry of a JAX loop keeps its types."""
+    """Return a pytree as JAX arrays of the same dtypes that are not weak types, so that the carry of a JAX loop keeps its
+    types.
+    """
     return cast_like(tree, tree)
 
 
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
-    """Cast the arrays of a pytree to the dtypes of another of the same structure."""
+    """Return a pytree as JAX arrays with the dtypes of ``like``, a pytree of the same structure."""
     return jax.tree.map(lambda a, b: jnp.asarray(a, jnp.asarray(b).dtype), tree, like)

@@ -37,9 +37,9 @@ class LBFGSState(NamedTuple):
     """State between turns.
 
     Attributes:
-        memory: optax's pairs of differences.
+        memory: optax's state, with the last differences of points and of gradients.
         direction: search direction from the kept point, shape (p,).
-        length: factor on the direction for the pending step, ().
+        length: factor on the direction for the next step, ().
         below_tolerance: number of accepted points in a row with a predicted increase of at most tol, ().
         rejected: number of steps rejected in a row, ().
         progress: the state of the stopping rule.
@@ -58,13 +58,13 @@ class LBFGS(Method):
     """L-BFGS with backtracking.
 
     Args:
-        memory: number of pairs of differences kept.
+        memory: number of pairs of differences (of points and of gradients) from which curvature is approximated.
         tol: stop when the predicted increase of the log-likelihood is at most this at two accepted points in a row.
         max_steps: most evaluations after the start, rejected steps included.
         patience: stop when the log-likelihood increased by at most ``tol`` over this many evaluations.
 
     Raises:
-        ValueError: an option is not positive.
+        ValueError: tol is not a positive number, or memory or max_steps not a positive whole number.
 
     Example:
         >>> from mlejax.optimize import LBFGS
@@ -83,23 +83,28 @@ class LBFGS(Method):
         check_options(self)
 
     def _transformation(self) -> Transformation:
-        """optax's L-BFGS preconditioner, without a line search."""
+        """Return optax's L-BFGS preconditioner, which has no line search."""
         import optax
 
         return optax.scale_by_lbfgs(self.memory)
 
     def init(self, u: Float[Either, " p"]) -> LBFGSState:
-        """State before the first evaluation."""
+        """Return the state before the first evaluation: no pairs of differences, direction 0."""
         none = np.zeros((), np.int32)
         memory = strong(self._transformation().init(jnp.asarray(u)))
         return LBFGSState(memory, np.zeros(u.shape, u.dtype), np.ones((), u.dtype), none, none, no_progress(u.dtype))
 
     def propose(self, state: LBFGSState, kept: Point) -> Float[Either, " p"]:
-        """Return the kept point plus the pending step, (p,)."""
+        """Return the kept point plus ``length`` times ``direction``, (p,)."""
         return kept.u + state.length * state.direction
 
     def update(self, state: LBFGSState, kept: Point, new: Point, setting: Setting) -> tuple[LBFGSState, Step]:
-        """Accept or reject the new point; if accepted, extend the memory and find a direction, else shorten the step."""
+        """Accept or reject the new point (`_judge`); if accepted, add a pair of differences and find a direction, else shorten
+        the step.
+
+        After 12 rejections in a row the memory is cleared and the direction is minus the gradient. Status SETTLED by ``tol`` or
+        ``patience``, or if the gradient is 0; after 40 rejections in a row SETTLED where nearly there, else STALLED.
+        """
         first = jnp.isinf(kept.f)
         accepted, shorter = _judge(kept, new, setting)
         best = select(accepted, new, kept)
@@ -132,7 +137,11 @@ class LBFGS(Method):
     def _direction(
         self, state: LBFGSState, kept: Point, best: Point, setting: Setting
     ) -> tuple[Float[Either, " p"], Any]:
-        """Descent direction at the best point, (p,), and the memory with its newest pair of differences."""
+        """Return the search direction at the best point, (p,), 0 for active coordinates and for those that it would move across
+        their bound, and the memory with the pair of differences between ``kept`` and ``best`` added.
+
+        A pair without positive curvature is replaced by one with it; the direction may still not be one of descent.
+        """
         s, y = best.u - kept.u, best.g - kept.g
         bent = (s @ y < LEAST_CURVATURE * norm(s) * norm(y)) & ~jnp.isinf(kept.f)
         # a stand-in pair of positive curvature, as steep as the change of the gradient was
@@ -147,7 +156,11 @@ class LBFGS(Method):
 
 
 def _judge(kept: Point, new: Point, setting: Setting) -> tuple[Flag, Scalar]:
-    """Whether the new point is accepted (Armijo condition), and the factor on the step's length if it is rejected."""
+    """Return whether the new point is accepted, and the factor on the step's length if it is rejected, between 0.1 and 0.5.
+
+    It is accepted if it is the start, if f falls enough (Armijo condition), or if f changes only by rounding and the gradient
+    became smaller; never if f is not finite.
+    """
     first, finite = jnp.isinf(kept.f), jnp.isfinite(new.f)
     slope = kept.g @ (new.u - kept.u)  # 0 at the start
     fall = jnp.where(first, 0.0, kept.f) - new.f
@@ -162,5 +175,5 @@ def _judge(kept: Point, new: Point, setting: Setting) -> tuple[Flag, Scalar]:
 
 
 def _free_gradient(point: Point, setting: Setting) -> Float[Either, " p"]:
-    """The gradient, (p,), with 0 for the active coordinates (at a bound, pushed against it)."""
+    """Return the gradient, (p,), with 0 for the active coordinates (`active_bounds`)."""
     return without(point.g, active_bounds(point, setting))

@@ -22,12 +22,12 @@ class Newton(TrustRegion):
     """Newton's method: exact Hessian, trust region, quadratic convergence.
 
     Args:
-        tol: stop when the Newton decrement s'I^-1 s (score s, information I; log-likelihood units) is at most this, confirmed
-            by one further full step. Before that step the point is within about sqrt(tol) standard errors of the maximum.
+        tol: stop when the Newton decrement s'I^-1 s (score s, information I; log-likelihood units) is at most this, before and
+            after one further full step. Before that step the point is within about sqrt(tol) standard errors of the maximum.
         max_steps: most evaluations after the start, rejected steps included.
 
     Raises:
-        ValueError: tol or max_steps is not positive.
+        ValueError: tol is not a positive number, or max_steps not a positive whole number.
 
     Example:
         >>> from mlejax.optimize import Newton

@@ -29,7 +29,7 @@ class Progress(NamedTuple):
 
 
 def no_progress(dtype: DTypeLike) -> Progress:
-    """The state of the stopping rule before the first evaluation."""
+    """Return the state of the stopping rule before the first evaluation: no mark (inf), age 0."""
     return Progress(np.full((), np.inf, dtype), np.zeros((), np.int32))
 
 
@@ -41,14 +41,14 @@ def watch(
     Args:
         progress: its state.
         kept: the kept point after this evaluation.
-        first: whether that is the start.
+        first: True if this was the first evaluation, that of the start.
         setting: scale of the log-likelihood.
-        tol: increase of the log-likelihood over a window up to which the search stops.
+        tol: the search stops if the log-likelihood increased by at most this over a window.
         patience: length of a window, in evaluations.
 
     Returns:
-        The new state; whether to stop (a window ended without progress), (); the increase of the log-likelihood since the
-        window began, ().
+        The new state; whether to stop, which is possible only at the end of a window, (); the increase of the log-likelihood
+        since the window began, ().
     """
     age = jnp.where(first, 0, progress.age + 1)
     mark = jnp.where(first, kept.f, progress.mark)

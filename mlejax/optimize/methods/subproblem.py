@@ -24,7 +24,7 @@ BISECTIONS = 30
 
 
 def without(x: Float[Either, " p"], active: Bool[Either, " p"] | None) -> Float[Either, " p"]:
-    """x, (p,), with 0 for the active coordinates (mask (p,), or None for none)."""
+    """Return x, (p,), with 0 for the active coordinates, those where the mask ``active`` is True; x itself if it is None."""
     return x if active is None else where(active, 0.0, x)
 
 
@@ -42,8 +42,8 @@ def bounded_step(
 
     Args:
         model: the kept point, with gradient and Hessian of the quadratic model.
-        active: mask of coordinates that do not move, (p,); None without bounds.
-        otherwise: whether the subproblem must be solved, (), and the step to return if not, (p,).
+        active: mask, True for coordinates that do not move, (p,); None without bounds.
+        otherwise: whether the subproblem must be solved, (), and the step (p,) to return if not.
         weight: square root of the diagonal scaling D, shape (p,).
         radius: radius of the trust region, ().
         setting: the bounds.
@@ -72,7 +72,13 @@ def bounded_step(
 
 
 def _within_radius(A: Float[Either, "p p"], g: Float[Either, " p"], radius: Scalar) -> Float[Either, " p"]:
-    """Minimiser s, (p,), of g's + s'As/2 over |s| <= radius, through the eigenvalues of A (at most about 1 in size)."""
+    """Return the minimiser s, (p,), of g's + s'As/2 over |s| <= radius, with A and g modified as in `_tamed`.
+
+    Args:
+        A: a symmetric matrix whose eigenvalues are at most about 1 in size, since the diagonal is scaled.
+        g: the gradient.
+        radius: the radius.
+    """
     xp = namespace(A)
     values, vectors = eigh(A)
     values, slopes = _tamed(values, vectors.T @ g, radius, pivot_floor(A.shape[0], A.dtype))

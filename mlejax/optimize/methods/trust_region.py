@@ -64,11 +64,11 @@ class TrustState(NamedTuple):
     Attributes:
         scaling: the diagonal D, shape (p,).
         radius: radius of the trust region in that scaling, ().
-        step: pending step from the kept point, shape (p,).
+        step: next step from the kept point, not evaluated yet, shape (p,).
         predicted: reduction of f that the quadratic model predicts for it, ().
-        length: length |s|_D of the pending step, ().
-        full: whether the pending step is a full Newton step, ().
-        confirming: whether the pending step is the last one, which confirms convergence, ().
+        length: length |s|_D of that step, ().
+        full: whether it is a full Newton step, ().
+        confirming: whether it is the last one, which confirms convergence, ().
         newton_decrement: Newton decrement at the kept point, log-likelihood units, ().
         rejected: number of steps rejected in a row, ().
         below_rounding: number of evaluations in a row with a predicted reduction below the rounding error of f, ().
@@ -123,23 +123,27 @@ class Proposal(NamedTuple):
 
 
 class TrustRegion(Method):
-    """Base class of methods with trust-region steps."""
+    """Base class of methods with trust-region steps; a subclass has the options ``tol`` and ``max_steps``, and ``curvature``."""
 
     def __post_init__(self) -> None:
         check_options(self)
 
     def init(self, u: Float[Either, " p"]) -> TrustState:
-        """State before the first evaluation."""
+        """Return the state before the first evaluation: step 0, radius 1."""
         zero, one, infinite = (scalar(x, u.dtype) for x in (0.0, 1.0, np.inf))
         vector, no = namespace(u).zeros(u.shape, u.dtype), np.False_
         return TrustState(vector, one, vector, zero, zero, no, no, infinite, NONE, NONE)
 
     def propose(self, state: TrustState, kept: Point) -> Float[Either, " p"]:
-        """Return the kept point plus the pending step, (p,)."""
+        """Return the kept point plus the next step, (p,)."""
         return kept.u + state.step
 
     def update(self, state: TrustState, kept: Point, new: Point, setting: Setting) -> tuple[TrustState, Step]:
-        """Accept or reject the new point, then find the next step from the point that is kept."""
+        """Accept or reject the new point, then find the next step from the point that is kept.
+
+        Status CONVERGED or PRECISION_FLOOR (rounding allows no better) after the confirming step, DIVERGED if the curvature
+        vanished along it, SINGULAR where the model is flat and not convex, STALLED without progress; see the module.
+        """
         later = kept.f < np.inf  # the start has been evaluated
         accepted, below_rounding, radius, rejected = _judge(state, kept, new, setting)
         nearest = select(accepted, new, kept)
@@ -150,7 +154,7 @@ class TrustRegion(Method):
         step, predicted, length, full, decrement, definite = _propose(nearest, weight, radius, enough, setting)
         below_tolerance = definite & (decrement <= enough)
 
-        # the pending step was the confirming one, and its end passes the same test
+        # the step to the new point was the confirming one, and its end passes the same test
         confirmed = state.confirming & accepted & below_tolerance
         lasting = confirmed & _curvature_lasts(kept, new) if possible(confirmed) else confirmed
         worse = lasting & (decrement > state.newton_decrement)  # by rounding only: both ends pass the test
@@ -174,29 +178,33 @@ class TrustRegion(Method):
 
 
 def _curvature_lasts(kept: Point, new: Point) -> Flag:
-    """True if the curvature along the last step at its end is at least 0.7 of that at its beginning (or the step is 0)."""
+    """True if the curvature along the step from ``kept`` to ``new`` is at its end at least 0.7 of that at its beginning."""
     s: Either = new.u - kept.u
     return s.dot(new.H.dot(s)) >= VANISHING * s.dot(kept.H.dot(s))
 
 
 def _level(f: Scalar) -> Scalar:
-    """The function that the quadratic model approximates: f, or LARGE (1 + log(f / LARGE)) if f exceeds LARGE."""
+    """Return the function of f that the quadratic model approximates: f, or LARGE (1 + log(f / LARGE)) if f exceeds LARGE."""
     large = f > LARGE
     return where(large, LARGE * (1.0 + namespace(f).log(maximum(f, LARGE) / LARGE)), f) if possible(large) else f
 
 
 def _slope_of_level(f: Scalar) -> Scalar:
-    """Derivative of `_level` by f: 1, or LARGE / f if f exceeds LARGE."""
+    """Return the derivative of `_level` by f: 1, or LARGE / f if f exceeds LARGE."""
     return LARGE / maximum(f, LARGE) if possible(f > LARGE) else 1.0
 
 
 def _rounding(level: Any) -> Scalar:
-    """Bound on the rounding error of the objective at this `_level`, (); smaller changes are not significant."""
+    """Return a bound on the rounding error of the objective at this `_level`, (); smaller changes are not significant."""
     return 50.0 * rounding_unit(level.dtype) * maximum(1.0, abs(level))
 
 
 def _judge(state: TrustState, kept: Point, new: Point, setting: Setting) -> Judgement:
-    """Accept or reject the new point by its gain ratio, and adapt the radius."""
+    """Accept or reject the new point, and adapt the radius.
+
+    The start is accepted; the confirming step if f does not grow beyond rounding; a step whose predicted reduction is below
+    rounding if the scaled gradient became smaller too; any other by its gain ratio. None is if f is not finite at its end.
+    """
     predicted: Any = state.predicted
     first, finite = kept.f == np.inf, new.f < np.inf
     before = _level(where(first, 0.0, kept.f))
@@ -236,7 +244,15 @@ def _rescaled(
     accepted: Flag,
     setting: Setting,
 ) -> tuple[Float[Either, " p"], Float[Either, " p"], Scalar]:
-    """The diagonal scaling at the nearest (kept) point, (p,), its square root, (p,), and the radius in that scaling, ()."""
+    """Return the diagonal scaling after an evaluation, (p,), its square root, (p,), and the radius in that scaling, ().
+
+    Args:
+        scaling, radius: those before.
+        kept: the point kept before the evaluation.
+        nearest: the point kept after it.
+        accepted: whether the new point was accepted; otherwise the scaling stays.
+        setting: the bounds.
+    """
     first = kept.f == np.inf
     slope = _slope_of_level(nearest.f)
     diagonal: Any = nearest.H.diagonal()
@@ -254,7 +270,9 @@ def _rescaled(
 
 
 def _propose(point: Point, weight: Float[Either, " p"], radius: Scalar, enough: Scalar, setting: Setting) -> Proposal:
-    """The Newton step if it lies within radius and bounds, else the solution of the trust-region subproblem.
+    """Return the next step: the Newton step if it lies within radius and bounds, else the solution of the trust-region
+    subproblem; steepest descent if that predicts no reduction because of the bounds; NaN if it is needed and the setting does
+    not allow it.
 
     Args:
         point: the kept point.
@@ -304,17 +322,19 @@ def _propose(point: Point, weight: Float[Either, " p"], radius: Scalar, enough: 
 
 
 def _active(point: Point, setting: Setting) -> Bool[Either, " p"] | None:
-    """`active_bounds`, (p,), or None without bounds, so that no code for them is compiled."""
+    """Return `active_bounds`, (p,), or None without bounds, so that no code for them is compiled."""
     return None if setting.lower is None else active_bounds(point, setting)
 
 
 def _positive(x: Either) -> Any:
-    """x with entries that are not positive replaced by 1."""
+    """Return x with entries that are not positive replaced by 1."""
     return where(x > 0, x, 1.0)
 
 
 def _among_free(H: Float[Either, "p p"], active: Bool[Either, " p"] | None) -> Float[Either, "p p"]:
-    """H (p, p) with the rows and columns of the active coordinates replaced by those of the identity."""
+    """Return H (p, p) with the rows and columns of the active coordinates replaced by those of the identity; H itself if
+    ``active`` is None.
+    """
     if active is None:
         return H
     xp = namespace(H)

@@ -37,8 +37,8 @@ def vonmises_logpdf(x: ArrayLike, mu: ArrayLike, kappa: ArrayLike) -> jax.Array:
             variance 1/kappa. The three broadcast.
 
     Returns:
-        The log-density, with derivatives of every order in all arguments, at kappa = 0 too; NaN for infinite directions and
-        for invalid parameters.
+        The log-density, with derivatives of every order in all arguments, at kappa = 0 too; NaN for directions that are not
+        finite, and for negative or infinite kappa.
 
     Example:
         >>> import jax

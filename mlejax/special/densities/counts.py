@@ -48,12 +48,12 @@ def nb2_logpmf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
 
     Args:
         y: count, >= 0; values between integers are interpolated by the gamma function.
-        mu: mean, > 0, on the scale of the counts.
+        mu: mean, >= 0, on the scale of the counts; 0 gives probability 1 to y = 0.
         alpha: overdispersion, >= 0, without unit; 0 gives the Poisson distribution. The three broadcast.
 
     Returns:
         The log-probability, with derivatives of every order in all arguments, at alpha = 0 too; -inf with derivatives 0
-        for negative y, NaN for invalid parameters.
+        for negative or infinite y, NaN for invalid parameters and at NaN.
 
     Example:
         >>> import jax
@@ -80,9 +80,9 @@ def nb2_cdf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
         alpha: overdispersion, >= 0. The three broadcast.
 
     Returns:
-        Values in [0, 1], with derivatives of every order in mu and alpha, at alpha = 0 too; NaN for invalid
-        parameters. The tail that is not the smaller one is one minus the other. Beyond alpha = 1 second derivatives have
-        errors of up to 3e-12, else of 1e-12 at most.
+        Values in [0, 1], with derivatives of every order in mu and alpha, at alpha = 0 too; NaN for invalid parameters and at
+        NaN. The larger of the two tails is computed as one minus the smaller. Beyond alpha = 1 second derivatives have errors
+        of up to 3e-12, else of 1e-12 at most.
 
     Example:
         >>> round(float(nb2_cdf(1.0, 2.0, 0.0)), 6)  # 3 exp(-2)
@@ -136,8 +136,8 @@ def betabinom_logpmf(y: ArrayLike, n: ArrayLike, mu: ArrayLike, rho: ArrayLike) 
 
     Returns:
         The log-probability, with derivatives of every order in all arguments, at rho = 0 too; -inf with derivatives 0
-        outside of the support, NaN for invalid parameters. At mu = 0 and 1 all derivatives are 0;
-        at rho = 0.95 second derivatives in rho have errors of 2e-12.
+        outside of the support, NaN for invalid parameters and at NaN. At mu = 0 and 1 all derivatives are 0; at rho = 0.95
+        second derivatives in rho have errors of 2e-12.
 
     Example:
         >>> import jax
@@ -251,11 +251,12 @@ def _nb2_tails(kind: str, y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.
 
 
 def _log_density(k: jax.Array, alpha: jax.Array, mu: jax.Array) -> jax.Array:
-    """Return log(-dP(Y <= k)/dmu)."""
+    """Return log(-dP(Y <= k)/dmu) of the negative binomial."""
     return _nb2(k, mu, alpha) + jnp.log1p(alpha * k) - jnp.log1p(alpha * mu)
 
 
 def _log_tail(k: jax.Array, alpha: jax.Array, mu: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return what `_direct_tail` returns, for any alpha >= 0: for alpha > 1 from the incomplete beta function."""
     direct = alpha <= 1.0
     near, near_upper = _direct_tail(k, jnp.where(direct, alpha, 0.0), mu)
     wide = jnp.where(direct, 1.0, alpha)

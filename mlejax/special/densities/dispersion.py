@@ -34,8 +34,8 @@ def gamma_logpdf(x: ArrayLike, mean: ArrayLike, shape: ArrayLike) -> jax.Array:
         shape: a, > 0, without unit; 1 gives the exponential distribution. The three broadcast.
 
     Returns:
-        The log-density, with derivatives of every order in all arguments; -inf with derivatives 0 outside of the
-        support, NaN for invalid parameters. At x = 0 it is -log(mean) for shape 1, and infinite otherwise.
+        The log-density, with derivatives of every order in all arguments; -inf with derivatives 0 for negative or infinite x, NaN
+        for invalid parameters and at NaN. At x = 0 it is -log(mean) for shape 1, inf for a smaller and -inf for a larger shape.
 
     Example:
         >>> from mlejax.special import gamma_logpdf
@@ -60,8 +60,8 @@ def invgauss_logpdf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
             of a generalised linear model. The three broadcast.
 
     Returns:
-        The log-density, with derivatives of every order in all arguments (in mu 0 at infinity); -inf with derivatives 0
-        outside of the support, NaN for invalid parameters.
+        The log-density, with derivatives of every order in all arguments (those in mu are 0 at infinity); -inf with derivatives 0
+        where x is not positive and finite, NaN for invalid parameters and at NaN.
 
     Example:
         >>> from mlejax.special import invgauss_logpdf
@@ -85,7 +85,7 @@ def invgauss_cdf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
 
 
 def invgauss_sf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
-    """Return P(X > x) of the inverse Gaussian distribution; arguments as for :func:`invgauss_logpdf`.
+    """Return P(X > x) of the inverse Gaussian distribution; arguments and derivatives as for :func:`invgauss_logpdf`.
 
     Example:
         >>> round(float(invgauss_sf(1.0, 1.0, 1.0)), 6)
@@ -95,7 +95,7 @@ def invgauss_sf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
 
 
 def invgauss_logcdf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
-    """Return log P(X <= x) of the inverse Gaussian distribution; arguments as for :func:`invgauss_logpdf`.
+    """Return log P(X <= x) of the inverse Gaussian distribution; arguments and derivatives as for :func:`invgauss_logpdf`.
 
     Example:
         >>> round(float(invgauss_logcdf(1.0, 1.0, 1.0)), 6)
@@ -105,7 +105,7 @@ def invgauss_logcdf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
 
 
 def invgauss_logsf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
-    """Return log P(X > x) of the inverse Gaussian distribution; arguments as for :func:`invgauss_logpdf`.
+    """Return log P(X > x) of the inverse Gaussian distribution; arguments and derivatives as for :func:`invgauss_logpdf`.
 
     Example:
         >>> round(float(invgauss_logsf(1.0, 1.0, 1.0)), 6)
@@ -145,6 +145,7 @@ def _invgauss_tilt(x: jax.Array, mu: jax.Array) -> jax.Array:
 
 
 def _log_density(mu: jax.Array, lam: jax.Array, x: jax.Array) -> jax.Array:
+    """Return the log-density of the inverse Gaussian distribution inside of its support, for finite mu."""
     return 0.5 * jnp.log(lam) - 1.5 * jnp.log(x) - HALF_LOG_2PI - 0.5 * lam * _invgauss_deviance(x, mu)
 
 

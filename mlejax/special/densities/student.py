@@ -63,10 +63,6 @@ def _log_constant(df: jax.Array) -> jax.Array:
     return jnp.where(large, series, direct) - HALF_LOG_2PI
 
 
-def _log_pdf(df: jax.Array, t: jax.Array) -> jax.Array:
-    return _log_constant(df) - _exponent(df, t * t)
-
-
 def _direct_piece(df: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return (log P(0 < T < t), True) where t^2 < 2, else (log P(T > t), False), by integration; df >= 20, t > 0."""
     central = t * t < 2.0
@@ -93,7 +89,7 @@ def _direct_piece(df: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _beta_piece(df: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return (log P(0 < T < t), True) or (log P(T > t), False), whichever the incomplete beta function gives; t > 0."""
+    """Return (log P(0 < T < t), True) or (log P(T > t), False), whichever of them `beta_tail` computes; t > 0."""
     total = df + t * t
     log_tail, central = beta_tail(0.5 * df, jnp.full_like(df, 0.5), df / total, t * t / total)
     return log_tail - _LOG_2, central
@@ -137,7 +133,9 @@ def _cdf_jvp(log: bool, primals: tuple[jax.Array, ...], tangents: tuple[jax.Arra
     if not isinstance(dt, SymbolicZero):
         nu = jnp.where(df > 0, jnp.where(df < jnp.inf, df, 1e16), 1.0)
         finite = jnp.abs(t) < jnp.inf
-        log_slope = _log_pdf(nu, jnp.where(finite, t, 0.0)) - (jnp.where(finite, out, 0.0) if log else 0.0)
+        u = jnp.where(finite, t, 0.0)
+        log_pdf = _log_constant(nu) - _exponent(nu, u * u)
+        log_slope = log_pdf - (jnp.where(finite, out, 0.0) if log else 0.0)
         slope = jnp.where(finite, jnp.exp(log_slope), jnp.where(jnp.isnan(out), jnp.nan, 0.0))
         if log:
             slope = _tail_slope(nu, t, slope)
@@ -166,10 +164,10 @@ def stdtr(df: ArrayLike, t: ArrayLike) -> jax.Array:
 
     Args:
         df: degrees of freedom, > 0; infinity gives the normal distribution.
-        t: a real number; broadcasts with ``df``. The arguments are in the order of ``scipy.special.stdtr``.
+        t: real or infinite; broadcasts with ``df``. The arguments are in the order of ``scipy.special.stdtr``.
 
     Returns:
-        Values in [0, 1], with derivatives of every order in ``df`` and ``t``; NaN outside the domain. Relative errors
+        Values in [0, 1], with derivatives of every order in ``df`` and ``t``; NaN for other arguments. Relative errors
         in float64 are about 1e-13 for the value and for first and second derivatives, for any df above 0.01; where
         the value is near 1, that holds for one minus it.
 
@@ -181,7 +179,7 @@ def stdtr(df: ArrayLike, t: ArrayLike) -> jax.Array:
 
 
 def log_stdtr(df: ArrayLike, t: ArrayLike) -> jax.Array:
-    """Return log P(T <= t) for Student's t, finite far into the left tail; the right tail is ``log_stdtr(df, -t)``.
+    """Return log P(T <= t) for Student's t, finite far into the left tail; log P(T > t) is ``log_stdtr(df, -t)``.
 
     Arguments, derivatives and accuracy as for ``stdtr``.
 
@@ -206,7 +204,7 @@ def t_logpdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike
 
     Returns:
         The log-density, with derivatives of every order in all arguments; -inf with derivatives 0 at infinite x, NaN for
-        invalid parameters. At df = inf the derivatives in df are 0: estimate 1/df, by
+        invalid parameters and at NaN. At df = inf the derivatives in df are 0: estimate 1/df, by
         :func:`t_logpdf_inverse`, where the normal distribution may be the maximum.
 
         For z^2/df above 1e5 the mixed second derivative in x (or loc) and scale has a relative error of 1e-16 z^2/df, as
@@ -237,7 +235,8 @@ def t_logpdf_inverse(x: ArrayLike, inverse_df: ArrayLike, loc: ArrayLike = 0.0, 
         scale: scale, > 0, on the scale of x. The four broadcast.
 
     Returns:
-        The log-density of :func:`t_logpdf`, with derivatives of every order in all arguments, at inverse_df = 0 too.
+        The log-density of :func:`t_logpdf`, with derivatives of every order in all arguments, at inverse_df = 0 too; NaN for
+        negative or infinite inverse_df.
 
     Example:
         >>> import jax
@@ -266,7 +265,9 @@ def t_log_density(z: jax.Array, h: jax.Array) -> jax.Array:
 
 
 def t_cdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> jax.Array:
-    """Return P(X <= x) of Student's t with location and scale; arguments as for :func:`t_logpdf`, accuracy as for :func:`stdtr`.
+    """Return P(X <= x) of Student's t with location and scale, with derivatives of every order in all arguments.
+
+    Arguments are those of :func:`t_logpdf`, errors those of :func:`stdtr`.
 
     Example:
         >>> round(float(t_cdf(3.0, 1.0, 2.0)), 6)
@@ -276,7 +277,7 @@ def t_cdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 
 
 
 def t_sf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> jax.Array:
-    """Return P(X > x) of Student's t with location and scale; arguments as for :func:`t_logpdf`.
+    """Return P(X > x) of Student's t with location and scale; arguments and derivatives as for :func:`t_logpdf`.
 
     Example:
         >>> round(float(t_sf(3.0, 1.0, 2.0)), 6)
@@ -286,7 +287,7 @@ def t_sf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1
 
 
 def t_logcdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> jax.Array:
-    """Return log P(X <= x) of Student's t with location and scale; arguments as for :func:`t_logpdf`.
+    """Return log P(X <= x) of Student's t with location and scale; arguments and derivatives as for :func:`t_logpdf`.
 
     Example:
         >>> round(float(t_logcdf(1.0, 1.0, 2.0)), 4)  # log(1/4)
@@ -296,7 +297,7 @@ def t_logcdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike
 
 
 def t_logsf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> jax.Array:
-    """Return log P(X > x) of Student's t with location and scale; arguments as for :func:`t_logpdf`.
+    """Return log P(X > x) of Student's t with location and scale; arguments and derivatives as for :func:`t_logpdf`.
 
     Example:
         >>> round(float(t_logsf(3.0, 1.0, 2.0)), 4)
@@ -329,7 +330,7 @@ def skewt_logpdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike, scale: ArrayLike, 
 
     Returns:
         The log-density, with derivatives of every order in all arguments; -inf with derivatives 0 at infinite x, NaN for
-        invalid parameters. At df = inf the derivatives in df are 0.
+        invalid parameters and at NaN. At df = inf the derivatives in df are 0.
 
     Example:
         >>> import jax

@@ -20,7 +20,8 @@ def boxcox(y: ArrayLike, lam: ArrayLike) -> jax.Array:
         lam: power :math:`\lambda`, real. y and lam broadcast.
 
     Returns:
-        The transform, with derivatives of every order in both arguments, at lam = 0 too; NaN where y is not positive.
+        The transform, with derivatives of every order in both arguments, at lam = 0 too; NaN where y is not positive and finite,
+        or lam is not finite.
 
     Example:
         A linear model of the transformed outcome has the log-likelihood of a row
@@ -46,7 +47,7 @@ def boxcox(y: ArrayLike, lam: ArrayLike) -> jax.Array:
 def boxcox_logjac(y: ArrayLike, lam: ArrayLike) -> jax.Array:
     r"""Return the log-Jacobian of the Box-Cox transform, :math:`(\lambda - 1) \log y`, to be added to a row's log-density.
 
-    Without it log-likelihoods at different powers are not comparable. Arguments as for :func:`boxcox`.
+    Without it log-likelihoods at different powers are not comparable. Arguments, shape and NaN are those of :func:`boxcox`.
 
     Example:
         >>> round(float(boxcox_logjac(3.0, 0.5)), 6)

@@ -45,8 +45,8 @@ def tweedie_logpdf(y: ArrayLike, mu: ArrayLike, phi: ArrayLike, power: ArrayLike
         power: p, between 1 and 2, both excluded. The four broadcast.
 
     Returns:
-        The log-density, with derivatives of every order in all arguments; -inf with derivatives 0 for negative y, NaN for
-        invalid parameters. Towards power = 2 second derivatives in the power have a relative error of about
+        The log-density, with derivatives of every order in all arguments; -inf with derivatives 0 for negative or infinite y,
+        NaN for invalid parameters and at NaN. Towards power = 2 second derivatives in the power have a relative error of about
         1e-14 / (2 - power)^2: 1e-10 at 1.98.
 
     Example:
@@ -77,7 +77,7 @@ def _tweedie(y: jax.Array, mu: jax.Array, phi: jax.Array, p: jax.Array) -> jax.A
 
 
 def _half_deviance(y: jax.Array, mu: jax.Array, p: jax.Array) -> jax.Array:
-    """Return half the unit deviance, the integral of (y - t)/t^p over t from mu to y.
+    """Return half the unit deviance, the integral of (y - t)/t^p over t from mu to y, for y, mu > 0.
 
     It is y^(2-p) times the integral of expm1(s) exp((p-2) s) over s from 0 to log(y/mu).
     """
@@ -91,7 +91,9 @@ def _half_deviance(y: jax.Array, mu: jax.Array, p: jax.Array) -> jax.Array:
 
 
 def _log_series(rate: jax.Array, kappa: jax.Array) -> jax.Array:
-    """Return B(rate, kappa), the logarithm of the series of Dunn and Smyth, by a sum or an integral over j."""
+    """Return B(rate, kappa), the logarithm of the series of Dunn and Smyth, by `_by_sum` or, where rates are large, by
+    `_by_integral`.
+    """
     smooth = ((1.0 + kappa) * rate >= _SHARP) & (rate >= _SMOOTH * (1.0 + kappa))
     return jnp.where(
         smooth,
@@ -101,6 +103,7 @@ def _log_series(rate: jax.Array, kappa: jax.Array) -> jax.Array:
 
 
 def _by_sum(rate: jax.Array, kappa: jax.Array) -> jax.Array:
+    """Return B(rate, kappa) by the sum over the 192 numbers j from 9 standard deviations below the largest term on."""
     spread = jnp.sqrt(rate / (1.0 + kappa))
     first = lax.stop_gradient(jnp.maximum(1.0, jnp.floor(rate - 9.0 * spread)))
     j = first[..., None] + last_axis(_TERMS, rate)
