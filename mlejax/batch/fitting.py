@@ -22,7 +22,7 @@ from mlejax.fit import start as start_room
 from mlejax.fit.common import Problem, check_count
 from mlejax.fit.diagnose import TOGETHER, Diagnosed, Problems
 from mlejax.fit.finish import finish as finish_room
-from mlejax.fit.finish.natural import InTheta, in_theta
+from mlejax.fit.finish.natural import in_theta
 from mlejax.fit.latents.integration import with_latents_named
 from mlejax.fit.latents.labels import in_order
 from mlejax.fit.latents.with_classes import RESTARTS, on_edges
@@ -57,9 +57,18 @@ def fit_many(
     n_starts: int | None = None,
     budget: Budget,
 ) -> Batch:
-    """Fit every data set by maximum likelihood and return the `Batch`.
+    """Fit every usable data set by maximum likelihood and return the `Batch`.
 
-    ``sets``: the data sets; ``columns``: names of cluster columns; other arguments as in ``Model.fit_batch``.
+    Args:
+        likelihood: the model.
+        sets: the data sets.
+        start, fixed, method, seed, missing, penalty, hyper, n_starts: as in ``Model.fit_batch``.
+        columns: names of cluster columns, which are read again when one data set is taken out of the batch.
+        budget: limits on memory and threads.
+
+    Raises:
+        ValueError: ``batch_size`` of the method, ``n_starts`` or ``start`` that is not supported, or ``fixed``, ``penalty``
+            or ``hyper`` that does not fit the model.
     """
     algorithm, seed = optimize.resolve(method), check_count("seed", seed, 0)
     own_labels = start is not None or mixture_of(likelihood) is None
@@ -69,8 +78,7 @@ def fit_many(
         space, held = fix_on_host(sets.space, fixed)
         penalty, sets = _bound(penalty, hyper, sets)
         spec = Spec(likelihood, space, penalty)
-        if optimize.batched(algorithm):
-            raise ValueError("method= with batch_size= is supported for single fits only: leave out batch_size=")
+        optimize.refuse_batches(algorithm)
         which = sets.usable
         budget = budget_for_largest(spec, sets, held, budget) if which.size else budget
         evaluator = DataSetsEvaluator(spec, sets, budget, held, sets.hyper, (False, sets.own_hyper))
@@ -103,12 +111,15 @@ def fit_many(
 
 
 def _with_latents_named(batch: Batch, which: Host, keep: bool) -> Batch:
-    """With probabilities of classes that go to 0 on their edge, and the codes of verdicts that name units and classes.
+    """Return the batch after data sets of models with latent variables are judged again, one by one.
+
+    Of models with classes those that are not verified, and of latents that are not normal all, get the code of the verdict of
+    their single fit; where a probability of a class goes to 0, that fit has it at 0 and replaces the entry of the batch.
 
     Args:
-        batch: as it was judged, without a look at latents.
-        which: the data sets that can be used.
-        keep: labels of classes stay as they are.
+        batch: as it was judged, with latents ignored; its arrays are changed in place.
+        which: numbers of the data sets that can be used.
+        keep: if True, the classes keep their labels; otherwise they are sorted.
     """
     marginal, asked = marginal_of(batch.likelihood), np.zeros(0, np.int64)
     if mixture_of(batch.likelihood) is not None:
@@ -128,16 +139,18 @@ def _with_latents_named(batch: Batch, which: Host, keep: bool) -> Batch:
 
 
 def budget_for_largest(spec: Spec, sets: DataSets, held: Host | None, budget: Budget) -> Budget:
-    """Limits of memory and threads, as `budget_for`, for the largest usable data set."""
+    """Return the limits on memory and threads that `budget_for` gives for the largest usable data set; one must be usable."""
     largest = int(sets.usable[np.argmax(sets.sizes[sets.usable])])
     bytes_ = sets.data_set_bytes(int(sets.sizes[largest]))
     return budget_for(spec, sets.single(largest), bytes_, held, sets.hyper_at(largest), budget)
 
 
 def _bound(penalty: Callable[..., Any] | None, hyper: PyTree, sets: DataSets) -> tuple[Any, DataSets]:
-    """Return the penalty in the form that compiled programs take, and the data sets with its hyper-parameters attached.
+    """Return the penalty in the form that compiled programs take, and the data sets with its hyper-parameters attached and
+    weights that are not scaled; (None, ``sets``) without a penalty.
 
-    The hyper-parameters are common to all, or one for each data set (a leading axis L).
+    The hyper-parameters are common to all, or, if each array has a leading axis of length L, one for each data set. ValueError
+    if one of these is not finite; other errors as in `bind_penalty`.
     """
     leaves = jax.tree.leaves(hyper)
     own = bool(leaves) and all(np.ndim(a) and np.shape(a)[0] == len(sets) for a in leaves)
@@ -148,14 +161,16 @@ def _bound(penalty: Callable[..., Any] | None, hyper: PyTree, sets: DataSets) ->
     if own:
         for a in leaves:
             if not np.isfinite(np.asarray(a, np.float64)).all():
-                raise ValueError("hyper=: expected finite numbers for every data set")
+                raise ValueError("hyper=: expected finite numbers for every data set, got NaN or infinity: correct them")
     each = jax.tree.map(lambda a: np.asarray(a, np.float64), hyper) if own else common
     # against a penalty the scale of sampling weights means something
     return bound, replace(sets, hyper=each, own_hyper=own, scale=np.ones(len(sets)))
 
 
 def _given(spec: Spec, sets: DataSets, start: PyTree) -> tuple[list[Any], list[bool]]:
-    """For each leaf the value under ``start=`` or None, and whether it has a leading axis over data sets."""
+    """Return, for each array of params, its value under ``start=`` (None if it is not given, or ``start`` is "pooled"), and
+    whether that has a leading axis over data sets. ValueError for another string; other errors as in `given_for_each`.
+    """
     if isinstance(start, str):
         if start != "pooled":
             raise ValueError(f"start={start!r}: expected a dict of starts, common to all or one for each data set, or 'pooled'")
@@ -164,7 +179,7 @@ def _given(spec: Spec, sets: DataSets, start: PyTree) -> tuple[list[Any], list[b
 
 
 def _alone(sets: DataSets, i: int, space: Space) -> Loaded:
-    """Data set number i as `Loaded`, in the padded size of the batch."""
+    """Return data set number i as `Loaded`, in the padded size of the batch, without its table, weights and labels."""
     data = sets.single(i)
     n = int(data.n)
     rows = data_room.Rows(tuple(leaf[:n] for leaf in data.rows), data.shared, sets.layout, n)
@@ -180,9 +195,12 @@ def _problems(
     own: list[bool],
     budget: Budget,
 ) -> Problems:
-    """A `Problems` view of the data sets: for number i, its data, evaluator and given start, made on demand.
+    """Return a `Problems` view of the data sets: for number i, its data, evaluator and given start, made on demand.
 
-    ``given``, ``own``: the given starts and whether they have a leading axis, from `_given`.
+    Args:
+        sets, method, held, seed: the data sets, the optimiser, the values under ``fixed=``, and the seed of random starts.
+        given, own: the given starts and whether they have a leading axis, from `_given`.
+        budget: its memory limits how many data sets are diagnosed together.
     """
     room = budget.memory // max(sets.data_set_bytes(int(sets.sizes.max(initial=1))), 1)
 
@@ -197,26 +215,30 @@ def _problems(
 
 
 def _searched(problems: Problems, evaluator: DataSetsEvaluator, u0: np.ndarray, which: Host, sets: DataSets) -> Outcome:
-    """Search and diagnose the data sets whose start u0, (L, p), is finite; the starts of others were not found before Ctrl-C."""
+    """Search from the starts u0, (L, p), and diagnose the data sets ``which``; return the outcome over all L.
+
+    Those whose start is not finite, which were interrupted before one was found, stay INTERRUPTED and the outcome is not
+    finished.
+    """
     space = evaluator.spec.space
     started = which[np.isfinite(u0[which]).all(axis=1)]
     if not started.size:
         empty = OptimizeResult.empty(len(sets), space.n_free, dense=True)
         return Outcome(evaluator.spec, empty, np.zeros(len(sets), bool), finished=not which.size)
-    formed = partial(_in_theta, evaluator.spec, held=problems.fixed, budget=evaluator.budget) if space.n_free else None
+    formed = partial(in_theta, space, fixed=problems.fixed, budget=evaluator.budget) if space.n_free else None
     outcome = search_all(problems, evaluator, u0, started, in_theta=formed)
     return replace(outcome, finished=outcome.finished and started.size == which.size)
-
-
-def _in_theta(spec: Spec, result: OptimizeResult, held: Host | None, budget: Budget) -> InTheta:
-    """Convert final points to natural coordinates."""
-    return in_theta(spec.space, result, held, budget)
 
 
 def _pooled(
     spec: Spec, sets: DataSets, which: np.ndarray, given: list[Any], held: Host | None, method: Method, seed: int
 ) -> np.ndarray:
-    """The estimate from the pooled rows of all data sets, in u, (p,): a common start for ``start="pooled"``."""
+    """Return the final point u, (p,), of a search over the rows of the data sets ``which`` together, without weights; the start
+    of that search if the final point is not finite.
+
+    Raises:
+        ValueError: a model of the whole data, or a penalty with hyper-parameters for each data set.
+    """
     if sets.mode == "whole":
         raise ValueError(
             "start='pooled' needs rows or units that can be pooled: with rowwise=False give start= as values, or leave it out"
@@ -242,7 +264,9 @@ def _pooled(
 def _several_starts(
     problems: Problems, outcome: Outcome, evaluator: DataSetsEvaluator, which: np.ndarray, n_starts: int
 ) -> tuple[Outcome, dict[int, tuple[Mode, ...]]]:
-    """Search the data sets ``which`` from further starts, one by one; return the outcome and the modes by data set."""
+    """Search the data sets ``which`` from ``n_starts`` starts in all, one by one; return the outcome, changed in place, with
+    the best final points, and all final points by number of the data set.
+    """
     modes: dict[int, tuple[Mode, ...]] = {}
     for i in which.tolist():
         one = problems.one(evaluator.with_spec(outcome.spec), i)
@@ -256,7 +280,11 @@ def _several_starts(
 
 
 def single(batch: Batch, i: int) -> finish_room.Fit:
-    """Make the ordinary `Fit` of data set number i from the batch, without optimising again."""
+    """Return the `Fit` that ``model.fit`` would give for data set number i, from the final point in the batch, without a search.
+
+    Raises:
+        DataError, DataTypeError: the data set cannot be used; or the error of `without_rows` if its rows are not in memory.
+    """
     if i in batch.closed:
         return batch.closed[i]
     sets = batch.sets
@@ -286,14 +314,20 @@ def single(batch: Batch, i: int) -> finish_room.Fit:
 
 
 def statement(batch: Batch, i: int) -> str:
-    """The statement of the verdict of data set number i, or why it was not fitted."""
+    """Return the statement of the verdict of data set number i, or the reason why it was not fitted or not finished."""
     if i in batch.statements:
         return batch.statements[i]
     return single(batch, i).verdict.statement
 
 
 def warn_of_failures(name: str, codes: np.ndarray, stacklevel: int) -> None:
-    """Warn, once for the whole batch, how many data sets have which verdict without a maximum; ``codes``: their codes, (L,)."""
+    """Give one ConvergenceWarning with the number of data sets for each verdict that is no maximum; none if all are maxima.
+
+    Args:
+        name: name of the method that fitted them, the beginning of the message.
+        codes: codes of the verdicts, (L,).
+        stacklevel: as in ``warnings.warn``.
+    """
     failed = Counter(codes[~np.isin(codes, CONVERGED)].tolist())
     if failed:
         each = ", ".join(f"{n} {code}" for code, n in failed.most_common())

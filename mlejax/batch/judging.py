@@ -39,7 +39,8 @@ class Batch:
         theta: estimates in the free natural coordinates, (L, p).
         score, information: gradient and minus the Hessian of the summed log-likelihood with respect to theta, (L, p) and
             (L, p, p).
-        inverse: inverses of the (penalised) information over the coordinates that are not on a bound, (L, p, p).
+        inverse: inverses of the (penalised) information over the coordinates that are not on a bound, 0 for the others, (L, p,
+            p); NaN if it is not positive definite.
         jacobian: derivatives of theta with respect to the unconstrained coordinates, (L, p, p).  Information, inverse and
             jacobian are (L, 0, 0) if the method has no second derivatives.
         params: estimates in the user's structure, natural scale, every array with leading axis L.
@@ -87,7 +88,7 @@ class Batch:
 
     @property
     def llf(self) -> np.ndarray:
-        """Log-likelihoods, summed and weighted, (L,), without the penalty."""
+        """Log-likelihoods, summed and weighted, (L,), without the penalty; of sampling weights with the weights as given."""
         return (self.ends.loglik if self.plain is None else self.plain) * self.sets.scale
 
     @property
@@ -97,7 +98,7 @@ class Batch:
 
     @property
     def converged(self) -> np.ndarray:
-        """True, (L,), where the verdict is verified or boundary."""
+        """True, (L,), for data sets whose verdict is a maximum: its code is one of `mlejax.verdict.CONVERGED`."""
         return np.isin(self.codes, CONVERGED)
 
 
@@ -112,7 +113,18 @@ def judged(
     which: np.ndarray,
     budget: Budget,
 ) -> Batch:
-    """Make the `Batch` from the outcome of the searches: codes of verdicts, and estimates in natural coordinates."""
+    """Return the `Batch` made from the outcome of the searches: codes of verdicts, and estimates in natural coordinates.
+
+    Args:
+        likelihood, sets: the model and the data sets.
+        problems: the problems of single data sets, for those that are judged one by one.
+        evaluator: evaluator of all data sets.
+        outcome: final points and what the diagnosis found.
+        modes: final points of all starts, by number of the data set.
+        u0: starts, (L, p).
+        which: numbers of the data sets that can be used; the others get "not_computable" and the reason in ``sets.bad``.
+        budget: limits on memory and threads.
+    """
     spec, space, ends, held = outcome.spec, outcome.spec.space, outcome.result, problems.fixed
     codes = np.full(len(sets), "not_computable", dtype="U20")
     statements = dict(sets.bad)
@@ -161,7 +173,9 @@ def judged(
 
 
 def _from_centred(at: InTheta, findings: Mapping[int, Findings]) -> InTheta:
-    """Replace the inverse informations of data sets that were searched in centred and scaled coordinates by those from there."""
+    """Return natural coordinates and derivatives in which the inverse information of each data set that was searched in centred
+    and scaled coordinates is computed there, where it keeps more digits; NaN if it is not positive definite.
+    """
     found = {i: f.mapped for i, f in findings.items() if f.mapped is not None and f.mapped.end.information is not None}
     if not found:
         return at
@@ -175,23 +189,25 @@ def _from_centred(at: InTheta, findings: Mapping[int, Findings]) -> InTheta:
 
 
 def _interrupted(end: OptimizeResult, unexamined: bool) -> str:
-    """The statement of a data set that Ctrl-C interrupted; ``unexamined``: after its search, before its diagnosis."""
+    """Return the statement of a data set that was interrupted (Ctrl-C) before, in, or, if ``unexamined``, after its search,
+    before its diagnosis.
+    """
     if unexamined:
-        return "interrupted before its end was examined"
+        return "interrupted before its final point was examined"
     if not np.isfinite(end.u).all():
         return "not run: interrupted"
     return f"interrupted after {int(end.n_steps)} steps"
 
 
 def _spread(part: PyTree, which: np.ndarray, n: int) -> np.ndarray:
-    """An array over all n data sets with the rows ``which`` from ``part``, NaN elsewhere."""
+    """Return an array (n, ...) over all data sets with ``part`` at the positions ``which``, NaN elsewhere."""
     out = np.full((n, *part.shape[1:]), np.nan)
     out[which] = part
     return out
 
 
 def _with(whole: np.ndarray, which: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """A copy of ``whole`` with the rows ``which`` replaced by ``part``."""
+    """Return a copy of ``whole`` with its rows at the positions ``which`` replaced by ``part``."""
     whole = np.array(whole)
     whole[which] = part
     return whole

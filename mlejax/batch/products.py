@@ -18,16 +18,18 @@ from mlejax.shapes import Bool, Float, Host, Int
 def summed_products(
     batch: Batch, which: Int[Host, " m"], codes: Sequence[Int[Host, " n"]] | None, by_root: bool
 ) -> tuple[Float[Host, "m p p"], Bool[Host, " m"]]:
-    """Sum outer products of weighted scores (with respect to theta) over rows, units or clusters, for m data sets.
+    """Return, for m data sets, the sum of s s' over rows or units, s being the score with respect to theta times its weight w; or
+    over clusters, s being the sum of these within a cluster.
 
     Args:
-        batch: the fits.
-        which: numbers of the data sets.
-        codes: for every data set the cluster number of each row or unit, or None.
-        by_root: weight the products by w, not by w^2.
+        batch: the fits, with a `budget`.
+        which: numbers of the data sets, (m,).
+        codes: for each data set of the batch the cluster of each row or unit, numbered from 0; None without clusters.
+        by_root: if True, scores are multiplied by the square root of w, so that their products have the weight w, not w^2.
 
     Returns:
-        The sums, (m, p, p), and a mask, (m,), of the data sets that were done before Ctrl-C.
+        The sums, (m, p, p), and a mask, (m,), True for the data sets that were done before a KeyboardInterrupt (Ctrl-C); the
+        sums of the others are NaN.
     """
     p = batch.theta.shape[1]
     sets, budget = batch.sets, batch.budget

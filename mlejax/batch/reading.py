@@ -16,6 +16,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax.batch.sets import WHOLE_BLOCK, DataSets, Runs, padded_size
 from mlejax.data import DataError, DataTypeError, DesignKey, Gap, Shared, Static
+from mlejax.data.errors import type_name
 from mlejax.data.read import is_column, map_columns
 from mlejax.data.read.checked import rows_of
 from mlejax.data.weights import weight_column, weight_values, wrong_weights
@@ -27,13 +28,13 @@ from mlejax.shapes import Data, Float, Host, Int, PyTree
 
 
 class _Groups(NamedTuple):
-    """Which rows of a table belong to which data set.
+    """The data sets that a table is split into.
 
     Attributes:
         runs: the rows of each data set.
         labels: labels of the data sets, (L,).
-        label_names: names of the label columns.
-        equal: all data sets have the same number of rows.
+        label_names: names of the columns of labels.
+        equal: True if the table is a stack of data sets of one length.
     """
 
     runs: Runs
@@ -51,15 +52,23 @@ def stacked(
     weights: Any = None,
     weight_kind: str | None = None,
 ) -> DataSets:
-    """Read stacked arrays (n_datasets, n_rows, ...) into `DataSets`; arguments as of ``Model.fit_batch``.
+    """Read stacked arrays (n_datasets, n_rows, ...) into `DataSets`, as ``Model.fit_batch`` does.
 
-    ``others``: names of further columns in use (clusters).
+    Args:
+        likelihood: the model.
+        data: a dict or tree of the arrays; `Shared` and `Static` are common to all data sets.
+        start: start values, for the shapes of parameters that are not declared.
+        missing: "raise" or "drop", for missing values of single data sets.
+        others: names of further columns in use (clusters).
+        weights, weight_kind: name of a column, or numbers (n_datasets, n_rows) or (n_datasets * n_rows,), and their kind.
 
     Raises:
-        DataError, DataTypeError: arrays with different numbers of data sets or rows, or no arrays.
+        DataError: arrays with different numbers of data sets or rows, fewer than two axes, zero rows, or no arrays.
+        DataTypeError: tables, tracers, text, or data of another kind.
+        ValueError: weights without a kind, or for a model of the whole data.
     """
     if isinstance(data, (Shared, Static, str)) or data is None:
-        raise DataTypeError("fit_batch: expected a dict or tree of arrays (n_datasets, n_rows, ...)")
+        raise DataTypeError(f"fit_batch: expected a dict or tree of arrays (n_datasets, n_rows, ...), got a {type_name(data)}")
     _refuse_tables(data)
     n_sets, n = _stack_shape(data)
     flat = map_columns(lambda a: np.asarray(a).reshape(n_sets * n, *np.shape(a)[2:]), data)
@@ -80,12 +89,18 @@ def grouped(
     weights: Any = None,
     weight_kind: str | None = None,
 ) -> DataSets:
-    """Split a long table by groups into `DataSets`, in order of first appearance; arguments as of ``Model.fit_groups``.
+    """Split a long table by groups into `DataSets`, in order of first appearance, as ``Model.fit_groups`` does.
 
-    ``others``: names of further columns in use (clusters).
+    Args:
+        likelihood: the model.
+        frame: the table.
+        by: name of the column of groups, a list of names (groups are their combinations), or one label for each row.
+        start, missing, others, weights, weight_kind: as in `stacked`; weights as numbers are (n,).
 
     Raises:
-        DataError, MissingColumnError: no such column, a missing group label, a table without rows.
+        MissingColumnError: no such column.
+        DataError: a missing group label, not one label for each row, or a table without rows.
+        DataTypeError: values that cannot be labels, or a column in use that is not numeric. ValueError: as in `stacked`.
     """
     table = data_room.ingest(frame)
     codes, labels, label_names = _group_codes(table, by)
@@ -97,7 +112,9 @@ def grouped(
 
 
 def _stack_shape(data: Data) -> tuple[int, int]:
-    """The number of data sets and the number of rows of stacked arrays; DataError if the arrays differ in these."""
+    """Return the number of data sets and the number of rows of stacked arrays. DataError if the arrays differ in these, if one of
+    the two is 0, or if there are no arrays; errors of `_stacked_array`.
+    """
     seen: dict[str, tuple[int, ...]] = {}
     parts = [(f"[{key!r}]", value) for key, value in data.items()] if isinstance(data, Mapping) else [("", data)]
     for name, part in parts:
@@ -106,7 +123,9 @@ def _stack_shape(data: Data) -> tuple[int, int]:
                 where = name + jax.tree_util.keystr(path) or "the data"
                 seen[where] = _stacked_array(leaf, where).shape[:2]
     if not seen:
-        raise DataError("fit_batch: expected arrays (n_datasets, n_rows, ...), got none")
+        raise DataError(
+            "fit_batch: expected at least one array (n_datasets, n_rows, ...), got none, or only mle.Shared and mle.Static"
+        )
     if len(set(seen.values())) > 1:
         each = ", ".join(f"{name} has {shape}" for name, shape in list(seen.items())[:20])
         raise DataError(
@@ -120,7 +139,7 @@ def _stack_shape(data: Data) -> tuple[int, int]:
 
 
 def _refuse_tables(data: Data) -> None:
-    """DataTypeError for a list, tuple or dict of tables, one for each data set."""
+    """Raise DataTypeError if the data are a list, tuple or dict of tables, one for each data set."""
     inside = list(data.values()) if isinstance(data, Mapping) else list(data) if isinstance(data, (list, tuple)) else []
     if inside and all(hasattr(part, "columns") for part in inside):
         kind = "dict" if isinstance(data, Mapping) else type(data).__name__
@@ -134,9 +153,8 @@ def _refuse_tables(data: Data) -> None:
 
 
 def _stacked_array(leaf: PyTree, where: str) -> np.ndarray:
-    """An array of the stack as NumPy array; DataTypeError or DataError for tables, tracers and arrays of fewer than two axes.
-
-    ``where``: the name of the array, for messages.
+    """Return an array of the stack as a NumPy array; ``where`` is its name in messages. DataTypeError for a pandas object or a
+    tracer, DataError for an array of fewer than two axes.
     """
     if hasattr(leaf, "iloc"):
         raise DataTypeError(
@@ -155,11 +173,11 @@ def _stacked_array(leaf: PyTree, where: str) -> np.ndarray:
 
 
 def _group_codes(table: data_room.Table, by: Any) -> tuple[Int[Host, " n"], Any, tuple[str, ...]]:
-    """Group the rows of a table.
+    """Group the rows of a table by ``by``: the name of a column, a list of names, or one label for each row.
 
     Returns:
-        Group number 0..G-1 of each row, in order of first appearance; labels of the groups (tuples for several columns); names
-        of the columns.
+        The group 0..G-1 of each row, in order of first appearance; the labels of the groups, tuples for several columns; the
+        names of the columns ("group" for labels without a name). Errors as in `grouped`.
     """
     several = isinstance(by, (list, tuple)) and len(by) > 0 and all(isinstance(b, str) for b in by)
     if several and (isinstance(by, list) or by not in table):
@@ -190,7 +208,10 @@ def _split(
     weights: Any,
     weight_kind: str | None,
 ) -> DataSets:
-    """Read the table once and split it by group into `DataSets`."""
+    """Read the table once and split it into `DataSets`; arguments and errors are those of `stacked` and `grouped`.
+
+    Data sets with gaps, without rows or with unusable weights stay, with the reason in ``bad``.
+    """
     check_missing_allowed(likelihood, missing)
     kind, whole = _kind_of_weights(likelihood, weights, weight_kind), likelihood.mode == "whole"
     runs, labels, label_names, equal = groups
@@ -251,18 +272,22 @@ def _split(
 
 
 def _kind_of_weights(likelihood: Likelihood, weights: Any, weight_kind: str | None) -> str | None:
-    """Return the kind of the weights, or None without weights; ValueError for weights with ``rowwise=False``."""
+    """Return the kind of the weights, or None without weights. ValueError for weights with ``rowwise=False``, and as in
+    `check_weight_kind`.
+    """
     kind = data_room.check_weight_kind(weights, weight_kind)
     if kind is not None and likelihood.mode == "whole":
         raise ValueError(
             "weights= in a batch is supported for models by row or unit only; with rowwise=False fit the data sets one by one, "
-            "or multiply inside the function"
+            "or make the weights a column of the data and multiply by them inside the function"
         )
     return kind
 
 
 def _lengths_returned(likelihood: Likelihood, reading: Reading, runs: Runs, bad: Mapping[int, str]) -> dict[int, int]:
-    """Number of rows of a data set -> number of values that the function returns, for ``rowwise=False``."""
+    """Return, for a model of the whole data (``rowwise=False``), the number of values that the function returns, by the number of
+    rows of a data set; for the numbers of rows of the data sets that are not in ``bad``.
+    """
     example = {int(n): i for i, n in enumerate(runs.lengths) if i not in bad}
     one = {n: data_room.ingest(reading.table.take(runs(i))) for n, i in sorted(example.items())}
     return {n: trace_reads(likelihood, table, reading.space)[1] for n, table in one.items()}
@@ -271,7 +296,9 @@ def _lengths_returned(likelihood: Likelihood, reading: Reading, runs: Runs, bad:
 def _weights_of(
     table: data_room.Table, weights: Any, kind: str | None, n: int
 ) -> tuple[data_room.Weights | None, list[Gap]]:
-    """The weights of all rows of the table (NaN where missing), and the gaps (missing and infinite values) among them."""
+    """Return the weights of all n rows of the table, unscaled and NaN where missing, and the gaps among them: infinite and
+    missing values. (None, []) without weights (``kind`` None).
+    """
     if kind is None:
         return None, []
     name = weights if isinstance(weights, str) else ""
@@ -282,7 +309,10 @@ def _weights_of(
 
 
 def _padded_sizes(lengths: Int[Host, " L"], equal: bool, whole: bool) -> Int[Host, " L"]:
-    """The padded number of rows (or units) of each data set, (L,)."""
+    """Return the padded number of rows (or units) of each data set, (L,): of a stack (``equal``) the largest length for all,
+    above 4096 its `bucket`; otherwise the `padded_size` of each; for a model of the whole data (``whole``) the lengths
+    themselves.
+    """
     if whole:
         return lengths.copy()
     if equal:
@@ -294,7 +324,11 @@ def _padded_sizes(lengths: Int[Host, " L"], equal: bool, whole: bool) -> Int[Hos
 def _without_gaps(
     runs: Runs, gaps: Sequence[Gap], missing: str, index: Sequence[Hashable] | None, bad: dict[int, str]
 ) -> Runs:
-    """Leave out rows with missing values if missing="drop"; data sets with other gaps are added to ``bad``, with the reason."""
+    """Return the data sets without rows with missing values, if ``missing`` is "drop"; with "raise" the same.
+
+    Data sets with gaps that are not dropped (infinite values always are not), and those without a row left, are added to ``bad``
+    with the reason. ``index`` has the labels of the rows of the table, or is None.
+    """
     dropped = [gap for gap in gaps if missing == "drop" and not gap.infinite]
     phrases: dict[int, list[str]] = {}
     for gap in gaps:
@@ -313,7 +347,9 @@ def _without_gaps(
 
 
 def _without_zero_weights(runs: Runs, weighing: data_room.Weights, bad: dict[int, str]) -> Runs:
-    """Leave out rows of weight 0; data sets with unusable weights are added to ``bad``, with the reason."""
+    """Return the data sets without rows whose weight is not positive. Those with unusable weights (missing, infinite, negative,
+    fractional frequencies), and those without a row left, are added to ``bad`` with the reason.
+    """
     where = f"weights column {weighing.name!r}" if weighing.name else "weights"
     for flags, words in wrong_weights(weighing.values, weighing.kind):
         for i, count in zip(*runs.with_any(flags), strict=True):
@@ -325,7 +361,9 @@ def _without_zero_weights(runs: Runs, weighing: data_room.Weights, bad: dict[int
 
 
 def _check_steps(rows: data_room.Rows, runs: Runs, table: data_room.Table, unit: str, time: str) -> None:
-    """Raise DataError unless the times of each series (unit) of each data set increase by one step."""
+    """Raise DataError unless the times, in the column ``time``, of each unit (column ``unit``) of each data set increase by one
+    constant step in the rows that are used (`check_steps`).
+    """
     taken = rows.take(runs.positions)
     series, times = (np.asarray(taken.select(table.column(name))) for name in (unit, time))
     inside = data_room.group_codes(series, f"unit column {unit!r}")[0]
@@ -341,7 +379,11 @@ def _into_units(
     weights: Float[Host, " n"] | None,
     bad: dict[int, str],
 ) -> tuple[data_room.Rows, Runs, Float[Host, " n_units"] | None]:
-    """Rows -> padded units; a unit belongs to one data set, and the same label in another one is another unit."""
+    """Return the padded units that the rows form, the units of each data set, and the weights of the units (None without).
+
+    A unit belongs to one data set: the same label in another one is another unit. Data sets with weights that vary within a unit
+    are added to ``bad`` with the reason. Errors are those of `into_units`.
+    """
     owner, taken = runs.owner, rows.take(runs.positions)
 
     def labels(name: str) -> Int[Host, " n"]:

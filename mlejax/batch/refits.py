@@ -60,7 +60,8 @@ class Refits:
         u, theta: estimates in unconstrained and in natural coordinates, (B, p).
         params: the user's structure, natural scale, arrays with a leading axis B.
         llf: weighted log-likelihoods, (B,); NaN for one-step refits.
-        clean: whether the refit reached a clear maximum (as :func:`mlejax.fit.diagnose.clean`, without ray tests), (B,).
+        clean: whether the refit reached a clear maximum (as :func:`mlejax.fit.diagnose.clean`, without ray tests), (B,); for
+            one-step refits whether the information is positive definite.
         end: ``End`` codes, (B,).
         n_steps: number of accepted steps, (B,).
         finished: False if Ctrl-C interrupted the refits; those not run have the code INTERRUPTED.
@@ -93,13 +94,16 @@ def refit(
         spec: specification of the fit (``Fit.spec``).
         method: an optimiser object.
         data: data of the fit (``Fit.loaded.problem.data``), one data set.
-        weights: (B, n) >= 0, one for each row or unit (padding may be left out), multiplied by the fit's own weights already; or
-            a function ``which (k,) -> (k, n)``, so that they need not all be in memory.
+        weights: (B, n) >= 0, one for each row or unit (padding may be left out), which include the fit's own weights as
+            factors; or a function ``which (k,) -> (k, n)``, so that they need not all be in memory.
         n_refits: number B of refits.
         u0: starts, (p,) for all or (B, p): ``Fit.u`` for warm starts.
         fixed: values under ``fixed=``, (n_values,), or None.
         budget: limits of memory and threads, from ``mlejax.batch.budget(memory_limit, progress)``.
-        hyper: second argument of the penalty, common to all.
+        hyper: second argument of the penalty, common to all; or None.
+
+    Returns:
+        The `Refits`, weighted log-likelihoods included.
     """
     with float64():
         starts = np.broadcast_to(np.asarray(u0, np.float64), (n_refits, spec.space.n_free))
@@ -136,8 +140,8 @@ def refit_data(
 
     Args:
         spec, method, fixed, budget, hyper: as in :func:`refit`.
-        sets: the data sets; unusable ones get the code START_NOT_FINITE.
-        u0: the start, (p,).
+        sets: the data sets; unusable ones get NaN and the code START_NOT_FINITE.
+        u0: the start, (p,), the same for all.
     """
     n = len(sets)
     with float64():
@@ -156,7 +160,9 @@ def refit_data(
 def _relabelled(
     spec: Spec, ends: OptimizeResult, good: Bool[Host, " B"], u0: Float[Host, " p"], data: Prepared, fixed: Any
 ) -> OptimizeResult:
-    """Sort the latent classes of the refits' results, if they are sorted and exchangeable at the estimate u0, (p,)."""
+    """Return the results with latent classes sorted in each ``good`` one, if the model has classes that can be exchanged and
+    they are sorted at the estimate u0, (p,); otherwise the results unchanged.
+    """
     leaves = exchangeable(spec, u0, data, fixed)
     if leaves is None:
         return ends
@@ -170,7 +176,7 @@ def _digits_lost(
     good: Bool[Host, " B"],
     starts: Float[Host, "B p"],
 ) -> Bool[Host, " B"]:
-    """Boolean mask, (B,), of results (among the ``good`` ones) at which rounding errors dominate."""
+    """Return a mask, (B,), True for the ``good`` results that are suspect and at which rounding errors dominate."""
     spec, out = evaluator.spec, np.zeros(len(good), bool)
     for i in np.flatnonzero(good & suspect(evaluator, ends, starts, good)).tolist():
         one = ChunkedEvaluator(spec, evaluator.sets.single(i), evaluator.fixed, evaluator.hyper)
@@ -179,21 +185,23 @@ def _digits_lost(
 
 
 def _interrupted(ends: OptimizeResult) -> Bool[Host, " B"]:
-    """Boolean mask, (B,), of refits that Ctrl-C interrupted."""
+    """Return a mask, (B,), True for refits with the status INTERRUPTED."""
     return np.asarray(ends.status == int(End.INTERRUPTED))
 
 
 def _refits(space: Space, ends: OptimizeResult, good: Host, fixed: Host | None) -> Refits:
-    """Make `Refits` from results in u and the mask of clear maxima."""
+    """Return the `Refits` made from results in u and the mask ``good`` of clear maxima; ``fixed`` as in `refit`."""
     theta, params = theta_and_params(space, ends.u, fixed)
     loglik, status, n_steps = (np.asarray(a) for a in (ends.loglik, ends.status, ends.n_steps))
     return Refits(ends.u, theta, params, loglik, good, status, n_steps, not bool(_interrupted(ends).any()))
 
 
 def _first_steps(spec: Spec, method: Method, work: Reweighted, u0: np.ndarray, fixed: Host | None) -> np.ndarray | None:
-    """Take the first Newton step of all refits from a common start by one matrix product; return the points, (B, p).
+    """Take the first Newton step of all refits from a common start u0, (p,), by one matrix product; return the points, (B, p).
 
-    Refits with a Newton decrement above 10 p + 20 stay at the start.  None if this is not possible or saves no time.
+    Refits with a Newton decrement above 10 p + 20, or whose information is not positive definite, stay at the start.  None if
+    this is not possible (starts of their own, another method, a model of the whole data, a penalty, bounds, no second
+    derivatives by JAX) or would take more memory or time than it saves.
     """
     data, p = work.data, spec.space.n_free
     rows = data.n_padded * p * p
@@ -212,9 +220,8 @@ def _first_steps(spec: Spec, method: Method, work: Reweighted, u0: np.ndarray, f
 
 
 def _steps(sums: Float[Host, "B k"], p: int) -> tuple[Float[Host, "B p"], Float[Host, " B"]]:
-    """Newton steps, (B, p), and decrements, (B,), from sums of scores and information, (B, p + p^2).
-
-    0 and inf if the information is not positive definite.
+    """Return Newton steps, (B, p), and decrements, (B,), from sums of scores and information, (B, p + p^2); a step of 0 and a
+    decrement of inf if the information is not finite and positive definite.
     """
     gradient, information = sums[:, :p], sums[:, p:].reshape(-1, p, p)
     diagonal = np.einsum("bii->bi", information)
@@ -234,10 +241,10 @@ def _ended(
     """Set coordinates within 1e-4 standard errors of a bound to it, and find which results are clear maxima.
 
     Without a budget each is judged by itself, and no program is compiled for all.  A search that began at the maximum has no
-    decrements to compare: it is accepted if the information is positive definite.
+    decrements to compare: it is accepted if the information is positive definite.  Without second derivatives none is.
 
     Returns:
-        The results, and the mask of maxima, (B,).
+        The results, and a mask, (B,), True for clear maxima.
     """
     if ends.information is None:
         return ends, np.zeros(len(ends.u), bool)
@@ -278,7 +285,9 @@ def _row_derivatives(spec: Spec, u: Either, data: Prepared, fixed: Either | None
 
 
 def row_derivatives(spec: Spec, u: np.ndarray, data: Prepared, fixed: Host | None) -> tuple[np.ndarray, np.ndarray]:
-    """Scores, (n, p), and minus the Hessians, (n, p, p), of every row or unit with respect to u, unweighted."""
+    """Return the scores, (n, p), and minus the Hessians, (n, p, p), of every row or unit with respect to u, unweighted, at the
+    point u, (p,); padding is left out. Not for models of the whole data.
+    """
     with float64():
         scores, hessians = (np.asarray(a) for a in _row_derivatives(spec, u, data, fixed))
     n = int(data.n)
@@ -295,7 +304,13 @@ def one_step(
 ) -> Refits:
     """Take one Newton step from u, (p,), under each weight vector, (B, n): an approximation of :func:`refit`.
 
-    ``derivatives``: the result of :func:`row_derivatives` at u, if it is known.
+    Estimates are NaN, and ``clean`` False, where the information is not positive definite.
+
+    Args:
+        spec, data, fixed: as in :func:`refit`; a penalty is ignored.
+        u: the estimate.
+        weights: one weight for each row or unit, which includes the fit's own weight as a factor.
+        derivatives: the result of :func:`row_derivatives` at u, if it is known.
 
     Raises:
         ValueError: a model of the whole data (``rowwise=False``), whose terms have no Hessians of their own.

@@ -28,7 +28,7 @@ class Runs:
     """The rows of L data sets in one table: each data set is a contiguous range in an ordering of the rows.
 
     Attributes:
-        order: row numbers, data set by data set, (n,); None if the table is in this order already.
+        order: row numbers in the table, data set by data set, (n,); None if the table is in this order already.
         begins, lengths: first position of each data set in that order, and its number of rows, (L,).
 
     >>> runs = Runs.of(np.array([2, 0, 1]), np.array([1, 2]))
@@ -42,7 +42,7 @@ class Runs:
 
     @staticmethod
     def of(order: Int[Host, " n"] | None, lengths: Int[Host, " L"]) -> Runs:
-        """Make `Runs` of data sets with these lengths that follow one another in ``order``."""
+        """Return the `Runs` of data sets with these numbers of rows that follow one another in ``order`` (None: in the table)."""
         begins = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
         return Runs(order, begins, np.asarray(lengths, np.int64))
 
@@ -50,7 +50,7 @@ class Runs:
         return len(self.lengths)
 
     def __call__(self, i: int) -> Int[Host, " n_i"]:
-        """Row numbers of data set i, (n_i,)."""
+        """Return the row numbers, in the table, of data set i, (n_i,)."""
         run = slice(self.begins[i], self.begins[i] + self.lengths[i])
         return np.arange(run.start, run.stop) if self.order is None else self.order[run]
 
@@ -61,25 +61,27 @@ class Runs:
 
     @cached_property
     def positions(self) -> Int[Host, " n"]:
-        """Row numbers, data set by data set, (n,)."""
+        """Row numbers in the table, data set by data set, (n,)."""
         return np.arange(self.n) if self.order is None else self.order
 
     @cached_property
     def owner(self) -> Int[Host, " n"]:
-        """Number of the data set of each of the `positions`, (n,)."""
+        """For each of the `positions` the number of its data set, (n,)."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def only(self, kept: Bool[Host, " rows"]) -> Runs:
-        """The same data sets with only the rows of a mask over the table."""
+        """Return the same data sets with only the rows where a mask over the table is True; some may have none left."""
         flags = kept[self.positions]
         return Runs.of(self.positions[flags], np.bincount(self.owner[flags], minlength=len(self)))
 
     def with_any(self, flags: Bool[Host, " rows"]) -> tuple[Int[Host, " m"], Int[Host, " m"]]:
-        """Numbers of the data sets that have rows in a mask over the table, and how many each has, (m,) each."""
+        """Return the numbers of the data sets that have rows where a mask over the table is True, and how many each has, (m,)
+        each.
+        """
         return np.unique(self.owner[flags[self.positions]], return_counts=True)
 
     def sums(self, values: Float[Host, " rows"]) -> Float[Host, " L"]:
-        """Sum ``values``, one per row of the table, over the rows of each data set, (L,)."""
+        """Return the sums over the rows of each data set, (L,), of ``values``, one for each row of the table."""
         return np.bincount(self.owner, values[self.positions], minlength=len(self))
 
 
@@ -95,22 +97,22 @@ class DataSets:
         order: numbers of the terms in the order of the data sets, (R',); None if they are in it already.
         begins, lengths: first position of each data set in that order, and its number of terms (rows, for "whole"), (L,).
         sizes: padded number of terms, (L,); data sets of equal size share a program.
-        n_out: for "whole", number of rows -> number of values that the function returns.
+        n_out: for "whole", the number of values that the function returns, by number of rows; otherwise empty.
         weighing: weights of the rows, or None.
         weights: positive weights of the terms, (R,); None for ones.
         scale: divisor of the weights (the mean of sampling weights; else 1), (L,).
         n_rows, n_dropped: number of rows used (sum of frequency weights), and of rows left out as missing, (L,).
-        ragged: the data sets differ in length, and are summed in blocks of rows.
-        most_rows: most rows of a block, or None.
-        bad: number of a data set -> why it cannot be used.
+        ragged: True if the data sets may differ in length, so that they are summed in blocks of rows.
+        most_rows: most rows of a block, or None for no limit.
+        bad: for the data sets that cannot be used, the reason, by number of the data set.
         labels: labels of the data sets, (L,).
-        label_names: names of the label columns.
+        label_names: names of the columns of labels.
         table_rows: rows of each data set in the whole table, before any was dropped.
         source: the whole table.
         reading: the same table with design matrices as further columns.
-        space: the layout of the parameters.
+        space: the parameter space.
         designs: designs of the parameters that have formulas, or None.
-        hyper, own_hyper: second argument of the penalty; whether it has a leading axis L.
+        hyper, own_hyper: second argument of the penalty; True if its arrays have a leading axis L.
     """
 
     leaves: tuple[np.ndarray, ...]
@@ -144,22 +146,22 @@ class DataSets:
         return len(self.lengths)
 
     def one(self, i: int) -> Data:
-        """The rows of data set i as a table that ``model.fit`` takes."""
+        """Return the rows of data set i, without any left out, as a table that ``model.fit`` takes, with designs as columns."""
         return self.reading.take(self.table_rows(i))
 
     @property
     def own_rows(self) -> bool:
-        """True: every data set has its own rows (unlike `Reweighted`)."""
+        """True, since every data set has its own rows; those of `Reweighted`, with the same interface, share them."""
         return True
 
     @property
     def unweighted(self) -> bool:
-        """True if there are no weights, so that those of a data set sum to its number of terms."""
+        """True if there are no weights and the mode is not "whole", so that weights sum to the number of terms."""
         return self.weights is None and self.mode != "whole"
 
     @cached_property
     def total_weights(self) -> np.ndarray:
-        """The sum of the weights of each data set, (L,)."""
+        """The sum of the weights of each data set, divided by its ``scale``, (L,); without weights its number of terms."""
         if self.mode == "whole":
             return np.array([self.n_out.get(int(n), n) for n in self.lengths], np.float64)
         if self.weights is None:
@@ -170,16 +172,17 @@ class DataSets:
 
     @property
     def usable(self) -> np.ndarray:
-        """Numbers of the data sets that can be used (are not in ``bad``)."""
+        """The numbers of the data sets that can be used (are not in ``bad``), ascending."""
         return np.delete(np.arange(len(self)), list(self.bad))
 
     def rows_used(self, i: int) -> np.ndarray:
-        """Row numbers, in the whole table, of the rows of data set i that are used (not for models with ``unit=``)."""
-        flat = np.arange(self.begins[i], self.begins[i] + self.lengths[i])
-        return flat if self.order is None else self.order[flat]
+        """Return the row numbers, in the whole table, of the rows of data set i that are used; not for models with ``unit=``,
+        whose terms are units.
+        """
+        return Runs(self.order, self.begins, self.lengths)(i)
 
     def data_set_bytes(self, size: int) -> int:
-        """Bytes of the arrays of one data set of this padded size."""
+        """Return the number of bytes of the arrays of one data set of this padded size: 8 a number, its weights included."""
         per = sum(8 * int(np.prod(leaf.shape[1:], dtype=np.int64)) for leaf in self.leaves)
         return int(size) * (per + 8)
 
@@ -197,17 +200,23 @@ class DataSets:
         )
 
     def viewable_run(self, capacity: int) -> tuple[int, int]:
-        """The range (first, stop) of the data sets that are read without a copy, if they are `in_place`; others are copied."""
+        """Return the range (first, stop) of the data sets, which must be `in_place`, that are read without a copy in chunks of
+        ``capacity`` data sets; others are copied.
+        """
         size = int(self.sizes[0])
         runs = [viewable_run(leaf, size, capacity) for leaf in self.leaves]
         first, stop = max((a for a, _ in runs), default=0), min((b for _, b in runs), default=0)
         return first, max(stop - limits().max_width, first)  # a chunk also reads the data sets that fill its last block
 
     def fetch(self, which: np.ndarray, capacity: int, *, views: bool = False) -> Prepared:
-        """The data of the data sets ``which``, all of one padded size, as arrays (capacity, size, ...).
+        """Return the data of some data sets as `Prepared` with arrays (capacity, size, ...).
 
-        If there are fewer than ``capacity``, the remaining entries repeat the first or hold the next data sets, and are ignored.
-        ``views``: return `ChunkView` objects instead of copies, if the data sets are `in_place`.
+        Args:
+            which: numbers of the data sets, at most ``capacity``, all of one padded size.
+            capacity: length of the leading axis. Entries after those of ``which`` hold other data sets or are not set, and are
+                to be ignored.
+            views: if True, and the data sets are `in_place` without rows of weight 0, the rows are `ChunkView` objects, without
+                a copy.
         """
         worked = min(capacity, len(which) + limits().max_width) if on_cpu() else capacity
         size = int(self.sizes[which[0]])
@@ -256,11 +265,13 @@ class DataSets:
         return Prepared(rows, self.shared, weights, n, self.layout, self.mode, block)
 
     def hyper_at(self, i: int) -> PyTree:
-        """The hyper-parameters of data set i."""
+        """Return the hyper-parameters of data set i, the second argument of the penalty."""
         return jax.tree.map(lambda a: a[i], self.hyper) if self.own_hyper else self.hyper
 
     def block_of(self, size: int) -> int:
-        """Number of rows per block for a padded size; one block if all data sets have equal length and are short enough."""
+        """Return the number of rows per block for a padded size: all of them if data sets have equal length and at most 4096
+        rows; of ragged ones a sixteenth, between 8 and 4096; at most ``most_rows``, which it then divides.
+        """
         if self.ragged:
             block = max(SMALLEST, min(size // BLOCKS, WHOLE_BLOCK))
         else:
@@ -268,14 +279,14 @@ class DataSets:
         return block if self.most_rows is None else data_room.divisor(block, self.most_rows)
 
     def single(self, i: int) -> Prepared:
-        """Data set i, padded, without the batch axis."""
+        """Return the padded data of data set i, without a leading axis over data sets."""
         many = self.fetch(np.array([i]), 1)
         return replace(many, rows=tuple(leaf[0] for leaf in many.rows), weights=many.weights[0], n=many.n[0])
 
 
 @lru_cache(maxsize=4)
 def _ones(capacity: int, n: int) -> np.ndarray:
-    """An array of ones, (capacity, n), read-only and cached: the weights of a chunk of unweighted data sets."""
+    """Return an array of ones, (capacity, n), read-only and cached: the weights of a chunk of unweighted data sets."""
     ones = aligned((capacity, n), np.float64)
     ones[...] = 1.0
     ones.setflags(write=False)
@@ -283,7 +294,7 @@ def _ones(capacity: int, n: int) -> np.ndarray:
 
 
 def padded_size(n: int) -> int:
-    """The padded size for n rows: the smallest of 8, 32, 128, ... that is at least n.
+    """Return the padded size for n rows: the smallest of 8, 32, 128, ... that is at least n.
 
     >>> [padded_size(n) for n in (3, 9, 100, 129)]
     [8, 32, 128, 512]

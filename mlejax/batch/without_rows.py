@@ -28,7 +28,9 @@ _ARRAYS = ("u0", "theta", "interior", "codes")
 
 
 def without_rows(batch: Batch) -> Batch:
-    """A copy of a batch without rows and matrices: estimates, final points, and statements of data sets without a maximum."""
+    """Return a batch without its rows and p x p matrices: with estimates, final points, and the statements of the verdicts of
+    data sets without a maximum. Reading what is gone raises the error of `Elsewhere`, with `REFUSAL`.
+    """
     statements = {i: statement(batch, i) for i in np.flatnonzero(~batch.converged).tolist()}
     sets = batch.sets
     weighing = None if sets.weighing is None else replace(sets.weighing, values=np.zeros(0))
@@ -40,17 +42,17 @@ def without_rows(batch: Batch) -> Batch:
 
 
 def joined(parts: Sequence[Batch], by_label: bool) -> tuple[Batch, np.ndarray]:
-    """Join several batches into one.
+    """Join several batches of groups into one.
 
     Args:
-        parts: batches from `without_rows`.
-        by_label: sort the data sets by their labels, if these can be sorted.
+        parts: batches from `without_rows`, at least one.
+        by_label: if True, sort the data sets by their labels, if these can be compared; otherwise they follow one another.
 
     Returns:
-        The batch, and for each of its data sets the number among those of ``parts``, one after the other, (L,).
+        The batch, and for each of its data sets its number among those of all ``parts``, one after the other, (L,).
 
     Raises:
-        DataError: a group is in two of the batches.
+        DataError: a label occurs twice.
     """
     labels = [label for part in parts for label in part.sets.labels]
     _refuse_split(labels, parts[0].sets.label_names)
@@ -82,7 +84,7 @@ def joined(parts: Sequence[Batch], by_label: bool) -> tuple[Batch, np.ndarray]:
 
 
 def _refuse_split(labels: list[Any], names: Sequence[str]) -> None:
-    """Raise DataError if a label occurs twice; ``names``: of the label columns."""
+    """Raise DataError if a label of a group occurs twice; ``names``, of the columns of groups, are for its message."""
     seen: set[Any] = set()
     for label in labels:
         if label in seen:
@@ -95,7 +97,7 @@ def _refuse_split(labels: list[Any], names: Sequence[str]) -> None:
 
 
 def _sorted(labels: list[Any]) -> np.ndarray:
-    """The permutation that sorts the labels; the identity if they cannot be compared."""
+    """Return the positions of the labels in sorted order, (L,); 0, 1, 2, ... if labels cannot be compared with one another."""
     try:
         return np.array(sorted(range(len(labels)), key=labels.__getitem__), np.int64)
     except TypeError:  # labels of several types

@@ -24,7 +24,9 @@ __all__ = ["engine_of", "source_of"]
 def engine_of(on: Any) -> Engine | None:
     """Return the engine for the argument ``on=``; None for devices of this process.
 
-    ``on`` is a ``distributed.Client``, the initialised module ``ray``, a ``SparkSession``, or a list of JAX devices or a Mesh.
+    Args:
+        on: a ``distributed.Client``, the initialised module ``ray``, a ``SparkSession``, a JAX device, a list of devices, or a
+            Mesh; devices of several processes (``jax.distributed``) give the engine `Processes`.
 
     Raises:
         DataTypeError: ``on`` is something else, or ``ray.init()`` was not called.
@@ -51,15 +53,17 @@ def engine_of(on: Any) -> Engine | None:
 
 
 def source_of(data: Data, on: Any, groups: bool = False) -> Any:
-    """Wrap a table of Dask, Ray or Spark as a source of partitions; return other data unchanged.
+    """Return a table of Dask, Ray or Spark as a source of partitions, and any data as `OwnRows` if ``on`` has devices of several
+    processes; other data unchanged.
 
     Args:
         data: the user's data.
         on: the user's argument ``on=``: client, module, session or devices; or None.
-        groups: True if the data are fitted by group, which is supported for Spark DataFrames.
+        groups: True if the data are fitted by group, the only fit of a Spark DataFrame.
 
     Raises:
-        DataTypeError: a Spark DataFrame that is not fitted by group, or a table without its engine in ``on=``.
+        DataTypeError: a Spark DataFrame that is not fitted by group, or a Dask or Spark DataFrame without its client or session
+            in ``on=``.
     """
     library = type(data).__module__.partition(".")[0]
     if library in ("dask", "dask_expr") and hasattr(data, "to_delayed"):
@@ -87,6 +91,7 @@ def source_of(data: Data, on: Any, groups: bool = False) -> Any:
 
 
 def _devices(on: Any) -> bool:
+    """True if ``on`` is a Mesh, a JAX device, or a list or tuple of these that is not empty."""
     if isinstance(on, (list, tuple)):
         return bool(on) and all(map(_devices, on))
     return isinstance(on, Mesh) or (hasattr(on, "platform") and hasattr(on, "id"))

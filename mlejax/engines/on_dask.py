@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import dask.dataframe as dd
 
 RETRIES = 3  # of a task whose worker was lost
-AHEAD = 16  # tasks a thread of the cluster
+AHEAD = 16  # tasks submitted in advance for each thread of the cluster
 
 
 class Dask:
@@ -28,7 +28,9 @@ class Dask:
         self.client = client
 
     def map(self, work: Callable[[Partition], Any], partitions: Iterable[Partition]) -> Generator[Any, None, None]:
-        """Yield the result of ``work`` for each partition, in order; see `mlejax.data.streams.Engine.map`."""
+        """Yield the result of ``work`` for each partition, in order; a task whose worker is lost runs again, up to three times.
+        Errors are as in `mlejax.data.streams.Engine.map`.
+        """
         task, ahead = packed(work), AHEAD * max(1, sum(self.client.nthreads().values()))
 
         def submit(partition: Partition) -> Any:
@@ -53,13 +55,15 @@ class DaskFrame:
     frame: dd.DataFrame
 
     def peek(self) -> Data:
-        """Return the first rows, with all columns."""
+        """Return the first 256 rows, with all columns, as a pandas DataFrame."""
         return self.frame.head(256, npartitions=-1, compute=True)
 
     def partitions(self) -> list[Held]:
-        """Return the partitions in order."""
+        """Return the partitions in order; they are computed on the cluster when a task needs them."""
         return [Held(f"partition {i}", part, lambda d: d.compute()) for i, part in enumerate(self.frame.to_delayed())]
 
     def grouped(self, by: Sequence[str], columns: Sequence[str]) -> DaskFrame:
-        """Return a source with the given columns, shuffled so that all rows of a group are in one partition."""
+        """Return a source with these ``columns``, shuffled so that all rows of a group are in one partition; ``by`` names the
+        columns of groups.
+        """
         return DaskFrame(self.frame[list(columns)].shuffle(on=list(by)))

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mlejax.data.read import ingest, map_columns
+from mlejax.data.read import ingest
 from mlejax.data.streams import Partition, StreamBatch, Threads
 from mlejax.shapes import Data
 
@@ -24,11 +24,14 @@ ROWS = 1 << 18  # of a partition
 
 
 class Processes:
-    """Engine of all processes of ``jax.distributed.initialize``; every process must ask for the same work."""
+    """Engine that runs a task in all processes of ``jax.distributed.initialize``, each on its own partitions; all of them must
+    call ``map`` with the same task.
+    """
 
     def map(self, work: Callable[[Partition], Any], partitions: Iterable[Partition]) -> Generator[Any, None, None]:
-        """Yield the results for this process's partitions and for those of all other processes, in order; see
-        `mlejax.data.streams.Engine.map`.
+        """Yield the results for the partitions of all processes: those of process 0 in order, then those of process 1, and so on.
+
+        ``partitions`` are those of this process. An error in any process, a KeyboardInterrupt too, is raised in all.
         """
         import cloudpickle
 
@@ -48,7 +51,7 @@ class Processes:
 
 
 def _gathered(mine: bytes) -> list[bytes]:
-    """Return the bytes of every process, on every process.
+    """Return the bytes that each process gave, in the order of processes, on every process; waits for all of them.
 
     Raises:
         RuntimeError: a process has ended or cannot be reached.
@@ -70,7 +73,7 @@ def _gathered(mine: bytes) -> list[bytes]:
 
 @dataclass(frozen=True)
 class OwnRows:
-    """The rows of this process (a table in memory, or a stream) as a source of partitions.
+    """The rows of this process as a source of partitions: those of a stream, or of a table in memory 2^18 rows each.
 
     Attributes:
         data: the user's data.
@@ -84,21 +87,15 @@ class OwnRows:
         n = table.most_rows
         process = jax.process_index()
         return [
-            StreamBatch(f"process {process}, rows {a} to {min(a + ROWS, n) - 1}", _rows(table.raw, slice(a, a + ROWS)))
+            StreamBatch(f"process {process}, rows {a} to {min(a + ROWS, n) - 1}", table.take(slice(a, a + ROWS)))
             for a in range(0, n, ROWS)
         ]
 
     def peek(self) -> Data:
-        """Return the first rows."""
-        return self.data.peek() if hasattr(self.data, "peek") else _rows(ingest(self.data).raw, slice(0, 256))
+        """Return the first rows: those that a stream shows, or at most 256 of a table."""
+        return self.data.peek() if hasattr(self.data, "peek") else ingest(self.data).take(slice(0, 256))
 
     def partitions(self) -> Iterable[Partition]:
-        """Return the partitions in order."""
+        """Return the partitions of this process, in order."""
         found: Iterable[Partition] = self.data.partitions() if hasattr(self.data, "partitions") else self._tables
         return found
-
-
-def _rows(raw: Any, at: slice) -> Any:
-    if hasattr(raw, "iloc"):
-        return raw.iloc[at]
-    return map_columns(lambda c: c.iloc[at] if hasattr(c, "iloc") else np.asarray(c)[at], raw)

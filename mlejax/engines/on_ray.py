@@ -15,14 +15,17 @@ from mlejax.shapes import Data
 if TYPE_CHECKING:
     import ray
 
-AHEAD = 16  # tasks a core of the cluster
+AHEAD = 16  # tasks submitted in advance for each core of the cluster
 
 
 class Ray:
     """Engine that runs tasks through the module ``ray`` after ``ray.init()``.
 
     Args:
-        ray: the initialised module.
+        ray: the module.
+
+    Raises:
+        DataTypeError: ``ray.init()`` was not called.
     """
 
     def __init__(self, ray: ModuleType) -> None:
@@ -31,7 +34,7 @@ class Ray:
         self.ray = ray
 
     def map(self, work: Callable[[Partition], Any], partitions: Iterable[Partition]) -> Generator[Any, None, None]:
-        """Yield the result of ``work`` for each partition, in order; see `mlejax.data.streams.Engine.map`."""
+        """Yield the result of ``work`` for each partition, in order; errors are as in `mlejax.data.streams.Engine.map`."""
         ray, task = self.ray, self.ray.put(packed(work))
         of_file, of_block = ray.remote(run), ray.remote(run_on_table)
         ahead = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -66,16 +69,16 @@ class RayData:
         return [Held(f"block {i}", reference, ray.get) for i, reference in enumerate(blocks)]
 
     def peek(self) -> Data:
-        """Return the first block that has rows."""
+        """Return the first block that has rows, as a pyarrow Table; the first block if none has."""
         tables = (block.read() for block in self._blocks)
         return next((table for table in tables if table.num_rows), self._blocks[0].read())
 
     def partitions(self) -> list[Held]:
-        """Return the blocks in order."""
+        """Return the blocks in order; the Dataset is computed at the first call."""
         return self._blocks
 
     def grouped(self, by: Sequence[str], columns: Sequence[str]) -> RayData:
-        """Return a source with the given columns, sorted by group: groups are consecutive rows, which may continue in the
-        next block.
+        """Return a source with these ``columns``, sorted by the columns ``by`` of groups: groups are consecutive rows, which may
+        continue in the next block.
         """
         return RayData(self.dataset.select_columns(list(columns)).sort(list(by)))

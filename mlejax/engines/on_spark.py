@@ -1,4 +1,4 @@
-"""Evaluate partitions on Spark: ``mapInArrow`` sends descriptions of partitions to workers, which read the files and return sums.
+"""Evaluate partitions on Spark: ``mapInArrow`` sends pickled partitions to workers, which read the files and return sums.
 
 For a Spark DataFrame the rows themselves pass through ``mapInArrow``, sorted by group; the worker splits the record batches into
 complete groups, many at a time (``applyInArrow`` would make one call for each group).
@@ -32,8 +32,10 @@ class Spark:
         self.session = session
 
     def map(self, work: Callable[[Partition], Any], partitions: Iterable[Partition]) -> Generator[Any, None, None]:
-        """Yield the results of ``work``, in order: one for each partition; for a DataFrame one for each record batch or set
-        of groups.
+        """Yield the results of ``work``, in order, after Spark has run it on all partitions: one result for each partition; if
+        the only partition is a `SparkFrame`, one for each record batch, or, with groups, for each table of complete groups.
+
+        An error in a worker is raised here.
         """
         import cloudpickle
 
@@ -62,7 +64,7 @@ class OnDescriptions:
     task: bytes
 
     def __call__(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """Yield record batches with the numbers of the partitions and their pickled results."""
+        """Yield, for each record batch of (number, pickled partition), one of (number, pickled result of `run`)."""
         for batch in batches:
             found = [run(self.task, pickle.loads(p.as_py())) for p in batch.column(1)]
             yield _record(batch.column(0), found)
@@ -82,7 +84,7 @@ class OnRows:
     by: tuple[str, ...]
 
     def __call__(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """Yield record batches with a number and the pickled result of each call."""
+        """Yield, for each call, a record batch of one row: a number that orders the calls, and the pickled result of `run`."""
         from pyspark import TaskContext
 
         number = TaskContext.get().partitionId()
@@ -99,11 +101,12 @@ def _record(numbers: Any, found: list[bytes]) -> Any:
 
 @dataclass(frozen=True)
 class SparkFrame:
-    """A Spark DataFrame as a source with a single partition, which Spark divides itself.
+    """A Spark DataFrame as a source with a single partition, itself, which Spark divides.
 
     Attributes:
         frame: the Spark DataFrame.
-        by: group columns by which the rows are sorted within Spark's partitions.
+        by: columns of groups by which the rows are sorted within Spark's partitions; empty if they are not.
+        name: the name of the partition in messages.
     """
 
     frame: DataFrame
@@ -111,11 +114,11 @@ class SparkFrame:
     name: str = "the Spark DataFrame"
 
     def peek(self) -> Data:
-        """Return the first rows, with all columns."""
+        """Return the first 256 rows, with all columns, as a pyarrow Table."""
         return self.frame.limit(256).toArrow()
 
     def read(self, columns: Sequence[str] | None = None) -> Data:
-        """Return all rows on the driver."""
+        """Return all rows and columns, in the driver's memory, as a pyarrow Table."""
         return self.frame.toArrow()
 
     def partitions(self) -> list[SparkFrame]:
@@ -123,7 +126,9 @@ class SparkFrame:
         return [self]
 
     def grouped(self, by: Sequence[str], columns: Sequence[str]) -> SparkFrame:
-        """Return a source with the given columns, all rows of a group next to each other in one Spark partition."""
+        """Return a source with these ``columns``, in which all rows of a group (columns ``by``) are next to each other in one
+        Spark partition.
+        """
         keys = [f"`{name}`" for name in by]
         frame = self.frame.select(*(f"`{name}`" for name in columns))
         return SparkFrame(frame.repartition(*keys).sortWithinPartitions(*keys), tuple(by))

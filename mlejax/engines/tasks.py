@@ -1,4 +1,4 @@
-"""Tasks for workers: the function is pickled once for each pass over the data, and the results are pickled.
+"""Tasks that engines run on workers: the function is pickled once for each pass over the data, and the results are pickled.
 
 Functions of modules that workers may not have are pickled by value.  A worker recognises a model that it already has by the
 digest of its pickle (:mod:`mlejax.portable`), so that it compiles once for a model and not in each pass.  An error is returned
@@ -34,12 +34,12 @@ class Held:
     fetch: Callable[[Any], Any] = field(repr=False)
 
     def read(self, columns: Sequence[str] | None = None) -> Data:
-        """Return the data of the partition, on the caller's side."""
+        """Return the data of the partition in the caller's process, with all columns."""
         return self.fetch(self.handle)
 
 
 def packed(work: Callable[[Partition], Any]) -> bytes:
-    """Return the function of one partition as cloudpickle bytes."""
+    """Return a function of one partition as cloudpickle bytes; functions of modules that workers may not have are in them."""
     import cloudpickle
 
     with travelling():
@@ -47,7 +47,10 @@ def packed(work: Callable[[Partition], Any]) -> bytes:
 
 
 def run(work: bytes, partition: Partition) -> bytes:
-    """Run a pickled function on a partition, on a worker; return the pickled pair (error or None, result)."""
+    """Run a pickled function on a partition, in a worker; return the pickled pair (None, result), or (error, None) if the
+    function raised an error, with a note that names the partition; an error that cannot be pickled is returned as a
+    RuntimeError.
+    """
     import cloudpickle
 
     try:
@@ -64,12 +67,14 @@ def run(work: bytes, partition: Partition) -> bytes:
 
 
 def run_on_table(work: bytes, name: str, table: Data) -> bytes:
-    """Run a pickled function on a table that the engine has brought to the worker; returns as `run`."""
+    """Run a pickled function on a table that the engine has brought to the worker, as a partition with this name; return what
+    `run` does.
+    """
     return run(work, StreamBatch(name, table))
 
 
 def unpacked(found: bytes) -> Any:
-    """Return the result of `run` on the caller's side; raise its error if there is one."""
+    """Return the result in the bytes that `run` returned; raise the error if they have one."""
     error, value = pickle.loads(found)
     if error is not None:
         raise error
@@ -83,12 +88,14 @@ def in_order(
     cancel: Callable[[list[Any]], Any],
     ahead: int,
 ) -> Generator[Any, None, None]:
-    """Submit tasks and yield their results in the order of the partitions, at most ``ahead`` tasks in advance.
+    """Submit a task for each partition and yield their results in the order of the partitions.
+
+    An error of a task is raised; then, and if the generator is closed early, the tasks without a result are cancelled.
 
     Args:
         partitions: the partitions; batches of a reader are in memory from the submission of their task.
         submit: function that submits a task on a partition and returns the task.
-        result: function that waits for a task and returns the bytes of its result.
+        result: function that waits for a task and returns the bytes that `run` returned.
         cancel: function that cancels a list of tasks.
         ahead: most tasks that are submitted before their results are needed.
     """

@@ -16,7 +16,7 @@ POWER_STEPS = 300
 
 @dataclass(frozen=True, eq=False)
 class Arrow:
-    """The matrix [[diag(shaft), border], [border', head]], a `Symmetric` that is never formed.
+    """The matrix A = [[diag(shaft), border], [border', head]], (p, p) with p = m + k, a `Symmetric` that is never formed.
 
     With the Schur complement S = head - border' diag(shaft)^-1 border, products and solutions cost O(m k + k^3), and so does
     any entry of the inverse.
@@ -40,17 +40,19 @@ class Arrow:
 
     @cached_property
     def lever(self) -> Float[Host, "m k"]:
-        """diag(shaft)^-1 border."""
+        """diag(shaft)^-1 border, (m, k)."""
         return self.border / self.shaft[:, None]
 
     @cached_property
     def schur(self) -> Float[Host, "k k"]:
-        """head - border' diag(shaft)^-1 border."""
+        """The Schur complement head - border' diag(shaft)^-1 border, (k, k)."""
         return np.asarray(self.head - self.border.T @ self.lever)
 
     @cached_property
     def ok(self) -> bool:
-        """True if the matrix is finite and safely positive definite."""
+        """True if A is finite and safely positive definite: ``shaft`` and the diagonal of ``head`` are positive, and the smallest
+        eigenvalue of the Schur complement, scaled by the diagonal of ``head``, is above 1e-12.
+        """
         if not (np.isfinite(self.shaft).all() and (self.shaft > 0).all() and np.isfinite(self.schur).all()):
             return False
         root = np.sqrt(np.abs(self.head.diagonal()))
@@ -58,20 +60,20 @@ class Arrow:
 
     @cached_property
     def _schur_inverse(self) -> Float[Host, "k k"]:
-        """The inverse of the Schur complement."""
+        """The inverse of the Schur complement, (k, k)."""
         return np.linalg.inv(self.schur)
 
     def diagonal(self) -> Float[Host, " p"]:
-        """The diagonal of the matrix, (p,) with p = m + k."""
+        """Return the diagonal of A, (p,)."""
         return np.concatenate([self.shaft, self.head.diagonal()])
 
     def matvec(self, v: Float[Host, " p"]) -> Float[Host, " p"]:
-        """A v."""
+        """Return A v, (p,)."""
         a, b = np.split(v, [self.shaft.size])
         return np.concatenate([self.shaft * a + self.border @ b, self.border.T @ a + self.head @ b])
 
     def solve(self, b: Float[Host, " p"]) -> Float[Host, " p"]:
-        """The solution x of A x = b."""
+        """Return the solution x of A x = b, (p,); NaN if A is not ``ok``."""
         if not self.ok:
             return np.full(b.size, np.nan)
         first, last = np.split(b, [self.shaft.size])
@@ -79,32 +81,32 @@ class Arrow:
         return np.concatenate([first / self.shaft - self.lever @ tail, tail])
 
     def inverse_diagonal(self) -> Float[Host, " p"]:
-        """The diagonal of the inverse."""
+        """Return the diagonal of the inverse of A, (p,); NaN if A is not ``ok``."""
         if not self.ok:
             return np.full(self.shaft.size + len(self.head), np.nan)
         spread = np.einsum("mk,kl,ml->m", self.lever, self._schur_inverse, self.lever)
         return np.concatenate([1.0 / self.shaft + spread, self._schur_inverse.diagonal()])
 
     def logdet(self) -> float:
-        """log det A."""
+        """Return log det A; NaN if A is not ``ok``."""
         return float(np.log(self.shaft).sum() + np.linalg.slogdet(self.schur)[1]) if self.ok else float("nan")
 
     def block(self, index: Int[Host, " k"] | Bool[Host, " p"]) -> Float[Host, "k k"]:
-        """The submatrix of the given rows and columns (numbers or a mask), as an array, (k, k)."""
+        """Return the submatrix of A with these rows and columns (numbers or a mask), as an array."""
         p = self.shaft.size + len(self.head)
         at = np.arange(p)[index]
         columns = [self.matvec(np.eye(1, p, j)[0])[at] for j in at]
         return np.reshape(columns, (at.size, at.size))
 
     def among(self, free: Bool[Host, " p"]) -> Arrow:
-        """The submatrix of the rows and columns of a mask, as an `Arrow`."""
+        """Return the submatrix of A with the rows and columns where the mask ``free`` is True, as an `Arrow`."""
         a, b = np.split(free, [self.shaft.size])
         return Arrow(self.shaft[a], self.border[a][:, b], self.head[np.ix_(b, b)])
 
     def conditioning(self) -> tuple[float, float]:
-        """Smallest eigenvalue and condition number of the matrix scaled to unit diagonal, by power iteration.
+        """Return the smallest eigenvalue and the condition number of A scaled to unit diagonal, by 300 steps of power iteration.
 
-        (NaN, inf) if the diagonal is not positive, (0, inf) if it is not positive definite.
+        (NaN, inf) if the diagonal is not positive, (0, inf) if A is not ``ok``.
         """
         if not (self.diagonal() > 0).all():
             return float("nan"), float("inf")
@@ -114,7 +116,11 @@ class Arrow:
         return smallest, self._power(lambda v, root: self.matvec(v / root) / root) / smallest
 
     def _power(self, apply: Callable[[Any, Any], Any]) -> float:
-        """Largest eigenvalue of the linear map ``apply(v, root of the diagonal)``, by power iteration."""
+        """Return the largest eigenvalue of a positive definite linear map, by power iteration from a fixed random vector.
+
+        Args:
+            apply: function from a vector (p,) and the square root of the diagonal of A (p,) to the map's value at the vector.
+        """
         root = np.sqrt(self.diagonal())
         v = np.random.default_rng(0).standard_normal(root.size)
         for _ in range(POWER_STEPS):

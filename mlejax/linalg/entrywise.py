@@ -13,12 +13,13 @@ Entries = list[list[Any]]  # lower triangle, row by row
 
 
 def cholesky(matrix: Either, safe: bool = False) -> Entries:
-    """The lower Cholesky factor of a symmetric matrix, q <= 8, as a triangle of entries; NaN if not positive definite.
+    """Return the lower Cholesky factor of a symmetric matrix as a list of rows of entries.
 
     Args:
-        matrix: the matrix, (q, q).
-        safe: replace pivots that are not clearly positive by positive ones (modified Cholesky factorisation); suitable for
-            ascent directions, not for determinants.
+        matrix: the matrix, (q, q) with small q, of which the lower triangle is read.
+        safe: if True, pivots that are not clearly positive are replaced by positive ones (modified Cholesky factorisation),
+            which is suitable for ascent directions, not for determinants; if False, entries are NaN or infinite unless the
+            matrix is positive definite.
     """
     q = matrix.shape[0]
     factor: Entries = []
@@ -36,12 +37,12 @@ def cholesky(matrix: Either, safe: bool = False) -> Entries:
 
 
 def _dot(a: Sequence[Any], b: Any) -> Either:
-    """The sum of products of two sequences of entries, ()."""
+    """Return the sum of products of two sequences of entries, (), as far as the shorter one goes."""
     return sum((x * y for x, y in zip(a, b, strict=False)), jnp.zeros(()))
 
 
 def solve_lower(factor: Entries, b: Any) -> list[Any]:
-    """L^-1 b, as q entries, for a lower factor L."""
+    """Return L^-1 b, as a list of q entries, for a lower factor L and b, (q,) or a sequence of q entries."""
     out: list[Any] = []
     for i, row in enumerate(factor):
         out.append((b[i] - _dot(row, out)) / row[i])
@@ -49,7 +50,7 @@ def solve_lower(factor: Entries, b: Any) -> list[Any]:
 
 
 def solve_upper(factor: Entries, b: Any) -> list[Any]:
-    """L'^-1 b, as q entries, for a lower factor L."""
+    """Return L'^-1 b, as a list of q entries, for a lower factor L and b, (q,) or a sequence of q entries."""
     q = len(factor)
     out: list[Any] = [None] * q
     for i in reversed(range(q)):
@@ -59,20 +60,20 @@ def solve_upper(factor: Entries, b: Any) -> list[Any]:
 
 
 def solve(factor: Entries, b: Any) -> Either:
-    """(L L')^-1 b, (q,)."""
+    """Return (L L')^-1 b, (q,), for a lower factor L."""
     return jnp.stack(solve_upper(factor, solve_lower(factor, b)))
 
 
 def multiply(factor: Entries, b: Any) -> Any:
-    """L b, (q,)."""
+    """Return L b, (q,), for a lower factor L."""
     return jnp.stack([_dot(row, b) for row in factor])
 
 
 def rows_of(matrix: Either) -> Entries:
-    """The lower triangle of a matrix, (q, q), as a list of rows of entries."""
+    """Return the lower triangle of a matrix, (q, q), as a list of rows of entries."""
     return [[matrix[i, j] for j in range(i + 1)] for i in range(matrix.shape[0])]
 
 
 def log_diagonal(factor: Entries) -> Either:
-    """log det L of a lower factor, (): the sum of the logarithms of its diagonal."""
+    """Return log det L of a lower factor, (): the sum of the logarithms of its diagonal."""
     return sum((jnp.log(row[-1]) for row in factor), jnp.zeros(()))

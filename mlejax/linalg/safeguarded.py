@@ -49,7 +49,7 @@ FEW = 64  # numbers up to which Python's own functions are faster than NumPy's
 
 
 def pivot_floor(p: int, dtype: Any) -> float:
-    """Smallest pivot of a unit-diagonal p x p matrix that counts as positive: 450 p eps, 1e-13 p in float64.
+    """Return the bound above which a pivot of a p x p matrix of unit diagonal counts as positive: 450 p eps, 1e-13 p in float64.
 
     Example:
         >>> import numpy as np
@@ -62,12 +62,12 @@ def pivot_floor(p: int, dtype: Any) -> float:
 
 @lru_cache
 def rounding_unit(dtype: Any) -> float:
-    """Distance from 1 to the next number: 2.2e-16 in float64."""
+    """Return the distance from 1 to the next larger number of a floating-point dtype: 2.2e-16 in float64."""
     return float(np.finfo(dtype).eps)
 
 
 def all_finite(a: Shaped[Host, ...]) -> bool:
-    """True if all entries of a NumPy array are finite.
+    """True if all entries of a NumPy array are finite, or if it is empty.
 
     Example:
         >>> import numpy as np
@@ -104,13 +104,14 @@ def unit_diagonal(
 
 
 def cholesky(A: Float[Device, "p p"]) -> tuple[Float[Device, "p p"], Bool[Device, ""]]:
-    """Lower Cholesky factor of a symmetric matrix of unit (or about unit) diagonal, with a success flag.
+    """Return the lower Cholesky factor of a symmetric matrix of unit (or about unit) diagonal, and whether it is one.
 
     Args:
         A: symmetric, shape (p, p).
 
     Returns:
-        (L, ok): L with A = L L' when ok, else the identity; ok is False for a pivot at or below `pivot_floor`.
+        (L, ok): L with A = L L' if ok, else the identity; ok is False if an entry of A is not finite, or a squared diagonal
+        entry of L is not above `pivot_floor`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -139,8 +140,8 @@ def solve_spd(A: Float[Device, "p p"], b: Float[Device, " p"]) -> tuple[Float[De
         b: shape (p,).
 
     Returns:
-        (x, ok): the solution, and whether all pivots exceeded `pivot_floor`; x is finite but meaningless otherwise
-        (as long as b is finite).
+        (x, ok): the solution, and whether A is finite and all pivots exceed `pivot_floor`; otherwise x is meaningless, but
+        finite if b is.
 
     Example:
         >>> import jax.numpy as jnp
@@ -207,14 +208,14 @@ def _solve_entries(
 
 
 def solve_spd_host(A: Float[Host, "p p"], b: Float[Host, " p"]) -> tuple[Float[Host, " p"], np.bool_]:
-    """`solve_spd` in NumPy, with the same test of the pivots.
+    """Solve A x = b as `solve_spd` does, in NumPy.
 
     Args:
         A: symmetric, of unit (or about unit) diagonal, shape (p, p).
         b: shape (p,).
 
     Returns:
-        (x, ok): the solution, and whether all pivots exceeded `pivot_floor`; x is b where they did not.
+        (x, ok): the solution, and whether A is finite and all pivots exceed `pivot_floor`; x is b if not.
 
     Example:
         >>> import numpy as np
@@ -247,8 +248,9 @@ def solve_scaled(
         b: shape (p,).
 
     Returns:
-        (x, b'x, ok): the solution, its product with b, and whether all pivots of C exceeded `pivot_floor`; the first two
-        are finite but meaningless otherwise.
+        (x, b'x, ok): the solution, its product with b, and whether A is finite and all pivots of C exceed `pivot_floor`;
+        otherwise the first two are meaningless, but finite if b is. Up to 5 rows the pivots of A are compared with its diagonal
+        instead, without scaling.
 
     Example:
         >>> import jax.numpy as jnp
@@ -269,7 +271,7 @@ def solve_scaled(
 
 
 def solve_scaled_host(A: Float[Host, "p p"], b: Float[Host, " p"]) -> tuple[Float[Host, " p"], np.float64, np.bool_]:
-    """`solve_scaled` in NumPy, with the same test of the pivots.
+    """Solve A x = b as `solve_scaled` does, in NumPy: return (x, b'x, ok); the first two are meaningless if not ok.
 
     Example:
         >>> import numpy as np
@@ -307,9 +309,9 @@ class ScaledInverse(NamedTuple):
 def scaled_inverse(A: ArrayLike) -> ScaledInverse:
     """Invert a symmetric positive definite matrix in NumPy; NaN if it is not safely positive definite.
 
-    Scales to unit diagonal, C = D^-1/2 A D^-1/2, and inverts C by its eigenvalues; A^-1 = D^-1/2 C^-1 D^-1/2. Not ``ok``
-    unless A is finite, its diagonal is positive and the smallest eigenvalue of C exceeds p * 1e-13: eigenvalues of C
-    are accurate to about p eps, so below that even their sign is mostly rounding error.
+    Scales to unit diagonal, C = D^-1/2 A D^-1/2, and inverts C by its eigenvalues; A^-1 = D^-1/2 C^-1 D^-1/2. It is ``ok`` if
+    A and its inverse are finite, the diagonal of A is positive and the smallest eigenvalue of C exceeds p * 1e-13: eigenvalues
+    of C are accurate to about p eps, so that below that even their sign is mostly rounding error. The empty matrix is ``ok``.
 
     Args:
         A: symmetric, shape (p, p), anything that NumPy converts to an array.

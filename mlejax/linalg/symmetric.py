@@ -26,36 +26,37 @@ class Symmetric(Protocol):
     """A symmetric matrix A, (p, p), in NumPy."""
 
     def diagonal(self) -> Float[Host, " p"]:
-        """The diagonal of A, (p,); finite if A is."""
+        """Return the diagonal of A, (p,); all finite only if all of A is."""
         ...
 
     def matvec(self, v: Float[Host, " p"]) -> Float[Host, " p"]:
-        """A v."""
+        """Return A v, (p,)."""
         ...
 
     def solve(self, b: Float[Host, " p"]) -> Float[Host, " p"]:
-        """The solution x of A x = b; NaN where A is not safely positive definite."""
+        """Return the solution x of A x = b, (p,); NaN if A is not ``ok``."""
         ...
 
     def inverse_diagonal(self) -> Float[Host, " p"]:
-        """The diagonal of the inverse of A; NaN where A is not safely positive definite."""
+        """Return the diagonal of the inverse of A, (p,); NaN if A is not ``ok``."""
         ...
 
     def logdet(self) -> float:
-        """log det A; NaN where A is not safely positive definite."""
+        """Return log det A; NaN if A is not ``ok``."""
         ...
 
     def block(self, index: Int[Host, " k"] | Bool[Host, " p"]) -> Float[Host, "k k"]:
-        """The submatrix of A with the given rows and columns (numbers or a mask), as an array, (k, k)."""
+        """Return the submatrix of A with these rows and columns (k numbers, or a mask), as an array, (k, k)."""
         ...
 
     def among(self, free: Bool[Host, " p"]) -> Symmetric:
-        """The submatrix of A with the rows and columns of a mask, as a `Symmetric`."""
+        """Return the submatrix of A with the rows and columns where the mask ``free`` is True, as a `Symmetric`."""
         ...
 
     def conditioning(self) -> tuple[float, float]:
-        """Smallest eigenvalue (NaN if the diagonal is not positive) and condition number (inf if that eigenvalue is not positive)
-        of A scaled to unit diagonal."""
+        """Return the smallest eigenvalue (NaN if the diagonal is not positive) and the condition number (inf if that eigenvalue
+        is not positive) of A scaled to unit diagonal.
+        """
         ...
 
     @property
@@ -80,72 +81,74 @@ class Dense:
 
     @cached_property
     def _inverted(self) -> ScaledInverse:
-        """The `ScaledInverse` of the matrix."""
+        """The result of `scaled_inverse` for the array."""
         return _inverse_of(np.asarray(self.array, np.float64).tobytes(), len(self.array))
 
     def diagonal(self) -> Float[Host, " p"]:
-        """The diagonal."""
+        """Return the diagonal, (p,)."""
         return self.array.diagonal()
 
     def matvec(self, v: Float[Host, " p"]) -> Float[Host, " p"]:
-        """A v."""
+        """Return A v, (p,)."""
         return self.array @ v
 
     def solve(self, b: Float[Host, " p"]) -> Float[Host, " p"]:
-        """The solution x of A x = b."""
+        """Return the solution x of A x = b, (p,); NaN if A is not ``ok``."""
         return self._inverted.inverse @ b
 
     def inverse_diagonal(self) -> Float[Host, " p"]:
-        """The diagonal of the inverse."""
+        """Return the diagonal of the inverse, (p,); NaN if A is not ``ok``."""
         return self._inverted.inverse.diagonal()
 
     def logdet(self) -> float:
-        """log det A."""
+        """Return log det A; NaN if A is not ``ok``."""
         return float(np.linalg.slogdet(self.array)[1]) if self.ok else float("nan")
 
     def block(self, index: Int[Host, " k"] | Bool[Host, " p"]) -> Float[Host, "k k"]:
-        """The submatrix of the given rows and columns (numbers or a mask), (k, k)."""
+        """Return the submatrix with these rows and columns (k numbers, or a mask), (k, k)."""
         return self.array[np.ix_(index, index)]
 
     def among(self, free: Bool[Host, " p"]) -> Dense:
-        """The submatrix of the rows and columns of a mask, as a `Dense`."""
+        """Return the submatrix with the rows and columns where the mask ``free`` is True, as a `Dense`; itself if all are."""
         return self if free.all() else Dense(self.block(free))
 
     def conditioning(self) -> tuple[float, float]:
-        """The smallest eigenvalue and the condition number of the matrix scaled to unit diagonal."""
+        """Return the smallest eigenvalue and the condition number of A scaled to unit diagonal, as in `Symmetric`."""
         return self._inverted.smallest, self._inverted.condition
 
     @property
     def ok(self) -> bool:
-        """True if the matrix is finite and safely positive definite."""
+        """True if A is finite and safely positive definite, as in `scaled_inverse`."""
         return self._inverted.ok
 
 
-@lru_cache(maxsize=1)  # of an end, several ask for the same one
+@lru_cache(maxsize=1)  # one after the other, several functions need the same one
 def _inverse_of(numbers: bytes, p: int) -> ScaledInverse:
-    """`scaled_inverse` of a float64 matrix (p, p) given as bytes; cached."""
+    """Return the result of `scaled_inverse` for a float64 matrix (p, p) given as bytes; the last one is cached."""
     return scaled_inverse(np.frombuffer(numbers).reshape(p, p))
 
 
 def symmetric(a: Any) -> Symmetric:
-    """Wrap an array as `Dense`; return a `Symmetric` unchanged."""
+    """Return a `Symmetric`: an array (p, p) as `Dense`, anything else unchanged."""
     return Dense(a) if isinstance(a, np.ndarray) else a
 
 
 def diagonal_each(a: Shaped[Host, ...]) -> Float[Host, "*sets p"]:
-    """The diagonals of several matrices, (..., p)."""
+    """Return the diagonals, (..., p), of an array of matrices (..., p, p), or of an object array (n,) of `Symmetric` ones."""
     return np.stack([m.diagonal() for m in a]) if a.dtype == object else np.einsum("...ii->...i", a)
 
 
 def finite_each(a: Shaped[Host, ...]) -> Bool[Host, "*sets"]:
-    """True, (...), for matrices whose entries are all finite (for `Symmetric` ones the diagonal is tested)."""
+    """Return flags, (...), True for matrices whose entries are all finite, of an array of matrices (..., p, p) or an object array
+    (n,) of `Symmetric` ones, whose diagonals are tested.
+    """
     if a.dtype == object:
         return np.array([all_finite(m.diagonal()) for m in a])
     return np.asarray(np.isfinite(a).all(axis=(-2, -1)))
 
 
 def dense_each(a: Any) -> Float[Host, "*sets p p"]:
-    """Convert one matrix or several to an array, (..., p, p)."""
+    """Return one matrix, or an array of them, as an array of numbers, (..., p, p); an array of numbers itself."""
     if isinstance(a, np.ndarray):
         return np.stack([dense_each(m) for m in a]) if a.dtype == object else a
     return a.block(np.arange(len(a.diagonal())))

@@ -104,8 +104,7 @@ def _traced(what: str, function: Any, *arguments: Any) -> Any:
         ) from error
     except jax.errors.TracerArrayConversionError as error:
         raise TypeError(
-            f"{what} hands a traced array to NumPy: use jax.numpy, or xp = mlejax.optimize.namespace(u), which is the module that "
-            "fits u"
+            f"{what} hands a traced array to NumPy: use jax.numpy, or xp = mlejax.optimize.namespace(u), the module that fits u"
         ) from error
     except Exception as error:
         error.add_note(f"in {what}, when it was traced with {P} parameters, before any data were read")

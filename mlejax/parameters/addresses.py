@@ -34,11 +34,11 @@ class AddressError(ValueError):
 
 
 def locate(leaves: Sequence[Leaf], address: str) -> Located:
-    """Return (number of the array, flat positions of the entries in it, or None for all of it) for each array that an
-    address names.
+    """Return, for each array that an address names, (its position in ``leaves``, positions of the entries in the flattened
+    array, or None for all of it).
 
     Raises:
-        AddressError: there is no parameter of this name; the message lists similar names.
+        AddressError: there is no parameter or entry of this name; the message lists similar names.
     """
     text = str(address).strip()
     whole = [i for i, leaf in enumerate(leaves) if leaf.name == text or leaf.name.startswith(text + ".")]
@@ -63,8 +63,8 @@ def locate(leaves: Sequence[Leaf], address: str) -> Located:
 
 
 def _entry(leaf: Leaf, inner: str) -> int | None:
-    """Return the position, in the flattened array, of the entry that the text between brackets names; None if there is none
-    in tables.
+    """Return the position, in the flattened array, of the entry that the text between brackets names by labels or indices; None
+    if tables show no such entry. Of a symmetric or triangular matrix the two indices may come in either order.
     """
     if not leaf.shape:
         return None
@@ -90,8 +90,8 @@ def _entry(leaf: Leaf, inner: str) -> int | None:
 
 
 def _coefficients(leaf: Leaf, inner: str) -> np.ndarray | None:
-    """Return the positions of the coefficients that ``2``, ``2][age`` or ``2,age`` name in a vector with a formula; None if
-    there are none.
+    """Return the positions, in the flattened array of coefficients of an array with a formula, of those that the text between the
+    outer brackets names: ``2`` (all of an entry), ``2][age`` or ``2,age`` (one); None if there are none.
     """
     assert leaf.entries is not None
     assert leaf.labels is not None
@@ -111,12 +111,14 @@ def _coefficients(leaf: Leaf, inner: str) -> np.ndarray | None:
 
 
 def _tight(text: str) -> str:
-    """Return a text without blanks around commas."""
+    """Return a string without blanks around commas and at its ends."""
     return re.sub(r"\s*,\s*", ",", text.strip())
 
 
 def near(text: str, known: Sequence[str]) -> str:
-    """Return `` (did you mean ...?)`` with the most similar known names, or an empty string."""
+    """Return `` (did you mean ...?)`` with up to three known names: those that end with ``[text]``, if there are any, else the
+    most similar; an empty string if no name is similar.
+    """
     inside = [name for name in known if text and name.endswith(f"[{text}]")][:3]  # a covariate by its name alone
     matches = inside or (difflib.get_close_matches(text, known, n=3, cutoff=0.5) if text else [])
     return f" (did you mean {' or '.join(matches)}?)" if matches else ""
@@ -125,13 +127,19 @@ def near(text: str, known: Sequence[str]) -> str:
 def with_addresses(
     function: Callable[[Any], Any], space: Space, regressed: Collection[str] = ()
 ) -> Callable[[Any], Any]:
-    """Return the function such that its ``params`` also accept names of entries, ``params["mu[age]"]``.
+    """Return a function that calls ``function`` with params that also accept names of entries, ``params["mu[age]"]``: a number
+    for one entry, else a vector of the entries.
 
-    The name of a parameter with a formula alone raises ValueError: in the log-likelihood it has one value for each row, here it
-    would be its coefficients.
+    Args:
+        function: function of params.
+        space: the parameter space of the params.
+        regressed: names of the parameters with a formula, which cannot be read as a whole: in the log-likelihood such a
+            parameter has one value for each row, here it would be its coefficients.
 
     Raises:
-        TypeError: ``function`` is not callable. ValueError, when it is called: it reads a parameter with a formula as a whole.
+        TypeError: ``function`` is not callable; when it is called, it reads ``params[0]``.
+        ValueError: when it is called, it reads a parameter of ``regressed`` as a whole.
+        AddressError: when it is called, it reads a name that is no parameter or entry.
     """
     if not callable(function):
         raise TypeError(
@@ -167,9 +175,8 @@ def with_addresses(
 def _regressed(leaf: Leaf) -> ValueError:
     return linked(
         ValueError(
-            f"params[{leaf.name!r}] has a formula: the log-likelihood gets one value of it for each row, and here it "
-            "would be its "
-            f"{leaf.size} coefficients.  Write params[{leaf.entry_labels[-1]!r}] for a coefficient; for values by row use "
+            f"params[{leaf.name!r}] has a formula: the log-likelihood gets one value of it for each row, and here it would be "
+            f"its {leaf.size} coefficients. Write params[{leaf.entry_labels[-1]!r}] for a coefficient; for values by row use "
             "res.predict(f, data), for their average res.margins(of=f)"
         ),
         "rows-of-regressed",

@@ -16,7 +16,13 @@ from mlejax.shapes import Params
 
 
 def tree_space(start: Params, name: str | None) -> tuple[Group, list[Leaf]]:
-    """Return the group and the leaves of a pytree of arrays, with names from its paths (``net.layer0.w``)."""
+    """Return the group and the leaves of a pytree of unconstrained arrays.
+
+    Args:
+        start: the pytree, of which the structure and the shapes are used.
+        name: name of the parameter, the beginning of the names of its arrays (``net.layer0.w``); None if the pytree is all of
+            ``params``, whose arrays have their paths as names, and ``params`` if it is one array.
+    """
     paths, treedef = jax.tree_util.tree_flatten_with_path(start)
     leaves = []
     for path, value in paths:
@@ -37,7 +43,11 @@ def make_space(declared: Mapping[str, Declaration], columns: Mapping[str, tuple[
 
     Args:
         declared: declarations by name, in the order of tables.
-        columns: for each parameter declared with ``columns="X"``: (labels or None, number of columns) in the data.
+        columns: for each parameter declared with ``columns="X"``: the labels of the columns (or None) and their number in the
+            data; labels that were declared go before these.
+
+    Raises:
+        ValueError: there is not one declared label for each column.
     """
     groups: list[Group] = []
     leaves: list[Leaf] = []
@@ -56,7 +66,8 @@ def make_space(declared: Mapping[str, Declaration], columns: Mapping[str, tuple[
                 labels = tuple(str(x) for x in found)
             if labels is not None and len(labels) != k:
                 raise ValueError(
-                    f"{name}: expected one label for each of the {k} columns of {parameter.columns!r}, got {len(labels)} labels"
+                    f"{name}: expected one label for each of the {k} columns of {parameter.columns!r}, got {len(labels)} labels; "
+                    "correct labels=, or leave it out for the names of the columns"
                 )
         groups.append(Group(name, None, 1))
         leaves.append(

@@ -43,8 +43,8 @@ class Coordinates(NamedTuple):
         return np.linalg.solve(self.matrix, u - self.origin)
 
     def in_theta(self, space: Space) -> Coordinates:
-        """Return the same map for theta, in which the entries of an ordered vector are the first entry plus sums of
-        differences.
+        """Return the same map for theta, if u and theta differ only in ordered vectors: there u has the first entry and the
+        differences, theta their sums. Other coordinates must be the same in u and theta where the map changes them.
         """
         sums, at = np.eye(space.n_free), 0
         for leaf in space.leaves if space.ties is None else ():
@@ -56,23 +56,29 @@ class Coordinates(NamedTuple):
         return Coordinates(sums @ self.origin, sums @ self.matrix @ np.linalg.inv(sums))
 
     def score_in_u(self, score: Float[Host, " p"]) -> Float[Host, " p"]:
-        """Convert a gradient with respect to v (p,) to one with respect to u."""
+        """Return the gradient with respect to u (p,) of a function, from that with respect to v (p,)."""
         return np.linalg.solve(self.matrix.T, score)
 
     def information_in_u(self, information: Float[Host, "p p"]) -> Float[Host, "p p"]:
-        """Convert second derivatives with respect to v (p, p) to those with respect to u (subject to rounding)."""
+        """Return the second derivatives with respect to u (p, p), symmetric, from those with respect to v (p, p); they lose the
+        digits that v was chosen to keep.
+        """
         half = np.linalg.solve(self.matrix.T, information)
         full = np.linalg.solve(self.matrix.T, half.T)
         return 0.5 * (full + full.T)
 
     def after(self, fixed: Either | None, n_values: int) -> Float[Host, " k"]:
-        """Return the vector of values under ``fixed=`` with the numbers of the map appended."""
+        """Return the vector (n_values + p + p^2,) of the values under ``fixed=`` (n_values,), zeros if ``fixed`` is None, then
+        the origin, then the matrix row by row.
+        """
         values = np.zeros(n_values) if fixed is None else np.asarray(fixed, np.float64)
         return np.concatenate([values, self.origin, self.matrix.ravel()])
 
 
 def split_constants(constants: Either, p: int) -> tuple[Coordinates, Any]:
-    """Return the map and the values under ``fixed=``; the inverse of :meth:`Coordinates.after`."""
+    """Return the map of p coordinates and the values under ``fixed=`` from their common vector, which :meth:`Coordinates.after`
+    makes.
+    """
     n = constants.shape[0] - p - p * p
     origin, matrix = constants[n : n + p], constants[n + p :].reshape(p, p)
     return Coordinates(origin, matrix), constants[:n]

@@ -20,6 +20,16 @@ class Parameter:
     """One declared parameter: its support, shape, labels and start value.
 
     Made by :func:`Real`, :func:`Positive` and similar functions, not directly.
+
+    Attributes:
+        kind: name of the function that made it.
+        transform: the transform of its support, from :mod:`mlejax.transforms`.
+        shape: its shape; None if ``columns`` names a matrix, whose number of columns the data tell.
+        columns: name of a matrix in the data, or names of columns, each of which has an entry; or None.
+        start: start value, natural scale, or None.
+        labels: names of the entries of the last axis, or None.
+        arguments: further arguments, as the repr shows them.
+        by: the column whose levels have one value each, or None.
     """
 
     kind: str
@@ -46,7 +56,7 @@ class Parameter:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FreeParameter:
-    """An unconstrained parameter of any structure (a pytree of arrays)."""
+    """An unconstrained parameter of any structure (a pytree of arrays), ``start``, which is also its start value."""
 
     start: PyTree
 
@@ -123,7 +133,12 @@ def Real(
         labels: names for the entries of the last axis.
         by: a column of the data; the parameter then has one value for each of its levels, possibly thousands (fixed effects),
             and the function gets the value of each row's level (n,).  Levels are strings, numbers or dates.  The table of
-            estimates does not show the values; ``res.effects()`` lists them.
+            estimates does not show the values; ``res.effects()`` lists them.  Not with other arguments.
+
+    Raises:
+        ValueError: both ``shape`` and ``columns``, a shape that is not positive, labels that are not distinct or not one for
+            each entry, a start value of another shape, or another argument with ``by``.
+        TypeError: ``start`` is not numeric, or ``by`` is not a string.
 
     Example:
         >>> import mlejax as mle
@@ -137,11 +152,10 @@ def Real(
         return declared
     if not isinstance(by, str):
         raise TypeError(f"Real(by=...) expected the name of a column, got {type(by).__name__}")
-    given = [name for name, value in (("shape", shape), ("columns", columns), ("labels", labels)) if value is not None]
-    if given or start is not None:
-        raise ValueError(
-            f"Real(by={by!r}) has one number for each level; leave out {', '.join([*given, 'start'][:1])}="
-        )
+    arguments = {"shape": shape, "columns": columns, "labels": labels, "start": start}
+    given = [f"{name}=" for name, value in arguments.items() if value is not None]
+    if given:
+        raise ValueError(f"Real(by={by!r}) has one number for each level; leave out {', '.join(given)}")
     return replace(declared, by=by)
 
 
@@ -152,7 +166,10 @@ def Positive(
     start: PyTree = None,
     labels: Sequence[str] | None = None,
 ) -> Parameter:
-    """Declare a parameter in the open interval (0, inf), optimised on the log scale.  Arguments as in :func:`Real`."""
+    """Declare a parameter in the open interval (0, inf), optimised on the log scale.
+
+    Arguments and errors are those of :func:`Real`, without ``by``; a start value must be positive.
+    """
     return _declare("Positive", transforms.Log(), shape, columns, start, labels)
 
 
@@ -165,7 +182,8 @@ def NonNegative(
 ) -> Parameter:
     """Declare a parameter in [0, inf) whose estimate may be 0, at the bound (such as a variance component).
 
-    It is optimised on its natural scale with a bound.  Arguments as in :func:`Real`.
+    It is optimised on its natural scale with a bound.  Arguments and errors are those of :func:`Real`, without ``by``; a start
+    value must not be negative.
     """
     return _declare("NonNegative", transforms.Box(0.0, math.inf), shape, columns, start, labels)
 
@@ -184,9 +202,14 @@ def Interval(
 
     Args:
         lo, hi: finite ends, ``lo < hi``.
-        closed: ``"neither"`` (scaled logit), ``"both"``, ``"left"`` or ``"right"``: ends of the interval that the estimate
-            may attain.
+        closed: ends of the interval that belong to it, so that the estimate may be there: ``"neither"`` (optimised on the scaled
+            logit), ``"both"`` (on the natural scale with bounds), ``"left"`` or ``"right"`` (on a logarithm with a bound).
         shape, columns, start, labels: as in :func:`Real`.
+
+    Raises:
+        ValueError: the ends are not finite or not ``lo < hi``; another value of ``closed``; a start value outside of the
+            interval; otherwise as in :func:`Real`.
+        TypeError: the ends or the start value are not numbers.
     """
     try:
         lo, hi = float(lo), float(hi)
@@ -221,9 +244,10 @@ def Simplex(
     start: PyTree = None,
     labels: Sequence[str] | None = None,
 ) -> Parameter:
-    """Declare probabilities that sum to one along the last axis.  Arguments as in :func:`Real`.
+    """Declare positive probabilities that sum to one along the last axis, optimised on the log ratios to its last entry.
 
-    In ``theta`` the last entry is left out; tables show every entry.
+    In ``theta`` the last entry is left out; tables show every entry.  Arguments and errors are those of :func:`Real`, without
+    ``by``; the last axis needs at least two entries, and a start value must have this form.
     """
     return _declare("Simplex", transforms.Simplex(), shape, columns, start, labels)
 
@@ -235,7 +259,11 @@ def Ordered(
     start: PyTree = None,
     labels: Sequence[str] | None = None,
 ) -> Parameter:
-    """Declare a strictly increasing vector (cut points).  Arguments as in :func:`Real`."""
+    """Declare a strictly increasing vector (cut points), optimised on its first entry and the logarithms of the differences.
+
+    Arguments and errors are those of :func:`Real`, without ``by``; the last axis needs at least two entries, and a start value
+    must increase.
+    """
     return _declare("Ordered", transforms.Ordered(), shape, columns, start, labels)
 
 
@@ -246,9 +274,10 @@ def Covariance(
     start: PyTree = None,
     labels: Sequence[str] | None = None,
 ) -> Parameter:
-    """Declare a symmetric positive definite matrix; ``shape=d`` or ``(d, d)``.  Arguments as in :func:`Real`.
+    """Declare a symmetric positive definite matrix (d, d); ``shape=d`` or ``(d, d)``.
 
-    ``theta`` and tables contain the lower triangle with the diagonal.
+    It is optimised on its Cholesky factor with the logarithms of the diagonal; ``theta`` and tables contain the lower triangle
+    with the diagonal.  Arguments and errors are those of :func:`Real`, without ``by``; a start value must be positive definite.
     """
     return _declare("Covariance", transforms.Covariance(), shape, columns, start, labels)
 
@@ -263,7 +292,8 @@ def Cholesky(
     """Declare the lower Cholesky factor L of a covariance matrix L L', with diagonal entries >= 0.
 
     Unlike with :func:`Covariance` the estimate may be singular, as is common for random effects; ``shape=d`` or ``(d, d)``.
-    It is optimised on its natural scale with bounds; tables show the lower triangle.  Arguments as in :func:`Real`.
+    It is optimised on its natural scale with bounds; tables show the lower triangle with the diagonal.  Arguments and errors
+    are those of :func:`Real`, without ``by``; a start value must have this form.
     """
     return _declare("Cholesky", transforms.Cholesky(), shape, columns, start, labels)
 
@@ -275,19 +305,23 @@ def Correlation(
     start: PyTree = None,
     labels: Sequence[str] | None = None,
 ) -> Parameter:
-    """Declare a correlation matrix; ``shape=d`` or ``(d, d)``.  Arguments as in :func:`Real`.
+    """Declare a positive definite correlation matrix (d, d), d at least 2; ``shape=d`` or ``(d, d)``.
 
-    ``theta`` and tables contain the strict lower triangle.
+    ``theta`` and tables contain the lower triangle without the diagonal.  Arguments and errors are those of :func:`Real`,
+    without ``by``; a start value must have this form.
     """
     return _declare("Correlation", transforms.Correlation(), shape, columns, start, labels)
 
 
 def Free(start: PyTree) -> FreeParameter:
-    """Declare an unconstrained parameter of any structure: a pytree of real arrays, such as the weights of a neural
-    network.
+    """Declare an unconstrained parameter of any structure: a pytree of real arrays, such as the weights of a neural network.
 
     Args:
         start: the structure with its start values.
+
+    Raises:
+        ValueError: ``start`` has no array.
+        TypeError: an array is not of floats or integers.
     """
     leaves = jax.tree.leaves(start)
     if not leaves:
@@ -299,7 +333,17 @@ def Free(start: PyTree) -> FreeParameter:
 
 
 def start_value(parameter: Parameter, value: PyTree, name: str) -> np.ndarray:
-    """Check a start or fixed value against its declaration, and return it as a float64 array of the full shape (host)."""
+    """Check a start or fixed value against its declaration, and return it as a new float64 NumPy array of the declared shape.
+
+    Args:
+        parameter: the declaration; its shape None counts as ().
+        value: numbers on the natural scale; of an elementwise support they broadcast to the shape.
+        name: the beginning of error messages.
+
+    Raises:
+        TypeError: the value is not numeric.
+        ValueError: it has another shape, is not in the support, or is an integer beyond float64.
+    """
     shape = parameter.shape or ()
     try:
         array = np.asarray(value, dtype=np.float64)

@@ -21,10 +21,17 @@ COEFFICIENTS = "Coefficients"  # the kind of the array of coefficients that repl
 
 @dataclass(frozen=True)
 class Leaf:
-    """One array of ``params``: its name, transform, shape, labels, and free entries.
+    """One array of ``params``, without values; hashable.
 
-    ``free`` is None if all entries are free, otherwise one flag for each entry of the flattened array.  ``entries`` are the
-    names of the vector's entries, if the array has the coefficients of a vector with a formula (named ``beta[2][age]``).
+    Attributes:
+        name: its name, such as ``beta`` or ``net.layer0.w``.
+        kind: its declaration, such as "Positive" or "Interval(0, 1)"; "Coefficients" for those of a formula.
+        transform: the map between its natural values and unconstrained coordinates.
+        shape: its shape.
+        labels: names of the entries along the last axis, or None for numbers.
+        free: one flag for each entry of the flattened array, False if it is fixed; None if all entries are free.
+        entries: for the coefficients (*entries, k) of an array with a formula, the names of that array's entries, flattened;
+            otherwise None.
     """
 
     name: str
@@ -54,7 +61,9 @@ class Leaf:
 
     @cached_property
     def working_shape(self) -> tuple[int, ...]:
-        """The shape of the transform's value: that of the whole array, or (number of free entries,) if some are fixed."""
+        """The shape of the natural value that the transform gives: that of the whole array, or (number of free entries,) if some,
+        but not all, entries are fixed.
+        """
         return (len(self.free_index),) if self.partly_fixed else self.shape
 
     @cached_property
@@ -75,7 +84,7 @@ class Leaf:
 
     @cached_property
     def theta_labels(self) -> tuple[str, ...]:
-        """The name of each entry of theta of this array."""
+        """The names of the entries of theta that belong to this array; one that is fixed as a whole has none in theta."""
         if self.partly_fixed:
             flat = self.free_index
         else:
@@ -86,13 +95,17 @@ class Leaf:
 
     @cached_property
     def supports(self) -> tuple[Support, ...]:
-        """The support of each entry that tables show."""
+        """The support of each entry that tables show; of an entry of a structured array that of its interval's scale, such as
+        (0, inf) for a variance.
+        """
         links = self.transform.interval_links(self.shape)
         return tuple(support_of(self.transform) or support_of(link) or REAL for link in links)
 
     def write_reported(self, out: np.ndarray) -> None:
-        """Write the derivative of the entries in tables with respect to theta of this array into ``out``, zeros
-        (n_reported, n_free).
+        """Write the constant derivative of this array's entries in tables with respect to its theta into ``out``.
+
+        Args:
+            out: zeros (n_reported, n_free), overwritten. Rows of fixed entries, and of probabilities that are fixed at 0, stay 0.
         """
         if self.transform.elementwise:
             out[self.free_index if self.partly_fixed else np.arange(self.size), np.arange(self.n_free)] = 1.0
@@ -120,15 +133,21 @@ class Leaf:
         return f"[{','.join(parts)}]"
 
     def value(self, u: Float[Device, " n_free"], fixed: Either | None) -> Device:
-        """Return the natural value (shape) from u of this array and fixed values (size,)."""
+        """Return the natural value (*shape) from u of this array (n_free,) and its fixed values (size,), which may be None if no
+        entry is fixed.
+        """
         return self._placed(None if self.all_fixed else self.transform.forward(u, self.working_shape), fixed)
 
     def from_theta(self, theta: Float[Device, " n_free"], fixed: Either | None) -> Device:
-        """Return the natural value (shape) from theta of this array and fixed values (size,)."""
+        """Return the natural value (*shape) from theta of this array (n_free,) and its fixed values (size,), which may be None
+        if no entry is fixed.
+        """
         return self._placed(None if self.all_fixed else self.transform.expand(theta, self.working_shape), fixed)
 
     def _placed(self, value: Any, fixed: Any) -> Device:
-        """Return the whole array: free entries put among the fixed ones."""
+        """Return the whole array (*shape): ``value``, the free entries, put among the fixed values (size,), or ``value`` itself
+        if no entry is fixed.
+        """
         if self.free is None:
             return value
         if value is not None:
@@ -136,13 +155,21 @@ class Leaf:
         return jnp.reshape(fixed, self.shape)
 
     def working(self, value: Either) -> Device:
-        """Return the part of a natural value that the transform represents: all of it, or its free entries."""
+        """Return the part of a natural value that the transform represents: its free entries, a vector, if some but not all
+        entries are fixed, else all of it.
+        """
         return jnp.reshape(value, (-1,))[self.free_index] if self.partly_fixed else jnp.asarray(value)
 
 
 @dataclass(frozen=True)
 class Group:
-    """One top-level entry of ``params``: a single array (``treedef`` None) or a pytree of ``n_leaves`` arrays."""
+    """One top-level entry of ``params``, or all of it.
+
+    Attributes:
+        name: its key; None if it is all of ``params``, which is then no dict of declared parameters.
+        treedef: its structure; None for a single array.
+        n_leaves: its number of arrays.
+    """
 
     name: str | None
     treedef: jax.tree_util.PyTreeDef
@@ -154,7 +181,7 @@ class Group:
         return _group, (self.name, self.treedef is None, numbers, self.n_leaves)
 
     def split(self, value: Either) -> list[Any]:
-        """Return the arrays of a value of this entry.
+        """Return the arrays of a value of this entry, in the order of `Space.leaves`; shapes are not checked.
 
         Raises:
             ValueError: the value does not have the declared structure.
@@ -163,7 +190,9 @@ class Group:
             return [value]
         leaves, treedef = jax.tree.flatten(value)
         if treedef != self.treedef:
-            raise ValueError(f"{self.name or 'params'}: expected the structure {self.treedef}, got {treedef}")
+            raise ValueError(
+                f"{self.name or 'params'}: expected a pytree with the structure of its start value, {self.treedef}, got {treedef}"
+            )
         return leaves
 
 

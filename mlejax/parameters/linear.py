@@ -51,6 +51,11 @@ class Linear:
             ``res.random_effects()`` gives standard deviations and correlations.  ``"1 | school/class"`` are nested effects of
             schools and of classes within schools (``mu|school``, ``mu|school:class``), ``"1 | school:class"`` only the latter.
 
+    Raises:
+        TypeError: ``formula``, ``offset``, ``exposure`` or ``random`` is not a string.
+        ValueError: both ``offset`` and ``exposure``, an unknown link, or ``random`` of another form.  Formulas are parsed by
+            ``model.regress``.
+
     Example:
         >>> import mlejax as mle
         >>> mle.Linear("age + C(region)", exposure="pop")
@@ -118,10 +123,11 @@ class RandomPart(NamedTuple):
 
 
 def random_part(text: str) -> RandomPart:
-    """Parse ``random="1 + visit | patient"``.
+    """Return the parsed parts of a string such as ``"1 + visit | patient"``, with or without parentheses around it.
 
     Raises:
-        ValueError, TypeError: ``text`` does not have this form.
+        TypeError: ``text`` is not a string.
+        ValueError: it does not have this form; the formula itself is not parsed.
     """
     if not isinstance(text, str):
         raise TypeError(f"random= expected a string such as '1 + visit | patient', got {type(text).__name__}")
@@ -153,7 +159,7 @@ class Predictor:
     Attributes:
         name: name of the parameter.
         parameter: its declaration.
-        linear: its formula, offset and exposure.
+        linear: its formula, offset, exposure and random effects.
         link: its link, from its support if the user gave none.
     """
 
@@ -168,12 +174,12 @@ class Predictor:
 
     @property
     def random(self) -> RandomPart | None:
-        """Its random effects, or None."""
+        """The parsed ``random=`` of its formula, or None without."""
         return None if self.linear.random is None else random_part(self.linear.random)
 
     @property
     def ratio(self) -> str:
-        """The name of exp(coefficient), such as "odds ratios"; empty if it has no name."""
+        """The name of exp(coefficient): "rate ratios" with an exposure, else `Link.ratio`."""
         return "rate ratios" if self.linear.exposure is not None else self.link.ratio
 
     def __str__(self) -> str:
@@ -203,13 +209,13 @@ class Predictor:
         offset: Float[Either, "n ..."] | None,
         random: Float[Either, "n q"] | None = None,
     ) -> Float[Either, "n ..."]:
-        """Return the parameter's value for every row (n, *shape).
+        """Return the parameter's value for every row (n, *shape), natural scale.
 
-        With columns of random effects, return the linear predictor and these columns instead (n, 1 + q).
+        With columns of random effects (n, q) return (n, 1 + q) instead: the linear predictor without random effects, and these
+        columns. Other arguments are those of `linear_predictor`.
         """
         eta = self.linear_predictor(coefficients, design, offset)
         return self.link.inverse(eta) if random is None else jnp.concatenate([eta[:, None], random], axis=1)
-
 
     def coded_value(
         self,
@@ -219,10 +225,11 @@ class Predictor:
         levels: Float[Either, "n m"],
         places: Sequence[tuple[int, int]],
     ) -> Float[Either, " n"]:
-        """Return the parameter's value for every row (n,), if m factors have level codes in place of dummy columns.
+        """Return the value of a scalar parameter for every row (n,), natural scale, if m factors have level codes in place of
+        dummy columns.
 
         Args:
-            coefficients: all coefficients (k,).
+            coefficients: all coefficients (k,), those of the factors included.
             design: columns of the design without those of the factors.
             offset: offset of the linear predictor, or None.
             levels: level codes (n, m): 0 for the reference level, j for the j-th coefficient of the factor.
@@ -243,8 +250,15 @@ class Predictor:
 def predictor(name: str, declared: Mapping[str, Declaration], given: Any) -> Predictor:
     """Return the `Predictor` that ``regress(name=given)`` defines for a declared parameter.
 
+    Args:
+        name: name of the parameter.
+        declared: the declarations by name, which must contain it.
+        given: a formula, or a `Linear`.
+
     Raises:
-        ValueError, TypeError: the parameter cannot have a formula, or the link does not fit its support.
+        TypeError: ``given`` is neither.
+        ValueError: the parameter cannot have a formula; the link does not fit its support; ``baseline`` is no entry of a
+            simplex; ``exposure`` with a link other than log.
     """
     linear = Linear(given) if isinstance(given, str) else given
     if not isinstance(linear, Linear):
@@ -305,10 +319,16 @@ def _baseline(name: str, parameter: Parameter, given: int | str | None) -> int:
 
 
 def coefficient_leaf(of: Predictor, natural: Leaf, labels: Sequence[str] | None, k: int) -> Leaf:
-    """Return the array of coefficients, (k,) or (*entries, k), that replaces a parameter with a formula, from the array of
-    its natural value.
+    """Return the array of coefficients, (k,) or (*entries, k), that replaces a parameter with a formula, from the array of its
+    natural value.
 
-    Its labels are those of the design's columns; for a vector, ``beta[2][age]``.
+    Its labels are those of the design's columns (their numbers if ``labels`` is None); for a vector, ``beta[2][age]``. With a
+    softmax link the baseline category has no coefficients, so that the last axis of ``entries`` is one shorter.
+
+    Args:
+        of: the predictor of the parameter.
+        natural: the array of its natural value.
+        labels, k: labels (or None) and number of the design's columns.
     """
     shown = tuple(labels) if labels is not None else None
     if not natural.shape:
@@ -325,7 +345,7 @@ def coefficient_leaf(of: Predictor, natural: Leaf, labels: Sequence[str] | None,
 def with_coefficients(
     natural: Space, predictors: Sequence[Predictor], columns: Mapping[str, tuple[Sequence[str] | None, int]]
 ) -> Space:
-    """Return the parameter space in which coefficients replace the parameters with a formula.
+    """Return the parameter space in which coefficients, unconstrained, replace the parameters with a formula.
 
     Args:
         natural: the parameter space as declared.

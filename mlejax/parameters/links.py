@@ -18,6 +18,7 @@ LINKS = ("identity", "log", "logit", "probit", "cloglog", "inverse", "softmax")
 
 
 def _pair(carried: Any) -> Any:
+    """Return the user's functions (link, inverse) from what `portable` made of them; None from None."""
     return None if carried is None else (restore(carried[0]), restore(carried[1]))
 
 
@@ -26,7 +27,7 @@ class Link:
     """A link function and its inverse, elementwise, or along the last axis for a simplex.
 
     Attributes:
-        name: the name that users give.
+        name: one of `LINKS`, or "custom" for the user's functions.
         lo, hi: ends of the value's interval for logit, probit and cloglog.
         baseline: for a softmax, the position of the entry whose linear predictor is 0.
         pair: the user's functions (link, inverse), or None.
@@ -67,21 +68,25 @@ class Link:
 
     @property
     def support(self) -> tuple[float | None, float | None] | None:
-        """The ends of the possible values, None for an infinite end; None if there are no finite ends, or they are not
-        known.
+        """The interval of the possible values (lower, upper): (0, None) of a log link, (lo, hi) of logit, probit and cloglog;
+        None for other links.
         """
         if self.name == "log":
             return (0.0, None)
         return (self.lo, self.hi) if self.name in ("logit", "probit", "cloglog") else None
 
     def _between(self, p: Either) -> Either:
-        """Return probabilities scaled to the interval, and clipped inside it so that logarithms are finite."""
+        """Return probabilities scaled to the interval (lo, hi), after they are clipped to differ from 0 and 1 by float
+        rounding, so that logarithms are finite; derivatives are those without clipping.
+        """
         tiny = jnp.finfo(p.dtype).eps
         kept = p + jax.lax.stop_gradient(jnp.clip(p, tiny, 1.0 - tiny) - p)
         return self.lo + (self.hi - self.lo) * kept
 
     def link(self, value: Either) -> Either:
-        """Return the linear predictor of a value: the inverse of :meth:`inverse`."""
+        """Return the linear predictor of a value, of the same shape (for a simplex one entry fewer on the last axis): the
+        inverse of :meth:`inverse`. Infinite or NaN for values that are not inside the support.
+        """
         if self.name == "log":
             return np.log(value) if isinstance(value, np.ndarray) else jnp.log(value)
         value = jnp.asarray(value, jnp.result_type(float))
@@ -102,7 +107,9 @@ class Link:
 
     @property
     def ratio(self) -> str:
-        """The name of exp(coefficient), such as "odds ratios"; empty if it has no name."""
+        """The name of exp(coefficient): "ratios" (log), "odds ratios" (logit of a probability) or "relative-risk ratios"
+        (softmax); an empty string for other links.
+        """
         if self.name == "log":
             return "ratios"
         if self.name == "logit" and (self.lo, self.hi) == (0.0, 1.0):

@@ -26,9 +26,13 @@ from mlejax.shapes import Either, Float, Params, PyTree, Reduced
 class Space:
     """All parameters of a model, without values: hashable; converts between params, theta and u.
 
-    With constraints (``ties``), theta and u have only the kept coordinates, which determine the others
-    (:mod:`mlejax.parameters.constraints.ties`, or :mod:`mlejax.parameters.constraints.curved_ties` near a reference point that
-    is stored in the vector of fixed values).
+    Attributes:
+        groups: the top-level entries of params.
+        leaves: all arrays of params, in the order of tables.
+        ties: constraints between parameters, or None. With them theta and u have only the kept coordinates, which determine the
+            others; of nonlinear ones near a reference point that is stored in the vector of fixed values.
+        mapped: True if points are given in the coordinates of :mod:`mlejax.parameters.coordinates`, whose map is appended to the
+            vector of fixed values.
     """
 
     groups: tuple[Group, ...]
@@ -49,7 +53,7 @@ class Space:
 
     @cached_property
     def own(self) -> Space:
-        """The same space in u and theta, without a map."""
+        """The same space with ``mapped`` False."""
         return replace(self, mapped=False) if self.mapped else self
 
     @cached_property
@@ -58,7 +62,9 @@ class Space:
         return replace(self, ties=None)
 
     def in_own(self, point: Either, constants: Either | None, of_theta: bool = False) -> tuple[Any, Any]:
-        """Return a point (..., n_free) of the mapped coordinates as u (or as theta if ``of_theta``), and the fixed values."""
+        """Return a point (..., n_free) in the coordinates of this space as u (or theta if ``of_theta``), and the fixed values
+        without the map; ``point`` and ``constants`` unchanged if the space is not mapped.
+        """
         if not self.mapped:
             return point, constants
         assert constants is not None
@@ -83,7 +89,7 @@ class Space:
 
     @cached_property
     def u_slices(self) -> tuple[slice, ...]:
-        """The slice of each array's coordinates among all coordinates, before constraints."""
+        """The slice of each array's coordinates in u (and theta) without constraints, one for each leaf."""
         return _slices([leaf.n_free for leaf in self.leaves])
 
     @cached_property
@@ -135,12 +141,14 @@ class Space:
         return values
 
     def at_fixed(self, values: Float[Either, " n_values"]) -> Params:
-        """Return params made of the vector of fixed values (n_values,)."""
+        """Return params in the user's structure from the vector of all their entries (n_values,)."""
         parts = [jnp.reshape(values[at], lf.shape) for at, lf in zip(self.value_slices, self.leaves, strict=True)]
         return self.build(parts)
 
     def params_from_u(self, u: Float[Either, " n_free"], fixed: Either | None = None) -> Params:
-        """Return params from u (n_free,) and fixed values (n_values,); differentiable."""
+        """Return params, in the user's structure, from u (n_free,) and fixed values (n_values,); differentiable. ValueError if an
+        entry is fixed and ``fixed`` is None.
+        """
         if self.mapped:
             return self.own.params_from_u(*self.in_own(u, fixed))
         if isinstance(self.ties, CurvedTies):
@@ -151,7 +159,9 @@ class Space:
         return self.build(self._values(u, fixed, "value"))
 
     def params_from_theta(self, theta: Float[Either, " n_free"], fixed: Either | None = None) -> Params:
-        """Return params from theta (n_free,) and fixed values (n_values,); affine in both without nonlinear constraints."""
+        """Return params, in the user's structure, from theta (n_free,) and fixed values (n_values,); affine in both unless
+        constraints are nonlinear; errors as in `params_from_u`.
+        """
         if self.mapped:
             return self.own.params_from_theta(*self.in_own(theta, fixed, of_theta=True))
         if isinstance(self.ties, CurvedTies):
@@ -171,7 +181,7 @@ class Space:
         return out
 
     def theta_from_u(self, u: Float[Either, " n_free"], fixed: Either | None = None) -> Either:
-        """Return theta of u, both (n_free,)."""
+        """Return theta of u, both (n_free,); ``fixed`` (n_values,) is needed only with nonlinear constraints."""
         if isinstance(self.ties, CurvedTies) and not all(leaf.transform.elementwise for leaf in self.leaves):
             assert fixed is not None
             return self.untied.theta_from_u(self.ties.in_u(self.untied, u, fixed))[self.ties.index]
@@ -184,8 +194,8 @@ class Space:
         return self._concatenate(parts)
 
     def u_from_params(self, params: PyTree) -> Either:
-        """Return u (n_free,) of params in the interior of their supports; coordinates that constraints determine are
-        ignored.
+        """Return u (n_free,) of params inside their supports (at an end only if it belongs to the support), without fixed
+        entries and coordinates that constraints determine. Errors as in `split`.
         """
         if self.ties is not None:
             return self.untied.u_from_params(params)[self.ties.index]
@@ -198,13 +208,13 @@ class Space:
         )
 
     def spread(self, u: Float[Either, " n_free"]) -> Either:
-        """Return u (n_free,) placed among all coordinates, with 0 for those that constraints determine."""
+        """Return u (n_free,) placed among all coordinates, with 0 for those that constraints determine; u without constraints."""
         if self.ties is None:
             return u
         return jnp.zeros((self.ties.n,), jnp.result_type(u)).at[self.ties.index].set(u)
 
     def reported(self, params: PyTree) -> np.ndarray:
-        """Return the distinct entries of params that tables show (n_reported,), on the host."""
+        """Return the entries of params that tables show (n_reported,), a NumPy array; errors as in `split`."""
         parts = [
             np.asarray(v, dtype=np.float64).reshape(-1)[leaf.reported_index]
             for leaf, v in zip(self.leaves, self.split(params), strict=True)
@@ -251,9 +261,8 @@ class Space:
 
     @cached_property
     def reported_matrix(self) -> np.ndarray:
-        """D (n_reported, n_free): the constant derivative of the entries in tables with respect to theta.
-
-        For a simplex with probabilities that are 0 at the estimate, these are treated as fixed at 0.
+        """D (n_reported, n_free): the constant derivative of the entries in tables with respect to theta; probabilities that are
+        0 at the estimate are treated as fixed.
         """
         if self.ties is not None:
             return np.asarray(self.untied.reported_matrix @ self.ties.matrix)
@@ -265,9 +274,7 @@ class Space:
 
     @cached_property
     def reported_as_theta(self) -> np.ndarray | None:
-        """The position in theta of each entry in tables (n_reported,), if each of them is an entry of theta; otherwise
-        None.
-        """
+        """The position in theta of each entry in tables (n_reported,) if each is an entry of theta, else None."""
         matrix = self.reported_matrix
         own = matrix == 1.0
         return own.argmax(axis=1) if (own.sum(axis=1) == 1).all() and np.count_nonzero(matrix) == own.sum() else None
@@ -285,7 +292,7 @@ class Space:
 
     @cached_property
     def reported_fixed(self) -> np.ndarray:
-        """True for entries (n_reported,) that are fixed, by ``fixed=`` or by a linear constraint."""
+        """True for entries (n_reported,) that are constant: under ``fixed=``, or determined by linear constraints alone."""
         if isinstance(self.ties, CurvedTies):  # a derivative of 0 may be that of a maximum
             return self.untied.reported_fixed
         if self.ties is not None:
@@ -299,7 +306,7 @@ class Space:
 
     @cached_property
     def links(self) -> tuple[Any, ...]:
-        """For each entry in tables, the elementwise transform on whose scale intervals are computed."""
+        """For each entry in tables (n_reported), the elementwise transform on whose scale confidence intervals are computed."""
         out: list[Any] = []
         for leaf in self.leaves:
             out.extend(leaf.transform.interval_links(leaf.shape))
@@ -307,15 +314,16 @@ class Space:
 
     @cached_property
     def zero_is_interior(self) -> np.ndarray:
-        """True for entries (n_reported,) whose support has 0 as an interior point, so that z and p for the value 0 are
-        defined.
+        """True for entries (n_reported,) whose support has 0 as an interior point, so that a Wald test of the value 0 is valid.
         """
         flags = [support.low < 0.0 < support.high for leaf in self.leaves for support in leaf.supports]
         return np.asarray(flags, dtype=bool)
 
     @cached_property
     def closed_edges(self) -> tuple[np.ndarray, np.ndarray]:
-        """Closed lower and upper bounds of the entries in tables, (n_reported,) each; infinite if there is none."""
+        """The lower and the upper ends of the supports of the entries in tables, (n_reported,) each; -inf and inf where an end
+        does not belong to the support.
+        """
         supports = [support for leaf in self.leaves for support in leaf.supports]
         lower = np.array([s.low if s.low_closed else -np.inf for s in supports], np.float64)
         upper = np.array([s.high if s.high_closed else np.inf for s in supports], np.float64)
@@ -324,16 +332,14 @@ class Space:
     # ---- addresses
 
     def locate(self, address: str) -> addresses.Located:
-        """Return (number of the array, flat positions of the entries in it, or None for all of it) for each array that an
-        address names.
-        """
+        """Return what `addresses.locate` finds among the leaves for an address; errors are its own."""
         return addresses.locate(self.leaves, address)
 
     def resolve(self, address: str) -> np.ndarray:
-        """Return the positions, among the entries in tables, that an address names.
+        """Return the positions, among the entries that tables show, of those that an address names.
 
         Raises:
-            AddressError: there is no parameter of this name; the message lists similar names.
+            AddressError: there is no parameter or entry of this name; the message lists similar names.
         """
         parts = []
         for i, flat in self.locate(address):
@@ -345,11 +351,16 @@ class Space:
     def tie(
         self, R: np.ndarray, r: np.ndarray, labels: Sequence[str], fixed: Either | None
     ) -> tuple[Space, tuple[str, ...]]:
-        """Return the same space under linear constraints R x = r on the entries x in tables, and the labels of redundant
+        """Return the same space under linear constraints R x = r on the entries x that tables show, and the labels of redundant
         constraints.
 
+        Args:
+            R, r: (m, n_reported) and (m,).
+            labels: the m constraints as the user wrote them.
+            fixed: the fixed values (n_values,), or None.
+
         Raises:
-            ValueError: constraints contradict each other, involve entries of a structured parameter, or can leave a support.
+            ValueError: as in `solve_ties`.
         """
         with float64():
             at_zero = self.reported(evaluated(lambda t: self.params_from_theta(t, fixed), np.zeros(self.n_free)))
@@ -365,11 +376,8 @@ class Space:
         return replace(self, ties=solved.ties), solved.redundant
 
     def fix(self, fixed: Sequence[str]) -> Space:
-        """Return the same space with the named parameters or entries fixed.
-
-        Raises:
-            AddressError: there is no parameter of this name.
-            ValueError: single entries of a structured parameter (a simplex, a covariance) cannot be fixed.
+        """Return the same space with parameters or entries fixed, given by their addresses; their values are not part of it.
+        AddressError for an unknown one, ValueError for an entry of a structured parameter or a space with constraints.
         """
         if self.ties is not None:
             raise ValueError("parameters must be fixed before constraints are added: call fix before tie")

@@ -23,18 +23,18 @@ Shape = tuple[int, ...]
 
 
 def as_float(x: ArrayLike) -> jax.Array:
-    """Convert x to a floating-point JAX array; integers get JAX's default precision."""
+    """Return x as a JAX array of floats: of its own dtype, or of JAX's default one for integers and booleans."""
     a = jnp.asarray(x)
     return a if jnp.issubdtype(a.dtype, jnp.floating) else a.astype(float)
 
 
 def indices(shape: Shape) -> tuple[Shape, ...]:
-    """All index tuples of a shape, in row-major order; ``((),)`` for a scalar."""
+    """Return all index tuples of a shape, in row-major order; ``((),)`` for a scalar."""
     return tuple(np.ndindex(*shape))
 
 
 def read(value: ArrayLike) -> np.ndarray | str:
-    """Convert a value to a float64 array; return a string that says what is wrong if it is not an array of finite numbers."""
+    """Return a value as a float64 array, or a string that says what is wrong if it is not an array of finite numbers."""
     try:
         a = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
@@ -43,7 +43,9 @@ def read(value: ArrayLike) -> np.ndarray | str:
 
 
 def first_bad(a: np.ndarray, bad: np.ndarray, expected: str) -> str | None:
-    """A phrase on the first entry of ``a`` where the mask ``bad`` is True: index, value, expectation; None if none."""
+    """Return a phrase on the first entry of ``a`` where the mask ``bad`` is True (index, value, what was expected) and the
+    number of others; None if the mask is False throughout.
+    """
     where = np.argwhere(bad)
     if not len(where):
         return None
@@ -61,55 +63,63 @@ class Transform(ABC):
     They raise ValueError for a shape that the transform cannot have.
 
     Attributes:
-        elementwise: each entry of the value is transformed by itself.
-        unchanged: u equals theta.
+        elementwise: True if each entry of the value is transformed by itself.
+        unchanged: True if u equals theta.
     """
 
     elementwise: ClassVar[bool]
-    unchanged: ClassVar[bool] = False  # the coordinates are those of theta
+    unchanged: ClassVar[bool] = False
 
     @abstractmethod
     def n_free(self, shape: Shape) -> int:
-        """Number k of coordinates of ``u``, which is also that of ``theta``."""
+        """Return the number k of coordinates of ``u``, which is also that of ``theta``."""
 
     @abstractmethod
     def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
-        """The value, natural scale, at coordinates ``u`` of shape (k,); first and second derivatives are finite."""
+        """Return the value, natural scale, at coordinates ``u`` of shape (k,); first and second derivatives are finite unless
+        the value overflows.
+        """
 
     @abstractmethod
     def inverse(self, value: ArrayLike) -> jax.Array:
-        """The coordinates ``u``, shape (k,), of a value inside the support."""
+        """Return the coordinates ``u``, shape (k,), of a value inside the support; of another one they are NaN, infinite or
+        meaningless.
+        """
 
     def free(self, value: ArrayLike) -> jax.Array:
-        """The free natural coordinates ``theta``, shape (k,), a selection of the value's entries."""
+        """Return the free natural coordinates ``theta``, shape (k,), a selection of the value's entries."""
         return as_float(value).reshape(-1)
 
     def expand(self, theta: ArrayLike, shape: Shape) -> jax.Array:
-        """The value at free natural coordinates ``theta`` of shape (k,): affine, the inverse of ``free``."""
+        """Return the value at free natural coordinates ``theta`` of shape (k,): affine, the inverse of ``free``."""
         self.n_free(shape)  # refuses an impossible shape
         return as_float(theta).reshape(shape)
 
     def bounds(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper bounds of ``u``, float64, shape (k,) each; infinite for no bound."""
+        """Return the lower and the upper bounds of ``u``, float64, shape (k,) each; -inf and inf for no bound."""
         k = self.n_free(shape)
         return np.full(k, -inf), np.full(k, inf)
 
     def reported(self, shape: Shape) -> tuple[Shape, ...]:
-        """Index tuples of the value's distinct entries, in the order in which tables show them."""
+        """Return the index tuples of the value's distinct entries, in the order in which tables show them."""
         return indices(shape)
 
     @abstractmethod
     def interval_links(self, shape: Shape) -> tuple[Transform, ...]:
-        """For each reported entry the elementwise bijection on whose ``u`` scale its confidence interval is computed."""
+        """Return, for each of the `reported` entries, the elementwise bijection on whose ``u`` scale its confidence interval is
+        computed.
+        """
 
     def problem(self, value: ArrayLike) -> str | None:
-        """A phrase that says why a value (not traced) is outside the support; None if it is inside."""
+        """Return a phrase that says why a value (not traced) is not an array of finite numbers inside the support; None if it
+        is.
+        """
         a = read(value)
         return a if isinstance(a, str) else self._outside(a)
 
     @abstractmethod
     def _outside(self, a: np.ndarray) -> str | None:
-        """`problem` for an array of finite numbers."""
+        """Return what `problem` does, for an array of finite numbers."""
 
 
 class Elementwise(Transform):
@@ -124,8 +134,10 @@ class Elementwise(Transform):
         return (self,) * prod(shape)
 
 
-def _edges(name: str, lo: float, hi: float) -> tuple[float, float]:
-    """The bounds of an interval as floats; ValueError unless they are finite with lo < hi."""
+def _bounds(name: str, lo: float, hi: float) -> tuple[float, float]:
+    """Return the bounds of an interval as floats; ValueError unless they and their difference are finite, and lo < hi. ``name``
+    is that of the transform.
+    """
     lo, hi = float(lo), float(hi)
     if not (isfinite(lo) and isfinite(hi) and lo < hi and isfinite(hi - lo)):
         raise ValueError(
@@ -135,17 +147,18 @@ def _edges(name: str, lo: float, hi: float) -> tuple[float, float]:
     return lo, hi
 
 
-def _step_inside(edge: float, towards: float, dtype: np.dtype) -> float:
-    """The representable number next to a bound, in the direction ``towards``; next to 0 the smallest normal number (XLA flushes
-    subnormal ones)."""
+def _step_inside(bound: float, towards: float, dtype: np.dtype) -> float:
+    """Return the number of this dtype next to a bound, in the direction of ``towards``; next to 0 the smallest normal number (XLA
+    flushes subnormal ones), with the sign of ``towards``.
+    """
     kind = np.dtype(dtype).type
-    if edge == 0.0:
+    if bound == 0.0:
         return float(np.copysign(np.finfo(kind).tiny, towards))
-    return float(np.nextafter(kind(edge), kind(towards)))
+    return float(np.nextafter(kind(bound), kind(towards)))
 
 
 def _keep_between(v: jax.Array, low: float, high: float) -> jax.Array:
-    """Clip a value to [low, high] without changing its derivatives."""
+    """Return a value clipped to [low, high], with the derivatives that it has without clipping."""
     return v + lax.stop_gradient(jnp.clip(v, low, high) - v)
 
 
@@ -204,7 +217,7 @@ class Logit(Elementwise):
         lo, hi: the bounds, natural scale, finite.
 
     Raises:
-        ValueError: if the bounds are not finite with lo < hi.
+        ValueError: the bounds or their difference are not finite, or not lo < hi.
 
     Example:
         >>> float(Logit(-1, 1).forward([0.0], ()))
@@ -215,7 +228,7 @@ class Logit(Elementwise):
     hi: float
 
     def __post_init__(self) -> None:
-        lo, hi = _edges("Logit", self.lo, self.hi)
+        lo, hi = _bounds("Logit", self.lo, self.hi)
         object.__setattr__(self, "lo", lo)
         object.__setattr__(self, "hi", hi)
 
@@ -249,7 +262,7 @@ class Box(_Unchanged):
         lo, hi: the bounds, natural scale; one or both may be infinite.
 
     Raises:
-        ValueError: unless lo < hi.
+        ValueError: not lo < hi.
 
     Example:
         >>> Box(0, float("inf")).bounds(())
@@ -287,7 +300,7 @@ class HalfOpen(Elementwise):
         closed: "left" or "right".
 
     Raises:
-        ValueError: if the bounds are not finite with lo < hi, or ``closed`` is neither "left" nor "right".
+        ValueError: the bounds or their difference are not finite, or not lo < hi; ``closed`` is neither "left" nor "right".
 
     Example:
         >>> float(HalfOpen(0, 1, closed="left").forward([0.0], ()))
@@ -299,7 +312,7 @@ class HalfOpen(Elementwise):
     closed: str = "left"
 
     def __post_init__(self) -> None:
-        lo, hi = _edges("HalfOpen", self.lo, self.hi)
+        lo, hi = _bounds("HalfOpen", self.lo, self.hi)
         if self.closed not in ("left", "right"):
             raise ValueError(f'HalfOpen: expected closed="left" or closed="right", got {self.closed!r}')
         object.__setattr__(self, "lo", lo)

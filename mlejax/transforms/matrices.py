@@ -35,14 +35,17 @@ _LOG_2 = float(np.log(2.0))
 
 
 def _lower(d: int, strict: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column indices of the (strict) lower triangle of a d x d matrix, row by row."""
+    """Return the row and the column indices of the lower triangle of a d x d matrix, row by row; without its diagonal if
+    ``strict``.
+    """
     return np.tril_indices(d, -1 if strict else 0)
 
 
 def _positions(d: int, strict: bool, mirror: bool) -> np.ndarray:
-    """For each entry of a d x d matrix its position in the packed lower triangle, (d, d).
+    """Return, for each entry of a d x d matrix, its position in the packed lower triangle, (d, d).
 
-    Entries outside the triangle get the position one past its end, or that of their mirror image (``mirror``).
+    Entries outside of the triangle get the position one past its end; with ``mirror`` those above the diagonal get that of their
+    mirror image. ``strict``: the triangle is without its diagonal.
     """
     rows, cols = _lower(d, strict)
     at = np.full((d, d), len(rows))
@@ -53,21 +56,22 @@ def _positions(d: int, strict: bool, mirror: bool) -> np.ndarray:
 
 
 def _unpack(packed: jax.Array, d: int, strict: bool, mirror: bool = False, fill: float = 0.0) -> jax.Array:
-    """Convert packed triangles, (..., k), to matrices, (..., d, d), with ``fill`` outside, or mirrored (``mirror``)."""
+    """Return matrices, (..., d, d), from packed lower triangles, (..., k), with ``fill`` in all other entries; with ``mirror``
+    they are symmetric. ``strict``: the triangles are without the diagonal.
+    """
     pad = jnp.full((*packed.shape[:-1], 1), fill, packed.dtype)
     return jnp.concatenate([packed, pad], axis=-1)[..., _positions(d, strict, mirror)]
 
 
 def _gram(factor: jax.Array) -> jax.Array:
-    """L L', (..., d, d), exactly symmetric."""
+    """Return L L' of factors L, (..., d, d), exactly symmetric."""
     product = jnp.matmul(factor, jnp.swapaxes(factor, -1, -2), precision=lax.Precision.HIGHEST)
     return 0.5 * (product + jnp.swapaxes(product, -1, -2))
 
 
 def _matrix_problem(a: np.ndarray, unit_diagonal: bool) -> str | None:
-    """A phrase on what is wrong with finite matrices (..., d, d): diagonal, symmetry, range or definiteness; None if nothing.
-
-    ``unit_diagonal``: they are correlation matrices.
+    """Return a phrase on the first thing that is wrong with finite matrices (..., d, d): diagonal, symmetry, range or
+    definiteness; None if they are covariance matrices, or, if ``unit_diagonal``, correlation matrices.
     """
     d = a.shape[-1]
     diagonal = np.eye(d, dtype=bool)
@@ -100,19 +104,25 @@ def _matrix_problem(a: np.ndarray, unit_diagonal: bool) -> str | None:
 
 
 class Triangular(Structured):
-    """Base class of bijections of matrices on the last two axes, whose coordinates are a lower triangle, row by row."""
+    """Base class of bijections of matrices on the last two axes, whose coordinates are a lower triangle, row by row.
 
-    strict: ClassVar[bool]  # without the diagonal, which is 1
+    Attributes:
+        strict: True if the triangle is without the diagonal, which is 1.
+    """
+
+    strict: ClassVar[bool]
 
     def _matrices(self, shape: Shape) -> tuple[Shape, int]:
-        """Leading shape and dimension of the square matrices."""
+        """Return the leading shape and the dimension d of a shape (..., d, d); ValueError for any other shape."""
         if len(shape) < 2 or shape[-1] != shape[-2] or shape[-1] < 1:
             name = type(self).__name__
             raise ValueError(f"{name}: expected a shape (..., d, d) of square matrices, got {tuple(shape)}")
         return tuple(shape[:-2]), shape[-1]
 
     def _packed(self, x: ArrayLike, shape: Shape) -> jax.Array:
-        """Reshape coordinates, (k,), to packed triangles, (..., k')."""
+        """Return coordinates, (k,), as packed triangles, one for each of the stacked matrices, (..., d (d + 1) / 2) or, without
+        the diagonal, (..., d (d - 1) / 2).
+        """
         lead, d = self._matrices(shape)
         return as_float(x).reshape(*lead, len(_lower(d, self.strict)[0]))
 

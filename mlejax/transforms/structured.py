@@ -26,12 +26,14 @@ from mlejax.transforms.elementwise import (
     first_bad,
 )
 
-# How far a typed or computed value may be from a sum of 1, a unit diagonal or symmetry before it is refused.
+# Largest deviation of a given value from a sum of 1, a unit diagonal or symmetry; one beyond it is outside the support.
 SLACK = 1e-8
 
 
 def _vector_shape(name: str, shape: Shape, smallest: int) -> tuple[Shape, int]:
-    """Leading shape and length of the last axis."""
+    """Return the leading shape and the length of the last axis; ValueError, with ``name``, if there is none or it is shorter than
+    ``smallest``.
+    """
     if len(shape) < 1 or shape[-1] < smallest:
         raise ValueError(f"{name}: expected a shape (..., K) with K >= {smallest}, got {tuple(shape)}")
     return tuple(shape[:-1]), shape[-1]
@@ -43,7 +45,7 @@ class Structured(Transform):
     elementwise: ClassVar[bool] = False
 
     def _impossible(self, a: np.ndarray) -> str | None:
-        """A phrase on why a value of this shape is impossible; None if it is possible."""
+        """Return a phrase that says why the transform cannot have a value of the shape of ``a``; None if it can."""
         try:
             self.n_free(a.shape)
         except ValueError as error:
@@ -95,7 +97,7 @@ class Simplex(Structured):
         return self._impossible(a) or first_bad(a, a <= 0, "> 0") or self._off_one(a)
 
     def _off_one(self, a: np.ndarray) -> str | None:
-        """A phrase on the first vector that does not sum to 1; None if all do."""
+        """Return a phrase on the first vector along the last axis that does not sum to 1 (up to 1e-8); None if all do."""
         total = a.sum(axis=-1)
         for index in np.argwhere(np.abs(total - 1.0) > SLACK):
             row = f"row {index.tolist()} " if index.size else ""
@@ -108,7 +110,7 @@ class ClosedSimplex(Simplex):
     """Entries >= 0 that sum to 1 along the last axis, some of which may be 0: the coordinates are all entries but one, in [0, 1].
 
     Args:
-        rest: for each of the stacked vectors the position of the entry that is 1 minus the others; it must be large.
+        rest: for each of the stacked vectors the position of the entry that is 1 minus the others; it must stay positive.
         edges: positions, in the flattened value, of entries that are 0 at the estimate.
 
     Example:
@@ -121,7 +123,7 @@ class ClosedSimplex(Simplex):
     unchanged: ClassVar[bool] = True
 
     def _follows(self, shape: Shape) -> np.ndarray:
-        """Boolean mask, (..., K), of the entries that are 1 minus the others."""
+        """Return a mask of this shape, (..., K), True for the entries that are 1 minus the others."""
         _, size = _vector_shape("ClosedSimplex", shape, 2)
         return (np.array(self.rest)[:, None] == np.arange(size)).reshape(shape)
 
@@ -149,7 +151,9 @@ class ClosedSimplex(Simplex):
         return tuple(Box(0.0, 1.0) if i in self.edges else Logit(0.0, 1.0) for i in range(prod(shape)))
 
     def not_held(self, shape: Shape) -> np.ndarray:
-        """Boolean matrix (entries, coordinates): False if an entry is 1 minus a coordinate that is 0 and others that are not."""
+        """Return a boolean matrix (n_entries, k): False where the entry is 1 minus others of its vector and the coordinate is
+        one of these that is 0 at the estimate (in ``edges``), unless all of these are; True elsewhere.
+        """
         follows = self._follows(shape)
         own, vector = np.flatnonzero(~follows), np.arange(prod(shape)) // shape[-1]
         on_edge, flags = np.isin(own, self.edges), np.ones((prod(shape), len(own)), bool)

@@ -119,4 +119,4 @@ def test_ctrl_c_before_the_penalty_is_taken_off_says_so() -> None:
     done = fit(last, memory=10**9, penalty=mle.l2(1.0))
     assert not done.finished
     assert set(done.codes) == {"stopped_early"}
-    assert set(done.statements.values()) == {"interrupted before its end was examined"}
+    assert set(done.statements.values()) == {"interrupted before its final point was examined"}

@@ -266,9 +266,9 @@ class Table:
         refuse_gaps(rows, [gap for gap in gaps if missing == "raise" or gap.infinite])
         return without_gaps(rows, gaps)
 
-    def take(self, rows: np.ndarray) -> Any:
-        """Return the rows at these positions (m,), as a DataFrame of a DataFrame, a dict of any other table, a tree of a tree;
-        `Shared` and `Static` stay as they are.
+    def take(self, rows: np.ndarray | slice) -> Any:
+        """Return the rows at these positions (m,) or in a slice: of a DataFrame a DataFrame, of any other table a dict, of a
+        tree a tree; `Shared` and `Static` stay as they are.
         """
         if hasattr(self.raw, "iloc"):
             return self.raw.iloc[rows]

@@ -73,7 +73,7 @@ class CurvedTies:
 
     @cached_property
     def dependent(self) -> np.ndarray:
-        """Positions of the coordinates that the constraints determine."""
+        """Positions of the coordinates that the constraints determine, ascending."""
         return np.setdiff1d(np.arange(self.n), self.index)
 
     @cached_property
@@ -82,12 +82,19 @@ class CurvedTies:
         return np.frombuffer(self.matrix_bytes, np.float64).reshape(self.n, len(self.kept))
 
     def tangent_at(self, kept: Float[Host, " kept"]) -> Ties:
-        """Return the linear constraints that are tangent to these at the reference, given its kept natural coordinates."""
+        """Return the linear constraints that are tangent to these at the reference point, whose kept natural coordinates are
+        ``kept``.
+        """
         offset = np.frombuffer(self.reference_bytes, np.float64) - self.matrix @ kept
         return Ties(self.kept, offset.tobytes(), self.matrix_bytes, self.n)
 
     def residuals(self, space: Space, params: Params) -> Either:
-        """Return c(params) (m,), traced; ``space`` is the parameter space without constraints."""
+        """Return c(params) (m,): the values of the functions, then R x - r of the linear constraints; it can be traced.
+
+        Args:
+            space: the parameter space without constraints.
+            params: the parameters in the user's structure.
+        """
         parts: list[Any] = []
         for function in self.functions:
             found = with_addresses(function, space, self.regressed)(params)
@@ -99,7 +106,14 @@ class CurvedTies:
         return jnp.concatenate(parts)
 
     def in_u(self, space: Space, u: Float[Either, " kept"], fixed: Either) -> Either:
-        """Return all coordinates of u from the kept ones; NaN if the equations have no root near the reference."""
+        """Return all coordinates of u (n,) from the kept ones. Those that follow are NaN if Newton's method finds no root from
+        the reference, and all are NaN if one is beyond a bound.
+
+        Args:
+            space: the parameter space without constraints.
+            u: the kept coordinates.
+            fixed: all entries of params (n_values,): fixed values, and the reference for the others.
+        """
         start = space.u_from_params(space.at_fixed(fixed))
         found = self._completed(lambda x: self.residuals(space, space.params_from_u(x, fixed)), u, start)
         if not space.boxed:
@@ -108,7 +122,7 @@ class CurvedTies:
         return jnp.where(inside, found, jnp.nan)
 
     def in_theta(self, space: Space, theta: Float[Either, " kept"], fixed: Either) -> Either:
-        """Return all natural coordinates from the kept ones."""
+        """Return all natural coordinates theta (n,) from the kept ones; NaN and arguments as for `in_u`, without its bounds."""
         start = space.theta_from_u(space.u_from_params(space.at_fixed(fixed)))
         return self._completed(lambda x: self.residuals(space, space.params_from_theta(x, fixed)), theta, start)
 
@@ -130,13 +144,19 @@ def _again(kept: tuple[int, ...], n: int, functions: Any, *more: Any) -> CurvedT
 
 
 def newton_step(function: Callable[[Any], Any], d: Float[Either, " m"]) -> Either:
-    """Return the Newton step (m,) for function(d) = 0, traced."""
+    """Return the Newton step (m,) from d for function(d) = 0, an array (m,); it can be traced. Infinite or NaN if the derivative
+    is singular.
+    """
     value, slope = function(d), jax.jacfwd(function)(d)
     return -value / slope[0] if d.shape[0] == 1 else -jnp.linalg.solve(slope, value)
 
 
 def root(function: Callable[[Any], Any], start: Float[Either, " m"]) -> Either:
-    """Return a root near ``start`` by Newton's method with shortened steps; traced."""
+    """Return the end (m,) of Newton's method for function(d) = 0 from ``start``; it can be traced.
+
+    A step that does not reduce the largest equation (divided by its largest derivative at the start) is taken back and divided by
+    four. It ends at a root, at a step of relative size 1e-13, or after 60 trials; whether it is a root is not checked.
+    """
     slope = jax.jacfwd(function)(start)
     weight = 1.0 / jnp.maximum(jnp.max(jnp.abs(slope), axis=1), 1e-300)
     size_of = lambda c: jnp.max(jnp.abs(c) * weight)

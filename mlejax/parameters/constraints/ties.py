@@ -59,7 +59,7 @@ class Ties:
 
 
 class Support(NamedTuple):
-    """An interval, and whether its ends belong to it."""
+    """An interval from ``low`` to ``high``; the flags are True for ends that belong to it."""
 
     low: float
     high: float
@@ -67,7 +67,9 @@ class Support(NamedTuple):
     high_closed: bool = False
 
     def contains(self, inner: Support) -> bool:
-        """True if the inner interval is inside this one."""
+        """True if the inner interval is inside this one, up to 1e-12 of the size of its ends; a closed end is not inside an open
+        one.
+        """
         slack = 1e-12 * max([1.0, *(abs(x) for x in (self.low, self.high) if math.isfinite(x))])
         above = inner.low > self.low + slack or (
             inner.low >= self.low - slack and (self.low_closed or not inner.low_closed or math.isinf(self.low))
@@ -82,7 +84,7 @@ REAL = Support(-math.inf, math.inf)
 
 
 def support_of(transform: Transform) -> Support | None:
-    """Return the interval of values of an elementwise transform; None for a structured one.
+    """Return the interval of values of an elementwise transform; None for a structured one (a simplex, a matrix, ...).
 
     >>> support_of(transforms.Log())
     Support(low=0.0, high=inf, low_closed=False, high_closed=False)
@@ -102,7 +104,7 @@ def support_of(transform: Transform) -> Support | None:
 
 
 def range_of(row: np.ndarray, constant: float, supports: Sequence[Support | None]) -> Support:
-    """Return the range of constant + row @ theta over the supports of all coordinates.
+    """Return the range of constant + row @ theta over the supports of all coordinates; those whose support is None are left out.
 
     >>> range_of(np.array([2.0, 0.0]), 1.0, [Support(0.0, 1.0), REAL])
     Support(low=1.0, high=3.0, low_closed=False, high_closed=False)
@@ -120,7 +122,9 @@ def range_of(row: np.ndarray, constant: float, supports: Sequence[Support | None
 
 
 class Solved(NamedTuple):
-    """The constraints solved for some coordinates, and the labels of constraints that are implied by the others."""
+    """The constraints solved for some coordinates (``ties``; None if all of them hold anyway), and the labels of the
+    ``redundant`` constraints, which follow from those before them.
+    """
 
     ties: Ties | None
     redundant: tuple[str, ...]
@@ -134,7 +138,7 @@ def solve_ties(
     supports: Sequence[Support | None],
     kinds: Sequence[str],
 ) -> Solved:
-    """Solve the constraints A theta = b for coordinates that the others determine.
+    """Solve the constraints A theta = b for as many coordinates as there are independent constraints; the others stay free.
 
     Args:
         A: coefficients (m, p), with b: right-hand sides (m,).
@@ -143,7 +147,8 @@ def solve_ties(
             parameter (a simplex).
 
     Raises:
-        ValueError: constraints contradict each other, involve entries of a structured parameter, or can leave a support.
+        ValueError: constraints contradict each other, involve entries of a structured parameter, or can leave a support; or p is
+            above 2,000.
 
     >>> solved = solve_ties(np.array([[1.0, -1.0]]), np.zeros(1), ["a = b"], ["a", "b"], [REAL, REAL], ["Real"] * 2)
     >>> solved.ties.kept, solved.ties.matrix.ravel().tolist()
@@ -207,7 +212,9 @@ def _refuse_structured(
 
 
 def _follows(row: np.ndarray, constant: float, pivot: int, supports: Sequence[Support | None]) -> bool:
-    """True if the pivot is in its support for all values of the other coordinates of the constraint."""
+    """True if the constraint row @ theta = constant, solved for the coordinate ``pivot``, gives it a value in its support for all
+    values of the other coordinates.
+    """
     others = -row / row[pivot]
     others[pivot] = 0.0
     own = supports[pivot]
@@ -215,8 +222,8 @@ def _follows(row: np.ndarray, constant: float, pivot: int, supports: Sequence[Su
 
 
 def _choose(row: np.ndarray, constant: float, supports: Sequence[Support | None]) -> int:
-    """Return the coordinate to solve for: the last real one; if there is none, the last that stays in its support;
-    otherwise the last.
+    """Return the coordinate of a constraint to solve for: the last whose support is the real line; else the last that stays in
+    its support (`_follows`); else the last. Only coordinates with a coefficient other than 0 count.
     """
     candidates = np.flatnonzero(row)[::-1].tolist()
     real = [j for j in candidates if supports[j] == REAL]
@@ -239,11 +246,13 @@ def _refuse_outside(
         parts = [f"{'+' if w > 0 else '-'} {'' if abs(w) == 1 else f'{abs(w):g}*'}{name}" for name, w in terms.items()]
         side = " ".join(([f"{constant:g}"] if constant or not parts else []) + parts).removeprefix("+ ")
         if not terms:
-            raise ValueError(f"constraints= {names[pivot]} = {side}: {names[pivot]} is declared {kinds[pivot]}")
+            raise ValueError(
+                f"constraints= imply {names[pivot]} = {side}, but {names[pivot]} is declared {kinds[pivot]}: correct the "
+                "constraints or the declaration"
+            )
         raise ValueError(
-            f"constraints= imply {names[pivot]} = {side}, which can leave the support of {names[pivot]} ({kinds[pivot]}).  "
+            f"constraints= imply {names[pivot]} = {side}, which can leave the support of {names[pivot]} ({kinds[pivot]}). "
             "Supported are equalities between parameters with the same support, sums of positive parameters with positive "
-            "coefficients, and linear equations in real parameters.  Otherwise fix a parameter with fixed=, or write "
-            "the model in "
+            "coefficients, and linear equations in real parameters. Otherwise fix a parameter with fixed=, or write the model in "
             "parameters that satisfy the constraint"
         )
