@@ -251,7 +251,7 @@ def log_gammainc(a: ArrayLike, x: ArrayLike) -> jax.Array:
 
 
 def log_gammaincc(a: ArrayLike, x: ArrayLike) -> jax.Array:
-    """Return log Q(a, x), finite far into the upper tail, -inf at x = inf; otherwise as ``gammainc``.
+    """Return log Q(a, x), finite far into the upper tail, -inf at x = inf.
 
     Arguments, derivatives and accuracy are those of ``gammainc``.
 

@@ -28,7 +28,7 @@ from mlejax.shapes import Float, Host
 
 FILTER = "exclude these rows when the data are read, by filters= of mle.Parquet or in the query"
 _FORMULAS = threading.Lock()  # Python 3.11 may parse wrongly what two threads parse at once
-RTOL = 1e-9  # of checksums: other processors add in another order
+RTOL = 1e-9  # relative tolerance of checksums: other processors add in another order
 
 
 class Seen(NamedTuple):
@@ -47,7 +47,9 @@ class Seen(NamedTuple):
     moments: Float[Host, "k 2"]
 
     def same(self, other: Seen) -> bool:
-        """True if the rows and their order are the same, by number of rows and checksums."""
+        """True if the number of rows and the checksums are the same, up to rounding: then values and their order are too.
+        ``self`` must be from the first pass.
+        """
         return self.n == other.n and bool((np.abs(self.checksum - other.checksum) <= RTOL * self.size).all())
 
 
@@ -87,13 +89,25 @@ class Cut:
         object.__setattr__(self, "_random", 1.0 + np.random.default_rng(20).random(self.size))
 
     def table(self, partition: Partition) -> Table | None:
-        """Read a partition and return its columns as a table, or None if it has no rows."""
+        """Read a partition and return its columns as a table, or None if it has no rows. Errors begin with its name; they are
+        those of its ``read``, and MissingColumnError becomes a DataError.
+        """
         with naming(partition.name):
             table = ingest(partition.read(self.columns))
             return table if has_rows(table, self.columns) else None
 
     def arrays(self, table: Table, name: str) -> tuple[list[np.ndarray], np.ndarray | None]:
-        """Return the columns in their dtype in memory, and the weights (None without)."""
+        """Return the columns of a partition (``keys``), in their dtype in memory, with designs evaluated as in the first rows,
+        and the weights as given (None without); missing and infinite values are not looked for.
+
+        Args:
+            table: the partition, from `table`.
+            name: its name, with which errors begin.
+
+        Raises:
+            DataError, DataTypeError: a column does not exist, is not numeric, or has another length; or as in
+                `with_designs_again`.
+        """
         with naming(name):
             if self.designs is not None:
                 others = [self.weights] if self.weights else []
@@ -151,7 +165,9 @@ class Cut:
                 yield chunk, self._summary(buffers, m, i, whole)
 
     def _summary(self, buffers: _Buffers, m: int, number: int, whole: bool) -> Seen:
-        """Return the summary of the first m rows of the chunk with this number in its partition."""
+        """Return the summary of the first m rows of the chunk with this number in its partition; ``size`` and ``moments`` are 0
+        unless ``whole``.
+        """
         random = self._random[:m]
         place = 1.0 + (number * 0.6180339887498949) % 1.0  # chunks in another order have another sum
         k = len(buffers.rows) + 1
@@ -174,7 +190,9 @@ class Cut:
         return Seen(m, place * checksum, size, moments)
 
     def refuse(self, table: Table, name: str) -> None:
-        """Raise DataError with the partition, the column and the rows if values are missing, infinite or wrong weights."""
+        """Raise DataError if a partition, called ``name``, has missing or infinite values or weights that cannot be used; the
+        message says in which column and rows.
+        """
         with naming(name):
             keys = self.keys if self.designs is None else self.designs.rows.layout.keys
             others = () if self.designs is None else self.designs.used
@@ -218,12 +236,14 @@ class _Buffers(NamedTuple):
 
 
 def has_rows(table: Table, columns: Sequence[str]) -> bool:
-    """True if any column of a partition has at least one row."""
+    """True if any of these columns of a partition has at least one row; MissingColumnError if one does not exist."""
     return any(c.probe.shape and c.probe.shape[0] for name in columns for c in table.contents(name).rows)
 
 
 class naming:
-    """Context manager: errors about data raised inside begin with the name of the partition."""
+    """Context manager: DataError and DataTypeError raised inside begin with the name of the partition; a KeyError, such as
+    MissingColumnError, becomes a DataError.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -239,5 +259,5 @@ class naming:
 
 
 def joined(a: Seen, b: Seen) -> Seen:
-    """Return the summary of two chunks of a partition together."""
+    """Return the summary of two chunks of a partition together, the sum of both."""
     return Seen(a.n + b.n, a.checksum + b.checksum, a.size + b.size, a.moments + b.moments)

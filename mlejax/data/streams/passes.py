@@ -47,7 +47,7 @@ class Threads:
         self.n = n_cores() if n is None else n
 
     def map(self, work: Work, partitions: Iterable[Partition]) -> Generator[Any, None, None]:
-        """Run the task in threads; see `Engine.map`."""
+        """Yield ``work(partition)`` for every partition, in order, evaluated in threads; see `Engine.map`."""
         stop = threading.Event()
 
         def guarded(partition: Partition) -> Any:
@@ -97,10 +97,15 @@ class Streamed:
         self.n_passes = 0
 
     def pass_over(self, work: Callable[[Partition, bool], tuple[Seen | None, Any]]) -> list[Any]:
-        """Return the results of ``work(partition, first_pass)`` for every partition that has rows, in order.
+        """Run a task on every partition; return its results for those that have rows, in order.
+
+        Args:
+            work: function (partition, True on the first pass) -> (summary of its rows, result); the summary is None if it has no
+                rows.
 
         Raises:
-            DataError: the partitions or their rows are not those of the first pass.
+            DataError: the partitions or their rows are not those of the first pass, or no partition has rows. Errors of the
+                task are raised too.
         """
         first = self.seen is None
         last = "" if self.seen is None else f" of {len(self.seen)}"
@@ -125,7 +130,7 @@ class Streamed:
             raise self._changed(f"{len(self.seen or ())} partitions", f"{len(seen)}")
         self.n_passes += 1
         if not out:
-            raise DataError("the data have zero rows; expected at least one")
+            raise DataError("the stream has zero rows; expected at least one: check its files, its filters or its query")
         return out
 
     def _compare(self, i: int, name: str, mine: Seen | None) -> None:
@@ -150,11 +155,11 @@ class Streamed:
         )
 
     def unscaled(self) -> Streamed:
-        """Return the same rows with weights as they were given."""
+        """Return the same rows with weights as they were given; its first pass is still to come."""
         return self._with_cut(replace(self.cut, scale=1.0))
 
     def with_columns(self, names: Sequence[str]) -> Streamed:
-        """Return the same rows, of which these columns are read too."""
+        """Return the same rows, of which these columns are read too, with the summaries of the first pass."""
         made = self._with_cut(replace(self.cut, columns=tuple(dict.fromkeys([*self.cut.columns, *names]))))
         made.seen = self.seen
         return made
@@ -165,7 +170,9 @@ class Streamed:
         return made
 
     def fingerprint(self, weight_kind: str | None) -> Fingerprint:
-        """Return the fingerprint of the rows; only their number if the first pass was interrupted."""
+        """Return the fingerprint of the rows, with weights as given if ``weight_kind`` is not None; only the number of rows if
+        the first pass was interrupted.
+        """
         if not self.seen:
             return Fingerprint(self.n, {})
         total = np.sum([s.moments for s in self.seen if s is not None], axis=0)

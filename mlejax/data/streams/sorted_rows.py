@@ -13,11 +13,12 @@ from mlejax.execution.limits import limits
 
 
 def whole_groups(tables: Iterable[Any], by: Sequence[str]) -> Iterator[Any]:
-    """Yield pyarrow tables of about ``limits().grouped_rows`` rows or more, such that no group is in two of them.
+    """Yield pyarrow tables of complete groups, which all but the last have about ``limits().grouped_rows`` rows or more.
 
     Args:
-        tables: tables of any kind that pyarrow takes, whose rows are sorted by ``by`` within and across tables.
-        by: names of the columns that define the groups.
+        tables: tables of any kind that pyarrow takes, with the rows of a group next to each other, also across tables; otherwise
+            a group is in several of the tables that are yielded.
+        by: names of the columns that define the groups, which have no missing values.
     """
     import pyarrow as pa
 
@@ -40,7 +41,7 @@ def whole_groups(tables: Iterable[Any], by: Sequence[str]) -> Iterator[Any]:
 
 
 def _last_group(table: Any, by: Sequence[str]) -> int:
-    """Return the number of the first row of the last group of a table."""
+    """Return the position of the first row of the last group of a table (columns ``by``); 0 if it has one group only."""
     import pyarrow.compute as pc
 
     other = np.zeros(table.num_rows, bool)
@@ -53,10 +54,10 @@ def _last_group(table: Any, by: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class GroupedRows:
-    """A source whose rows are sorted by group, read one partition after the other, as partitions that hold complete groups.
+    """A source whose rows are sorted by group, read one partition after the other, as partitions of complete groups.
 
     Attributes:
-        source: the source of the rows.
+        source: the source of the rows, which are not checked to be sorted.
         by, columns: names of the columns that define the groups, and of all columns in use.
     """
 
@@ -65,7 +66,7 @@ class GroupedRows:
     columns: tuple[str, ...]
 
     def partitions(self) -> Iterator[StreamBatch]:
-        """Yield the partitions in order."""
+        """Yield the partitions in order, each a `StreamBatch` of one table of `whole_groups`."""
         tables = (partition.read(self.columns) for partition in self.source.partitions())
         for i, table in enumerate(whole_groups(tables, self.by)):
             yield StreamBatch(f"groups {i}", table)

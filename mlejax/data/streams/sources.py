@@ -38,7 +38,9 @@ class Partition(Protocol):
     def name(self) -> str: ...
 
     def read(self, columns: Sequence[str] | None = None) -> Data:
-        """Return a table of these columns (None: all), of any kind that a fit takes; it may contain further columns."""
+        """Return a table of these columns (None: all), of any kind that a fit takes; it may have further columns, and it may lack
+        columns that do not exist.
+        """
         ...
 
 
@@ -49,6 +51,9 @@ class RowGroup:
     Attributes:
         name: name of the file and number of the row group.
         n_rows: number of rows that pass the filter.
+        fragment: pyarrow's fragment, of this row group only.
+        schema: the schema of all files.
+        filter: the rows that are read, or None for all.
     """
 
     name: str
@@ -58,7 +63,11 @@ class RowGroup:
     filter: pa.compute.Expression | None = field(default=None, repr=False)
 
     def read(self, columns: Sequence[str] | None = None) -> Data:
-        """Return the columns as a pyarrow Table, decoded in this thread."""
+        """Return these columns (None: all) of the rows that pass the filter as a pyarrow Table, decoded in this thread.
+
+        Raises:
+            DataError: the file lacks a column that other files have, or cannot be read.
+        """
         wanted = None if columns is None else list(columns)
         self._refuse_absent(wanted or ())
         try:
@@ -108,7 +117,7 @@ class StreamBatch:
     table: pa.Table = field(repr=False)
 
     def read(self, columns: Sequence[str] | None = None) -> Data:
-        """Return the whole table of the batch."""
+        """Return the whole table of the batch; ``columns`` are ignored."""
         return self.table
 
 
@@ -122,11 +131,13 @@ class Parquet:
     Args:
         path: a file, a folder (``year=2025/`` in it is a column ``year``), a pattern such as ``"trips/*.parquet"``, or a
             list of files.  Files are read in the order of their names.
-        filters: conditions ``(column, operator, value)`` that all hold, as in ``pyarrow.parquet.read_table``.
+        filters: conditions ``(column, operator, value)`` that all hold, as in ``pyarrow.parquet.read_table``; None for all rows.
 
     Raises:
-        DataError: no such file exists, or one is not a Parquet file.
-        DataTypeError: pyarrow is not installed.
+        DataError: in the fit: no such file exists, one is not a Parquet file or lacks a column that the first has, filters
+            cannot be parsed, or no row passes them.
+        MissingColumnError: in the fit: a filter names a column that does not exist.
+        DataTypeError: in the fit: pyarrow is not installed.
 
     Example:
         >>> import os, tempfile
@@ -204,7 +215,9 @@ class Parquet:
         return found
 
     def peek(self) -> Data:
-        """Return the first rows with all columns, to learn their types."""
+        """Return the first rows, at most 256 of one file, that pass the filters, with all columns, as a pyarrow Table; errors as
+        in the class.
+        """
         dataset = self._dataset
         for fragment in dataset.get_fragments(
             filter=self._filter
@@ -219,7 +232,8 @@ class Parquet:
         raise DataError(f"mle.Parquet: {why}; expected at least one")
 
     def partitions(self) -> list[RowGroup]:
-        """Return the row groups that may have rows under the filters, in order."""
+        """Return the row groups, in order, without those that the filters exclude by their statistics; found at the first call.
+        """
         return self._groups
 
     def __reduce__(self) -> Reduced:
@@ -238,7 +252,9 @@ class Stream:
             generator, a list.  A batch is a table of any kind that ``fit`` takes, best of 10,000 rows and more.
 
     Raises:
-        TypeError: ``factory`` is a reader instead of a function, or a function that returns the same reader twice.
+        DataTypeError: ``factory`` is not a function; in the fit: it returns something that is not a sequence of batches, or
+            the same reader twice.
+        DataError: in the fit: no batch has rows, or batches differ from those of the first pass.
 
     Example:
         >>> import numpy as np
@@ -270,11 +286,12 @@ class Stream:
             return iter(reader)
         except TypeError:
             raise DataTypeError(
-                f"mle.Stream: expected that the function returns batches one after the other, got a {type_name(reader)}"
+                "mle.Stream: expected that the function returns batches one after the other (a list, a generator, a reader), got "
+                f"a {type_name(reader)}; for a single table write mle.Stream(lambda: [table])"
             ) from None
 
     def peek(self) -> Data:
-        """Return the first batch that has rows."""
+        """Return the first batch that has rows; errors as in the class."""
         first, second = self._open(), self._open()
         if first is second:
             raise DataTypeError(
@@ -287,7 +304,7 @@ class Stream:
         raise DataError("mle.Stream: the function gave no rows; expected at least one")
 
     def partitions(self) -> Iterator[StreamBatch]:
-        """Yield the batches, read one after the other."""
+        """Yield the batches, read one after the other by a new call of the function, as partitions "batch 0", "batch 1", ..."""
         for i, table in enumerate(self._open()):
             yield StreamBatch(f"batch {i}", table)
 
