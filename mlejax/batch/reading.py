@@ -134,7 +134,7 @@ def _stack_shape(data: Data) -> tuple[int, int]:
         )
     n_sets, n = next(iter(seen.values()))
     if n_sets == 0 or n == 0:
-        raise DataError(f"fit_batch: expected at least one data set of one row, got {n_sets} of {n} rows")
+        raise DataError(f"fit_batch: expected at least one data set and one row, got {n_sets} data sets of {n} rows")
     return n_sets, n
 
 
@@ -162,7 +162,7 @@ def _stacked_array(leaf: PyTree, where: str) -> np.ndarray:
             "fit_groups(frame, by=...)"
         )
     if isinstance(leaf, jax.core.Tracer):
-        raise DataTypeError("fit_batch needs numbers: inside jit or vmap use mle.solve")
+        raise DataTypeError("fit_batch expected numbers, got a traced array: inside jit, vmap or grad use mle.solve")
     array = np.asarray(leaf)
     if array.ndim < 2:
         raise DataError(

@@ -316,7 +316,9 @@ def one_step(
         ValueError: a model of the whole data (``rowwise=False``), whose terms have no Hessians of their own.
     """
     if data.mode == "whole":
-        raise ValueError("one-step refits need separate rows or units: with rowwise=False use exact refits")
+        raise ValueError(
+            "one-step refits need a model by row or unit, got one with rowwise=False: leave approximate= out"
+        )
     scores, hessians = row_derivatives(spec, u, data, fixed) if derivatives is None else derivatives
     p = len(u)
     return one_step_of(spec, u, weights[:, : len(scores)] @ np.concatenate([scores, hessians.reshape(-1, p * p)], axis=1), fixed)

@@ -72,7 +72,10 @@ def _check_turn(method: Method) -> None:
         propose = lambda state, u, f, H: method.propose(state, Point(u, f, u, H))
         trial = _traced(f"{name}.propose", propose, state, u, f, H)
         if getattr(trial, "shape", None) != (P,):
-            raise TypeError(f"{name}.propose: expected an array like u, of shape ({P},), got {_shown(trial)}")
+            raise TypeError(
+                f"{name}.propose: expected an array like u, of shape ({P},), got {_shown(trial)} (when it was traced with {P} "
+                "parameters): return the next point, such as kept.u plus a step"
+            )
         after = _traced(f"{name}.update", update, state, u, f, H)
     first, then = (str(jax.tree.structure(found)) for found in (state, after))
     if first != then:
@@ -82,7 +85,7 @@ def _check_turn(method: Method) -> None:
         if (before.shape, before.dtype) != (now.shape, now.dtype):
             raise TypeError(
                 f"{name}.update: state{jax.tree_util.keystr(path)} is {_shown(before)} from init and {_shown(now)} from update; "
-                f"expected one shape and dtype in both, such as {_shown(before)}"
+                f"expected one shape and dtype in both: .astype({before.dtype}) in update, or begin with {now.dtype} in init"
             )
 
 

@@ -284,10 +284,12 @@ def _link(name: str, parameter: Parameter, linear: Linear) -> Link:
     if simplex != (wanted == "softmax") and (wanted is not None):
         raise ValueError(
             f"regress({name}=...): only a Simplex has the softmax link, and it has no other; got link={wanted!r} for "
-            f"{parameter!r}"
+            f"{parameter!r}: leave link= out"
         )
     if linear.baseline is not None and not simplex:
-        raise ValueError(f"regress({name}=...): baseline= is for a Simplex; {name} is declared {parameter!r}")
+        raise ValueError(
+            f"regress({name}=...): baseline= is for a Simplex, and {name} is declared {parameter!r}: leave baseline= out"
+        )
     lo, hi = float(getattr(t, "lo", 0.0)), float(getattr(t, "hi", math.inf))
     bounded = math.isfinite(lo) and math.isfinite(hi)
     if simplex:
@@ -300,8 +302,8 @@ def _link(name: str, parameter: Parameter, linear: Linear) -> Link:
         found = Link(wanted or plain, *((lo, hi) if bounded else ()))
     if linear.exposure is not None and found.name != "log":
         raise ValueError(
-            f"regress({name}=...): exposure= adds log(exposure), which has a meaning with the log link only; {name} has the "
-            f"{found.name} link.  Use offset= for a column that is added as it is"
+            f"regress({name}=...): exposure= adds log(exposure), which makes sense with the log link only; {name} has the "
+            f"{found.name} link. Use offset= for a column that is added as it is"
         )
     return found
 

@@ -188,7 +188,10 @@ def evaluate_again(
     if formula.spec is None:
         values, labels = _unchanged(table, formula.text, kept)
         if labels is not None and formula.labels is not None and labels != formula.labels:
-            raise DataError(f"{what}: expected the columns {listing(formula.labels)}, got {listing(labels)}")
+            raise DataError(
+                f"{what}: expected the columns {listing(formula.labels)}, as in the data of the fit, got {listing(labels)}: "
+                "rename or reorder them"
+            )
         return values
     frame = frame_of(table, formula.columns, kept, what)
     _refuse_new_levels(formula, frame, what)
@@ -225,7 +228,10 @@ def evaluate_offset(
         return FittedFormula(text, (text,), labels), values
     formula, values = evaluate(_expression(text), table, kept, what)
     if values.shape[1] != 1:
-        raise ValueError(f"{what}: expected one number per row, got the columns {listing(formula.labels or ())}")
+        raise ValueError(
+            f"{what}: expected one number per row, got the columns {listing(formula.labels or ())}: give the name of a numeric "
+            "column, or an expression such as 'log(pop)'"
+        )
     return formula, values[:, 0]
 
 
@@ -317,7 +323,10 @@ def materialise(make: Callable[..., Any], frame: pd.DataFrame, what: str) -> Mod
             "the formula; make these values missing, or list all levels in the formula"
         ) from error
     except Exception as error:
-        raise ValueError(f"{what}: formulaic cannot evaluate this formula.  It says: {plain_text(error)}") from error
+        raise ValueError(
+            f"{what}: formulaic cannot evaluate this formula; correct it, or make a column of its values before the fit. "
+            f"formulaic says: {plain_text(error)}"
+        ) from error
     if np.iscomplexobj(matrix):
         raise DataTypeError(f"{what}: the formula gives complex numbers; expected real ones, np.real(...) for instance")
     return matrix

@@ -61,7 +61,9 @@ def parse(rhs: str, what: str) -> Formula:
     try:
         found = formulaic.Formula(rhs)
     except Exception as error:
-        raise ValueError(f"{what}: formulaic cannot read this formula.  It says: {plain_text(error)}") from error
+        raise ValueError(
+            f"{what}: formulaic cannot read this formula; correct its syntax. formulaic says: {plain_text(error)}"
+        ) from error
     if not isinstance(found, formulaic.SimpleFormula):
         raise ValueError(f"{what}: expected one right-hand side, such as 'age + C(region)', without '~' and '|'")
     return found

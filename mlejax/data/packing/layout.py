@@ -44,7 +44,9 @@ class Shared:
 
     def __post_init__(self) -> None:
         if isinstance(self.value, (Shared, Static)):
-            raise DataTypeError(f"Shared: expected an array or a tree of arrays, got a {type_name(self.value)}")
+            raise DataTypeError(
+                f"Shared: expected an array or a tree of arrays, got a {type_name(self.value)}: give the value inside it"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,7 @@ class Static:
 
     def __post_init__(self) -> None:
         if isinstance(self.value, (Shared, Static)):
-            raise DataTypeError(f"Static: expected a plain Python value, got a {type_name(self.value)}")
+            raise DataTypeError(f"Static: expected a plain Python value, got a {type_name(self.value)}: give the value inside it")
         try:
             hash(self.value)
         except TypeError:

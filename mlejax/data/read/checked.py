@@ -130,7 +130,7 @@ def common_length(columns: Sequence[Column]) -> int:
         lengths.add(column.probe.shape[0])
     if lengths == {0}:
         where, shape = columns[0].where, columns[0].probe.shape
-        raise DataError(f"the data have zero rows ({where} has shape {shape}); expected at least one")
+        raise DataError(f"the data have zero rows ({where} has shape {shape}); expected at least one: check their selection")
     if len(lengths) == 1:
         return lengths.pop()
     if not lengths:
@@ -251,8 +251,8 @@ def _read_shared(column: Column) -> np.ndarray:
     gap = mask if mask is not None else np.isnan(values) if values.dtype == np.float64 else None
     if gap is not None and gap.any():
         raise DataError(
-            f"{column.where}: {int(gap.sum())} of {gap.size} values are missing (NaN); expected numbers "
-            "(infinities are allowed in mle.Shared, missing values are not)"
+            f"{column.where}: {int(gap.sum())} of {gap.size} values are missing (NaN); expected numbers, which may be infinite: "
+            "replace the missing ones, or give them and a mask as columns"
         )
     return values
 

@@ -317,7 +317,10 @@ def _xarray_columns(dataset: Any) -> Mapping[str, Any]:
     """
     dims = {tuple(v.dims) for v in dataset.data_vars.values()}
     if not dims:
-        raise DataError("the data, an xarray Dataset, have no variables")
+        raise DataError(
+            "the data, an xarray Dataset, have no data variables; expected at least one: write dataset.reset_coords() to make "
+            "coordinates variables"
+        )
     if len(dims) == 1:
         (grid,) = dims
         sizes = tuple(dataset.sizes[d] for d in grid)

@@ -87,7 +87,10 @@ def _read_sequence(column: Column) -> tuple[np.ndarray, np.ndarray | None]:
     filled[missing] = 0
     plain = np.asarray(filled.tolist())
     if plain.dtype == object:
-        raise DataTypeError(f"{column.where}: integers beyond the range of int64 among missing values; recode them")
+        raise DataTypeError(
+            f"{column.where}: a list with missing values has integers beyond the range of int64; expected integers below 2**63: "
+            "convert them to floats (and lose digits) or recode them"
+        )
     return canonical(plain, column.where), missing
 
 

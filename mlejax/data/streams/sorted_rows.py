@@ -13,7 +13,7 @@ from mlejax.execution.limits import limits
 
 
 def whole_groups(tables: Iterable[Any], by: Sequence[str]) -> Iterator[Any]:
-    """Yield pyarrow tables of complete groups, which all but the last have about ``limits().grouped_rows`` rows or more.
+    """Yield pyarrow tables of complete groups; all tables but the last have at least about ``limits().grouped_rows`` rows.
 
     Args:
         tables: tables of any kind that pyarrow takes, with the rows of a group next to each other, also across tables; otherwise

@@ -76,7 +76,7 @@ class RowGroup:
             options: dict[str, Any] = {"batch_size": size, "use_threads": False, **_scanning(self.fragment)}
             return self.fragment.to_table(self.schema, columns=wanted, filter=self.filter, **options)
         except (OSError, ValueError, TypeError) as error:  # what pyarrow's errors derive from
-            raise DataError(f"{self.name}: the file cannot be read: {error}") from error
+            raise DataError(f"{self.name}: the file cannot be read: {error}. Write it again, or leave it out of path=") from error
 
     def _refuse_absent(self, columns: Sequence[str]) -> None:
         import pyarrow.dataset
@@ -89,7 +89,7 @@ class RowGroup:
         if absent:
             raise DataError(
                 f"{self.name}: the file has no column {listing(absent)}, which the first file has; expected the same columns in "
-                "every file"
+                "every file: write it again, or leave it out of path="
             )
 
 
@@ -171,12 +171,15 @@ class Parquet:
         if isinstance(where, str) and glob.has_magic(where):
             found = sorted(glob.glob(where, recursive=True))
             if not found:
-                raise DataError(f"mle.Parquet: no file matches {where!r} (looked from {os.getcwd()})")
+                raise DataError(f"mle.Parquet: no file matches {where!r} (looked from {os.getcwd()}); correct path=")
             where = found
         try:
             return pyarrow.dataset.dataset(where, format="parquet", partitioning="hive")
         except (OSError, ValueError, TypeError) as error:
-            raise DataError(f"mle.Parquet: {self.path!r} cannot be read as Parquet: {error}") from error
+            raise DataError(
+                f"mle.Parquet: {self.path!r} cannot be read as Parquet: {error}. Expected a file, a folder, a pattern or a list "
+                "of Parquet files"
+            ) from error
 
     @cached_property
     def _filter(self) -> Any:
@@ -211,7 +214,9 @@ class Parquet:
                         n = int(group.scanner(dataset.schema, columns=[], filter=self._filter).count_rows())
                     found.append(RowGroup(f"{name}, row group {number}", n, group, dataset.schema, self._filter))
             except (OSError, ValueError, TypeError) as error:
-                raise DataError(f"{name}: the file cannot be read as Parquet: {error}") from error
+                raise DataError(
+                    f"{name}: the file cannot be read as Parquet: {error}. Write it again, or leave it out of path="
+                ) from error
         return found
 
     def peek(self) -> Data:
@@ -225,11 +230,13 @@ class Parquet:
             try:
                 found = fragment.scanner(dataset.schema, filter=self._filter).head(PEEKED)
             except (OSError, ValueError, TypeError) as error:
-                raise DataError(f"{fragment.path}: the first rows cannot be read: {error}") from error
+                raise DataError(
+                    f"{fragment.path}: the first rows cannot be read: {error}. Write the file again, or leave it out of path="
+                ) from error
             if found.num_rows:
                 return found
         why = "the files have no rows" if self.filters is None else f"no row passes filters={self.filters!r}"
-        raise DataError(f"mle.Parquet: {why}; expected at least one")
+        raise DataError(f"mle.Parquet: {why}; expected at least one: correct path= or filters=")
 
     def partitions(self) -> list[RowGroup]:
         """Return the row groups, in order, without those that the filters exclude by their statistics; found at the first call.
@@ -301,7 +308,7 @@ class Stream:
         for table in first:
             if any(len(column) for column in _lengths(table)):
                 return table
-        raise DataError("mle.Stream: the function gave no rows; expected at least one")
+        raise DataError("mle.Stream: the function gave no rows; expected at least one: check the query or the path inside it")
 
     def partitions(self) -> Iterator[StreamBatch]:
         """Yield the batches, read one after the other by a new call of the function, as partitions "batch 0", "batch 1", ..."""

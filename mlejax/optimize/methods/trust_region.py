@@ -141,8 +141,9 @@ class TrustRegion(Method):
     def update(self, state: TrustState, kept: Point, new: Point, setting: Setting) -> tuple[TrustState, Step]:
         """Accept or reject the new point, then find the next step from the point that is kept.
 
-        Status CONVERGED or PRECISION_FLOOR (rounding allows no better) after the confirming step, DIVERGED if the curvature
-        vanished along it, SINGULAR where the model is flat and not convex, STALLED without progress; see the module.
+        Status CONVERGED after the confirming step, or, with many rows, after a step of quadratic convergence; DIVERGED if the
+        curvature vanished along the confirming step; PRECISION_FLOOR, after it or without progress, if only rounding prevents
+        a smaller decrement, otherwise STALLED without progress; SINGULAR where the model is flat and not convex.
         """
         later = kept.f < np.inf  # the start has been evaluated
         accepted, below_rounding, radius, rejected = _judge(state, kept, new, setting)

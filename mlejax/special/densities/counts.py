@@ -81,8 +81,8 @@ def nb2_cdf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
 
     Returns:
         Values in [0, 1], with derivatives of every order in mu and alpha, at alpha = 0 too; NaN for invalid parameters and at
-        NaN. The larger of the two tails is computed as one minus the smaller. Beyond alpha = 1 second derivatives have errors
-        of up to 3e-12, else of 1e-12 at most.
+        NaN. One tail, about the smaller one, is integrated, and the other is one minus it. Beyond alpha = 1 second derivatives
+        have errors of up to 3e-12, else of 1e-12 at most.
 
     Example:
         >>> round(float(nb2_cdf(1.0, 2.0, 0.0)), 6)  # 3 exp(-2)
