@@ -200,7 +200,7 @@ def _problems(
     Args:
         sets, method, held, seed: the data sets, the optimiser, the values under ``fixed=``, and the seed of random starts.
         given, own: the given starts and whether they have a leading axis, from `_given`.
-        budget: its memory limits how many data sets are diagnosed together.
+        budget: limits of memory, on which depends how many data sets are diagnosed together.
     """
     room = budget.memory // max(sets.data_set_bytes(int(sets.sizes.max(initial=1))), 1)
 

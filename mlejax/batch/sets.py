@@ -188,7 +188,9 @@ class DataSets:
 
     @cached_property
     def in_place(self) -> bool:
-        """True if the data sets have one size and follow one another in arrays that JAX can read without a copy."""
+        """True if the data sets can be read without a copy: they have one size, no weights and no padding, and follow one another
+        in arrays that JAX on the CPU can view.
+        """
         size = int(self.sizes[0])
         return (
             on_cpu()

@@ -111,8 +111,8 @@ def _codes(names: Sequence[str], column: Callable[[str], Any]) -> tuple[np.ndarr
 
 
 def _connected(codes: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the connected component of each row (n,), numbered in order of first appearance; rows that share a level are
-    connected.
+    """Return the connected component of each row (n,), numbered in order of first appearance; rows that share a level of any
+    factor are connected. ``codes`` has, for each factor, the level of every row (n,), numbered in order of first appearance.
     """
     if len(codes) == 1:
         return codes[0]

@@ -23,7 +23,7 @@ SHOWN_COLUMNS = 20
 
 
 class DataError(ValueError):
-    """The values of the data are not usable; the message says which values, in which rows, and what to do."""
+    """The values of the data are not usable, or columns do not fit together; the message says which, where, and what to do."""
 
 
 class DataTypeError(TypeError):

@@ -177,7 +177,7 @@ def _solve_entries(
         where: as `jnp.where`, for these numbers.
 
     Returns:
-        x as p numbers, and whether all pivots exceed the floor.
+        x as p numbers, meaningless unless all pivots exceed the floor; and whether they do.
     """
     p = len(A)
     L: list[list[Any]] = [[] for _ in range(p)]
@@ -296,8 +296,8 @@ class ScaledInverse(NamedTuple):
     Attributes:
         inverse: inverse, (p, p); NaN throughout if not ``ok``.
         ok: whether the matrix is finite and safely positive definite.
-        smallest: smallest eigenvalue of the matrix scaled to unit diagonal (NaN if its diagonal is not positive).
-        condition: ratio of the largest to the smallest of those eigenvalues (inf if the smallest is not positive).
+        smallest: smallest eigenvalue of the matrix scaled to unit diagonal; NaN if it is not finite or its diagonal not positive.
+        condition: ratio of the largest to the smallest of those eigenvalues; inf if the smallest is not positive or NaN.
     """
 
     inverse: Float[Host, "p p"]

@@ -249,7 +249,7 @@ def check_options(method: Method) -> None:
     """Check ``tol`` and ``max_steps`` of a method; called by its constructor.
 
     Raises:
-        ValueError: tol is not positive, or max_steps is not a positive whole number.
+        ValueError: tol is not a positive number, or max_steps is not a positive whole number.
     """
     name = type(method).__name__
     if not (isinstance(method.tol, int | float) and method.tol > 0):

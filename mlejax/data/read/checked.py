@@ -99,7 +99,7 @@ class Gap:
 
     @property
     def rows(self) -> Bool[Host, " n"]:
-        """True for the rows with such an entry (n,)."""
+        """Flags (n,), True for the rows with at least one of these entries."""
         return np.asarray(self.entries.reshape(len(self.entries), -1).any(axis=1))
 
     def phrase(self, index: Any, rows: Int[Host, " m"] | None = None) -> str:

@@ -75,7 +75,7 @@ class Column:
 
     @property
     def array(self) -> np.ndarray | None:
-        """The array made of a list; None for other types and for lists that do not make an array."""
+        """The array made of a list, range or deque; None for other types, and for lists that do not make an array."""
         return None if self._sequence is None else self._sequence[0]
 
     @cached_property
@@ -93,12 +93,12 @@ class Column:
 
     @property
     def name(self) -> str:
-        """The name in fingerprints: the key of the column, or ``where`` inside a structure."""
+        """The name in fingerprints: the key of a column of a table, if it is a string; ``where`` for anything else."""
         return self.key if isinstance(self.key, str) and self.where == f"column {self.key!r}" else self.where
 
     @property
     def index(self) -> Any:
-        """The pandas index of the rows, or None."""
+        """The index of a pandas Series or DataFrame; None for anything else."""
         return self.given.index if is_pandas(self.given, "Series", "DataFrame") else None
 
 
@@ -111,7 +111,7 @@ def is_pandas(value: object, *names: str) -> bool:
 
 
 def is_extension_array(value: object) -> bool:
-    """True if the value is a bare pandas extension array (a Categorical, an IntegerArray, ...)."""
+    """True if the value is a pandas extension array outside of a Series (a Categorical, an IntegerArray, ...)."""
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(value, pandas.api.extensions.ExtensionArray)
 

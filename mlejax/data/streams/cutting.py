@@ -36,9 +36,9 @@ class Seen(NamedTuple):
 
     Attributes:
         n: number of rows.
-        checksum: one number for each column and the weights (k,).
-        size: scale of rounding errors of the checksums (k,).
-        moments: sum and sum of squares of every column (k, 2).
+        checksum: one number for each column and, last, the weights (k,).
+        size: scale of the rounding errors of the checksums (k,); 0 after the first pass.
+        moments: sum and sum of squares of each column and the weights (k, 2); 0 after the first pass.
     """
 
     n: int
@@ -137,8 +137,9 @@ class Cut:
     def chunks(
         self, arrays: Sequence[np.ndarray], weights: np.ndarray | None, whole: bool
     ) -> Iterator[tuple[Prepared, Seen]]:
-        """Yield chunks in the order of the rows, each with its summary. A chunk is valid until the next but one is requested
-        (two buffers are reused).
+        """Yield chunks of ``size`` rows in the order of the rows, each with its summary; those without a row of positive weight
+        are left out. Padding and rows of weight 0 repeat a row of positive weight. A chunk is valid until the next but one is
+        requested (two buffers are reused).
 
         Args:
             arrays, weights: as `arrays` returns them.

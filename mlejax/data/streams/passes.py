@@ -37,7 +37,7 @@ class Engine(Protocol):
 
 
 class Threads:
-    """One thread for each core; partitions are requested from the source only as they are needed.
+    """Engine that runs a task in threads of this process; partitions are requested from the source only as they are needed.
 
     Args:
         n: number of threads; None for one for each core.

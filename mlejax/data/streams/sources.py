@@ -38,8 +38,8 @@ class Partition(Protocol):
     def name(self) -> str: ...
 
     def read(self, columns: Sequence[str] | None = None) -> Data:
-        """Return a table of these columns (None: all), of any kind that a fit takes; it may have further columns, and it may lack
-        columns that do not exist.
+        """Return a table of these columns (None: all), of any kind that a fit takes; it may have further columns. For a column
+        that does not exist, raise DataError or return a table without it.
         """
         ...
 
@@ -94,7 +94,9 @@ class RowGroup:
 
 
 def _scanning(fragment: pa.dataset.Fragment) -> dict[str, Any]:
-    """Return pyarrow's options for local files: read column by column, without the bytes of the whole row group in memory."""
+    """Return pyarrow's options for a fragment of a local file: read column by column, without the bytes of the whole row group in
+    memory; no options for other file systems.
+    """
     import pyarrow.dataset
     import pyarrow.fs
 

@@ -106,7 +106,7 @@ def _within_radius(A: Float[Either, "p p"], g: Float[Either, " p"], radius: Scal
 def _tamed(
     values: Float[Either, " p"], slopes: Float[Either, " p"], radius: Scalar, rounding: float
 ) -> tuple[Float[Either, " p"], Float[Either, " p"]]:
-    """Modify the eigenvalues of the Hessian and the gradient along its eigenvectors (slopes) so that steps are robust.
+    """Return the eigenvalues of the Hessian and the gradient along its eigenvectors (slopes), modified so that steps are robust.
 
     Directions whose curvature and slope are rounding errors get no step; negative curvature that hardly reduces the model is
     made positive; a vanishing slope along the most negative curvature gets a small value.

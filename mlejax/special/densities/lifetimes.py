@@ -215,7 +215,7 @@ def _gengamma(kind: str, x: jax.Array, mu: jax.Array, sigma: jax.Array, q: jax.A
 
 
 def _log_density(q: jax.Array, w: jax.Array) -> jax.Array:
-    """Return the log-density of w = (log x - mu) / sigma."""
+    """Return the log-density of w = (log x - mu) / sigma, for x of the generalised gamma distribution with shape q."""
     return -HALF_LOG_2PI - stirling_of_inverse(q * q) - expm1_rest(w, q)
 
 
