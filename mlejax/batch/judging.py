@@ -157,7 +157,8 @@ def judged(
         at = _from_centred(at, outcome.findings)
     if spec.penalty is not None and ends.information is not None and which.size:
         found = evaluator.with_spec(spec.plain).evaluate(ends.u[which], 2, which)
-        plain, score, information = (_spread(a, which, len(sets)) for a in found[1:])
+        none = [np.full((len(sets), *a.shape[1:]), np.nan) for a in found[1:]]
+        plain, score, information = (_with(a, which, part) for a, part in zip(none, found[1:], strict=True))
         for i in which[np.isnan(plain[which]) & (codes[which] != "not_computable")].tolist():
             finished = False
             ends.status[i], codes[i] = int(End.INTERRUPTED), "stopped_early"
@@ -197,13 +198,6 @@ def _interrupted(end: OptimizeResult, unexamined: bool) -> str:
     if not np.isfinite(end.u).all():
         return "not run: interrupted"
     return f"interrupted after {int(end.n_steps)} steps"
-
-
-def _spread(part: PyTree, which: np.ndarray, n: int) -> np.ndarray:
-    """Return an array (n, ...) over all data sets with ``part`` at the positions ``which``, NaN elsewhere."""
-    out = np.full((n, *part.shape[1:]), np.nan)
-    out[which] = part
-    return out
 
 
 def _with(whole: np.ndarray, which: np.ndarray, part: np.ndarray) -> np.ndarray:

@@ -87,10 +87,6 @@ class Arrow:
         spread = np.einsum("mk,kl,ml->m", self.lever, self._schur_inverse, self.lever)
         return np.concatenate([1.0 / self.shaft + spread, self._schur_inverse.diagonal()])
 
-    def logdet(self) -> float:
-        """Return log det A; NaN if A is not ``ok``."""
-        return float(np.log(self.shaft).sum() + np.linalg.slogdet(self.schur)[1]) if self.ok else float("nan")
-
     def block(self, index: Int[Host, " k"] | Bool[Host, " p"]) -> Float[Host, "k k"]:
         """Return the submatrix of A with these rows and columns (numbers or a mask), as an array."""
         p = self.shaft.size + len(self.head)

@@ -41,10 +41,6 @@ class Symmetric(Protocol):
         """Return the diagonal of the inverse of A, (p,); NaN if A is not ``ok``."""
         ...
 
-    def logdet(self) -> float:
-        """Return log det A; NaN if A is not ``ok``."""
-        ...
-
     def block(self, index: Int[Host, " k"] | Bool[Host, " p"]) -> Float[Host, "k k"]:
         """Return the submatrix of A with these rows and columns (k numbers, or a mask), as an array, (k, k)."""
         ...
@@ -99,10 +95,6 @@ class Dense:
     def inverse_diagonal(self) -> Float[Host, " p"]:
         """Return the diagonal of the inverse, (p,); NaN if A is not ``ok``."""
         return self._inverted.inverse.diagonal()
-
-    def logdet(self) -> float:
-        """Return log det A; NaN if A is not ``ok``."""
-        return float(np.linalg.slogdet(self.array)[1]) if self.ok else float("nan")
 
     def block(self, index: Int[Host, " k"] | Bool[Host, " p"]) -> Float[Host, "k k"]:
         """Return the submatrix with these rows and columns (k numbers, or a mask), (k, k)."""

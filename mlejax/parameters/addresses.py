@@ -156,7 +156,7 @@ def with_addresses(
                 if not isinstance(params, dict) or not isinstance(address, str) or address in given:
                     if isinstance(params, dict) and isinstance(address, int):
                         raise TypeError(
-                            f"params[{address}]: expected the name of a parameter or entry, such as {_examples(space)}"
+                            f"params[{address}]: expected the name of a parameter or entry, such as params[{space.labels[0]!r}]"
                         ) from None
                     raise
                 if address in regressed:
@@ -181,7 +181,3 @@ def _regressed(leaf: Leaf) -> ValueError:
         ),
         "rows-of-regressed",
     )
-
-
-def _examples(space: Space) -> str:
-    return ", ".join(f"params[{label!r}]" for label in space.labels[:2])

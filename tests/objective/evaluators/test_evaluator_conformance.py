@@ -322,7 +322,6 @@ def test_an_arrow_is_what_it_stands_for() -> None:
     for a in (arrow, dense):
         np.testing.assert_allclose(a.solve(v), np.linalg.solve(full, v), rtol=1e-10)
         np.testing.assert_allclose(a.inverse_diagonal(), np.linalg.inv(full).diagonal(), rtol=1e-10)
-        np.testing.assert_allclose(a.logdet(), np.linalg.slogdet(full)[1], rtol=1e-10)
         np.testing.assert_allclose(a.block(np.array([0, 7])), full[np.ix_([0, 7], [0, 7])])
         few = np.arange(8) % 3 > 0
         np.testing.assert_allclose(dense_each(a.among(few)), full[np.ix_(few, few)])
@@ -336,4 +335,3 @@ def test_a_singular_matrix_is_not_solved() -> None:
         assert not a.ok
         assert np.isnan(a.solve(np.ones(2))).all()
         assert np.isnan(a.inverse_diagonal()).all()
-        assert np.isnan(a.logdet())

@@ -219,7 +219,7 @@ def test_a_start_that_breaks_them_is_moved_and_said() -> None:
     [
         ("mu[a] = 1, mu[a] = 2", r"'mu\[a\] = 2' contradicts the others"),
         ("mu[a] + mu[b] = 1, mu[b] + mu[a] = 0", "contradicts the others"),
-        ("s[0] = -1", r"s\[0\] = -1: s\[0\] is declared Positive"),
+        ("s[0] = -1", r"s\[0\] = -1, but s\[0\] is declared Positive"),
         ("s[0] = -s[1]", r"s\[1\] = - s\[0\], which can leave the support.*fixed="),
         ("s[0] + s[1] = 1", r"s\[1\] = 1 - s\[0\], which can leave the support"),
         ("mu > 1", "only equalities"),
