@@ -46,7 +46,7 @@ class Batch:
         params: estimates in the user's structure, natural scale, every array with leading axis L.
         interior: True for coordinates that are not on a bound of their support, (L, p).
         codes: codes of the verdicts, (L,).
-        statements: for data sets that were not fitted, the reason, by number of the data set.
+        statements: for data sets that were not fitted or not finished, the reason, by number of the data set.
         found: evidence from the diagnosis, by number of the data set.
         notes: notes on the start, by number of the data set.
         modes: final points of all starts, by number of the data set; empty with a single start.

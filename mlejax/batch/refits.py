@@ -200,8 +200,8 @@ def _first_steps(spec: Spec, method: Method, work: Reweighted, u0: np.ndarray, f
     """Take the first Newton step of all refits from a common start u0, (p,), by one matrix product; return the points, (B, p).
 
     Refits with a Newton decrement above 10 p + 20, or whose information is not positive definite, stay at the start.  None if
-    this is not possible (starts of their own, another method, a model of the whole data, a penalty, bounds, no second
-    derivatives by JAX) or would take more memory or time than it saves.
+    this is not possible (starts of their own, another method, a model of the whole data, a penalty or bias reduction, bounds, no
+    second derivatives by JAX) or would take more memory or time than it saves.
     """
     data, p = work.data, spec.space.n_free
     rows = data.n_padded * p * p
@@ -325,7 +325,9 @@ def one_step(
 
 
 def one_step_of(spec: Spec, u: np.ndarray, sums: Float[Host, "B k"], fixed: Host | None) -> Refits:
-    """Take one Newton step from u, (p,), for each row of weighted sums of scores and informations, k = p + p^2."""
+    """Take one Newton step from u, (p,), for each row of weighted sums of scores and informations, k = p + p^2; return the
+    `Refits` as `one_step` does.
+    """
     steps, decrement = _steps(sums, len(u))
     good = np.isfinite(decrement)
     points = u + np.where(good[:, None], steps, np.nan)

@@ -68,7 +68,7 @@ def _value(x: Any, y: Any, rho: Any) -> Device:
     inner = jnp.clip(rho, -_SWITCH, _SWITCH)
     outer = jnp.where(jnp.abs(rho) < _SWITCH, _SWITCH, rho)
     found = jnp.where(jnp.abs(rho) < _SWITCH, _near_zero(h, k, inner), _near_one(h, k, outer))
-    return jnp.clip(found, 0.0, 1.0)
+    return jnp.where(jnp.abs(rho) <= 1.0, jnp.clip(found, 0.0, 1.0), jnp.nan)
 
 
 @jax.custom_jvp
@@ -77,13 +77,12 @@ def bvn_cdf(x: Any, y: Any, rho: Any) -> jax.Array:
 
     Args:
         x, y: real or infinite, of any shapes that broadcast.
-        rho: correlation, from -1 to 1; at both ends derivatives do not exist (they are NaN or infinite), and values beyond
-            count as the ends.
+        rho: correlation, from -1 to 1; at both ends derivatives do not exist (they are NaN or infinite).
 
     Returns:
-        An array of the broadcast shape, NaN where an argument is NaN. The error of the value is at most 1e-15; relative to the
-        value it is as small for rho >= 0, while for rho < 0 a value far below 1e-15 has no correct digits. Derivatives are
-        closed forms.
+        An array of the broadcast shape, NaN for other correlations and where an argument is NaN. The error of the value is at
+        most 1e-15; relative to the value it is as small for rho >= 0, while for rho < 0 a value far below 1e-15 has no correct
+        digits. Derivatives are closed forms.
 
     Source:
         Genz (2004), Numerical computation of rectangular bivariate and trivariate normal and t probabilities, Statistics and

@@ -49,6 +49,7 @@ def test_closed_forms_and_ends() -> None:
         assert (cdf(jnp.inf, jnp.inf, rho) == 1.0).all()
         assert float(cdf(0.2, 0.3, 1.0)) == pytest.approx(norm.cdf(0.2), rel=1e-15)
         assert float(cdf(0.2, 0.3, -1.0)) == pytest.approx(norm.cdf(0.2) - norm.cdf(-0.3), rel=1e-14)
+        assert np.isnan(cdf(0.2, 0.3, jnp.array([1.5, -1.5, jnp.nan]))).all()
         second = jax.jit(jax.hessian(lambda p: bvn_cdf(*p)))
         assert np.isfinite(second(jnp.array([jnp.inf, 0.3, 0.5]))).all()
         # Plackett: the second derivative in x and y is the first in the correlation

@@ -113,7 +113,7 @@ def evaluate_coded(
 ) -> tuple[FittedFormula, Float[Host, "n k"], tuple[tuple[int, tuple[str, ...]], ...], Float[Host, "n m"]] | None:
     """Evaluate a formula as `evaluate` does, without the dummy columns of factors with many levels (`long_factors`).
 
-    Arguments and errors are those of `evaluate`; dummy columns count as distinct names are not checked.
+    Arguments and errors are those of `evaluate`, but names that occur twice and a wrong number of rows are not looked for.
 
     Returns:
         The whole formula; the other columns (n, k); for each factor, as in `LevelsKey`, the position of its first column and

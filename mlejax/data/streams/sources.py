@@ -133,7 +133,8 @@ class Parquet:
     Args:
         path: a file, a folder (``year=2025/`` in it is a column ``year``), a pattern such as ``"trips/*.parquet"``, or a
             list of files.  Files are read in the order of their names.
-        filters: conditions ``(column, operator, value)`` that all hold, as in ``pyarrow.parquet.read_table``; None for all rows.
+        filters: conditions ``(column, operator, value)`` that all hold, or lists of conditions, of which one list holds, as in
+            ``pyarrow.parquet.read_table``; None for all rows.
 
     Raises:
         DataError: in the fit: no such file exists, one is not a Parquet file or lacks a column that the first has, filters
