@@ -293,6 +293,8 @@ def _searched_on(
         end = again._replace(polished=end.polished)
     if not is_clean(end, space):
         findings = replace(findings, within=decided_within(evaluator, end))
+        if not linalg.all_finite(end.score):  # a restart came to a higher point, from which no search can go on
+            findings = replace(findings, directions=(), rows=explain(evaluator, end.u))
     return Diagnosed(evaluator.spec, end._replace(n_steps=steps), findings)
 
 

@@ -116,3 +116,23 @@ def test_clean_fits_evaluate_nothing_more() -> None:
     res = logit.fit({"x": x, "rare": rng.normal(size=N), "y": (rng.random(N) < 0.5).astype(float)})
     assert res.verdict.code == "verified"
     assert "rows" not in res.verdict.evidence
+
+
+@mle.model(a=mle.Real(), b=mle.Real(), s=mle.Positive())
+def tobit(p, d):
+    """Censored below 0.  The branch that is not used is log(0) where the mean exceeds 38 standard deviations."""
+    mean = p["a"] + p["b"] * d["x"]
+    return jnp.where(d["y"] > 0, norm.logpdf(d["y"], mean, p["s"]), jnp.log(norm.cdf(-mean / p["s"])))
+
+
+def test_rows_whose_score_is_not_finite_where_the_log_likelihood_still_rises() -> None:
+    """The maximum (scipy's log_ndtr: a = 1.2, b = 2, s = 1) lies where the score is NaN; a restart came there and stopped."""
+    rng = np.random.default_rng(3)
+    x = 10.0 * rng.normal(size=100)
+    y = np.maximum(0.0, 1.0 + 2.0 * x + rng.normal(size=100))
+    res = tobit.fit({"x": x, "y": y})
+    assert res.verdict.code == "not_computable", res.verdict
+    far = np.flatnonzero(1.0 + 2.0 * x > 38.0)
+    assert far.size
+    assert all(str(i) in res.verdict.statement for i in far[:5]), (far, res.verdict)
+    assert "jnp.where" in res.verdict.statement
