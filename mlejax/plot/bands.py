@@ -32,11 +32,11 @@ def predictions(
     Args:
         result: the result of a fit.
         data: the rows, a dict of columns or a table; each combination of values in the other columns is a line.
-        x: the column on the horizontal axis.
+        x: the column on the horizontal axis; (n, 1) will do, as networks have it.
         ax: matplotlib Axes to draw on; new ones by default.
         of: the quantity, as for :meth:`mlejax.Results.predict`; default the parameter with a formula.
         alpha: one minus the coverage.
-        options: ``param=`` and ``scale=`` of :meth:`mlejax.Results.predict`.
+        options: further ones of :meth:`mlejax.Results.predict`: ``param=``, ``support=``, ``errors="last-layer"``.
 
     Returns:
         The Axes.
@@ -53,11 +53,12 @@ def predictions(
     """
     import pandas as pd
 
-    rows = pd.DataFrame({name: np.asarray(data[name]) for name in data})
+    columns = {name: np.asarray(data[name]) for name in data}
+    rows = pd.DataFrame({name: a.ravel() for name, a in columns.items() if a.size == len(a)})
     if x not in rows:
         raise ValueError(f"x={x!r}: expected one of the columns of the data, {list(rows)}")
-    args = (rows,) if of is None else (of, rows)
-    found = result.predict(*args, alpha=alpha, **options)
+    given = rows if all(a.ndim == 1 for a in columns.values()) else columns
+    found = result.predict(*((given,) if of is None else (of, given)), alpha=alpha, **options)
     if len(found) != len(rows):
         raise ValueError(
             "predictions: expected one value for each row, got several; choose one of them with of=lambda params, data: ..."

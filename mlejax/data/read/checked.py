@@ -140,8 +140,8 @@ def common_length(columns: Sequence[Column]) -> int:
         )
     each = ", ".join(f"{column.where} has {column.probe.shape[0]}" for column in columns[:40])
     raise DataError(
-        f"columns of different length: {each}. Expected one row per observation in each; "
-        "wrap arrays that do not vary by row as mle.Shared(...)"
+        f"columns of different length: {each}. Expected one row per observation in each "
+        "(what is known of a unit stands on each of its rows: merge it); wrap arrays that do not vary by row as mle.Shared(...)"
     )
 
 
