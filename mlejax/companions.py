@@ -65,7 +65,9 @@ def companion(likelihood: Likelihood, name: str, why: str) -> Callable[..., Any]
 
 
 def registered(likelihood: Likelihood, name: str) -> Callable[..., Any] | None:
-    """The companion of the model, else that of the model from which ``regress`` made it; None if neither has one."""
+    """Return the companion function ``name`` of the model, else that of the model from which ``regress`` made it (for names
+    in `INHERITED`); None if neither has one.
+    """
     found = likelihood.companions.get(name)
     if found is None and likelihood.natural is not None and name in INHERITED:
         found = likelihood.natural.companions.get(name)
@@ -81,7 +83,7 @@ class Columns(dict[Hashable, Any]):
     Args:
         columns: name -> array.
         n_rows: number of rows.
-        lookup: function that returns a column by name, or None if there is none.
+        lookup: function that returns a column by name, or None if the data lack it; None: there are no further columns.
 
     Attributes:
         n_rows: number of rows.
@@ -104,7 +106,7 @@ class Columns(dict[Hashable, Any]):
 
 
 def check_columns(name: str, made: Any, n_rows: int, absent: Set[Hashable]) -> dict[Hashable, Any]:
-    """Check what a simulator returned, and return it as a dict.
+    """Check what a simulator returned, and return it as a dict, column name -> array.
 
     Args:
         name: name of the model, for messages.
@@ -113,8 +115,8 @@ def check_columns(name: str, made: Any, n_rows: int, absent: Set[Hashable]) -> d
         absent: names of columns that the simulator read although the data lack them.
 
     Raises:
-        CompanionError: not a dict of columns, a column with another number of rows, or a column that was read is neither
-            in the data nor made by the simulator.
+        CompanionError: not a dict, or an empty one; a column with another number of rows, or without rows; or a column that
+            was read and is neither in the data nor made by the simulator.
     """
     if not isinstance(made, Mapping) or not made:
         raise CompanionError(

@@ -65,7 +65,9 @@ _INSTEAD = {
 
 
 def doors(cls: Class) -> Class:
-    """Class decorator: apply :func:`door` to every public method."""
+    """Class decorator: apply :func:`door` to every public method that the class itself defines; properties, class methods
+    and inherited methods are left as they are.
+    """
     for name, method in list(vars(cls).items()):
         if isinstance(method, FunctionType) and not name.startswith("_"):
             setattr(cls, name, door(method))
@@ -73,7 +75,10 @@ def doors(cls: Class) -> Class:
 
 
 def door(function: Function) -> Function:
-    """Decorator: the function raises errors with short tracebacks, and TypeErrors that suggest an option for an unknown one."""
+    """Decorator: shorten the tracebacks of errors (`shortened`), and suggest an option for a keyword that is not known.
+
+    A call that fails on the function's own signature raises the error of :func:`unknown_option`.
+    """
 
     short, unknown = shortened, unknown_option  # in the closure, since the globals are those of the function
 
@@ -105,10 +110,10 @@ def warn(text: str, category: type[Warning], row: str, stacklevel: int = 2) -> N
 
 
 def linked(error: Error, row: str = "") -> Error:
-    """The same error with a note that links to its documentation, which a traceback shows below the message.
+    """Add a note that links to the documentation, which a traceback shows below the message; return the error itself.
 
     Args:
-        error: the error that will be raised; unchanged if it has such a note.
+        error: the error that will be raised; not changed if it has such a note.
         row: anchor of the message in docs/messages.md; default the section for the class of the error.
     """
     if not _names_page(error):
@@ -122,9 +127,10 @@ def _names_page(error: Exception) -> bool:
 
 
 def unknown_option(function: Callable[..., Any], options: dict[str, Any], error: Exception) -> Exception:
-    """The error to raise for a call that failed on the function's signature.
+    """Return the error to raise for a call that failed on the function's signature.
 
-    A TypeError that suggests what to write for each unknown option; ``error`` itself if no option is unknown.
+    A TypeError that suggests what to write for each unknown option, or lists the known ones; ``error`` itself, without
+    traceback, if it is no TypeError or no option is unknown.
 
     Args:
         function: the function that was called.
@@ -146,7 +152,13 @@ def unknown_option(function: Callable[..., Any], options: dict[str, Any], error:
 
 
 def shortened(error: Exception) -> Exception:
-    """The error with a traceback of the caller's own lines only; unchanged if it may be a bug of this package."""
+    """Return the error, its traceback cut to the lines outside this package, if it is an error for the user.
+
+    An error raised in this package is one if it is a ValueError, TypeError or KeyError or has a note that links to
+    docs/messages.md; it gets such a note, and the lines of the user's function from its cause.  An error raised elsewhere is
+    one if its traceback has lines of the user.  Others, possibly bugs of this package, are unchanged, and all errors are if
+    ``jax_traceback_filtering`` is "off".
+    """
     if jax.config.jax_traceback_filtering == "off":  # type: ignore[attr-defined]
         return error
     if hasattr(error, "__notes__"):  # of these JAX says that it has left frames out, as is done here
@@ -178,10 +190,10 @@ def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
 
 
 def _is_ours(entry: TracebackType) -> bool:
-    """True if the line is in mlejax."""
+    """True if this entry of a traceback is a line of mlejax."""
     return entry.tb_frame.f_code.co_filename.startswith(PACKAGE)
 
 
 def _is_users(entry: TracebackType) -> bool:
-    """True if the line is neither in mlejax nor in an installed or standard library."""
+    """True if this entry of a traceback is a line neither of mlejax nor of an installed or standard library."""
     return not _is_ours(entry) and not any(part in entry.tb_frame.f_code.co_filename for part in _LIBRARIES)

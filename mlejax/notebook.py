@@ -29,19 +29,24 @@ STYLE = """
 
 
 class CellText(str):
-    """The lines of an aligned table; ``cells`` are its rows, the first of heads, ``left`` the columns of words."""
+    """The text of an aligned table, with its cells.
+
+    Attributes:
+        cells: the rows of the table as strings, the first of them the column heads (all empty if there are none).
+        left: number of columns, from the first, that are aligned at the left.
+    """
 
     cells: tuple[tuple[str, ...], ...]
     left: int
 
     def __new__(cls, text: str, cells: Iterable[Sequence[str]], left: int = 1) -> CellText:
-        """``text`` is what prints."""
+        """Make a string that prints as ``text``; other arguments are the attributes."""
         made = super().__new__(cls, text)
         made.cells, made.left = tuple(map(tuple, cells)), left
         return made
 
     def to_html(self) -> str:
-        """A ``<table>``; columns of words and their heads stand at the left."""
+        """Return the cells as an HTML ``<table>``; without a head if all heads are empty."""
         side = lambda tag, j: f'<{tag} class="text" style="text-align: left">' if j < self.left else f"<{tag}>"
         rows = [
             "<tr>" + "".join(f"{side(tag, j)}{escape(cell)}</{tag}>" for j, cell in enumerate(row)) + "</tr>"
@@ -63,7 +68,7 @@ class Text(str):
     parts: tuple[str, ...]
 
     def __new__(cls, parts: Sequence[str]) -> Text:
-        """``parts`` are texts of one or more lines, and tables."""
+        """Join parts by line breaks: strings of one or more lines, `CellText` tables, and other `Text` (by its parts)."""
         made = super().__new__(cls, "\n".join(parts))
         made.parts = tuple(inner for part in parts for inner in (part.parts if isinstance(part, Text) else [part]))
         return made
@@ -75,7 +80,8 @@ class Text(str):
         return str(self)
 
     def _repr_html_(self) -> str:
-        """Indented lines are a list, a first line above others is the title, rules are left to the tables.
+        """Return HTML: tables as tables, indented lines as a list, a first line above others as a bold title, other lines as
+        paragraphs; empty lines and lines of dashes are left out.
 
         >>> Text(["Test", "  a < b"])._repr_html_().split("</style>")[1]
         '<p><strong>Test</strong></p><ul style="margin: 0.2em 0"><li>a &lt; b</li></ul></div>'
@@ -96,9 +102,8 @@ class Text(str):
 
 
 def in_notebooks(cls: Class) -> Class:
-    """Decorate a class so that notebooks show its objects as their ``summary()``, or else as their printed text.
-
-    A method ``_shown()`` returns the :class:`Text` of an object that prints in one line.
+    """Class decorator: notebooks show an object as HTML made from the text of ``_shown()``, else ``summary()``, else
+    ``__str__()``, the first of these that the class has.
 
     >>> @in_notebooks
     ... class Pair:

@@ -67,7 +67,9 @@ class Named:
 
 
 def name_of(function: object) -> Named | None:
-    """The name under which a function, or the model made from it, can be imported in any process; None if there is none."""
+    """Return the name under which a function, or the model made from it, can be imported in any process; None if there is
+    none: functions of ``__main__``, functions inside others, and, inside :func:`travelling`, of modules not installed.
+    """
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or "<" in name or module in _MAIN:
         return None
@@ -79,7 +81,7 @@ def name_of(function: object) -> Named | None:
 
 
 def find(named: Named) -> Any:
-    """Import the object with this name; None if it cannot be imported."""
+    """Import the object with this name and return it; None if its module or the name in it cannot be found."""
     try:
         found = importlib.import_module(named.module)
         for part in named.name.split("."):
@@ -95,9 +97,9 @@ def find(named: Named) -> Any:
 def portable(function: object) -> Any:
     """Return a picklable form of a function, for :func:`restore`.
 
-    That is (Named, name) if it can be imported, else bytes from cloudpickle, else :class:`Absent`.  None and Absent are
-    returned unchanged.  While cloudpickle writes a function, functions inside it are returned unchanged, for cloudpickle to
-    write: a function may refer to a model that refers to it.
+    That is (Named, name) if it can be imported, else bytes from cloudpickle, else (if cloudpickle raises) :class:`Absent`.
+    None and Absent are returned unchanged.  While cloudpickle writes a function, functions inside it are returned unchanged,
+    for cloudpickle to write: a function may refer to a model that refers to it.
     """
     if function is None or isinstance(function, Absent):
         return function
@@ -119,7 +121,11 @@ def portable(function: object) -> Any:
 
 
 def restore(carried: Any) -> Any:
-    """The inverse of :func:`portable`; an :class:`Absent` if the name cannot be imported here."""
+    """Return the function from which :func:`portable` made ``carried``.
+
+    Bytes are unpickled, once as long as the function is in use; (Named, name) is imported, an :class:`Absent` if that fails;
+    everything else is returned unchanged.
+    """
     if isinstance(carried, bytes):
         return recall(_digest(carried), lambda: pickle.loads(carried))
     if isinstance(carried, tuple) and len(carried) == 2 and isinstance(carried[0], Named):
@@ -153,7 +159,7 @@ def travelling() -> Iterator[None]:
 
 
 def _installed(module: str) -> bool:
-    """True if a module is of the standard library, an installed package, or mlejax itself."""
+    """True if a module is of the standard library, of an installed package or of mlejax, or has no file."""
     top = module.partition(".")[0]
     if top == "mlejax" or top in sys.stdlib_module_names:
         return True
@@ -165,11 +171,11 @@ def _installed(module: str) -> bool:
 
 
 class _Writing(threading.local):
-    """State of this thread.
+    """What is being pickled in this thread.
 
     Attributes:
-        active: cloudpickle is writing a function.
-        travelling: inside the context :func:`travelling`.
+        active: True while cloudpickle writes a function.
+        travelling: True inside the context :func:`travelling`.
     """
 
     active = False
@@ -182,7 +188,10 @@ _recent: deque[Any] = deque(maxlen=8)  # kept alive, so that the tasks of a work
 
 
 def key_of(value: object, parts: Any) -> bytes | None:
-    """Register ``value`` for :func:`recall` and return its key, a hash of the pickled ``parts``; None inside cloudpickle."""
+    """Register ``value`` for :func:`recall` and return its key, the SHA-256 of the pickled ``parts``.
+
+    While cloudpickle writes a function, nothing is registered, and None is returned.
+    """
     key = None if _writing.active else _digest(pickle.dumps(parts))
     if key is not None:
         _known[key] = value
@@ -190,12 +199,15 @@ def key_of(value: object, parts: Any) -> bytes | None:
 
 
 def _digest(content: bytes) -> bytes:
-    """SHA-256 of the bytes."""
+    """Return the SHA-256 of the bytes, 32 bytes."""
     return hashlib.sha256(content).digest()
 
 
 def recall(key: bytes | None, make: Callable[[], T]) -> T:
-    """Return the object registered under ``key`` if it is still alive, else call ``make`` and register its result."""
+    """Return the object registered under ``key`` if it still exists, else call ``make``, register its result and return it.
+
+    With ``key`` None, ``make`` is always called.
+    """
     found: T | None = None if key is None else _known.get(key)
     if found is None:
         found = make()

@@ -27,11 +27,13 @@ def sklearn(
         options: options of :meth:`Model.fit`, such as ``{"method": "lbfgs"}``.
 
     Returns:
-        An estimator with ``fit(X, y)``, ``predict(X)`` and ``score(X, y)``: ``predict`` returns :meth:`Model.mean` if it is
-        declared, else the parameter, (n,); ``result_`` is the :class:`Results` of the fit.
+        An estimator with ``fit(X, y)``, ``predict(X)`` and ``score(X, y)`` (R squared).  ``predict`` returns the expected
+        outcome by :meth:`Model.mean` if that is declared, else the value of the parameter ``X``, natural scale, (n,);
+        ``result_`` is the :class:`Results` of the fit.
 
     Raises:
-        ImportError: scikit-learn is not installed.
+        ImportError: scikit-learn is not installed, or older than 1.6.
+        TypeError: ``model`` is not a model.
 
     Example:
         >>> import numpy as np, mlejax as mle
@@ -45,13 +47,15 @@ def sklearn(
         (array([8.95]), 0.9991)
     """
     if not isinstance(model, Model):
-        raise TypeError(f"mle.sklearn expected a model made by @mle.model, got {model!r}")
+        raise TypeError(f"mle.sklearn expected a model made by @mle.model, got {model!r}: give the model itself")
     return regressor()(model, X, y, fit_intercept, options)
 
 
 @cache
 def regressor() -> Any:
-    """Return the estimator class, whose base classes come from scikit-learn; ImportError if it is not installed."""
+    """Return the estimator class, whose base classes come from scikit-learn; ImportError if that is not installed, or older
+    than 1.6.
+    """
     try:
         from sklearn.base import BaseEstimator, RegressorMixin
         from sklearn.utils.validation import check_is_fitted, validate_data
@@ -79,7 +83,9 @@ def regressor() -> Any:
             return self
 
         def predict(self, X: Any) -> Any:
-            """Return the expected outcome for features X (n, p), or the parameter that depends on the features, (n,)."""
+            """Return (n,) for features X (n, p): the expected outcome by `Model.mean` if that is declared, else the value of
+            the parameter that depends on the features, natural scale.
+            """
             check_is_fitted(self)
             data = self._design(validate_data(self, X, dtype=np.float64, reset=False))
             what = ("mean", data) if "mean" in self.model.likelihood.companions else (data,)

@@ -38,7 +38,7 @@ class End(enum.IntEnum):
 
     @property
     def advice(self) -> str:
-        """One paragraph: what happened, the usual causes, what to do."""
+        """One paragraph in English: what happened, the usual causes, what to do."""
         return _END_ADVICE[self]
 
 
@@ -68,7 +68,7 @@ class CovarianceState(enum.IntEnum):
 
     @property
     def advice(self) -> str:
-        """One paragraph: what happened, the usual causes, what to do."""
+        """One paragraph in English: what happened, the usual causes, what to do."""
         return _COVARIANCE_ADVICE[self]
 
 

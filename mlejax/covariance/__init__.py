@@ -11,6 +11,7 @@ from mlejax.covariance.sandwich import (
     default_lags,
     no_covariances,
     score_products,
+    summed_by_cluster,
 )
 from mlejax.covariance.survey import Survey, survey_meat
 from mlejax.covariance.wording import TOO_FEW, CovarianceResult, covariance_result, entry_reason, too_few_message
@@ -36,6 +37,7 @@ __all__ = [
     "factor_of",
     "no_covariances",
     "score_products",
+    "summed_by_cluster",
     "survey_meat",
     "too_few_message",
 ]

@@ -30,7 +30,8 @@ class Factored:
 def factor_of(matrix: Float[Host, "p p"]) -> Float[Host, "p p"]:
     """Return F, (p, p), with F F' = V for a covariance matrix V, from the eigenvectors of its correlations.
 
-    Rows of F are NaN where the diagonal of V is NaN.
+    Rows and columns of V whose diagonal is not finite give rows of NaN in F, and columns of 0 elsewhere; negative eigenvalues
+    are set to 0.
 
     Example:
         >>> import numpy as np

@@ -51,7 +51,9 @@ class Kind:
 
     @property
     def model_based(self) -> bool:
-        """True if the standard errors are valid only for a correctly specified model."""
+        """True if the covariance is the inverse of an information or of products of scores, which is valid only for a
+        correctly specified model.
+        """
         return self.form in ("information", "penalised", "products")
 
     def weighted_by_w(self, weight_kind: str | None) -> bool:
@@ -61,7 +63,7 @@ class Kind:
 
     @property
     def unadjusted_scores(self) -> bool:
-        """True if the products are those of scores of rows or clusters without division by leverages."""
+        """True if the kind uses products of scores of rows or clusters that are not divided by leverages (opg included)."""
         return self.scores_of in ("rows", "clusters") and self.leverage_exponent is None
 
     @property

@@ -21,6 +21,7 @@ def check_kind(
     """Check ``cov_type`` and ``cov_kwds``, and return them with defaults filled in (HC0 for sampling weights, else nonrobust).
 
     In the returned options ``groups`` is a tuple of one or two groupings, each the name of a column or an array of labels.
+    ``"robust"`` becomes HC0, and ``"stata"`` with groups ``"cluster"``.
 
     Args:
         cov_type: kind of covariance, or None for the default.
@@ -29,8 +30,9 @@ def check_kind(
         penalised: whether the fit has a penalty.
 
     Raises:
-        ValueError: unknown kind or option, an option that the kind does not accept, missing groups; a kind that is not a
-            sandwich with sampling weights; ``"bayes"`` without a penalty, ``"opg"`` or ``"expected"`` with one.
+        ValueError: unknown kind or option, an option that the kind does not accept, or an invalid value of one; missing groups,
+            or two-way groups for a kind other than ``"cluster"``; a model-based kind with sampling weights; ``"bayes"`` without
+            a penalty, ``"opg"`` or ``"expected"`` with one; ``"survey"`` without a design.
     """
     sampled = weight_kind == "sampling"
     kind = ("HC0" if sampled else "nonrobust") if cov_type is None else str(cov_type)
@@ -52,12 +54,12 @@ def check_kind(
     if properties.form == "penalised" and not penalised:
         raise ValueError(
             f"cov_type={kind!r} is the inverse of the penalised information, and this fit has no penalty: without one it is "
-            "'nonrobust'"
+            "'nonrobust', which to use here"
         )
     if properties.refused_with_penalty and penalised:
         raise ValueError(f"cov_type={kind!r} {properties.refused_with_penalty}; use 'nonrobust', 'bayes' or 'HC0'")
     if cov_kwds is not None and not isinstance(cov_kwds, Mapping):
-        raise ValueError(f"cov_kwds= expected a dict of options, got {cov_kwds!r}")
+        raise ValueError(f"cov_kwds= expected a dict of options, {{'groups': 'firm'}}, got {cov_kwds!r}")
     options = dict(cov_kwds or {})
     unknown = set(options) - properties.options
     if unknown:
@@ -82,7 +84,9 @@ def check_kind(
 
 
 def _check_values(options: Mapping[str, Any]) -> None:
-    """Raise ValueError if the value of an option of ``cov_kwds`` is not valid."""
+    """Raise ValueError if ``outcomes`` is no dict, ``n`` no whole number of at least 20, ``seed`` or ``maxlags`` none of at
+    least 0 (``maxlags`` may be None).
+    """
     if "outcomes" in options and not isinstance(options["outcomes"], Mapping):
         raise ValueError(
             f"cov_kwds outcomes= expected a dict of a column and its values, {{'y': [0, 1]}}, got {options['outcomes']!r}"
@@ -123,5 +127,5 @@ def _groupings(groups: Any, kind: str = "cluster") -> tuple[Any, ...]:
     else:
         return (groups,)
     if not 1 <= len(parts) <= 2:
-        raise ValueError(f"cov_kwds groups: expected one or two ways of clustering, got {len(parts)}")
+        raise ValueError(f"cov_kwds groups: expected one or two ways of clustering, got {len(parts)}; leave out some")
     return tuple(parts)

@@ -138,7 +138,7 @@ def covariance(
     """
     n, form = len(free), KINDS[kind].form
     if (form in ("products", "sandwich")) is (sums is None) or form == "refits":
-        raise ValueError(f"cov_type={kind!r} of form {form!r} is not made from {'no ' * (sums is None)}products of scores")
+        raise ValueError(f"cov_type={kind!r} of form {form!r} is not computed from {'no ' * (sums is None)}products of scores")
     both = free[:, :, None] & free[:, None, :]
     curvature = information if penalised is None else penalised
     bread = _known_inverses(inverse, free) if inverse is not None else _inverses(curvature, free, unidentified is not None)
@@ -188,8 +188,8 @@ class _Inverses(NamedTuple):
     Attributes:
         matrix: inverses, (L, p, p), with 1 on the diagonal of parameters that are not free.
         ok: whether the matrix is positive definite on the complement of the flat directions, (L,).
-        finite: whether all entries are finite, (L,).
-        identified: mask of the parameters that do not change along flat directions, (L, p).
+        finite: whether all entries of free parameters are finite, (L,).
+        identified: True for parameters that do not change along flat directions, (L, p).
         nullity: number of flat directions, (L,).
         smallest, condition: smallest eigenvalue and condition number of the matrix scaled to unit diagonal, (L,).
     """
@@ -204,7 +204,9 @@ class _Inverses(NamedTuple):
 
 
 def _known_inverses(inverse: Float[Host, "L p p"], free: Bool[Host, "L p"]) -> _Inverses:
-    """Return `_Inverses` of matrices whose inverses over the free parameters are given."""
+    """Return `_Inverses` of positive definite matrices whose inverses over the free parameters are given; eigenvalues and
+    condition are NaN.
+    """
     n, p = free.shape
     yes, nothing = np.ones(n, bool), np.full(n, np.nan)
     matrix = np.where(free[:, :, None] & free[:, None, :], inverse, np.eye(p))
@@ -253,8 +255,8 @@ def _inverses(a: Float[Host, "L p p"], free: Bool[Host, "L p"], flat: bool) -> _
 
 
 def _factors(kind: str, sums: Sums, k: Int[Host, " L"], correction: str) -> tuple[Float[Host, "L W"], Int[Host, " L"]]:
-    """Return the small-sample factors for k free parameters, (L, W), and a `CovarianceState` where clusters or rows are too few,
-    else 0, (L,).
+    """Return the small-sample factors for k free parameters, (L, W), and for each data set a `CovarianceState` if it has too
+    few clusters or rows (its factors are NaN then), else 0, (L,).  Other arguments are those of `covariance`.
     """
     properties, n, groups = KINDS[kind], sums.n[:, None], sums.groups
     factors, few = np.ones(groups.shape), np.zeros(len(groups), int)
@@ -279,7 +281,9 @@ def _sandwich(
     two_way: bool = False,
     effects: Bool[Host, " p"] | None = None,
 ) -> tuple[Float[Host, "L p p"], Int[Host, " L"]]:
-    """Return B M B, (L, p, p), and the number of its negative eigenvalues set to 0 (two-way clusters only), (L,)."""
+    """Return B M B, (L, p, p), and the number of its negative eigenvalues, (L,), which are set to 0 for two-way clusters; 0 for
+    others.  ``effects``: as of `covariance`.
+    """
     plain = _symmetric(bread @ meat @ bread)
     if not two_way:
         return plain, np.zeros(len(bread), int)
@@ -291,7 +295,9 @@ def _sandwich(
 
 
 def _without_negative(a: Float[Host, "L p p"]) -> tuple[Float[Host, "L p p"], Int[Host, " L"]]:
-    """Return symmetric matrices with their negative eigenvalues set to 0, (L, p, p), and how many were negative, (L,)."""
+    """Return symmetric matrices with their negative eigenvalues set to 0, (L, p, p), and how many were negative beyond rounding,
+    (L,); a matrix without any, or that is not finite, is unchanged.
+    """
     usable = np.isfinite(a).all(axis=(1, 2))
     values, vectors = np.linalg.eigh(np.where(usable[:, None, None], a, 0.0))
     size = np.abs(values).max(axis=1, initial=0.0, keepdims=True)
@@ -311,7 +317,7 @@ def _symmetric(a: Float[Host, "L p p"]) -> Float[Host, "L p p"]:
 
 
 def default_lags(n: float) -> int:
-    """Return the default number of lags of HAC for n rows: floor(4 (n/100)^(2/9)), at most n - 1."""
+    """Return the default number of lags of HAC for n rows (or terms): floor(4 (n/100)^(2/9)), at most n - 1."""
     return min(math.floor(4.0 * (n / 100.0) ** (2.0 / 9.0)), int(n) - 1)
 
 
@@ -321,7 +327,7 @@ def score_products(
     codes: Sequence[Int[Host, " n"]] = (),
     lags: int | None = None,
 ) -> Sums:
-    """Sum outer products of the scores of one data set (L = 1).
+    """Return the sums of outer products of the scores of one data set (L = 1): of rows, of clusters, or of rows and their lags.
 
     Args:
         scores: score of each row or unit, times its weight; in the order of time if there are lags.
@@ -333,7 +339,7 @@ def score_products(
     if len(ways) == 2:
         both = ways[0].astype(np.int64) * (int(ways[1].max(initial=0)) + 1) + ways[1]
         ways.append(np.unique(both, return_inverse=True)[1].reshape(-1))
-    total = [_products(_by_cluster(scores, c)) for c in ways] or [_products(scores)]
+    total = [_products(summed_by_cluster(scores, c)) for c in ways] or [_products(scores)]
     for j in range(1, min(lags or 0, len(scores) - 1) + 1):
         lagged = scores[j:].T @ scores[:-j]
         total[0] = total[0] + (1.0 - j / ((lags or 0) + 1.0)) * (lagged + lagged.T)
@@ -346,8 +352,8 @@ def _products(a: Float[Host, "n p"]) -> Float[Host, "p p"]:
     return np.asarray(a.T @ a)
 
 
-def _by_cluster(scores: Float[Host, "n p"], codes: Int[Host, " n"]) -> Float[Host, "G p"]:
-    """Return the sum of the scores of each cluster, (G, p)."""
-    out = np.zeros((int(codes.max(initial=-1)) + 1, scores.shape[1]))
-    np.add.at(out, codes, scores)
+def summed_by_cluster(values: Float[Host, "n ..."], codes: Int[Host, " n"]) -> Float[Host, "G ..."]:
+    """Return the sum of the values (n, ...) of each cluster, (G, ...), from the cluster number 0, ..., G - 1 of each row."""
+    out = np.zeros((int(codes.max(initial=-1)) + 1, *values.shape[1:]))
+    np.add.at(out, codes, values)
     return out

@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
+from mlejax.covariance.sandwich import summed_by_cluster
 from mlejax.shapes import Float, Host, Int
 
 Lonely: TypeAlias = Literal["raise", "certainty", "adjust"]
@@ -47,6 +48,10 @@ class Survey:
         mse: if True, use deviations from the estimate, else from the mean of the replicates.
 
     Tests use Student's t with degrees of freedom "primary units minus strata" (replicates: their rank minus 1).
+
+    Raises:
+        ValueError: an option is not one of those above; replicates together with strata, psu or fpc; ``method`` without
+            replicates; or ``"JKn"`` without rscales.
     """
 
     weights: Any
@@ -85,7 +90,9 @@ class Survey:
         return [name for name in given if isinstance(name, str)]
 
     def scale(self, n: int) -> float:
-        """Return the factor c of the sum over n replicates, by the replication method (see the module docstring)."""
+        """Return the factor c of the sum over n replicates, by the replication method: (n - 1) / n for JK1, 1 for JKn, 1 / n
+        for BRR, 1 / (n (1 - rho)^2) for Fay, 1 / (n - 1) for the bootstrap.
+        """
         return {
             "JK1": (n - 1.0) / n,
             "JKn": 1.0,
@@ -96,7 +103,7 @@ class Survey:
 
 
 class Meat(NamedTuple):
-    """The covariance of the summed scores.
+    """The covariance of the summed scores under a survey design.
 
     Attributes:
         matrix: the covariance G, (p, p).
@@ -116,7 +123,7 @@ def survey_meat(
     fpc: Float[Host, " n"] | None,
     lonely: Lonely = "raise",
 ) -> Meat:
-    """Compute the covariance G of the sum of weighted scores under a survey design (see the module docstring).
+    """Return the covariance G of the sum of weighted scores under a survey design (see the module docstring).
 
     Args:
         scores: weighted scores, (n, p), 0 for rows outside the subpopulation.
@@ -126,14 +133,14 @@ def survey_meat(
         lonely: as in `Survey`.
 
     Raises:
-        ValueError: a stratum with one primary unit, a population smaller than its sample, or fpc that varies in a stratum.
+        ValueError: a stratum with one primary unit (unless ``lonely`` allows it, or the population was sampled completely), a
+            population smaller than its sample, or fpc that varies in a stratum.
 
     >>> survey_meat(np.array([[1.0], [-1.0]]), np.zeros(2, int), np.arange(2), None)
     Meat(matrix=array([[4.]]), n_psu=2, n_strata=1)
     """
     _, first, unit = np.unique(strata * (int(psu.max()) + 1) + psu, return_index=True, return_inverse=True)
-    z = np.zeros((len(first), scores.shape[1]))
-    np.add.at(z, unit, scores)
+    z = summed_by_cluster(scores, unit)
     stratum, share = strata[first], np.zeros(int(strata.max()) + 1)
     counts = np.bincount(stratum, minlength=len(share)).astype(float)
     if fpc is not None:
@@ -154,7 +161,12 @@ def survey_meat(
 
 
 def _shares(fpc: Float[Host, " n"], strata: Int[Host, " n"], counts: Float[Host, " H"]) -> Float[Host, " H"]:
-    """Return the sampling fraction of each stratum, (H,), from ``fpc`` of the rows and ``counts`` of primary units."""
+    """Return the sampling fraction of each stratum, (H,), from ``fpc`` of the rows (sizes, or fractions up to 1) and the
+    numbers of primary units sampled, ``counts``.
+
+    Raises:
+        ValueError: fpc varies in a stratum, or is less than the number of units sampled.
+    """
     low, high = np.full(len(counts), np.inf), np.full(len(counts), -np.inf)
     np.minimum.at(low, strata, fpc)
     np.maximum.at(high, strata, fpc)

@@ -30,7 +30,9 @@ _REASONS = {
 
 
 def entry_reason(state: int, verdict: str) -> str:
-    """Return why a parameter in this `CovarianceState` has no standard error ("" if it has one), for a fit of this verdict.
+    """Return the reason why a parameter in this `CovarianceState` has no standard error; empty for OK.
+
+    ``verdict``: code of the verdict of its fit, which is the reason for NOT_CONVERGED.
 
     >>> entry_reason(CovarianceState.NOT_CONVERGED, "no_finite_maximum")
     'no standard error: no finite maximum'
@@ -73,7 +75,7 @@ class CovarianceResult:
 
     @property
     def full(self) -> Any:
-        """The covariance, as a matrix, (p, p), or as `Factored` if the matrix would lose digits."""
+        """The covariance: as `Factored` if ``factor`` is known, else as the matrix (p, p)."""
         return self.matrix if self.factor is None else Factored(self.factor)
 
 
@@ -86,7 +88,7 @@ def covariance_result(
         covariances: covariances of all data sets.
         kind, correction: as in `covariance`.
         sums: sums of products of scores, or None.
-        k: number of free parameters.
+        k: number of free parameters (with those that were eliminated).
         penalised: whether the fit has a penalty.
         i: number of the data set.
     """
@@ -106,7 +108,9 @@ def covariance_result(
 
 
 def too_few_message(kind: str, sums: Sums | None, k: int, correction: str, i: int = 0) -> str:
-    """Return a phrase that says which number is too small for this kind of covariance: clusters, rows or units."""
+    """Return a phrase that says which number of data set i is too small for this kind of covariance (clusters, rows or units),
+    what was expected and what came; arguments as of `covariance_result`.
+    """
     assert sums is not None
     groups, n = sums.groups[i], sums.n[i]
     if KINDS[kind].scores_of == "clusters" and groups.min() < 2:
@@ -121,7 +125,9 @@ def too_few_message(kind: str, sums: Sums | None, k: int, correction: str, i: in
 def _statement(
     kind: str, sums: Sums | None, factors: Float[Host, " W"], k: int, correction: str, penalised: bool, i: int
 ) -> tuple[str, list[str]]:
-    """Return the line of the header (kind, factors, clusters) and a list of notes."""
+    """Return the line of the header (kind, factors, clusters) and a list of notes; arguments as of `covariance_result`, with
+    the factors of data set i.
+    """
     properties = KINDS[kind]
     if "correction" in properties.options and sums is not None:
         sizes, fewest = sums.groups[i], int(sums.groups[i].min())

@@ -14,7 +14,7 @@ __all__ = ["FORMAT_VERSION", "FileError", "PathLike", "ResultParts", "Unsaved", 
 
 
 def save(path: PathLike, parts: ResultParts) -> None:
-    """Write a result to a file, completely or not at all.
+    """Write a result to a file, completely or not at all; an existing file is replaced.
 
     Raises:
         FileError: the result has a part that a file cannot store.
@@ -24,7 +24,9 @@ def save(path: PathLike, parts: ResultParts) -> None:
 
 
 def load(path: PathLike, model: Likelihood | None = None) -> ResultParts:
-    """Read a result from a file.
+    """Read a result from a file of this or an older format.
+
+    ``model``: the user's model, whose formulas predictions evaluate, or None.
 
     Raises:
         FileError: the file is not one of mlejax, is damaged, too large or of a newer version, or ``model`` is another model.

@@ -49,7 +49,9 @@ _NOT_FINITE = (b'"nan"', b'"inf"', b'"-inf"')
 
 
 class FileError(ValueError):
-    """The file is not a saved result, or it is damaged, incomplete, too large or written by a newer version."""
+    """A file is no saved result, damaged, incomplete, too large, of a newer version or of another model; or a result cannot be
+    saved.
+    """
 
 
 # ---- writing
@@ -74,7 +76,7 @@ def replacing(path: PathLike) -> Iterator[IO[bytes]]:
     if mode is not None and not target.is_file():
         raise OSError(f"{os.fspath(path)}: expected the path of a file, got a folder or a device")
     if mode is not None and not os.access(target, os.W_OK):
-        raise PermissionError(f"{os.fspath(path)}: the file is read-only")
+        raise PermissionError(f"{os.fspath(path)}: the file is read-only; give another path, or make it writable")
     beside = target.parent / f".{secrets.token_hex(8)}.part"
     try:
         # until it has the mode of the old file, the new one is for its owner alone
@@ -114,10 +116,11 @@ def write(path: PathLike, content: Json) -> None:
 
 
 def read(path: PathLike) -> tuple[int, Json]:
-    """Return the format version and the content of a file that :func:`write` made.
+    """Return the format version and the content of a file that :func:`write` made; the content is not checked further.
 
     Raises:
-        FileError: the file is not one of mlejax, is of a newer version, truncated, altered or too large.
+        FileError: the path is a folder or device, or the file is not one of mlejax, is of a newer version, truncated, altered,
+            not JSON, or beyond the limits of this module.
         OSError: the file cannot be opened.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
@@ -141,7 +144,7 @@ def read(path: PathLike) -> tuple[int, Json]:
     except FileError:
         raise
     except (ValueError, RecursionError) as error:
-        raise FileError(f"the content is not JSON ({type(error).__name__}: {str(error)[:200]})") from None
+        raise FileError(f"the content is not JSON ({type(error).__name__}: {str(error)[:200]}): save the result again") from None
 
 
 def _version(header: re.Match[bytes]) -> int:
@@ -170,14 +173,16 @@ def _foreign(first: bytes) -> str:
 
 
 def _check_bounds(body: bytes) -> None:
-    """Raise FileError if the content exceeds a limit: bytes, parts, nesting, length of strings; nothing is parsed yet."""
+    """Raise FileError if the content exceeds a limit: bytes, number of strings, number of lists and objects, nesting, length of
+    a string.  The JSON is not parsed for that.
+    """
     _refuse_above(MAX_BYTES - _HEADER_BYTES, len(body), "bytes of content")
     texts = body.count(b'"') // 2 - sum(map(body.count, _NOT_FINITE))
-    _refuse_above(MAX_PARTS, texts, "texts")
+    _refuse_above(MAX_PARTS, texts, "strings")
     steps = np.frombuffer(_TEXT.sub(b"", body).translate(_STEPS, _OTHER_BYTES), np.int8)
     _refuse_above(MAX_PARTS, int(np.count_nonzero(steps == 1)), "lists and objects")
     _refuse_above(MAX_DEPTH, int(np.cumsum(steps, dtype=np.int64).max(initial=0)), "levels of nesting")
-    _refuse_above(MAX_TEXT, max((m.end() - m.start() for m in _TEXT.finditer(body)), default=0), "bytes in one text")
+    _refuse_above(MAX_TEXT, max((m.end() - m.start() for m in _TEXT.finditer(body)), default=0), "bytes in one string")
 
 
 def _refuse_above(limit: int, found: int, what: str) -> None:

@@ -104,12 +104,14 @@ def content_of(parts: ResultParts) -> Json:
 
 
 def _linear_ties(space: Space, theta: np.ndarray) -> Ties | None:
-    """Return the linear constraints; for nonlinear constraints, which a file cannot store, their tangent at the estimate."""
+    """Return the linear constraints of a space, None without constraints; of nonlinear constraints, which a file cannot store,
+    their tangent at ``theta``.
+    """
     return space.ties.tangent_at(theta) if isinstance(space.ties, CurvedTies) else space.ties
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the packages that made the result."""
+    """Return the versions of Python, mlejax, jax, numpy and formulaic here, "unknown" for a package without metadata."""
     found = {"python": platform.python_version()}
     for name in ("mlejax", "jax", "numpy", "formulaic"):
         try:
@@ -158,7 +160,7 @@ def parts_of(content: Json, model: Likelihood | None = None) -> ResultParts:
 
     Args:
         content: JSON of the current format.
-        model: the user's model, for predictions; or None.
+        model: the user's model, whose formulas predictions evaluate; or None, for a result that does not predict.
 
     Raises:
         FileError: the content is not a result, or is one of another model.
@@ -224,9 +226,14 @@ def _loaded_designs(
     return designs_of(c.designs, predictors, Space(space.groups, leaves))
 
 
-def _refuse_other(model: Likelihood, rows: SimpleNamespace, predictors: tuple[Predictor, ...], space: Space) -> None:
+def _refuse_other(model: Likelihood, saved: SimpleNamespace, predictors: tuple[Predictor, ...], space: Space) -> None:
     """Raise FileError unless the user's model agrees with the saved one in its formulas, parameters, supports, ``rowwise``
     and ``unit``.
+
+    Args:
+        model: the user's model; without declared parameters their names and supports are not compared.
+        saved: ``rowwise`` and ``unit`` of the saved model.
+        predictors, space: its formulas and parameters.
     """
     there: dict[Any, Any] = {leaf.name: leaf.transform for leaf in space.leaves}
     there = {g.name: there.get(g.name) for g in space.groups} | {p.name: p.parameter.transform for p in predictors}
@@ -234,7 +241,7 @@ def _refuse_other(model: Likelihood, rows: SimpleNamespace, predictors: tuple[Pr
     for what, of_file, of_model in (
         ("formulas", _formulas(predictors), _formulas(model.predictors)),
         ("parameters", _supports(there), _supports(here) if model.parameters is not None else _supports(there)),
-        ("rows", f"rowwise={rows.rowwise}, unit={rows.unit}", f"rowwise={model.rowwise}, unit={model.unit}"),
+        ("rowwise= and unit=", f"{saved.rowwise}, {saved.unit}", f"{model.rowwise}, {model.unit}"),
     ):
         if of_file != of_model:
             raise FileError(

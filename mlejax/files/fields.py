@@ -23,7 +23,7 @@ MAX_COUNT = 1 << 53
 
 
 def refuse(where: str, expected: str, value: object) -> NoReturn:
-    """Raise FileError: what was expected at this position, and what was found."""
+    """Raise FileError: what was ``expected`` at the position ``where`` of the content, and what was found there."""
     raise FileError(f"{where}: expected {expected}, got {str(value)[:60]!r} ({type(value).__name__})")
 
 
@@ -34,10 +34,11 @@ def require(condition: object, what: str) -> None:
 
 
 def to_json(value: Any, where: str = "content") -> Json:
-    """Convert plain values and arrays to JSON.
+    """Convert numbers, strings, None, arrays, lists, tuples and dicts to JSON; arrays and tuples become lists, keys strings,
+    and numbers that are not finite the strings "nan", "inf", "-inf".
 
     Raises:
-        TypeError: a value of another type; the message has its position.
+        TypeError: a value of another type; the message has its position, which begins with ``where``.
 
     >>> to_json({"a": (1, float("inf")), "b": np.eye(2)})
     {'a': [1, 'inf'], 'b': [[1.0, 0.0], [0.0, 1.0]]}
@@ -57,7 +58,7 @@ def to_json(value: Any, where: str = "content") -> Json:
 
 
 class Field(NamedTuple, Generic[T]):
-    """One kind of field.
+    """One kind of field of a file.
 
     Attributes:
         read: function (JSON, position) -> the checked value.
@@ -115,13 +116,13 @@ def _matrix(value: Json, where: str) -> Float[Host, "n k"]:
     return np.array(rows, np.float64).reshape(len(rows), rows[0].size if rows else 0)
 
 
-text: Field[str] = Field(lambda value, where: value if isinstance(value, str) else refuse(where, "a text", value))
+text: Field[str] = Field(lambda value, where: value if isinstance(value, str) else refuse(where, "a string", value))
 flag: Field[bool] = Field(
     lambda value, where: value if isinstance(value, bool) else refuse(where, "true or false", value)
 )
 count = Field(_count)  # an integer from 0
 number = Field(_number)  # a float64
-label = Field(_label)  # a level of a category: a text, a number or a flag
+label = Field(_label)  # a level of a category: a string, a number or a flag
 plain = Field(_plain)  # any JSON: lists become tuples, {"number": "nan"} a number
 vector = Field(_vector)  # a list of numbers, (n,)
 matrix = Field(_matrix)  # a list of rows of equal length, (n, k)

@@ -39,7 +39,8 @@ class Unsaved(NamedTuple):
 
 
 def evaluated_of(piece: formulas.FittedFormula) -> SimpleNamespace:
-    """Return an evaluated formula in the form of the schema.
+    """Return an evaluated formula with the attributes of ``EVALUATED`` in the schema; empty ones for a name of a column or
+    design matrix, which has no state.
 
     Raises:
         TypeError: levels are neither strings nor numbers (intervals of ``pd.cut``, dates).
@@ -56,7 +57,7 @@ def evaluated_of(piece: formulas.FittedFormula) -> SimpleNamespace:
 
 
 def labels_of(values: Any, factor: str) -> list[Label]:
-    """Levels as texts and numbers; TypeError for others."""
+    """Return levels as Python strings and numbers; TypeError for levels of another type.  ``factor``: name for the message."""
     found = [v.item() if isinstance(v, np.generic) else v for v in values]
     for v in found:
         if not isinstance(v, (str, int, float)):
@@ -83,7 +84,8 @@ def designs_of(content: SimpleNamespace, predictors: Sequence[Predictor], natura
         natural: the parameter space as declared.
 
     Raises:
-        FileError: the formulas give other columns than when the result was saved.
+        FileError: a formula cannot be evaluated, or gives other columns or values than when the result was saved; or one of the
+            file and the model has an offset and the other has none.
     """
     made = []
     for p, found in zip(predictors, content.evaluated, strict=True):
@@ -101,7 +103,11 @@ def designs_of(content: SimpleNamespace, predictors: Sequence[Predictor], natura
 
 
 def _piece(text: str, found: SimpleNamespace) -> formulas.FittedFormula:
-    """Return a formula of the user's model with the state from the file, after checking it on the rows in the file."""
+    """Return a formula of the user's model with the state from the file, after checking it on the rows in the file.
+
+    Raises:
+        FileError: it cannot be evaluated with this state, or gives other columns or values for these rows.
+    """
     import formulaic
     import pandas as pd
     from formulaic.parser.types import Factor
@@ -121,20 +127,25 @@ def _piece(text: str, found: SimpleNamespace) -> formulas.FittedFormula:
         again = formulas.materialise(spec.get_model_matrix, frame, f"formula {text!r}")
     except Exception as error:
         raise FileError(
-            f"the formula {text!r} of the model cannot be evaluated with the state in the file: {error}"
+            f"the formula {text!r} of the model cannot be evaluated with the state in the file: {error}. Load it without model=, "
+            "or fit the model again"
         ) from None
     names, design = tuple(map(str, again.model_spec.column_names)), np.asarray(again, np.float64)
     same = design.shape == found.design.shape and np.allclose(design, found.design, rtol=1e-9, atol=1e-12)
     if names != found.labels or not same or set(frame.columns) != set(found.columns):
         raise FileError(
-            f"the formula {text!r} of the model gives other columns than when the result was saved (here: {', '.join(names)}). "
-            f"This is formulaic {formulaic.__version__}; saved_with of the result names the version that made the file"
+            f"the formula {text!r} of the model gives other columns or values than when the result was saved (columns here: "
+            f"{', '.join(names)}). "
+            f"This is formulaic {formulaic.__version__}; mle.load(path).saved_with, without model=, names the version "
+            "that made the file: install that one, or fit the model again"
         )
     return formulas.FittedFormula(text, found.columns, found.labels, again.model_spec, frame, found.design)
 
 
 def _state(value: Any) -> Any:
-    """Return the state of a transform from JSON: lists of lists become arrays, and numeric keys integers."""
+    """Return the state of a transform from JSON as formulaic expects it: tuples of tuples become arrays, other tuples lists,
+    and keys of digits integers.
+    """
     if isinstance(value, dict):
         return {int(k) if k.isdecimal() else k: _state(v) for k, v in value.items()}
     if isinstance(value, tuple):

@@ -30,7 +30,7 @@ EFFECTS = record(
 
 
 def written(effects: Effects | None, coded: tuple[data_room.Coded, ...]) -> SimpleNamespace | None:
-    """Convert effects to the fields of ``EFFECTS``; return None if there are none.
+    """Return effects with the attributes of ``EFFECTS``; None if ``effects`` is None.
 
     Args:
         effects: the effects that were eliminated, at their estimates.
@@ -67,7 +67,7 @@ def read(saved: SimpleNamespace, p: int) -> tuple[Effects, tuple[data_room.Coded
     ``p`` is the number of free parameters that are not effects.
 
     Raises:
-        FileError: the parts of the content are inconsistent.
+        FileError: the lengths of the parts differ.
     """
     n, gone = len(saved.levels), saved.left_out
     sizes = {len(saved.values), len(saved.rows), len(saved.given), len(saved.curvature), len(saved.lever)}

@@ -112,7 +112,10 @@ PARAMETER = record(
 
 
 def skeleton(tree: PyTree) -> Json:
-    """Return a pytree of array numbers as nested lists; TypeError for classes other than dict, list, tuple and None.
+    """Return a pytree whose leaves are numbers of arrays as nested lists.
+
+    Raises:
+        TypeError: an inner node is no dict with string keys, list, tuple or None.
 
     >>> skeleton({"w": 0, "more": [1, None]})
     ['dict', ['more', ['list', 1, ['none']]], ['w', 0]]
@@ -129,7 +132,11 @@ def skeleton(tree: PyTree) -> Json:
 
 
 def from_skeleton(value: Any) -> Any:
-    """Return the pytree of :func:`skeleton`'s lists (given as tuples)."""
+    """Return the pytree from which :func:`skeleton` made the lists, which are given as tuples.
+
+    Raises:
+        FileError: an unknown kind of node.
+    """
     if type(value) is int:
         return value
     kind, *inside = value
@@ -169,7 +176,7 @@ def _ties(kept: tuple[int, ...], offset: np.ndarray, matrix: np.ndarray) -> Ties
 
 TIES = record(_ties, kept=list_of(count), offset=vector, matrix=matrix)
 
-# ---- regressed parameters
+# ---- parameters with a formula
 
 COLUMN = record(SimpleNamespace, values=list_of(label), levels=optional(list_of(label)), ordered=flag)
 EVALUATED = record(
@@ -204,7 +211,9 @@ REGRESSION = record(
 
 
 def _evidence(value: Any, where: str) -> Json:
-    """Return evidence as JSON; a number that is not finite is marked as one, and other objects become strings."""
+    """Return the evidence of a verdict as JSON: a number that is not finite becomes {"number": "nan"}, and an object that JSON
+    does not have its string.
+    """
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     if isinstance(value, Mapping):

@@ -81,7 +81,12 @@ def upgraded(content: Any) -> Json:
 
 
 def _untagged(value: Any, where: str) -> Any:
-    """Return plain JSON: tuples and arrays as lists, objects as their fields."""
+    """Return JSON of format 1 as plain JSON: tuples and arrays as lists, numbers as their strings, objects as dicts of their
+    fields under present names.
+
+    Raises:
+        FileError: an object of an unknown type; the message has its position, which begins with ``where``.
+    """
     if isinstance(value, list):
         return [_untagged(v, where) for v in value]
     if not isinstance(value, dict):
@@ -107,7 +112,9 @@ def _untagged(value: Any, where: str) -> Any:
 
 
 def _rows(shape: list[int], data: list[Json], where: str) -> list[Json]:
-    """Return an array as a list of its numbers, a matrix as a list of its rows."""
+    """Return an array of this shape as a list of its numbers, a matrix as a list of its rows; FileError if the shape does not
+    have the number of ``data``.
+    """
     if math.prod(shape) != len(data) or max(shape, default=0) > max(len(data), 10_000):
         raise FileError(f"{where}: an array of shape {str(shape)[:60]} with {len(data)} numbers")
     if len(shape) != 2:
@@ -116,7 +123,7 @@ def _rows(shape: list[int], data: list[Json], where: str) -> list[Json]:
 
 
 def _marked(value: Any) -> Any:
-    """Return evidence in which numbers that are not finite are marked as such."""
+    """Return evidence of format 1 with {"number": "nan"} for {"$float": "nan"}, inside dicts and lists too."""
     if isinstance(value, dict):
         return {"number": value["$float"]} if set(value) == {"$float"} else {k: _marked(v) for k, v in value.items()}
     return [_marked(v) for v in value] if isinstance(value, list) else value

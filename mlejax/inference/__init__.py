@@ -1,8 +1,6 @@
 """Inference from finished fits, one topic a folder: tests, intervals, prediction, checks, resampling.
 
 Nothing here prints or imports the results object. A number that cannot be computed comes with a reason.
-
-Nothing here prints or knows the results object; everything that is missing carries its reason.
 """
 
 from mlejax.inference.checking import (

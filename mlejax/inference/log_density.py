@@ -32,8 +32,8 @@ class LogDensity:
 
     Attributes:
         start: u at the estimates (p,).
-        data, fixed, scale: data, fixed values, and factor from the weighted mean to the sum.
-        spec: the model and its parameter space.
+        data, fixed, scale: data; values of the fixed entries, or None; factor from the weighted mean to the weighted sum.
+        spec: the model and its parameter space, without penalty and bias reduction.
         prior: log-density of ``params``, natural scale, or None.
     """
 
@@ -45,8 +45,8 @@ class LogDensity:
     prior: Callable[[Any], Any] | None = None
 
     def __call__(self, u: Device) -> jax.Array:
-        """Return the weighted, summed log-likelihood at u (p,), a scalar; with a prior, the log-posterior density of u up
-        to a constant.
+        """Return the weighted, summed log-likelihood at u (p,), a scalar, without the penalty or bias reduction of the fit;
+        with a prior, the log-posterior density of u up to a constant.
         """
         objective = objective_of(self.spec, jax.tree.map(jnp.asarray, self.data), self.fixed, None)
         total = self.scale * objective.loglik(u)
@@ -74,9 +74,9 @@ def logdensity(fit: Fit, prior: Callable[[Any], Any] | None = None) -> LogDensit
             prior on u.
 
     Returns:
-        `LogDensity`: callable, ``start`` (u at the estimates), ``params(u)``.  It computes in JAX's current precision,
-        float64 under
-        ``jax.enable_x64(True)``.  For ``NonNegative`` and other closed supports, u is bounded; the sampler must respect this.
+        `LogDensity`: callable, ``start`` (u at the estimates), ``params(u)``.  A penalty or bias reduction of the fit is left
+        out.  It computes in JAX's current precision, float64 under ``jax.enable_x64(True)``.  For ``NonNegative`` and other
+        closed supports, u is bounded; the sampler must respect this.
 
     Raises:
         ValueError: the rows are not in memory (a result from a file, a stream).
@@ -95,5 +95,8 @@ def logdensity(fit: Fit, prior: Callable[[Any], Any] | None = None) -> LogDensit
         (2,)
     """
     if fit.loaded.remembered is not None or fit.loaded.stream is not None:
-        raise ValueError("logdensity() needs the rows of the fit in memory, which this result does not hold")
+        raise ValueError(
+            "logdensity() needs the rows of the fit in memory, which a fit of a stream or a result from a file does not hold: "
+            "fit the model to a table in memory"
+        )
     return LogDensity(fit.u, fit.loaded.problem.data, fit.fixed, float(fit.loaded.scale), fit.spec.plain, prior)

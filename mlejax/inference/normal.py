@@ -20,7 +20,7 @@ def check_alpha(alpha: float) -> None:
         meant = f"; for {alpha:.6g} coverage write alpha={1 - alpha:.6g}" if 0.5 < alpha < 1 else ""
         covers = f", and alpha={alpha!r} would be an interval of {1 - alpha:.6g} coverage" if meant else ""
         raise ValueError(
-            f"alpha is 1 - coverage: expected a number between 0 and 0.5 (0.05 for 95 %), got {alpha!r}{covers}{meant}"
+            f"alpha is 1 - coverage: expected a number above 0 and at most 0.5 (0.05 for 95 %), got {alpha!r}{covers}{meant}"
         )
 
 
@@ -28,7 +28,7 @@ def critical_value(alpha: float, df: float = inf) -> float:
     """Return the two-sided critical value, the 1 - alpha/2 quantile.
 
     Args:
-      alpha: 1 - coverage, in (0, 0.5].
+      alpha: 1 - coverage, in (0, 0.5]; ValueError otherwise.
       df: degrees of freedom of Student's t; inf for the normal distribution.
 
     >>> round(critical_value(0.05), 6)
@@ -43,8 +43,8 @@ def critical_value(alpha: float, df: float = inf) -> float:
 
 
 def stretched(bse: Float[Host, " m"], alpha: float, df: Float[Host, " m"]) -> Float[Host, " m"]:
-    """Return standard errors times t(df) over normal critical value, so that normal intervals made with them are those of
-    t(df), (m,).
+    """Return standard errors (m,) times the critical value of t(df) over that of the normal distribution, for coverage
+    1 - alpha, so that normal intervals made with them are those of t(df); unchanged where df is infinite.
 
     >>> stretched(np.ones(2), 0.05, np.array([5.0, inf])).round(4).tolist()
     [1.3115, 1.0]
@@ -58,7 +58,8 @@ def stretched(bse: Float[Host, " m"], alpha: float, df: Float[Host, " m"]) -> Fl
 
 
 def two_sided_p(z: ArrayLike, df: ArrayLike = inf) -> Float[Host, ...]:
-    """Return two-sided p-values, accurate in the far tail; by Student's t where ``df`` is finite.  NaN gives NaN.
+    """Return two-sided p-values of z, in its shape, accurate in the far tail; by Student's t where ``df`` is finite, else by
+    the normal distribution.  NaN gives NaN.
 
     >>> f"{float(two_sided_p(20.0)):.4e}"
     '5.5072e-89'
@@ -80,7 +81,7 @@ def z_tests(
 
     Args:
       params: (m,) estimates, natural scale.
-      bse: standard errors (m,); NaN or 0 gives NaN (a quantity known exactly has no test).
+      bse: standard errors (m,); an entry that is not positive and finite gives NaN, and so does an estimate not finite.
       null: values under the null hypothesis.
       testable: True for entries whose null value is an interior point of the support; others get NaN.
       df: degrees of freedom of Student's t, inf for the normal distribution.

@@ -18,15 +18,15 @@ from mlejax.shapes import PyTree
 
 
 def designs_of(loaded: Loaded) -> dict[str, DesignValues]:
-    """Return the design matrices of every parameter with a formula, by name, for the rows of the fit."""
+    """Return a dict, parameter with a formula -> its design matrices for the rows of the fit; empty without formulas."""
     return {} if loaded.designs is None else loaded.designs.in_rows(loaded.rows)
 
 
 def with_rows(likelihood: Likelihood, source: data_room.Table) -> tuple[data_room.Table, dict[str, Any]]:
-    """Add the design matrices of a model with formulas to the data; the model's function is not traced.
+    """Evaluate the formulas of a model on data, and add the design matrices as columns; its function is not traced.
 
     Returns:
-        The data with the designs, and the design matrices of every parameter with a formula.
+        The data with these columns, and a dict, parameter with a formula -> its design matrices.
     """
     natural = (likelihood.natural or likelihood).space(source)
     made: dict[str, Any] = {}
@@ -38,8 +38,8 @@ def with_rows(likelihood: Likelihood, source: data_room.Table) -> tuple[data_roo
 
 
 def seen_params(likelihood: Likelihood, params: PyTree, made: Mapping[str, DesignValues]) -> PyTree:
-    """Return params as the user's functions see them: those with a formula have one value for each row, from the designs
-    ``made``.
+    """Return params, natural scale, as the user's functions see them: one with a formula has one value for each row of the
+    designs ``made`` (parameter -> design matrices) in place of its coefficients.
     """
     if not likelihood.predictors:
         return params
@@ -49,7 +49,9 @@ def seen_params(likelihood: Likelihood, params: PyTree, made: Mapping[str, Desig
 
 
 def natural_space(likelihood: Likelihood, source: data_room.Table, params: PyTree) -> tuple[Space, dict[str, Any]]:
-    """Return the parameter space for data that may lack the response, and the design matrices."""
+    """Return the parameter space for data that may lack the response, and a dict, parameter with a formula -> its design
+    matrices (empty without formulas).  ``params``: natural scale, coefficients of the formulas included.
+    """
     if not likelihood.predictors:
         return likelihood.space(source, params), {}
     with_designs, made = with_rows(likelihood, source)

@@ -1,4 +1,4 @@
-"""Effects of rows after a fit: random effects at the modes of their units, and effects by level index."""
+"""Effects of rows after a fit: random effects at the modes of their units, and effects of ``mle.Real(by=...)``."""
 
 from __future__ import annotations
 
@@ -36,6 +36,16 @@ class RowModes:
     Args:
         fit: the fit, with its rows in memory.
         table: new data, with the column of the units.
+
+    Raises:
+        ValueError: the random effects are of several grouping columns, or the data have units that were not in the fit or
+            lack the column of units.
+
+    Attributes:
+        rows: number of each row's unit, (n,).
+        mode, spread: modes (units, q) of the effects given the data, and roots (units, q, q) of their conditional covariances.
+        n_more: q, the number of further coordinates.
+        codes: empty; the level of each row by parameter in :class:`RowEffects`.
     """
 
     codes: Mapping[str, Any] = {}
@@ -62,18 +72,22 @@ class RowModes:
 
     @property
     def lever(self) -> Float[Host, "units q p"]:
-        """Derivatives of the modes with respect to theta."""
+        """Derivatives of the modes with respect to theta, by central differences of relative step 1e-5; 0 for coordinates at a
+        bound.
+        """
         return cached(self.fit, "lever of modes", self._lever)
 
     def at(self, extended: Either) -> dict[str, Any]:
-        """Return the random effects of each row, by name, at theta and the further coordinates, concatenated (p + q,)."""
+        """Return the random effects of each row, name -> (n, ...), at theta and the further coordinates, concatenated
+        (p + q,).
+        """
         theta, step = extended[: -self.n_more], extended[-self.n_more :]
         moved = self.lever[self.rows] @ (theta - self.fit.theta) + self.spread[self.rows] @ step
         return self._named(self.mode[self.rows] + moved)
 
     def chained(self, by_row: Mapping[str, Float[Host, "n ..."]]) -> tuple[Float[Host, " p"], Float[Host, " k"]]:
-        """Apply the chain rule: from derivatives with respect to the rows' effects to those with respect to theta (p,) and
-        to each unit's standardised effects (k,).
+        """Apply the chain rule: from the derivatives of one number with respect to the rows' effects, name -> (n, ...), to
+        those with respect to theta (p,) and to the standardised effects of all units, one unit after the other (units q,).
         """
         flat = np.concatenate([np.reshape(by_row[name], (len(self.rows), -1)) for name in self.latents], axis=1)
         of_units = np.zeros(self.mode.shape)
@@ -102,12 +116,14 @@ ByRow: TypeAlias = RowModes | RowEffects
 
 
 def row_effects(fit: Fit, table: data_room.Table | None, random: str) -> ByRow | None:
-    """Return the effects of the rows of the fit (``table`` None) or of new data that params alone do not determine.
+    """Return the effects of each row that params alone do not determine, for new data or the rows of the fit (``table`` None).
 
-    These are effects by level index, or random effects at the modes of their units; None if there are neither.
+    These are the effects of ``mle.Real(by=...)`` if the model has them, else, with ``random="mode"``, random effects at the
+    modes of their units; None if there are neither.
 
     Raises:
-        ValueError: levels or units that were not in the fit.
+        ValueError: levels or units that were not in the fit, or whose column is missing; with ``random="mode"``, random
+            effects of several grouping columns.
     """
     if random != "mode" and fit.loaded.effects is None:
         return None
@@ -118,9 +134,10 @@ def row_effects(fit: Fit, table: data_room.Table | None, random: str) -> ByRow |
 
 
 def _units_of_rows(fit: Fit, table: data_room.Table, by: str) -> Int[Host, " n"]:
-    """Return the number of each row's unit in new data, (n,).
+    """Return for each row of new data the number of its unit in the fit, (n,).
 
     Raises:
+        MissingColumnError: the data lack the column ``by``.
         DataError: units that were not in the fit.
     """
     if by not in table:

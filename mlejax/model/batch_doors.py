@@ -73,7 +73,7 @@ class BatchDoors:
             n_starts: number of starts for each data set, as in :meth:`fit`; the data sets are then fitted one by one.
             memory_limit: most bytes of data on the device at a time (default: a quarter of the free memory); larger batches
                 are cut into chunks.
-            progress: True shows a progress bar; None shows one in a terminal, after two seconds.
+            progress: True shows a progress bar; None shows one in a terminal, after two seconds; False shows none.
             integrate: as in :meth:`fit`; ``"auto"`` takes 15 points a latent number (9 of two, 7 of three), the same for all.
 
         Returns:
@@ -161,7 +161,12 @@ class BatchDoors:
         cov_type: CovarianceKind | None, cov_kwds: Mapping[str, Any] | None,
         memory_limit: float | None, integrate: Any, on: Any, options: dict[str, Any],
     ) -> BatchResults:  # fmt: skip
-        """Fit the groups of a stream, in this process or by an engine, and warn if some did not reach a maximum."""
+        """Fit the groups of a stream, in this process or by an engine, and warn if some did not reach a maximum; ``options`` and
+        the other arguments are those of :meth:`fit_groups`.
+
+        Raises:
+            DataTypeError: ``source`` is a table in memory.
+        """
         if not fit_room.is_stream(source):
             raise DataTypeError(
                 f"fit_groups with on= expected a table of the engine, got a {type_name(source)}; leave out on="
@@ -182,7 +187,13 @@ class BatchDoors:
         integrate: Any,
         options: dict[str, Any],
     ) -> tuple[Likelihood, str | None, tuple[str, ...]]:
-        """Return the likelihood with its random effects integrated out, the kind of weights, and the names of cluster columns."""
+        """Return the likelihood with its random effects integrated out, the kind of weights, and the names of cluster columns.
+
+        Arguments are those of :meth:`fit_batch`; ``options``: further ones by name, with ``penalty``.
+
+        Raises:
+            ValueError: the model has effects of ``mle.Real(by=...)``, or an option is not valid.
+        """
         fit_room.refuse_effects(self.likelihood, "a batch of fits", "loop over the data sets with fit")
         how = quadrature_of(self.likelihood, integrate)
         kind = check_weight_kind(weights, weight_kind)
@@ -194,7 +205,11 @@ class BatchDoors:
         cov_type: CovarianceKind | None, cov_kwds: Mapping[str, Any] | None, memory_limit: float | None,
         progress: bool | None, integrate: Any, **options: Any,
     ) -> BatchResults:  # fmt: skip
-        """Read the data sets (by the function ``read``), fit them, and warn if some did not reach a maximum."""
+        """Read the data sets, fit them, and warn if some did not reach a maximum.
+
+        ``read``: function of example params, ``missing=``, names of cluster columns, weights and their kind that returns
+        the data sets; other arguments are those of :meth:`fit_batch`.
+        """
         likelihood, kind, columns = self._batched(weights, weight_kind, cov_type, cov_kwds, integrate, options)
         sets = read(_structure(options["start"]), options["missing"], columns, weights, kind)
         cut = batch_room.budget(memory_limit, progress)
@@ -206,11 +221,16 @@ class BatchDoors:
 def named_groups(
     cov_type: str | None, cov_kwds: Mapping[str, Any] | None, kind: str | None, penalised: bool
 ) -> tuple[str, ...]:
-    """Names of the cluster columns in ``cov_kwds``; empty if clusters are given as arrays or not at all."""
+    """Return the names of the cluster columns in ``cov_kwds``; clusters given as arrays have none.
+
+    ``kind`` is that of the weights.  ValueError, TypeError: ``cov_type`` and its options are not valid.
+    """
     groups = check_kind(cov_type, cov_kwds, kind, penalised)[1].get("groups", ())
     return tuple(name for name in groups if isinstance(name, str))
 
 
 def _structure(start: PyTree) -> PyTree:
-    """``start``, or None if it is a string ("pooled"): the example params of a model without declared parameters."""
+    """Return ``start``, which gives a model without declared parameters its structure; None if it is a string
+    ("pooled").
+    """
     return None if isinstance(start, str) else start

@@ -20,7 +20,7 @@ class CompanionDoors:
     likelihood: Likelihood
 
     def _companion(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Register a companion function of this name in the model's likelihood, and return the function."""
+        """Register a companion function under this name in the model's likelihood, in place of an earlier one; return it."""
         object.__setattr__(self, "likelihood", self.likelihood.with_companion(name, function))
         return function
 
@@ -87,13 +87,16 @@ class CompanionDoors:
         return self._companion("mean", function)
 
     def variance(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        """Declare the variance of the outcome: ``f(params, data)`` -> (n,), for Pearson residuals; a decorator."""
+        """Declare the variance of the outcome: ``f(params, data)`` -> (n,), for Pearson residuals; a decorator.
+
+        Models made by :meth:`regress` inherit it.
+        """
         return self._companion("variance", function)
 
     def saturated(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         """Declare the saturated log-likelihood: ``f(params, data)`` -> its maximum over the mean for each row, (n,); a decorator.
 
         Deviance residuals need it.  For a Poisson distribution it is ``poisson.logpmf(y, y)``, for a normal one the log density
-        at its mean.
+        at its mean.  Models made by :meth:`regress` inherit it.
         """
         return self._companion("saturated", function)

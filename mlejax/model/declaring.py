@@ -77,7 +77,10 @@ def model(
         A :class:`Model`, or a decorator that makes one.
 
     Raises:
-        TypeError: a value that is not a declaration, or a parameter with the name of an option.
+        TypeError: a value that is not a declaration, a parameter with the name of an option, or ``function`` cannot be called
+            with two arguments.
+        ValueError: ``unit=`` together with ``rowwise=False``; ``per_unit=`` without ``unit=`` or with latents; or latents
+            together with ``mle.Real(by=...)``.
 
     Example:
         >>> import mlejax as mle
@@ -130,7 +133,13 @@ def model(
 def _likelihood_of(
     function: Callable[[Any, Any], Any], declared: Mapping[str, Declared], rowwise: bool, unit: str | None
 ) -> Likelihood:
-    """Make the `Likelihood` of a function, with its random effects integrated out or its latent classes summed over."""
+    """Return the `Likelihood` of a function, with its random effects integrated out or its latent classes summed over.
+
+    ``declared``: name -> declaration; ``rowwise``, ``unit``: as of `model`.
+
+    Raises:
+        ValueError: latents together with effects of ``mle.Real(by=...)`` or ``per_unit=``.
+    """
     latents = {name: value for name, value in declared.items() if isinstance(value, LATENT)}
     observed = {name: value for name, value in declared.items() if not isinstance(value, LATENT)}
     indexed = [n for n, value in observed.items() if isinstance(value, Parameter) and value.by is not None]
@@ -152,9 +161,14 @@ def _likelihood_of(
 
 
 def _declarations(params: Mapping[str, Declared] | None, parameters: Mapping[str, Declared]) -> dict[str, Any]:
-    """Merge ``params=`` and keyword declarations; TypeError for values that are not declarations."""
+    """Return the declarations under ``params=`` and as keywords in one dict, name -> declaration.
+
+    Raises:
+        TypeError: ``params`` is no dict, a name is declared twice, is empty or has one of ``[ ] = ,`` in it, or a value is
+            no declaration.
+    """
     if params is not None and not isinstance(params, Mapping):
-        raise TypeError(f"params= expected a dict of name -> declaration, got {type(params).__name__}")
+        raise TypeError(f"params= expected a dict of name -> declaration, {{'mu': mle.Real()}}, got {type(params).__name__}")
     twice = set(params or {}) & set(parameters)
     if twice:
         raise TypeError(f"parameters {sorted(twice)} are declared twice, in params= and as keywords: leave one out")
@@ -174,7 +188,7 @@ def _declarations(params: Mapping[str, Declared] | None, parameters: Mapping[str
 
 
 def _names(option: str, names: Any) -> tuple[str, ...]:
-    """Column names under an option as a tuple; TypeError if it is not a list of strings."""
+    """Return the column names under an option as a tuple; TypeError for one string, or for entries that are not strings."""
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"{option}= expected a list of names of columns, {option}=['x'], got {names!r}")
     return tuple(names)
@@ -183,7 +197,7 @@ def _names(option: str, names: Any) -> tuple[str, ...]:
 def _check_signature(user: object) -> None:
     """Raise TypeError unless ``user`` is a function that can be called as f(params, data)."""
     if isinstance(user, Model):
-        raise TypeError(f"mle.model expected a function f(params, data), got a model already: {user!r}")
+        raise TypeError(f"mle.model expected a function f(params, data), got a model already: {user!r}; decorate it once")
     if not callable(user):
         raise TypeError(
             f"mle.model decorates a function f(params, data), got {user!r}; declarations are keywords: mle.model(mu=mle.Real())"
@@ -196,5 +210,6 @@ def _check_signature(user: object) -> None:
         signature.bind(None, None)
     except TypeError as error:
         raise TypeError(
-            f"a model is a function of two arguments, f(params, data); {getattr(user, '__name__', user)}{signature} is not"
+            f"a model is a function of two arguments, f(params, data); {getattr(user, '__name__', user)}{signature} is not: "
+            "values that are neither parameters nor data go into data, as mle.Shared or mle.Static"
         ) from error

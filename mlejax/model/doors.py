@@ -166,7 +166,7 @@ class Model(CompanionDoors, BatchDoors):
                 starts, to which random ones are added up to ``n_starts``.
             seed: seed of the random start candidates and of the random starts.
             progress: True shows a line on stderr with the state of the fit: its step, log-likelihood, and the predicted
-                distance to the maximum; None shows it in a terminal, after two seconds.
+                distance to the maximum; None shows it in a terminal, after two seconds; False shows nothing.
             validation: with minibatches only (``mle.Adam(batch_size=...)``): a fraction of the rows (units) to hold out, or
                 validation data of the same form. Training stops when their log-likelihood no longer rises, and returns the
                 parameters of the best epoch.
@@ -253,6 +253,7 @@ class Model(CompanionDoors, BatchDoors):
 
         Raises:
             CompanionError: the model has no simulator; the message shows the lines to add.
+            ValueError: the model has effects of ``mle.Real(by=...)``, or no random effects but ``random`` asks for them.
         """
         fit_room.refuse_effects(self.likelihood, "model.simulate", "simulate() of a result has those of its fit")
         return inference.simulate(self.likelihood, params, data_or_n_rows, seed, random)
@@ -277,8 +278,11 @@ class Model(CompanionDoors, BatchDoors):
             data, start, fixed, missing, seed: as in :meth:`fit`.
 
         Returns:
-            A ``Check`` with ``findings`` (each has ``level``, ``code``, ``statement`` and ``advice``) and ``ok``; it prints as
-            text.
+            A ``Check`` with ``findings`` (each has ``level``, ``code``, ``statement`` and ``advice``) and ``ok`` (no errors and
+            no warnings); it prints as text.
+
+        Raises:
+            ValueError: the model has effects of ``mle.Real(by=...)``.
 
         Example:
             >>> import jax.numpy as jnp, mlejax as mle
@@ -342,13 +346,19 @@ class Model(CompanionDoors, BatchDoors):
         Args:
             data, missing: as in :meth:`fit`.
             start: example parameters, only for a model without declared parameters, whose structure it gives.
+
+        Returns:
+            :class:`mlejax.Problem`: the padded data and the parameter space.
+
+        Raises:
+            ValueError, TypeError, KeyError: data that cannot be used, or effects of ``mle.Real(by=...)``.
         """
         fit_room.refuse_effects(self.likelihood, "the pure core", "use fit")
         return fit_room.prepare(self.likelihood, data, start=start, missing=missing)
 
 
 def _unpickled(named: Named | None, likelihood: Likelihood) -> Model:
-    """The model that this name imports, if it has this likelihood, else a new model of the likelihood."""
+    """Return the model that can be imported under this name if it has this very likelihood, else a new model with it."""
     there = None if named is None else find(named)
     return there if isinstance(there, Model) and there.likelihood is likelihood else Model(likelihood)
 
@@ -356,7 +366,14 @@ def _unpickled(named: Named | None, likelihood: Likelihood) -> Model:
 def _constraints(constraints: Any, space: Space, effects: Any = ()) -> fit_room.Restrictions:
     """Parse ``constraints=``: matrix, values and labels of the linear constraints, and the functions of nonlinear ones.
 
-    ``effects``: keys of the fixed effects (``mle.Real(by=...)``), which cannot be constrained.
+    Args:
+        constraints: a string, matrix, dict or function, or a list of strings and functions.
+        space: the parameters, by whose entries linear constraints are resolved.
+        effects: keys of the fixed effects (``mle.Real(by=...)``).
+
+    Raises:
+        TypeError: a list has functions and something that is neither function nor string.
+        ValueError: linear constraints that cannot be parsed, or that name fixed effects.
     """
     listed = list(constraints) if isinstance(constraints, (list, tuple)) else [constraints]
     functions = tuple(part for part in listed if callable(part))

@@ -29,6 +29,9 @@ def extended(
         number of times; other covariances, the jackknife and the parametric bootstrap are not supported.  ``weights=`` multiply
         the rows and not the total, whose score is the last row of ``score_obs``.
 
+    Raises:
+        TypeError: ``total`` is not a function, or a value is not a declaration.
+
     Source:
         Barlow (1990), Extended maximum likelihood, Nuclear Instruments and Methods A 297, 496-506.
 

@@ -54,12 +54,13 @@ class JointModel:
             :class:`mlejax.Results` for the rows of all data sets, one after the other.
 
         Raises:
-            ValueError: the number of data sets differs from that of the models, or a common parameter has different shapes or
-                supports.
+            ValueError: the number of data sets differs from that of the models, weights have other lengths than the data, or
+                a common parameter belongs to fewer than two models or has different shapes, supports or labels.
         """
         if len(data) != len(self.models) or isinstance(data, (str, Mapping)):
             raise ValueError(
-                f"joint.fit expected {len(self.models)} data sets in a list, one for each model, got {len(data)}"
+                f"joint.fit expected {len(self.models)} data sets in a list, one for each model, got "
+                f"{type(data).__name__ if isinstance(data, (str, Mapping)) else len(data)}"
             )
         problems = [model.prepare(one) for model, one in zip(self.models, data, strict=True)]
         names = self._names([problem.space.leaves for problem in problems])
@@ -74,9 +75,10 @@ class JointModel:
         return Model(made).fit(_stacked([p.data for p in problems]), **options)
 
     def _names(self, leaves: Sequence[Sequence[Leaf]]) -> list[dict[str, str]]:
-        """For each model a dict from its parameter names to those in the joint model.
+        """Return for each model a dict from its parameter names to those in the joint model.
 
-        ``leaves``: the parameter arrays of each model.
+        A name that several models use without sharing it gets the number of its model, ``sigma_2``.  ``leaves``: the
+        parameter arrays of each model.
 
         Raises:
             ValueError: a common parameter that fewer than two models have, or that they declare differently.
@@ -103,7 +105,12 @@ class JointModel:
         ]
 
     def _likelihood(self, problems: Sequence[fit_room.Problem], names: Sequence[Mapping[str, str]]) -> Likelihood:
-        """The joint likelihood, a row-wise one over the concatenated rows."""
+        """Return the joint likelihood, a row-wise one over the concatenated rows (units).
+
+        Args:
+            problems: the prepared data of each model.
+            names: for each model, a dict from its parameter names to those in the joint model.
+        """
         likelihoods = [model.likelihood for model in self.models]
         layouts = [problem.data.statics for problem in problems]
 
@@ -142,8 +149,9 @@ def joint(models: Sequence[Model], shared: Sequence[str] | str) -> JointModel:
         hypothesis that the common parameters are equal.
 
     Raises:
-        TypeError, ValueError: not models; fewer than two; or models without declared parameters, with ``rowwise=False``, latents
-            or effects of ``mle.Real(by=...)``, which are not supported.
+        TypeError: something in ``models`` is no model.
+        ValueError: fewer than two models, no common parameter, or a model without declared parameters, with
+            ``rowwise=False``, latents or effects of ``mle.Real(by=...)``, which are not supported.
 
     Example:
         >>> import jax.numpy as jnp, mlejax as mle
@@ -175,12 +183,15 @@ def joint(models: Sequence[Model], shared: Sequence[str] | str) -> JointModel:
                 f"mle.Real(by=...), got {one!r}: write the sum of the log-likelihoods as one function"
             )
     if len(models) < 2 or not names:
-        raise ValueError("joint expected two models or more, and the names of parameters in common, shared=['beta']")
+        raise ValueError(
+            "joint expected two models or more, and the names of parameters in common, shared=['beta'], got "
+            f"{len(models)} models and shared={shared!r}"
+        )
     return JointModel(tuple(models), names)
 
 
 def _start(model: Model, name: str) -> PyTree:
-    """The declared start of a parameter; None if it has none, or has a formula."""
+    """Return the declared start of a parameter; None if none is declared, or if it has a formula."""
     regressed = {p.name for p in model.likelihood.predictors}
     declared = (model.likelihood.parameters or {}).get(name)
     return None if name in regressed else getattr(declared, "start", None)
@@ -189,7 +200,8 @@ def _start(model: Model, name: str) -> PyTree:
 def _stacked(parts: Sequence[Prepared]) -> dict[str, Any]:
     """Concatenate the rows (or units) of all data sets into one dict of columns, with the number of the data set of each row.
 
-    In the columns of the other data sets a row has the values of their first row.
+    The columns are ``"data set"`` (1, 2, ...) and, for data set k, ``"rows k"`` (its arrays by row) and ``"shared k"`` (its
+    other arrays).  In the columns of the other data sets a row has the values of their first row.
     """
     sizes = [int(part.n) for part in parts]
     out: dict[str, Any] = {"data set": np.repeat(np.arange(1, len(parts) + 1), sizes)}
@@ -204,7 +216,7 @@ def _stacked(parts: Sequence[Prepared]) -> dict[str, Any]:
 
 
 def _arrays(data: Data, key: str) -> tuple[Any, ...]:
-    """The arrays stored under one key by `_stacked`, in order."""
+    """Return the arrays that `_stacked` stored under one key, in order; empty if there is no such key."""
     return tuple(data[key][name] for name in sorted(data[key])) if key in data else ()
 
 
@@ -213,6 +225,7 @@ def _stacked_weights(weights: Sequence[Any], sizes: Sequence[int]) -> np.ndarray
     given = [np.asarray(w, np.float64) for w in weights]
     if [w.shape for w in given] != [(n,) for n in sizes]:
         raise ValueError(
-            f"weights= expected arrays of {', '.join(map(str, sizes))} numbers, got {[w.shape for w in given]}"
+            f"weights= expected one array for each data set, of {', '.join(map(str, sizes))} numbers, one for each row (unit), "
+            f"got shapes {[w.shape for w in given]}"
         )
     return np.concatenate(given)

@@ -1,8 +1,6 @@
 """Pictures of results; each takes and returns matplotlib Axes, and works for a result loaded from a file too.
 
 Profiles, contours, residuals, influence, margins and simulation studies have a ``plot()`` method.
-
-Profiles, contours, residuals, influence, margins and simulation studies have a ``plot()`` of their own.
 """
 
 from mlejax.plot.bands import predictions

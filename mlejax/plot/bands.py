@@ -41,6 +41,10 @@ def predictions(
     Returns:
         The Axes.
 
+    Raises:
+        ValueError: ``x`` is not a column of the data, or the prediction has several values for each row.
+        ImportError: matplotlib is not installed.
+
     Example:
         >>> import mlejax as mle
         >>> from jax.scipy.stats import norm
@@ -70,8 +74,8 @@ def predictions(
 
 
 def margins(frame: pd.DataFrame, x: str, others: list[str], ax: Axes | None, ylabel: str) -> Axes:
-    """Plot estimates with intervals against a column, one line for each combination of ``others``; points if the column is
-    not numeric.
+    """Plot estimates with intervals against a column, one line with a band for each combination of ``others``, or points with
+    bars if the column is not numeric; return the axes.
 
     Args:
         frame: table with the columns ``x``, ``others``, ``estimate``, ``conf_low``, ``conf_high``.
@@ -97,7 +101,7 @@ def margins(frame: pd.DataFrame, x: str, others: list[str], ax: Axes | None, yla
 
 
 def listed(frame: Any, ax: Any, xlabel: str) -> Any:
-    """Plot estimates with intervals below each other, with a vertical line at 0.
+    """Plot estimates with intervals below each other, with a vertical line at 0; return the axes.
 
     Args:
         frame: table with the columns ``margin``, ``estimate``, ``conf_low``, ``conf_high``.

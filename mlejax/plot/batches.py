@@ -52,6 +52,7 @@ def estimates(
     Raises:
         KeyError: there is no entry of that name.
         ValueError: an unknown kind.
+        ImportError: matplotlib is not installed.
 
     Example:
         >>> import mlejax as mle

@@ -59,7 +59,7 @@ def gray(ax: Axes, strength: float = 0.5) -> tuple[float, float, float, float]:
 
 
 def shortened(label: str, longest: int = LONGEST) -> str:
-    """Shorten a label to ``longest`` characters by replacing its middle with "…".
+    """Return a label of at most ``longest`` characters: a longer one has its middle replaced by "…".
 
     >>> shortened("mu[education of the father]", 15)
     'mu[educ…father]'
@@ -69,7 +69,7 @@ def shortened(label: str, longest: int = LONGEST) -> str:
 
 
 def percent(alpha: float) -> str:
-    """Return the coverage of intervals as a string.
+    """Return the coverage 1 - alpha of intervals as a string.
 
     >>> percent(0.05)
     '95 %'
@@ -78,7 +78,9 @@ def percent(alpha: float) -> str:
 
 
 def rows_with_labels(ax: Axes, labels: Sequence[str]) -> None:
-    """Label the y axis of a list from top to bottom, in small letters if there are many."""
+    """Label the rows of a list, at y = 0, 1, ... from top to bottom, on the y axis of ``ax``, in small letters above 20 rows;
+    long labels are shortened.
+    """
     ax.set_yticks(np.arange(len(labels)), [shortened(label) for label in labels])
     if len(labels) > 20:
         ax.tick_params(axis="y", labelsize=SMALL)
@@ -94,7 +96,9 @@ def intervals(
     color: str | tuple[float, ...],
     label: str | None = None,
 ) -> None:
-    """Draw points with horizontal intervals; a point without an interval is hollow, a NaN value is not drawn."""
+    """Draw points (values[i], y[i]) with horizontal intervals from low[i] to high[i] on ``ax``; a point with a limit that is not
+    finite is hollow and without interval, a value that is not finite is not drawn.  ``label``: for the legend.
+    """
     y, values, low, high = (np.asarray(a, float) for a in (y, values, low, high))
     shown = np.isfinite(values)
     known = shown & np.isfinite(low) & np.isfinite(high)
@@ -115,7 +119,10 @@ def band(
     label: str | None = None,
     **style: Any,
 ) -> Line2D:
-    """Draw a curve with an interval band; return the line."""
+    """Draw a curve of ``values`` against x, sorted by x, with a band from ``low`` to ``high`` on ``ax``; return the line.
+
+    ``label``: for the legend; ``style``: options of matplotlib's ``plot``.
+    """
     order = np.argsort(np.asarray(x), kind="stable")
     x, values, low, high = (np.asarray(a, float)[order] for a in (x, values, low, high))
     line = ax.plot(x, values, label=label, **style)[0]
@@ -124,7 +131,9 @@ def band(
 
 
 def legend(ax: Axes, above: bool = False) -> None:
-    """Draw a legend without a frame if anything is labelled; ``above``: above the axes, where it hides no row."""
+    """Draw a legend without a frame on ``ax`` if anything there is labelled; with ``above``, above the axes, where it hides no
+    row.
+    """
     handles, labels = ax.get_legend_handles_labels()
     labels = [shortened(label) for label in labels]
     beside = 3 if sum(map(len, labels[:3])) <= LONGEST else 1

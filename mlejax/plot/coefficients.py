@@ -45,7 +45,9 @@ def coefficients(
         The Axes.
 
     Raises:
-        ValueError: there are no entries or more than 200, or the number of names is not that of the fits.
+        ValueError: there are no entries to draw (a result of more than 200 lists none), or the number of names is not that of
+            the fits.
+        TypeError: something in ``results`` is no result.
         ImportError: matplotlib is not installed.
 
     Example:
@@ -88,10 +90,16 @@ def coefficients(
 
 
 def _heads(fits: Sequence[Any], names: Sequence[str] | None) -> list[str]:
-    """Return the names of the fits for the legend, with the verdict if it is not a maximum."""
+    """Return the names of the fits for the legend: ``names``, or those of the models (numbered if two are equal), followed by
+    the verdict of a fit that is not at a maximum.
+
+    Raises:
+        TypeError: one of ``fits`` is no result.
+        ValueError: the number of ``names`` is not that of the fits.
+    """
     for fit in fits:
         if not hasattr(fit, "summary") or not hasattr(fit, "verdict"):
-            raise TypeError(f"coefficients expected results of fits, got {type(fit).__name__}")
+            raise TypeError(f"coefficients expected results, as model.fit returns them, got {type(fit).__name__}")
     own = [fit.model.likelihood.name for fit in fits]
     given = list(names or (own if len(set(own)) == len(own) else [f"{name} ({i + 1})" for i, name in enumerate(own)]))
     if len(given) != len(fits):
@@ -100,7 +108,7 @@ def _heads(fits: Sequence[Any], names: Sequence[str] | None) -> list[str]:
 
 
 def _ratios(ax: Axes) -> None:
-    """Make the x axis logarithmic, with ticks such as 0.5, 1 and 2."""
+    """Make the x axis of ``ax`` logarithmic, with ticks at 1, 2 and 5 times the powers of 10."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     ax.set_xscale("log")
@@ -110,7 +118,7 @@ def _ratios(ax: Axes) -> None:
 
 
 def _named(entry: str, addresses: Sequence[str]) -> bool:
-    """True if one of the names is the entry, or the parameter that it belongs to.
+    """True if one of ``addresses`` is the name of the entry, or of the parameter or subtree that it belongs to.
 
     >>> _named("mu[age]", ["mu"]), _named("mu[age]", ["mu[sex]", "m"])
     (True, False)

@@ -20,7 +20,9 @@ LABELLED = 5  # the most influential rows
 
 
 def quantiles(values: Host, name: str, ax: Axes | None) -> Axes:
-    """Plot sorted values against normal quantiles, with the line on which they fall if they are standard normal."""
+    """Plot sorted values (n,) against normal quantiles, with the line on which they fall if they are standard normal; return
+    the axes.  ``name``: label of the vertical axis; ``ax``: axes to draw on, or None for new ones.
+    """
     ax, n = new_axes(ax), values.size
     theory = np.array([NormalDist().inv_cdf((i + 0.5) / n) for i in range(n)])
     ax.plot(theory, np.sort(values), ".", markersize=4)
@@ -31,7 +33,9 @@ def quantiles(values: Host, name: str, ax: Axes | None) -> Axes:
 
 
 def uniform(u: Host, ax: Axes | None) -> Axes:
-    """Plot a histogram of probability integral transforms, flat if the model is true."""
+    """Plot a histogram of probability integral transforms u (n,), with the line at 1 that it follows if the model is true;
+    return the axes.
+    """
     ax = new_axes(ax)
     ax.hist(u, bins=max(10, min(30, u.size // 20)), range=(0.0, 1.0), density=True)
     ax.axhline(1.0, color="C3", linewidth=1)
@@ -41,7 +45,10 @@ def uniform(u: Host, ax: Axes | None) -> Axes:
 
 
 def over(x: ArrayLike | None, values: Host, name: str, ax: Axes | None) -> Axes:
-    """Plot values (n,) against x, or in their order if x is None."""
+    """Plot values (n,) as points against x (n,), or in their order if x is None, with a line at 0; return the axes.
+
+    ``name``: label of the vertical axis; ``ax``: axes to draw on, or None for new ones.
+    """
     ax = new_axes(ax)
     ax.plot(np.arange(values.size) if x is None else np.asarray(x), values, ".", markersize=4)
     ax.axhline(0.0, color="C3", linewidth=1)
@@ -51,7 +58,9 @@ def over(x: ArrayLike | None, values: Host, name: str, ax: Axes | None) -> Axes:
 
 
 def distances(values: Host, labels: Host, what: str, ax: Axes | None) -> Axes:
-    """Plot Cook's distances in the order of the data, the largest labelled."""
+    """Plot Cook's distances (n,) in the order of the data, the five largest with their labels; return the axes.  ``what``: the
+    label of the horizontal axis.
+    """
     ax = new_axes(ax)
     ax.vlines(np.arange(values.size), 0.0, values, linewidth=0.8)
     for i in np.argsort(-values)[:LABELLED].tolist():
@@ -63,7 +72,14 @@ def distances(values: Host, labels: Host, what: str, ax: Axes | None) -> Axes:
 
 def study(table: pd.DataFrame, alpha: float) -> Figure:
     """Plot bias, spread, coverage and efficiency of a simulation study against the number of rows, one column of panels for
-    each entry.
+    each entry; return the figure.
+
+    Args:
+        table: the study, as `SimulationStudy.frame` returns it.
+        alpha: one minus the nominal coverage.
+
+    Raises:
+        ImportError: matplotlib is not installed.
     """
     plt = pyplot()
     terms = list(dict.fromkeys(table["term"]))

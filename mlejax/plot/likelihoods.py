@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def profile(found: Any, ax: Axes | None, root: bool) -> Axes:
-    """Plot a profile log-likelihood minus its maximum, or its signed root; the quadratic approximation is dashed."""
+    """Plot a profile log-likelihood minus its maximum, or with ``root`` its signed root, with the cut and the limits; the
+    quadratic approximation is dashed.  Return the axes.
+
+    ``found``: a `Profile`; ``ax``: axes to draw on, or None for new ones.
+    """
     ax = new_axes(ax)
     z = -NormalDist().inv_cdf(found.alpha / 2)
     c = found.curve
@@ -45,7 +49,9 @@ def profile(found: Any, ax: Axes | None, root: bool) -> Axes:
 
 
 def _smooth(x: Host, y: Host, fine: Host) -> Host:
-    """Interpolate the points (x, y) at ``fine`` without overshooting (monotone cubic)."""
+    """Return the values at ``fine`` of a monotone cubic interpolant of the points (x, y), which need not be sorted; a linear one
+    for fewer than three different x.
+    """
     from scipy.interpolate import PchipInterpolator
 
     x, first = np.unique(x, return_index=True)
@@ -53,8 +59,10 @@ def _smooth(x: Host, y: Host, fine: Host) -> Host:
 
 
 def _around(x: Float[Host, " k"], y: Float[Host, " k"]) -> tuple[Float[Host, " m"], Float[Host, " m"]]:
-    """Return a smooth closed curve through the points (periodic cubic spline); the points themselves if some are not
-    finite.
+    """Return a smooth closed curve through points in order, of which the last repeats the first: x and y of 721 points of
+    a periodic cubic spline.
+
+    The points themselves are returned if some are not finite, fewer than four differ, or x or y is constant.
     """
     from scipy.interpolate import CubicSpline
 
@@ -71,7 +79,9 @@ def _around(x: Float[Host, " k"], y: Float[Host, " k"]) -> tuple[Float[Host, " m
 
 
 def contour(found: Any, ax: Axes | None) -> Axes:
-    """Plot the region of two parameters, and the ellipse of the quadratic approximation dashed."""
+    """Plot the region of two parameters (``found``: a `Contour`), and the ellipse of the quadratic approximation dashed; return
+    the axes.
+    """
     ax = new_axes(ax)
     known = np.isfinite(found.x) & np.isfinite(found.y)
     x, y = (np.where(known, a, np.nan) for a in (found.x, found.y))

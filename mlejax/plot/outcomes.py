@@ -41,7 +41,8 @@ def kaplan_meier(
         entry: time of entry of each row, for left-truncated data (n,).
 
     Returns:
-        Times of events in increasing order (m,), and the survival function just after each (m,).
+        The different times of events in increasing order (m,), and the survival function just after each (m,); both empty
+        without events.
 
     >>> t, s = kaplan_meier([1, 2, 2, 4], [1, 1, 0, 1])
     >>> t.tolist(), s.tolist()
@@ -89,6 +90,7 @@ def survival(
     Raises:
         CompanionError: ``of`` is not given and the model has no cdf.
         ValueError: a column does not exist, or events are not 0 and 1.
+        ImportError: matplotlib is not installed.
 
     Example:
         >>> import jax.numpy as jnp, mlejax as mle
@@ -129,7 +131,9 @@ def survival(
 
 
 def _curve(ax: Axes, x: Host, s: Host, error: Host, z: float, color: str, label: str) -> None:
-    """Draw a survival curve that starts at 1, with the band S^exp(+-r), r = z times the standard error of log(-log S)."""
+    """Draw a survival curve s (k,) at times x (k,) that starts at 1, with the band S^exp(+-r), r = z times the standard error of
+    log(-log S), from ``error``, the standard errors of s.
+    """
     inner = np.clip(s, 1e-12, 1 - 1e-12)
     reach = np.exp(z * error / np.abs(inner * np.log(inner)))
     ax.plot([0.0, *x], [1.0, *s], color=color, linewidth=2, alpha=0.8, label=label)
@@ -161,7 +165,8 @@ def density(
         The Axes: density (probability) against the outcome.
 
     Raises:
-        ValueError: the column does not exist, or the model's function does not return one value for each row.
+        ValueError: the column does not exist, or without ``of`` the model's function does not return one value for each row.
+        ImportError: matplotlib is not installed.
 
     Example:
         >>> import mlejax as mle
@@ -213,5 +218,5 @@ def _frame(data: Data, *names: str | None) -> pd.DataFrame:
 
     missing = [name for name in names if name is not None and name not in data]
     if missing:
-        raise ValueError(f"no column {missing[0]!r} in the data; the columns are {', '.join(map(str, data))}")
+        raise ValueError(f"no column {missing[0]!r} in the data; name one of {', '.join(map(str, data))}")
     return pd.DataFrame({name: np.asarray(data[name]) for name in data})

@@ -45,7 +45,8 @@ def convergence(result: Any, ax: Axes | None = None) -> Axes:
     seen, path = result.history, result.path
     if seen is None and len(path) < 2:
         raise ValueError(
-            "convergence needs a result with a record of its steps; this one has none (one of many data sets, or an older file)"
+            "convergence needs a result with a record of its steps; this one has none (one of many data sets, or an older file): "
+            "fit the data set by itself"
         )
     ax = new_axes(ax)
     if seen is not None:

@@ -42,7 +42,7 @@ class ComparisonColumn:
       statement: statement of the verdict; empty for a clean maximum.
       n_units: number of terms of the log-likelihood.
       no_criterion: why this fit has no criteria, else empty.
-      only_aic: why it has no criteria other than AIC, else empty.
+      only_aic: why it has no criteria other than AIC, else empty; both are the ends of sentences "BIC is not defined ...".
       edf: effective degrees of freedom of a penalised fit, used in its AIC; NaN for other fits.
       leaves: summaries of large arrays of parameters, in place of terms.
     """
@@ -79,9 +79,7 @@ class Comparison(Printed):
     extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def page(self) -> Page:
-        """Return the table as strings, before formatting: one column for each fit, with estimates and then facts of the
-        fits.
-        """
+        """Return the contents of the table as strings: one column for each fit, with estimates and then facts of the fits."""
         return _page(self)
 
     def tidy(self) -> pd.DataFrame:
@@ -94,7 +92,9 @@ class Comparison(Printed):
         return pd.concat(frames, ignore_index=True)
 
     def glance(self) -> pd.DataFrame:
-        """Return a DataFrame with one row for each fit; criteria are left out if they cannot be compared."""
+        """Return a DataFrame with one row for each fit: model, nobs, df_model, llf, the criteria of the table (NaN where a fit
+        has none), converged, verdict, cov_type.
+        """
         import pandas as pd
 
         rows = []
@@ -115,7 +115,7 @@ class Comparison(Printed):
             lowest log-likelihood.
 
         Raises:
-            ValueError: the fits are of different data, or one does not have the criterion.
+            ValueError: an unknown criterion, fits of different data, or a fit that does not have the criterion.
         """
         import pandas as pd
 
@@ -126,7 +126,7 @@ class Comparison(Printed):
             raise ValueError(f"{name} cannot be compared: {why}")
         for c in self.columns:
             if why := _refused(c, criterion):
-                raise ValueError(f"{name} of {c.name} is refused {why}; leave this fit out")
+                raise ValueError(f"{name} of {c.name} is not defined {why}; leave this fit out")
         llf = np.array([c.facts.llf for c in self.columns])
         values = np.array([_criterion(c, criterion) for c in self.columns])
         size = np.exp(-0.5 * (values - values.min()))
@@ -146,10 +146,18 @@ def compare(
     presentation: Presentation | None = None,
     extra: Mapping[str, Sequence[object]] | None = None,
 ) -> Comparison:
-    """Make a comparison from columns; adds numbers to equal names, and criteria if they can be compared.
+    """Return the comparison of several fits.
+
+    Args:
+      columns: the fits.
+      names: heads of the columns; by default the models' names, numbered if two are equal.
+      criteria: names of criteria, or one name; by default AIC and BIC if they can be compared.
+      presentation: which rows are shown and how.
+      extra: further rows, a name -> one value for each fit.
 
     Raises:
-      ValueError: fewer than two columns, unknown criteria, a wrong number of names, or criteria that cannot be compared.
+      ValueError: fewer than two columns, unknown criteria, names that are too few, too many or equal, an extra row of another
+          length, an option that names a row the table does not have, or ``criteria`` given that cannot be compared.
 
     >>> a = ComparisonColumn("a", (Term("mu", 1.5, 0.25),), FitFacts(-10.0, 1, 50))
     >>> print(compare([a, a]).to_markdown().splitlines()[2])
@@ -194,7 +202,7 @@ def _heads(found: Sequence[str], names: Sequence[str] | None) -> list[str]:
 
 
 def _criterion(column: ComparisonColumn, name: str) -> float:
-    """Return a criterion of one fit; NaN if it is not defined."""
+    """Return a criterion of one fit, with effective degrees of freedom if it is penalised; NaN if it is not defined."""
     if _refused(column, name):
         return math.nan
     llf, n = column.facts.llf, column.facts.nobs
@@ -203,7 +211,7 @@ def _criterion(column: ComparisonColumn, name: str) -> float:
 
 
 def _refused(column: ComparisonColumn, name: str) -> str:
-    """Return the reason why a fit does not have a criterion, or ""."""
+    """Return the reason why a fit does not have the criterion ``name``; empty if it has."""
     return column.no_criterion or ("" if name == "aic" else column.only_aic)
 
 
@@ -235,7 +243,8 @@ def _page(table: Comparison) -> Page:
 
 
 def merged(lists: Sequence[Sequence[str]]) -> list[str]:
-    """Merge lists of names without repetition; a new name is placed after the name that precedes it in its own list.
+    """Merge lists of names without repetition; a new name is placed after the name that precedes it in its own list, first
+    if none precedes it, and last if its list has no name in common with those before.
 
     >>> merged([["a", "sigma"], ["a", "b", "sigma"], ["c", "a"]])
     ['c', 'a', 'b', 'sigma']
@@ -257,7 +266,9 @@ def _why(column: ComparisonColumn, term: Term) -> str:
 
 
 def _withheld(table: Comparison, name: str) -> list[str]:
-    """Return for each fit a note on why it does not have this criterion, or ""; criteria with the same reason share a note."""
+    """Return for each fit a note on why it does not have the criterion ``name``, empty if it has; the note names all criteria
+    of the table with the same reason.
+    """
     notes = []
     for column in table.columns:
         why = _refused(column, name)
@@ -287,7 +298,10 @@ _BELOW: dict[str | None, str] = dict.fromkeys((None, "se"), "Standard errors in 
 
 
 def _below(term: Term, text: tuple[str, str, str, str], wanted: Presentation) -> str:
-    """Return the string below an estimate: standard error, statistic or interval."""
+    """Return the string below an estimate: "(standard error)", "(statistic)" or "[low, high]", as ``wanted.show`` says.
+
+    ``text``: estimate, standard error and limits as strings.
+    """
     if wanted.show == "ci":
         return f"[{text[2]}, {text[3]}]"
     if wanted.show == "t":

@@ -1,8 +1,6 @@
 """Reports as data frames, with the column names of R's broom.
 
 Robinson, Hayes & Couch, *broom: Convert Statistical Objects into Tidy Tibbles*.
-
-Robinson, Hayes & Couch, *broom: Convert Statistical Objects into Tidy Tibbles*.
 """
 
 from __future__ import annotations
@@ -51,7 +49,8 @@ def tidy(terms: Iterable[Term]) -> pd.DataFrame:
 
 
 def history(seen: Any) -> pd.DataFrame:
-    """Return the mean log-likelihoods of a training by epoch: columns train, held_out (if there are validation rows), kept.
+    """Return the mean log-likelihood per row (unit) after each epoch of a training: columns train, held_out (only if there
+    are validation rows), and kept, True for the epoch whose parameters are the estimates.
 
     Args:
       seen: an object with ``train`` and ``held_out`` (sequences), and ``best`` (the number of the epoch that was kept, from
@@ -72,7 +71,7 @@ def history(seen: Any) -> pd.DataFrame:
 
 
 def glance(facts: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a DataFrame with one row about a whole fit, one column for each fact.
+    """Return the facts about a whole fit as one row, one column for each.
 
     Args:
       facts: dict from names to scalars (number, bool, string or None).

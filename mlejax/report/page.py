@@ -83,7 +83,7 @@ def _letters(i: int) -> str:
 
 
 def in_pairs(facts: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:
-    """Arrange facts in two columns, the first half on the left.
+    """Return rows of two facts, the first half of the facts on the left; the last row has one if their number is odd.
 
     >>> in_pairs([("a", "1"), ("b", "2"), ("c", "3")])
     [[('a', '1'), ('c', '3')], [('b', '2')]]

@@ -23,6 +23,9 @@ _LEVEL = re.compile(r"(?:C\((?P<column>[^,()]+)[^()]*\)|(?P<plain>[^:\[\]]+))\[(
 class Presentation:
     """Options for the estimates in a table.
 
+    Raises:
+        ValueError: ``labels``, ``show`` or ``digits`` is none of the values below.
+
     Attributes:
         rename: dict from names of entries to labels.
         keep, drop: names of entries or parameters, or patterns; by default all are kept, none dropped.
@@ -57,6 +60,8 @@ class Presentation:
     def names(self, known: Sequence[str]) -> dict[str, str]:
         """Return a dict from the names of the shown entries, in order, to their labels.
 
+        ``known``: names of all entries, in the order of the table.
+
         Raises:
             ValueError: an option names a row that does not exist.
         """
@@ -69,7 +74,7 @@ class Presentation:
         return {name: self.rename.get(name, clear.get(name, name)) for name in dict.fromkeys([*first, *shown])}
 
     def terms(self, terms: Sequence[Term]) -> tuple[Term, ...]:
-        """Return the terms that are shown, in order and renamed."""
+        """Return the terms that are shown, in order and renamed; ValueError as for :meth:`names`."""
         by_name = {term.name: term for term in terms}
         return tuple(replace(by_name[name], name=label) for name, label in self.names(list(by_name)).items())
 
@@ -79,12 +84,14 @@ STARS_SAID = ", ".join(f"{mark} p < {p:g}" for p, mark in reversed(STARS)) + "."
 
 
 def marked(p: float) -> str:
-    """Return the stars of a p-value, such as ``"**"``."""
+    """Return the stars of a p-value, such as ``"**"``; none for p >= 0.05 or NaN."""
     return next((mark for level, mark in STARS if p < level), "")
 
 
 def checked_presentation(known: Sequence[Sequence[Term | LargeArray]], wanted: Presentation) -> dict[str, str]:
-    """Return a dict from the names of the shown rows of several fits to their labels."""
+    """Return a dict from the names of the shown rows of several fits to their labels; ValueError if an option names a row
+    that no fit has.
+    """
     return wanted.names(list(dict.fromkeys(term.name for terms in known for term in terms)))
 
 
@@ -113,8 +120,8 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 def readable(known: Sequence[str]) -> dict[str, str]:
-    """Return readable labels, such as ``size: M`` for ``mu[C(size)[T.M]]``; with the parameter's name if several have
-    coefficients.
+    """Return a dict from names of entries to readable labels, such as ``size: M`` for ``mu[C(size)[T.M]]``, after the
+    parameter's name if several parameters have entries in brackets; names without brackets are left out.
     """
     split = {name: re.fullmatch(r"([^\[]+)\[(.*)\]", name) for name in known}
     parameters = {found[1] for found in split.values() if found is not None}
@@ -127,7 +134,7 @@ def readable(known: Sequence[str]) -> dict[str, str]:
 
 
 def _factors(term: str) -> list[str]:
-    """Split an interaction at colons outside of brackets."""
+    """Return the factors of an interaction: a term split at colons outside of brackets."""
     parts, depth = [""], 0
     for c in term:
         depth += (c in "[(") - (c in "])")

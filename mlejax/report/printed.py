@@ -16,7 +16,7 @@ class Printed(ABC):
 
     @abstractmethod
     def page(self) -> Page:
-        """Return the report as strings, before formatting."""
+        """Return the contents of the report as strings, from which every format is written."""
 
     def as_text(self) -> str:
         """Return the report as text."""
@@ -31,7 +31,7 @@ class Printed(ABC):
 
         Args:
           caption: text of the caption; by default the title, none if empty.
-          label: label for ``\\ref``.
+          label: label for ``\\ref``; ValueError if it has characters that LaTeX does not allow there.
         """
         return write_latex(self.page(), caption, label)
 

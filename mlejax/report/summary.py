@@ -60,7 +60,9 @@ class Summary(Printed):
     presentation: Presentation = field(default_factory=Presentation)
 
     def page(self) -> Page:
-        """Return the tables of estimates and of large arrays, with markers for their notes."""
+        """Return the contents of the report: header, the tables of estimates and of large arrays (each if it has rows), notes
+        and verdict.
+        """
         markers = note_markers([t.note for t in self.terms] + [leaf.note for leaf in self.leaves])
         tables = [self._estimates(markers), _leaves(self.leaves, markers)]
         notes = [(marker, note) for note, marker in markers.items()] + [("", note) for note in self.notes]

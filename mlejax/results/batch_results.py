@@ -48,7 +48,11 @@ class BatchResults:
 
     @staticmethod
     def make(model: Any, batch: Batch, cov_type: str | None, cov_kwds: Mapping[str, Any] | None) -> BatchResults:
-        """Return the results of a batch with the covariance of the given kind and options."""
+        """Return the results of a batch with the covariance of the given kind and options, as for ``Model.fit_batch``.
+
+        Raises:
+            ValueError: an option is not valid, or the covariance needs several terms and the model returns one number.
+        """
         kind, options = check_kind(cov_type, cov_kwds, batch.weight_kind, batch.spec.adjusted)
         if KINDS[kind].scores_of and batch.sets.mode == "whole" and set(batch.sets.n_out.values()) == {1}:
             raise ValueError(inference.one_scalar(kind, model.likelihood.name))
@@ -80,17 +84,19 @@ class BatchResults:
 
     @property
     def bse(self) -> pd.DataFrame:
-        """Standard errors, natural scale; NaN for entries that are fixed or at a bound, or of a fit without a maximum."""
+        """Standard errors, natural scale; NaN for entries that are fixed or at a bound of their support, and where there is no
+        covariance (``tidy()`` gives the reason).
+        """
         return self._frame(self._errors)
 
     @property
     def llf(self) -> pd.Series:
-        """Log-likelihood at the estimates, summed over the data set."""
+        """Log-likelihood at the estimates, summed over the data set with its weights, without a penalty."""
         return self._series(self._batch.llf, "llf")
 
     @property
     def converged(self) -> pd.Series:
-        """True if the verdict is ``verified`` or ``boundary``."""
+        """For each data set, True if its verdict is ``verified`` or ``boundary``."""
         return self._series(self._batch.converged, "converged")
 
     @property
@@ -100,7 +106,9 @@ class BatchResults:
 
     @property
     def nobs(self) -> pd.Series:
-        """Number of rows used; with ``rowwise=False``, of terms that the model returns."""
+        """Number of rows used, with frequency weights the sum of these; with ``rowwise=False``, the number of terms that the
+        model returns, if it returns more than one.
+        """
         return self._series(self._nobs, "nobs")
 
     @property
@@ -110,7 +118,7 @@ class BatchResults:
 
     @property
     def failed(self) -> pd.DataFrame:
-        """The data sets whose fit did not end at a maximum: their verdicts and the reasons."""
+        """The data sets whose verdict is neither ``verified`` nor ``boundary``: columns ``verdict`` and ``reason``."""
         import pandas as pd
 
         batch = self._batch
@@ -165,6 +173,9 @@ class BatchResults:
         Returns:
             One row per data set and entry: ``lower`` and ``upper``, NaN if there is no limit; for profile intervals also
             ``lower_status`` and ``upper_status``, which give the reason (the verdict, if the fit has no maximum).
+
+        Raises:
+            ValueError: another method, ``alpha`` is not in (0, 0.5], or the fits do not support profiles.
         """
         import pandas as pd
 
@@ -183,7 +194,9 @@ class BatchResults:
         return pd.DataFrame(columns, index=pd.MultiIndex.from_frame(each))
 
     def _wald(self, alpha: float) -> Any:
-        """Return Wald intervals of all entries of all data sets, by Student's t if its degrees of freedom are finite."""
+        """Return Wald intervals of all entries, one data set after the other: ``low`` and ``high`` (L r,), and ``notes``; by
+        Student's t where the degrees of freedom are finite.
+        """
         df = np.repeat(self._cov.df, self._values.shape[1])
         errors = inference.stretched(self._errors.ravel(), alpha, df)
         found = inference.entry_intervals(self._batch.spec.space, self._values, errors, alpha)
@@ -194,8 +207,8 @@ class BatchResults:
         return replace(found, notes=tuple(notes))
 
     def glance(self) -> Data:
-        """Return one row per data set, in a table of the same kind as the data: group, nobs, llf, aic, converged, verdict,
-        n_steps.
+        """Return one row per data set, in a table of the same kind as the data: group, nobs, llf, aic (NaN where it is not
+        defined), converged, verdict, n_steps.
         """
         return data_room.like(self._batch.sets.source, self._glance())
 
@@ -260,7 +273,7 @@ class BatchResults:
         return len(self._batch.sets)
 
     def __iter__(self) -> Iterator[Hashable]:
-        """The labels of the data sets."""
+        """Iterate over the labels of the data sets."""
         return iter(self._labels)
 
     def __contains__(self, label: Hashable) -> bool:
@@ -271,7 +284,8 @@ class BatchResults:
 
         Raises:
             KeyError: there is no data set of this label; the message lists similar labels.
-            DataError: its data cannot be used; the message is that of a fit of this data set alone.
+            DataError: its data cannot be used (the message is that of a fit of this data set alone), or its rows were not
+                kept (groups of a stream or an engine).
         """
         if label not in self._position:
             near = data_room.near_matches(label, list(self._labels))
@@ -287,7 +301,7 @@ class BatchResults:
 
     @cached_property
     def _own(self) -> dict[int, Results]:
-        """Results of data sets that have other free coordinates than the rest, by position."""
+        """Position -> results of the data sets for which other coordinates are free than for the rest."""
         return {i: self[self._labels[i]] for i in self._batch.closed}
 
     # ---- in words

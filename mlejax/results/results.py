@@ -69,6 +69,10 @@ class Results(Postestimation, Testing, OtherNames):
                 whose support ends at 0 the model with value 0 (likelihood-ratio test by half of chi2(1)).
             date: if True, the header has the date and time of the table.
 
+        Raises:
+            ValueError: an option names a row that the table does not have; ``eform=True`` without such a formula, or a
+                coefficient to exponentiate that is not on a log scale; or ``alpha`` is not in (0, 0.5].
+
         Example:
             >>> import mlejax as mle
             >>> from jax.scipy.stats import norm
@@ -98,9 +102,9 @@ class Results(Postestimation, Testing, OtherNames):
 
     def tidy(self, alpha: float = 0.05, *, exponentiate: bool | Sequence[str] = False) -> Data:
         """Return one row per parameter entry, with broom's columns: term, estimate, std_error, statistic, p_value,
-        conf_low, conf_high, note.
+        conf_low, conf_high, note.  A number that does not exist is NaN, and ``note`` says why.
 
-        ``exponentiate`` is as ``eform`` of :meth:`summary`.
+        ``alpha`` is one minus the coverage; ``exponentiate`` is as ``eform`` of :meth:`summary`.
 
         Returns:
             A polars, pyarrow or DuckDB table if the data were one, otherwise a pandas DataFrame.
@@ -108,7 +112,9 @@ class Results(Postestimation, Testing, OtherNames):
         return like(self._fit.loaded.source, report.tidy(reporting.terms(self._entries, alpha, exponentiate)))
 
     def glance(self) -> Data:
-        """Return one row with the properties of the whole fit, in a table of the same kind as the data."""
+        """Return one row with the properties of the whole fit, in a table of the same kind as the data: nobs, n_units,
+        df_model, llf, aic, bic (missing where they are not defined), converged, verdict, n_steps, cov_type.
+        """
         return like(self._fit.loaded.source, report.glance(reporting.glance(self._entries)))
 
     def plot(self, ax: Axes | None = None, *, alpha: float = 0.05, **options: Any) -> Axes:

@@ -15,10 +15,10 @@ from mlejax.shapes import Data, Device, PyTree
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SavedModel:
-    """Replaces the model in a result that was loaded without it: has its name and formulas, but not its function.
+    """The model of a result that was loaded without it: its name and formulas, but not its function.
 
     Attributes:
-        likelihood: the declaration, as far as it is in the file.
+        likelihood: the declaration, as far as it is in the file; its function raises AbsentError.
         endog_names, exog_names: names of the outcome and of the estimates.
     """
 
@@ -54,8 +54,10 @@ def load(path: files.PathLike, *, model: Any = None) -> Results:
         :class:`Results`; its ``saved_with`` has the versions that made it.
 
     Raises:
-        FileError: the file is not one of mlejax, is damaged, truncated or too large, or was written by a newer version.
-        ValueError: ``model`` has other formulas or parameters than the file; the message prints both.
+        FileError: the file is not one of mlejax, is damaged, truncated or too large, or was written by a newer version; or
+            ``model`` has other formulas or parameters than the file (the message prints both).  FileError is a ValueError.
+        TypeError: ``model`` is not a model.
+        OSError: the file cannot be read.
 
     Example:
         >>> import os, tempfile
@@ -118,7 +120,8 @@ def compare(
         ``glance()``, ``weights()``.
 
     Raises:
-        ValueError: ``criteria`` is given, but the fits have different data.
+        ValueError: ``criteria`` is given, but the fits have different data; fewer than two results; or an option is not valid.
+        TypeError: an argument is not the result of a fit.
 
     Example:
         >>> import mlejax as mle

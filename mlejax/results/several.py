@@ -27,6 +27,7 @@ def pool(
 
     Raises:
         ValueError: there are fewer than two results, their entries differ, or one did not reach a maximum.
+        TypeError: something in ``results`` is not the result of a fit.
 
     Example:
         >>> import mlejax as mle
@@ -69,8 +70,9 @@ def stack(
         misspecified models.
 
     Raises:
-        ValueError: the second fit has no parameter of the first fixed, or at another value; a fit has no interior maximum; or
-            ``cov_type`` differs.
+        ValueError: the second fit has no parameter of the first fixed, or at another value; a fit has no interior maximum;
+            ``cov_type`` differs; or scores of single rows are needed that are not in memory.
+        TypeError: an argument is not the result of a fit.
 
     Example:
         >>> import jax.numpy as jnp, mlejax as mle
@@ -98,4 +100,4 @@ def stack(
 
 def _check(one: object, what: str, which: str) -> None:
     if not isinstance(one, Results):
-        raise TypeError(f"{what} expected results of fits, got {type(one).__name__} as {which}")
+        raise TypeError(f"{what} expected results, as model.fit returns them, got {type(one).__name__} as {which}")

@@ -33,7 +33,7 @@ ONE_START = (
 
 
 class Here:
-    """Replaces an engine: fits one batch of groups after the other, since a fit of many groups uses all cores itself."""
+    """An engine that is this process: it fits one batch of groups after the other, since such a fit uses all cores itself."""
 
     def map(self, work: Any, partitions: Any) -> Any:
         """Yield ``work(partition)`` for every partition; see `mlejax.data.streams.Engine.map`."""
@@ -50,7 +50,8 @@ class FitGroups:
         columns: names of the columns of clusters and units, in which missing values are checked.
         options: options of the fits.
         covariance: kind and options of the covariance.
-        weights: name and kind of the weights.
+        weights: name of the column of weights and their kind, or None for both.
+        memory_limit: most bytes of data on the device at a time; None: a quarter of the free memory.
         designs: designs of the parameters with a formula, or None.
     """
 
@@ -65,7 +66,11 @@ class FitGroups:
     designs: Designs | None = field(default=None, repr=False)
 
     def __call__(self, partition: Partition) -> BatchResults | None:
-        """Return the results of the groups of a partition, without their rows; None for a partition without rows."""
+        """Return the results of the groups of a partition, without their rows; None for a partition without rows.
+
+        Raises:
+            DataError: ``start`` has values for each group.
+        """
         table, columns = ingest(partition.read(None)), self.columns
         names = (self.by,) if isinstance(self.by, str) else self.by
         if not has_rows(table, names):
@@ -89,7 +94,8 @@ class FitGroups:
 
 
 def fit_streamed_groups(work: FitGroups, source: Data, engine: Engine | None) -> BatchResults:
-    """Return the results of all groups of a source.
+    """Return the results of all groups of a source, in order of first appearance, or sorted by group if an engine divides
+    its table.
 
     Args:
         work: the model and the options of the fits.
@@ -97,7 +103,7 @@ def fit_streamed_groups(work: FitGroups, source: Data, engine: Engine | None) ->
         engine: the engine that runs the fits; None: this process.
 
     Raises:
-        DataError: an option needs all rows at once, or the rows of a group are not adjacent.
+        DataError: an option needs all rows at once, the rows of a group are not adjacent, or there are no rows.
     """
     by = (work.by,) if isinstance(work.by, str) else tuple(work.by)
     shuffles = hasattr(source, "grouped")
@@ -124,7 +130,14 @@ def fit_streamed_groups(work: FitGroups, source: Data, engine: Engine | None) ->
 
 
 def _check_options(work: FitGroups, by: Sequence[Any], shuffles: bool, engine: Engine | None) -> None:
-    """Raise DataError for options that fits of groups from a stream do not support."""
+    """Raise DataError for options that fits of groups from a stream do not support.
+
+    Args:
+        work: the options of the fits.
+        by: columns that define the groups.
+        shuffles: True if the source is the table of an engine, which divides it by group.
+        engine: the engine, or None.
+    """
     start, (weights, _) = work.options["start"], work.weights
     leaves = jax.tree.leaves(work.options["hyper"])
     groups = (work.covariance[1] or {}).get("groups", ())
@@ -138,21 +151,21 @@ def _check_options(work: FitGroups, by: Sequence[Any], shuffles: bool, engine: E
         )
     if shuffles and work.likelihood.mode == "whole":
         raise DataError(
-            "models with rowwise=False may depend on the order of the rows, which an engine does not keep when it "
-            "divides them by "
-            "group: fit files that are sorted by group, mle.Parquet(...)"
+            "models with rowwise=False may depend on the order of the rows, which an engine does not keep when it divides them "
+            "by group: fit files that are sorted by group, mle.Parquet(...)"
         )
     if work.likelihood.predictors and work.likelihood.open_columns.names:
         raise DataError(
-            "optional= and infinite= together with formulas need all rows at once: load the columns in use into "
-            "memory"
+            "optional= and infinite= together with formulas need all rows at once: load the columns in use into memory"
         )
     if isinstance(start, str) or hasattr(start, "columns"):
         raise DataError(ONE_START)
     if any(np.ndim(leaf) for leaf in leaves):
         raise DataError("fit_groups of a stream: expected single numbers in hyper=, the same for all groups, got arrays")
     if not (weights is None or isinstance(weights, str)) or not named:
-        raise DataError("fit_groups of a stream: expected names of columns as weights= and clusters, got arrays of numbers")
+        raise DataError(
+            "fit_groups of a stream: expected names of columns as weights= and clusters, got arrays; add them as columns"
+        )
 
 
 def _together(model: Any, parts: Sequence[BatchResults], by_label: bool) -> BatchResults:

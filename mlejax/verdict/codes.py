@@ -49,7 +49,7 @@ class Facts(Mapping[str, Any]):
 
     Args:
         known: name -> value.
-        later: name -> function without arguments that computes the value.
+        later: name -> function without arguments that computes the value; its result is kept.
     """
 
     def __init__(self, known: Mapping[str, Any], later: Mapping[str, Callable[[], Any]] | None = None) -> None:
@@ -106,9 +106,10 @@ class Verdict:
 
     @property
     def supremum(self) -> float | None:
-        """For ``no_finite_maximum`` with a bounded log-likelihood: its least upper bound, approached as parameters go to a limit.
+        """For ``no_finite_maximum`` with a bounded log-likelihood: the value that it approaches as parameters go to a limit.
 
-        None for other codes, and where the log-likelihood has no bound.
+        If it levels off along several directions, the largest of these values.  None for other codes, and where the
+        log-likelihood has no bound.
         """
         return self.evidence.get("supremum") if self.code == "no_finite_maximum" else None
 
@@ -122,13 +123,14 @@ class Verdict:
         starts: bool = True,
         facts: Mapping[str, Any] | None = None,
     ) -> Verdict:
-        """A copy with what was found after :func:`mlejax.verdict.judge`: the only way in which a verdict changes.
+        """Return a copy changed by what was found after :func:`mlejax.verdict.judge`.
 
         Args:
-            code, statement, advice: replace those of the verdict; empty: kept.
-            note: appended to the statement.
-            starts: whether several starts may still be advised.
-            facts: more evidence, name -> value, or a function that computes it when it is first read.
+            code, statement, advice: replace those of the verdict; an empty string keeps them.
+            note: appended to the statement after a semicolon; nothing if empty.
+            starts: False removes the advice to use several starts (``n_starts=50``).
+            facts: further evidence, name -> value, or a function that computes the value when it is first read; it replaces
+                evidence of the same name.
         """
         statement, advice, evidence = statement or self.statement, advice or self.advice, self.evidence
         if facts:

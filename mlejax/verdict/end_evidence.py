@@ -45,7 +45,7 @@ class Direction:
 
     @cached_property
     def _said(self) -> Words:
-        """``words``, made if it is a function."""
+        """(movement, names): ``words``, or what it returns if it is a function."""
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             return self.words() if callable(self.words) else self.words
 
@@ -72,7 +72,8 @@ class Findings:
         directions: what ray tests found; empty where they were not needed.
         rows: statement on the rows whose log-likelihood or score is not finite; empty if all are finite.
         advice: advice for them; empty for the usual advice.
-        blurred: finite differences of the log-likelihood disagree with its score and information, because of rounding.
+        blurred: rounding errors dominate the log-likelihood or its derivatives, by their error bars or, if these are not
+            known, by finite differences.
         rounding: statement on the rounding error of the log-likelihood; empty if it was not estimated.
         limit: the final point is a limit at a bound, where the function itself cannot be evaluated accurately.
         within: how much higher the profile log-likelihood could be away from a bound without being noticed,
@@ -82,7 +83,8 @@ class Findings:
         negated: the function has a minimum and no maximum was found; False also if that was not checked.
         beside: statement that the log-likelihood is unbounded elsewhere, if the first search went there; else empty.
         n_retried: number of further starts from which no maximum was found.
-        mapped: a `Mapped`, the result in centred and scaled coordinates if these were used; ``directions`` are then in these.
+        mapped: a `Mapped`, the result in centred and scaled coordinates, in which ``directions`` then are; None if these
+            coordinates were not used.
     """
 
     directions: tuple[Direction, ...] = ()
@@ -140,10 +142,10 @@ class Evidence:
 
 
 def superlinear(decrements: Float[Host, "*sets history"]) -> Bool[Host, "*sets"]:
-    """True, (...), for data sets whose Newton decrements, (..., history), show superlinear convergence.
+    """Return True for data sets whose Newton decrements, (..., history), oldest first, show superlinear convergence; (...).
 
-    That is, some decrement in the history is at most 1e-10 and less than 0.05 times the one before it.  Where
-    parameters go to infinity, decrements fall by about 1/e per iteration; quadratic convergence is far faster.
+    That is, some decrement is at most 1e-10 and less than 0.05 times the one before it; pairs with a negative, infinite or
+    NaN decrement do not count.  Where parameters go to infinity, decrements fall by about 1/e per iteration.
     """
     d = np.asarray(decrements)
     before, after = d[..., :-1], d[..., 1:]
@@ -153,10 +155,10 @@ def superlinear(decrements: Float[Host, "*sets history"]) -> Bool[Host, "*sets"]
 
 
 def steepest(directions: tuple[Direction, ...]) -> Direction | None:
-    """The most informative of the directions along which the log-likelihood rises without a maximum; None if there are none.
+    """Return the most informative direction along which the log-likelihood rises without a maximum; None if there is none.
 
-    If the log-likelihood is unbounded along some of them: the one of those that changes the fewest parameters.  Else the one
-    with the largest gain.
+    If the log-likelihood is unbounded along some of them: the one of those that changes the fewest parameters, and of
+    several the one with the largest gain.  Else the one with the largest gain.
     """
     rising = [d for d in directions if d.behaviour == "rises"]
     unbounded = [d for d in rising if not d.bounded]

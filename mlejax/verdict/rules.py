@@ -20,7 +20,10 @@ NEGATED = (
 
 
 def judge(e: Evidence) -> Verdict:
-    """Return the verdict for this evidence; of several problems the most severe decides the code."""
+    """Return the verdict for this evidence: code, statement, advice, and the numbers that led to it.
+
+    Of several problems the first in the order of `_rule` decides the code.
+    """
     facts: dict[str, Any] = {
         "decrement": e.decrement,
         "decrements": e.decrements,
@@ -65,12 +68,16 @@ def judge(e: Evidence) -> Verdict:
 
 
 def code_of(e: Evidence) -> str:
-    """The code of the verdict that :func:`judge` would return, without making its statement."""
+    """Return the code of the verdict that :func:`judge` would return for this evidence, without making its statement."""
     return _rule(e)[0]
 
 
 def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
-    """The code, and the statement or a function that returns it."""
+    """Return the code, and the statement or a function that makes it when it is needed.
+
+    In this order: interrupted before the first step, rows that are not finite, no Hessian, a direction along which the
+    log-likelihood rises without a maximum, flat directions, saddles and inflections; else the information decides.
+    """
     if e.end == End.INTERRUPTED and not e.n_steps:
         return "stopped_early", "interrupted before the first step; the values are those of the start"
     if e.findings.rows:
@@ -100,7 +107,7 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
 
 
 def _indefinite(e: Evidence) -> str:
-    """The statement for a final point where the information is not positive definite."""
+    """Return the statement for a final point where the information is not positive definite (code ``stopped_early``)."""
     if any(d.behaviour == "ridge" for d in e.findings.directions):
         return (
             f"the information is singular where the search stopped ({_ended(e.end)} after {e.n_steps} steps), but not nearby: "
@@ -123,9 +130,10 @@ def _indefinite(e: Evidence) -> str:
 
 
 def _curved(e: Evidence, best: Direction | None) -> tuple[str, str]:
-    """The code and the statement for a final point with positive definite information.
+    """Return the code (verified, boundary or stopped_early) and the statement for a positive definite information.
 
-    ``best``: a direction along which the log-likelihood is higher at some distance, or None.
+    ``best``: the direction with the largest gain of those along which the log-likelihood is higher at some distance, or
+    None.
     """
     # the log-likelihood falls along every suspicious ray: that outweighs what the optimiser could tell from its last step
     fell = bool(e.findings.directions) and all(d.behaviour == "falls" for d in e.findings.directions)
@@ -138,8 +146,8 @@ def _curved(e: Evidence, best: Direction | None) -> tuple[str, str]:
         )
     if e.findings.blurred:
         return "stopped_early", (
-            f"{stopped}, where a standard error is implausibly large and finite differences of the log-likelihood disagree with "
-            "its score: a plateau, on which the formula loses its digits (a difference of large terms)"
+            f"{stopped}, where a standard error is implausibly large and rounding errors are too large to "
+            "trust it: a plateau, on which the formula loses its digits (a difference of large terms)"
         )
     if e.doubtful and e.end != End.CONVERGED and not followed:
         return "stopped_early", f"{stopped}, where a standard error is implausibly large: a plateau of the log-likelihood"
@@ -167,7 +175,9 @@ def _curved(e: Evidence, best: Direction | None) -> tuple[str, str]:
 
 
 def _risen(rising: Direction, e: Evidence) -> str:
-    """The statement for a log-likelihood that rises without a maximum along a direction."""
+    """Return the statement for a log-likelihood that rises without a maximum along a direction: its limit or that it is
+    unbounded, the rows that decide it, and whether there are no more terms than parameters.
+    """
     deciding, (n, kind) = e.findings.deciding[1], e.contributions
     where = f"along {rising.movement}" + (f" (decided by {deciding})" if deciding else "")
     few = f"; there are {e.n_free} parameters, but {n:g} {kind} to estimate them from" if n <= e.n_free else ""
@@ -177,5 +187,5 @@ def _risen(rising: Direction, e: Evidence) -> str:
 
 
 def _ended(end: End) -> str:
-    """The name of an optimiser status as words: "precision floor"."""
+    """Return the name of an optimiser status in small letters with spaces: "precision floor"."""
     return end.name.lower().replace("_", " ")

@@ -209,7 +209,7 @@ def test_other_learnt_values_are_noticed(folder: Path, tmp_path: Path) -> None:
     found = content["designs"]["evaluated"][0]["formula"]
     found["learnt"]["center(x)"]["center"] += 1.0
     path = forged(tmp_path / "f.json", json.dumps(content).encode())
-    with pytest.raises(mle.FileError, match="gives other columns than when the result was saved"):
+    with pytest.raises(mle.FileError, match="gives other columns or values than when the result was saved"):
         mle.load(path, model=MODELS["formulas"])
 
 

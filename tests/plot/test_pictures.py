@@ -85,7 +85,7 @@ def test_what_has_no_interval_or_is_no_maximum_is_seen() -> None:
         res.plot(keep=["beta"])
     with pytest.raises(ValueError, match="expected 2 names"):
         mle.plot.coefficients([res, res], names=["one"])
-    with pytest.raises(TypeError, match="results of fits, got ndarray"):
+    with pytest.raises(TypeError, match=r"results, as model\.fit returns them, got ndarray"):
         mle.plot.coefficients([Y])
     with pytest.raises(ValueError, match="x='z': expected one of the columns"):
         mle.plot.predictions(res, frame, "z")

@@ -31,11 +31,12 @@ from mlejax.shapes import Host
 
 
 def aic(llf: ArrayLike, k: ArrayLike) -> float | Host:
-    """Akaike's criterion, ``-2 llf + 2 k``.
+    """Return Akaike's criterion, ``-2 llf + 2 k``.
 
     Args:
       llf: maximised log-likelihood(s), summed over observations, any shape.
-      k: number of free parameters (effective degrees of freedom under a penalty); broadcasts against ``llf``.
+      k: number of free parameters (effective degrees of freedom under a penalty), >= 0, else ValueError; broadcasts
+        against ``llf``.
 
     Returns:
       float64 scalar or array; NaN where ``llf`` is.
@@ -48,10 +49,9 @@ def aic(llf: ArrayLike, k: ArrayLike) -> float | Host:
 
 
 def aicc(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> float | Host:
-    """Akaike's criterion with the small-sample correction ``2 k (k + 1) / (n - k - 1)``.
+    """Return Akaike's criterion with the small-sample correction ``2 k (k + 1) / (n - k - 1)``; NaN where n <= k + 1.
 
-    The correction is exact for the normal linear model and a habit elsewhere. NaN where n <= k + 1: the
-    correction has no meaning there.
+    The correction is exact for the normal linear model and approximate elsewhere.  ValueError if k < 0 or n <= 0.
 
     Args:
       llf: maximised log-likelihood(s), any shape.
@@ -71,7 +71,7 @@ def aicc(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> float | Host:
 
 
 def bic(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> float | Host:
-    """Schwarz's criterion, ``-2 llf + k log n``.
+    """Return Schwarz's criterion, ``-2 llf + k log n``; ValueError if k < 0 or n <= 0.
 
     Args:
       llf: maximised log-likelihood(s), any shape.
@@ -89,9 +89,7 @@ def bic(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> float | Host:
 
 
 def hqic(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> float | Host:
-    """Hannan and Quinn's criterion, ``-2 llf + 2 k log(log n)``.
-
-    NaN where n <= 1: the iterated logarithm does not exist there.
+    """Return Hannan and Quinn's criterion, ``-2 llf + 2 k log(log n)``; NaN where n <= 1; ValueError if k < 0 or n <= 0.
 
     Args:
       llf: maximised log-likelihood(s), any shape.
@@ -112,7 +110,7 @@ CRITERIA = {"aic": "AIC", "aicc": "AICc", "bic": "BIC", "hqic": "HQIC"}
 
 
 def criterion(name: str, llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> float | Host:
-    """Return a criterion by its name, one of :data:`CRITERIA`; the arguments are those of :func:`bic`.
+    """Return a criterion by its name, one of :data:`CRITERIA`, else ValueError; the arguments are those of :func:`bic`.
 
     >>> criterion("aic", -10.0, 2, 50)
     24.0
@@ -123,7 +121,8 @@ def criterion(name: str, llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> float | 
 
 
 def df_model(fit: Fit, cov: CovarianceResult, count: str = "all") -> int:
-    """Return the number of free parameters (effects by level index included), less the directions that are not identified.
+    """Return the number of free parameters (effects of ``mle.Real(by=...)`` included), less the number of directions in
+    which the information is singular.
 
     With ``count="interior"``, parameters at a bound of their support are not counted.
 
@@ -131,31 +130,34 @@ def df_model(fit: Fit, cov: CovarianceResult, count: str = "all") -> int:
         ValueError: ``count`` is neither ``"all"`` nor ``"interior"``.
     """
     if count not in ("all", "interior"):
-        raise ValueError(f"count={count!r}: expected 'all' (parameters on an edge included) or 'interior'")
+        raise ValueError(f"count={count!r}: expected 'all' (parameters at a bound of their support included) or 'interior'")
     free = fit.spec.space.n_free if count == "all" else int(fit.interior.sum())
     return free + fit.n_effects - cov.nullity
 
 
 def effective_df(fit: Fit, cov: CovarianceResult) -> float:
-    """Return the effective degrees of freedom tr(H_P^-1 I) of a penalised fit (Gray 1992); the number of free parameters
-    for other fits.
+    """Return the effective degrees of freedom tr(H_P^-1 I) of a penalised fit (Gray 1992), NaN if it has no covariance;
+    :func:`df_model` for other fits.
     """
     return float(df_model(fit, cov)) if fit.penalised is None else cov.edf
 
 
 def llf_penalized(fit: Fit) -> float:
-    """Return the maximised objective: the log-likelihood minus the penalty, or plus the term of bias reduction."""
+    """Return the maximised objective: the log-likelihood, minus the penalty, plus the term of bias reduction, if there is
+    one.
+    """
     return fit.llf - (0.0 if fit.penalised is None else fit.penalised.value) + fit.reduced
 
 
 def highest_llf(fit: Fit) -> float:
-    """Return the maximised log-likelihood, or its supremum if it approaches one without a maximum."""
+    """Return the log-likelihood at the estimates, or its supremum if it approaches one without a maximum."""
     return fit.llf if fit.verdict.supremum is None else fit.verdict.supremum
 
 
 def facts_of(fit: Fit, cov: CovarianceResult) -> FitFacts:
-    """Return what likelihood-ratio tests and comparisons need to know of a fit: log-likelihood, df, nobs, fingerprint and
-    flags.
+    """Return what likelihood-ratio tests and comparisons need to know of a fit: log-likelihood (or its supremum), number
+    of free parameters, number of rows, fingerprint of the data, kind of covariance, and whether it is a maximum likelihood
+    fit at all.
     """
     return FitFacts(
         llf=highest_llf(fit),
@@ -173,13 +175,18 @@ def facts_of(fit: Fit, cov: CovarianceResult) -> FitFacts:
 
 
 def pseudolikelihood(fit: Fit, cov: CovarianceResult) -> bool:
-    """True if the objective counts as a pseudolikelihood: sampling weights, or a sandwich covariance."""
+    """True if the objective counts as a pseudolikelihood: under sampling weights, and with a covariance that allows for a
+    misspecified model (a sandwich, the bootstrap).
+    """
     return not KINDS[cov.kind].model_based or fit.weight_kind == "sampling"
 
 
 def no_criterion(fit: Fit, cov: CovarianceResult) -> str:
-    """Return the reason why information criteria are not defined for a fit, as the end of a sentence "AIC is refused ...";
-    empty if they are.
+    """Return the reason why information criteria are not defined for a fit, as the end of a sentence "AIC is not defined
+    ..."; empty if they are.
+
+    They need a maximum or a supremum of the log-likelihood (flat directions are allowed) without bias reduction, sampling
+    weights and a sandwich covariance, and a penalised fit needs effective degrees of freedom.
     """
     if fit.penalised is not None and np.isnan(cov.edf):
         return (
@@ -210,21 +217,26 @@ def info_criterion(
         count: ``"all"`` also counts parameters at a bound of their support (as R's lme4 and pscl do); ``"interior"`` does
             not.
 
-    If the log-likelihood approaches a supremum without a maximum, the supremum is used.
+    If the log-likelihood approaches a supremum without a maximum, the supremum is used (not by TIC).  AIC of a penalised fit
+    counts effective degrees of freedom; TIC uses neither ``n`` nor ``count``.
+
+    Returns:
+        The criterion; NaN where its formula is not defined (AICc with n <= k + 1, HQIC with n <= 1).
 
     Raises:
-        ValueError: the fit has a sandwich covariance, sampling weights or bias reduction, or did not reach a maximum; or it is
-            penalised and the criterion is not AIC (which counts effective degrees of freedom).
+        ValueError: the fit has a sandwich covariance (TIC allows it), sampling weights or bias reduction, or neither a maximum
+            nor a supremum; it is penalised and the criterion is not AIC; TIC with an estimate at a bound, effects of
+            ``mle.Real(by=...)``, or without standard errors; or an option is not valid.
     """
     if name == "tic":
         return _tic(fit, cov)
     k = float(df_model(fit, cov, count)) if fit.penalised is None else cov.edf
     found = float(criterion(name, highest_llf(fit), max(k, 0.0), counts(fit.loaded)[0] if n is None else n))
     if reason := no_criterion(fit, cov):
-        raise ValueError(f"{CRITERIA[name]} is refused {reason}")
+        raise ValueError(f"{CRITERIA[name]} is not defined {reason}")
     if fit.penalised is not None and name != "aic":
         raise ValueError(
-            f"{CRITERIA[name]} is refused for a penalised fit: its log-likelihood is not at its maximum; use aic, with "
+            f"{CRITERIA[name]} is not defined for a penalised fit: its log-likelihood is not at its maximum; use aic, with "
             "effective degrees of freedom"
         )
     return found
@@ -233,14 +245,17 @@ def info_criterion(
 def _tic(fit: Fit, cov: CovarianceResult) -> float:
     """Return Takeuchi's criterion; a sandwich ``cov_type`` is allowed, since the criterion itself allows for a misspecified
     model.
+
+    Raises:
+        ValueError: see `info_criterion`.
     """
     why = no_criterion(fit, replace(cov, kind="nonrobust"))
     if fit.loaded.effects is not None:
-        why = "for models with effects by level index (mle.Real(by=...)), whose scores are not formed"
+        why = "for models with effects of mle.Real(by=...), whose own scores are not computed: compare aic or bic"
     if fit.penalised is not None or not fit.interior.all():
         why = "for penalised fits and estimates at a bound: it needs scores that sum to 0 at the estimates"
     if why:
-        raise ValueError(f"TIC is refused {why}")
+        raise ValueError(f"TIC is not defined {why}")
     sandwich = covariance_of(fit, "HC0", {})
     matrix, information = sandwich.matrix, fit.information
     if fit.centred is not None and sandwich.factor is not None:  # whose digits the trace needs
@@ -249,7 +264,7 @@ def _tic(fit: Fit, cov: CovarianceResult) -> float:
     bias = float(np.sum(matrix * information))
     if np.isnan(bias):
         raise ValueError(
-            f"TIC is refused without standard errors of all parameters ({fit.verdict.code.replace('_', ' ')})"
+            f"TIC is not defined without standard errors of all parameters ({fit.verdict.code.replace('_', ' ')})"
         )
     return -2.0 * fit.llf + 2.0 * bias
 
@@ -257,8 +272,8 @@ def _tic(fit: Fit, cov: CovarianceResult) -> float:
 def incomparable(fits: Sequence[FitFacts]) -> str:
     """Return the reason why criteria of these fits cannot be compared (different data); empty if they can.
 
-    A criterion ranks models of the same observations: another number of rows, or other values in a column that two
-    fits share, makes the difference of two criteria mean nothing.
+    They cannot if two fits have different numbers of observations, or the columns that both use have different
+    fingerprints.  The first such pair is named.
 
     Args:
       fits: facts of the fits, with their fingerprints.

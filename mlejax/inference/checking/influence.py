@@ -5,9 +5,8 @@ With the score s_g and the information I_g of row g, and I that of all,
 .. math:: d_g = I^{-1} s_g \quad\text{or}\quad (I - I_g)^{-1} s_g
 
 approximates the estimate minus the estimate without g: to first order (the infinitesimal jackknife), or by one Newton step
-    without g, as in
-statsmodels' ``GLMInfluence``.  Cook's distance is d' I d / p, and the log-likelihood of g at the estimate without it
-l_g - s_g' d_g - d_g' I_g d_g / 2 (the last term with ``leverage`` only).
+without g, as in statsmodels' ``GLMInfluence``.  Cook's distance is d' I d / p, and the log-likelihood of g at the estimate
+without it l_g - s_g' d_g - d_g' I_g d_g / 2 (the last term with ``leverage`` only).
 
 Cook (1977); Pregibon (1981), Annals of Statistics 9, 705; Giordano et al. (2019).
 """
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlejax.covariance import summed_by_cluster
 from mlejax.data import group_codes
 from mlejax.execution import float64
 from mlejax.fit import Fit, effects_evaluator_of, refuse_connected, refuse_effects, terms_of_rows
@@ -48,7 +48,7 @@ class Influence:
         what: ``"rows"``, ``"units"`` or ``"clusters"``.
         index: labels of the rows, units or clusters (m,).
         dfbeta: estimate minus the estimate without row g (approximate), natural scale (m, r).
-        bse: model standard errors (r,), for comparison with ``dfbeta``.
+        bse: standard errors from the observed information (r,), NaN for fixed entries and those at a bound.
         cooks_distance: Cook's distance of each (m,).
         loglik: log-likelihood of each row, unit or cluster at the estimates (m,).
         loglik_out: log-likelihood of each at the estimates without it (m,); the sum approximates leave-one-out
@@ -68,12 +68,12 @@ class Influence:
 
     @property
     def dfbetas(self) -> Float[Host, "m r"]:
-        """``dfbeta`` divided by the model standard errors."""
+        """``dfbeta`` divided by the standard errors ``bse``, which are the same for all rows; NaN where these are."""
         return np.asarray(self.dfbeta / self.bse)
 
     def cov_params(self) -> pd.DataFrame:
-        """Return the covariance of the infinitesimal jackknife, sum d_g d_g' (r, r): HC0 (CR0 for clusters); with
-        ``leverage=True`` HC3 (CR3).
+        """Return the sum of d_g d_g' over rows, units or clusters, d_g the rows of ``dfbeta``, (r, r): the covariance HC0 (CR0
+        for clusters), or with ``leverage=True`` HC3 (CR3).
         """
         import pandas as pd
 
@@ -109,16 +109,18 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
     """Return the influence of each row (unit, cluster) on the estimates, without refits.
 
     Args:
-        groups: clusters that are left out as a whole: the name of a column, or labels (n,).
-        leverage: use the Newton step without g, (I - I_g)^-1 s_g, in place of I^-1 s_g: closer to a refit, and equal to
-            statsmodels' ``GLMInfluence``; needs the Hessian of every row, and is not supported with effects by index.
+        groups: clusters that are left out as a whole: the name of a column, or labels (n,).  None: every row, or unit of a
+            model with ``unit=``, by itself; rows of weight 0 are left out.
+        leverage: if True, use the Newton step without g, (I - I_g)^-1 s_g, in place of I^-1 s_g: closer to a refit, and equal
+            to statsmodels' ``GLMInfluence``; needs the Hessian of every row, and does not support ``mle.Real(by=...)``.
 
     Returns:
         `Influence`: ``dfbeta``, ``dfbetas``, ``cooks_distance``, ``loglik_out``, ``cov_params()``, ``frame()``, ``plot()``.
 
     Raises:
-        ValueError: the model has ``rowwise=False``, the fit has no maximum, a penalty or bias reduction, or the rows are not
-            in memory.
+        ValueError: the model has ``rowwise=False`` or random effects of several grouping columns; the fit has no maximum, a
+            penalty or bias reduction, or no Hessian; the rows are not in memory; or, with ``leverage=True``, a parameter is
+            identified by one row, unit or cluster alone.
 
     Example:
         >>> import mlejax as mle
@@ -139,11 +141,11 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
     with float64():
         found = terms_of_rows(fit.spec, fit.loaded, fit.fixed, fit.u)
     parts = (weighted(fit, each) if used.all() else weighted(fit, each)[used] for each in found[:2])
-    loglik, scores = (_summed(each, codes) for each in parts)
+    loglik, scores = (each if codes is None else summed_by_cluster(each, codes) for each in parts)
     free = fit.interior
     inverted = scaled_inverse(fit.information[np.ix_(free, free)])
     if not inverted.ok:
-        raise ValueError(f"{what} needs an information that is positive definite; see the verdict")
+        raise ValueError(f"{what} needs a positive definite information, which this fit does not have ({fit.verdict})")
     inverse = np.zeros(fit.information.shape)
     inverse[np.ix_(free, free)] = inverted.inverse
     D = np.where(space.reported_fixed[:, None], 0.0, space.reported_matrix)
@@ -179,14 +181,16 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
 
 
 def _refuse(fit: Fit, what: str) -> None:
-    """Raise ValueError for fits whose influence cannot be computed: no maximum, a penalty, no rows in memory, or
-    ``rowwise=False``.
+    """Raise ValueError for fits whose influence cannot be computed: rows that are not in memory, no maximum, a penalty,
+    bias reduction, ``rowwise=False``, random effects of several grouping columns, or no Hessian.
+
+    ``what``: the feature, first word of the message.
     """
     if fit.loaded.remembered is not None or fit.loaded.stream is not None:
         raise ValueError(f"{what} needs the rows of the fit in memory to evaluate their scores; fit a table in memory")
     if fit.penalised is not None or fit.spec.reduction is not None or not fit.verdict.converged:
         raise ValueError(
-            f"{what} needs a maximum of the log-likelihood, without penalty or bias reduction; see the verdict"
+            f"{what} needs a maximum of the log-likelihood, without penalty or bias reduction; the verdict is {fit.verdict.code}"
         )
     if fit.loaded.problem.data.mode == "whole":
         why = (
@@ -197,15 +201,13 @@ def _refuse(fit: Fit, what: str) -> None:
         raise ValueError(f"{what} needs a log-likelihood that is a sum over rows or units; {why}")
     refuse_connected(fit.loaded, fit.spec.likelihood, what)
     if fit.information is None or fit.jacobian is None:
-        raise ValueError(f"{what} needs the information matrix, which is not computed for fits with so many parameters")
+        raise ValueError(f"{what} needs the information matrix, which a first-order method leaves out; use method='newton'")
 
 
 def _first_order(
     scores: Float[Host, "m p"], linear: Float[Host, "p r"], root: Float[Host, "p p"]
 ) -> tuple[Float[Host, "m r"], Float[Host, " m"]]:
-    """Return scores @ linear (m, r) and the squared lengths of the rows of scores @ root (m,), computed in chunks of rows
-    that stay in cache.
-    """
+    """Return scores @ linear (m, r), and the squared lengths of the rows of scores @ root (m,)."""
     moved, size = np.empty((len(scores), linear.shape[1])), np.empty(len(scores))
     for begin in range(0, len(scores), AT_ONCE):
         part = slice(begin, begin + AT_ONCE)
@@ -216,7 +218,14 @@ def _first_order(
 
 
 def _by_own_effects(fit: Fit, used: np.ndarray, codes: Host | None) -> Float[Host, " m"]:
-    """What each row (cluster) adds to its own log-likelihood through the effects by index of its levels, the others given."""
+    """Return how much each row (cluster) raises its own log-likelihood through the effects of ``mle.Real(by=...)``, to first
+    order, all other parameters given; (m,).
+
+    Args:
+        fit: the fit.
+        used: True for the rows with positive weight.
+        codes: number of the cluster of each of these rows; None: each row by itself.
+    """
     effects, levels = fit.loaded.effects, fit.loaded.levels
     assert effects is not None
     assert levels is not None
@@ -230,16 +239,11 @@ def _by_own_effects(fit: Fit, used: np.ndarray, codes: Host | None) -> Float[Hos
     return np.bincount(owner, added, minlength=int(each.max()) + 1)
 
 
-def _summed(values: Float[Host, "n ..."], codes: Host | None) -> Float[Host, "G ..."]:
-    if codes is None:
-        return values
-    out = np.zeros((int(codes.max()) + 1, *values.shape[1:]))
-    np.add.at(out, codes, values)
-    return out
-
-
 def _names(fit: Fit, groups: Any, m: int, used: np.ndarray) -> np.ndarray:
-    """Return the labels of the rows, units or clusters (m,); 0, 1, ... if there are none of that length."""
+    """Return the labels of the rows, units or clusters (m,); 0, 1, ... if the data have no labels of that number.
+
+    ``groups``: as of `influence`; ``used``: True for the rows or units with positive weight.
+    """
     rows = fit.loaded.rows
     units = fit.spec.likelihood.unit if fit.loaded.crossing is None else fit.loaded.crossing.units
     labels = groups if groups is not None else units

@@ -41,10 +41,12 @@ class Information(NamedTuple):
     Attributes:
         block: I_SS, damping included, (m, m).
         score: gradient of the (penalised) log-likelihood with respect to S, (m,).
-        lost: I_SO I_OO^-1 I_OS (m, m), or None if the other parameters are taken as known.
-        n_steps: conjugate gradient steps, the largest number over columns.
-        residual: largest relative residual of a column.
-        negative: the smallest curvature v'Iv / v'v that was met, if it is not positive; else None.
+        lost: I_SO I_OO^-1 I_OS (m, m), NaN in columns that were not solved; None if the other parameters are taken as known,
+            or ``negative`` was found before any column was solved.
+        n_steps: conjugate gradient steps, the largest number over columns; 0 if there were none.
+        residual: largest relative residual of a column; 0 if none was solved.
+        negative: the smallest curvature v'Iv / v'v that conjugate gradients found, if it is not positive, damping included
+            (``block`` and ``lost`` are incomplete then); else None.
     """
 
     block: Float[Host, "m m"]
@@ -56,8 +58,8 @@ class Information(NamedTuple):
 
 
 class InformationPoint(NamedTuple):
-    """The point at which the information is evaluated: estimates in theta, data, fixed values and hyperparameters of the
-    penalty.
+    """The point at which the information is evaluated: estimates in theta, data, values of the fixed entries (None without
+    fixed entries), and hyperparameters of the penalty (None without).
     """
 
     theta: Float[Either, " p"]
@@ -67,8 +69,8 @@ class InformationPoint(NamedTuple):
 
 
 class _Solved(NamedTuple):
-    """Solutions of k linear systems by conjugate gradients: x, number of steps, relative residual, and smallest curvature
-    met.
+    """Solutions x of k linear systems by conjugate gradients, and for each the number of steps, the relative residual, and
+    the smallest curvature d'Id / d'd along a search direction (inf without a step).
     """
 
     x: Float[Either, "k p"]
@@ -78,7 +80,7 @@ class _Solved(NamedTuple):
 
 
 def _gradient(spec: Spec, at: InformationPoint, theta: Float[Device, " p"]) -> Float[Device, " p"]:
-    """Return the score of the penalised log-likelihood with respect to theta, (p,)."""
+    """Return the score of the penalised log-likelihood (weighted mean over the data) with respect to theta, (p,)."""
     data = at.data
 
     def block(rows: PyTree, weights: Device, t: Device) -> Device:
@@ -98,7 +100,7 @@ def _gradient(spec: Spec, at: InformationPoint, theta: Float[Device, " p"]) -> F
 def _products(
     spec: Spec, at: InformationPoint, vectors: Float[Either, "k p"]
 ) -> tuple[Float[Device, "k p"], Float[Device, " p"]]:
-    """Return the products I v of the information with several vectors (k, p), and the score (p,)."""
+    """Return the products I v of the information at the point ``at`` with several vectors (k, p), and the score there (p,)."""
     score, along = jax.linearize(partial(_gradient, spec, at), at.theta)
     return -jax.vmap(along)(vectors), score
 
@@ -114,8 +116,16 @@ def _solve(
     tol: Scalar,
     max_steps: Scalar,
 ) -> _Solved:
-    """Solve I_OO x = b by conjugate gradients for several right-hand sides b (k, p), which are 0 outside O, preconditioned
-    by a positive diagonal.
+    """Solve (I_OO + damping) x = b by conjugate gradients for several right-hand sides b (k, p), which are 0 outside O.
+
+    Each stops at a relative residual of ``tol``, after ``max_steps``, or at a direction without positive curvature.
+
+    Args:
+        spec, at: the model and the point, as of `information_of`.
+        b: right-hand sides.
+        others: True for the coordinates O.
+        diagonal: positive diagonal of the preconditioner.
+        damping, tol, max_steps: as of `information_of`.
     """
     _, along = jax.linearize(partial(_gradient, spec, at), at.theta)
 
@@ -160,6 +170,8 @@ def information_of(
 ) -> Information:
     """Return the information of the chosen entries of theta; to be called inside ``float64()``.
 
+    All numbers are those of the weighted mean log-likelihood: they are multiplied by the sum of weights elsewhere.
+
     Args:
         spec: specification of the fitted model.
         at: estimates, data, fixed values and hyperparameters of the fit.
@@ -176,7 +188,7 @@ def information_of(
     slowest, worst, least, limit = 0, 0.0, np.inf, 0
     diagonal, across = np.ones(p), np.empty((m, p))
     if others is not None:
-        lost = np.empty((m, m))
+        lost = np.full((m, m), np.nan)
         limit = min(2 * int(others.sum()) + 10, 10_000) if max_steps is None else max_steps
         diagonal = _diagonal(spec, at, damping)
         least = _least_curvature(spec, at, others, diagonal, damping, min(limit, PROBE_STEPS))
@@ -215,8 +227,10 @@ def _least_curvature(
     damping: float,
     n_steps: int,
 ) -> float:
-    """Return the smallest curvature of the other parameters that conjugate gradients meet from a random vector; a column of
-    I meets only the parameters it is correlated with.
+    """Return the smallest curvature of the information of the other parameters that at most ``n_steps`` conjugate gradient
+    steps from a random vector (seed 0) find; arguments as of `_solve`.
+
+    The columns of I_OS alone would not see curvature in parameters that are uncorrelated with S.
     """
     b = np.zeros((COLUMNS, others.size))
     b[0] = np.where(others, np.random.default_rng(0).standard_normal(others.size), 0.0)
@@ -225,7 +239,10 @@ def _least_curvature(
 
 
 def _diagonal(spec: Spec, at: InformationPoint, damping: float) -> Float[Host, " p"]:
-    """Return a positive approximation of the diagonal of the information (p,), used for preconditioning."""
+    """Return a positive approximation of the diagonal of the information plus ``damping`` (p,), used for preconditioning.
+
+    Exact up to 2,000 parameters, else estimated by 32 products; entries that are not positive are replaced by the median.
+    """
     p = np.size(at.theta)
     found = np.full(p, damping)
     rng = np.random.default_rng(0)

@@ -62,7 +62,7 @@ class Finding:
 @in_notebooks
 @dataclass(frozen=True)
 class Check:
-    """What `model.check` found, errors first.
+    """What `model.check` found.
 
     Attributes:
         name: name of the model.
@@ -79,7 +79,7 @@ class Check:
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """The codes of the findings."""
+        """The codes of the findings, in their order."""
         return tuple(f.code for f in self.findings)
 
     def frame(self) -> pd.DataFrame:
@@ -106,7 +106,10 @@ def check(
     missing: str = "raise",
     seed: int = 0,
 ) -> Check:
-    """Find problems of a log-likelihood on data, without a fit; arguments as in ``Model.check``."""
+    """Find problems of a log-likelihood on data, without a fit; arguments as in ``Model.check``.
+
+    Errors that a fit would raise for the data, the options or the function become findings of level "error".
+    """
     seed = check_count("seed", seed, 0)
     with float64(), outside_transformations():
         try:
@@ -130,13 +133,15 @@ def check(
 
 
 def refused(error: Exception, code: str) -> Finding:
-    """Return an error that one of `fit`'s own checks raised, as a finding of level "error"."""
+    """Return an error that a fit raises as a finding of level "error" with the given code; its message is the statement."""
     text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
     return Finding("error", code, str(text).rstrip("."))
 
 
 def examine(evaluator: SingleEvaluator, loaded: Loaded, u0: np.ndarray) -> list[Finding]:
-    """Return all findings except those for which `fit`'s own checks raise errors."""
+    """Return the findings on precision, arrays that the function closes over, compilation, values and scores, at the start
+    u0 (p,) and at two random points near it.
+    """
     spec, fixed = evaluator.spec, evaluator.fixed
     traced = _traced(spec, loaded)
     found = [*_precision(loaded, traced), *_captured(traced), *_compilations(loaded)]
@@ -159,8 +164,13 @@ def _at(spec: Spec, fixed: Either | None, u: np.ndarray) -> str:
 
 
 def _finiteness(spec: Spec, fixed: Either | None, points: list[np.ndarray], each: list[Any]) -> list[Finding]:
-    """Return a finding if the start is not finite, or if a value is finite and its score is not (an unguarded branch of
-    `where`).
+    """Return at most one finding: the log-likelihood is not finite at the start, or at some point all its values are finite
+    and a score is not (an unguarded branch of `where`).
+
+    Args:
+        spec, fixed: the model, and the values of its fixed entries or None.
+        points: the start and points near it, unconstrained coordinates (p,) each.
+        each: for each point, the values (n,) and scores (n, p) of all terms.
     """
     for k, (u, (values, scores)) in enumerate(zip(points, each, strict=True)):
         values_finite = bool(np.isfinite(values).all())
@@ -187,8 +197,8 @@ _START = (
 
 
 def _scores(spec: Spec, fixed: Either | None, points: list[np.ndarray], each: list[Any]) -> list[Finding]:
-    """Return findings on parameters without influence, on combinations of parameters without influence, and on fewer terms
-    than parameters.
+    """Return findings on parameters that no score depends on, on combinations of parameters along which all scores are 0,
+    and on fewer terms than parameters (combinations are not looked for then); arguments as of `_finiteness`.
     """
     scores = [s for _, s in each if np.isfinite(s).all()]
     n, p = scores[0].shape
@@ -215,7 +225,12 @@ def _scores(spec: Spec, fixed: Either | None, points: list[np.ndarray], each: li
 
 
 def _common_null(scores: list[Float[Host, "n p"]], kept: np.ndarray) -> list[Float[Host, " p"]]:
-    """Return directions (p,) in u along which the score of every term is 0 at all points tried."""
+    """Return directions (p,) in u along which the score of every term is 0 at all points, largest entry 1.
+
+    Args:
+        scores: scores of the terms at each point.
+        kept: positions of the coordinates that some score depends on.
+    """
     p = scores[0].shape[1]
     stacked = np.concatenate([s[:, kept] for s in scores])
     size = np.sqrt((stacked**2).sum(axis=0))
@@ -234,8 +249,8 @@ def _common_null(scores: list[Float[Host, "n p"]], kept: np.ndarray) -> list[Flo
 
 
 def _traced(spec: Spec, loaded: Loaded) -> Closed:
-    """Return the jaxpr of the user's function, traced with abstract float64 parameters and two rows of data (all rows if
-    ``rowwise=False``).
+    """Return the jaxpr of the user's function, traced with abstract float64 parameters and at most two rows or units of data
+    (all rows if ``rowwise=False``).
     """
     data: Prepared = loaded.problem.data
     n = data.weights.shape[0] if data.mode == "whole" else min(2, data.weights.shape[0])
@@ -270,7 +285,9 @@ def _narrow(dtype: np.dtype) -> bool:
 
 
 def _precision(loaded: Loaded, traced: Closed) -> list[Finding]:
-    """Return findings on columns, constants and arithmetic with less than 64 bits."""
+    """Return findings on columns, on arrays that the function closes over, and on arithmetic, of floating-point numbers with
+    fewer than 64 bits.  ``traced``: jaxpr of the function.
+    """
     advice = "Read or convert it as float64 from its source; a conversion now does not bring the digits back"
     out = [
         Finding("warning", "float32_column", f"column {name!r} came with about 7 digits (float32 or less)", advice)
@@ -301,9 +318,7 @@ def _precision(loaded: Loaded, traced: Closed) -> list[Finding]:
 
 
 def _captured(traced: Closed) -> list[Finding]:
-    """Return findings on large arrays that the function closes over: they are compiled in as constants, and not split by
-    rows.
-    """
+    """Return a finding for each array of 256 numbers or more that the function, with this jaxpr, closes over."""
     advice = (
         "Pass it as a column, or as mle.Shared(array): a constant is compiled into the program, does not follow the rows "
         "when they are cut into blocks or resampled, and another array means another compilation"
@@ -314,8 +329,8 @@ def _captured(traced: Closed) -> list[Finding]:
 
 
 def _compilations(loaded: Loaded) -> list[Finding]:
-    """Return notes on data shapes for which the program is compiled: whole data, units of very different length, shared
-    arrays.
+    """Return notes on shapes of the data that cost compilations or work: ``rowwise=False``, units padded to 4 times their
+    mean number of rows or more, and `Shared` arrays.
     """
     data: Prepared = loaded.problem.data
     found = []

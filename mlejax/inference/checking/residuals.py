@@ -71,7 +71,10 @@ class Residuals:
             kind: ``"qq"``: against normal quantiles, with the line on which they fall if the model is true; ``"pit"``: a
                 histogram of u, flat if the model is true; ``"index"``: in the order of the rows, or against ``x``.
             ax: matplotlib axes to draw on; new axes by default.
-            x: for ``kind="index"``, the horizontal positions (n,).
+            x: for ``kind="index"``, the horizontal positions (n,); ignored for the other kinds.
+
+        Raises:
+            ValueError: another kind, or ``"pit"`` for residuals that are not quantile residuals.
         """
         if kind not in ("qq", "pit", "index"):
             raise ValueError(f"kind={kind!r}: expected 'qq', 'pit' or 'index'")
@@ -120,8 +123,9 @@ def residuals(
 
     Raises:
         CompanionError: the model lacks the function that the kind needs; the message shows the lines to add.
-        ValueError: an unknown kind, several columns that could be the outcome, deviance residuals of a model that is not
-            row-wise, or rows that are not in memory.
+        ValueError: an unknown kind; a column of outcomes that is not given and not clear, or does not exist; deviance residuals
+            of a model with units or ``rowwise=False``, or with a saturated log-likelihood below that of the fit; a cdf that
+            decreases, is NaN, or gives a whole outcome probability 0; units without a mode; or rows that are not in memory.
 
     Example:
         >>> import mlejax as mle
@@ -145,7 +149,10 @@ def residuals(
     if fit.loaded.stream is not None:
         raise ValueError("residuals() needs all rows in memory, and the data of this fit are a stream; fit a table in memory")
     if fit.loaded.problem.data.mode != "rows" and kind == "deviance":
-        raise ValueError("deviance residuals need a model with one log-likelihood term for each row, not for units or whole data")
+        raise ValueError(
+            "deviance residuals need a model with one log-likelihood term for each row, not for units or whole data; use "
+            "'quantile', 'pearson' or 'response'"
+        )
     table, _ = rows_of(fit, None, "residuals")
     name = response or _response(fit)
     names = list(table.columns if hasattr(table, "columns") else table)
@@ -176,17 +183,22 @@ def residuals(
 
 
 def _deviance(fit: Fit, gap: Float[Host, " n"], saturated: Float[Host, " n"]) -> Float[Host, " n"]:
-    """Return sign(y - mean) sqrt(2 (saturated - log-likelihood)) for each row.
+    """Return sign(y - mean) sqrt(2 (saturated - log-likelihood)) for each row, (n,).
+
+    Args:
+        fit: the fit.
+        gap: y - mean of each row.
+        saturated: saturated log-likelihood of each row.
 
     Raises:
-        ValueError: a saturated log-likelihood below that of the fit.
+        ValueError: a saturated log-likelihood is below that of the fit by more than rounding.
     """
     own = _row_logliks(fit)
     lost = saturated - own
     if (lost < -1e-8 * np.maximum(1.0, np.abs(own))).any():
         raise ValueError(
             "residuals('deviance'): the declared saturated log-likelihood is below that of the fit in "
-            f"{int((lost < 0).sum())} rows; it should be the highest that any mean gives"
+            f"{int((lost < 0).sum())} rows; correct it: it is the highest log-likelihood that any mean gives the row"
         )
     return np.asarray(np.sign(gap) * np.sqrt(2.0 * np.maximum(lost, 0.0)))
 
@@ -199,9 +211,10 @@ def _row_logliks(fit: Fit) -> Float[Host, " n"]:
 def _likelihoods(
     fit: Fit, cdf: Callable[[Any], Float[Host, " n"]], y: Float[Host, " n"]
 ) -> tuple[Float[Host, " n"], Bool[Host, " n"]]:
-    """Return the likelihood of every row, (n,), and where it is the derivative of the distribution function F, (n,).
+    """Return the likelihood of every row, (n,), and True where it is the derivative of the distribution function F at the
+    row's outcome, to 1e-4, (n,); NaN and False for models with units or ``rowwise=False``.
 
-    NaN and False for models by units or of the whole data.
+    ``cdf``: function from outcomes (n,) to F (n,); ``y``: the outcomes.
     """
     if fit.loaded.problem.data.mode != "rows":
         return np.full(y.shape, np.nan), np.zeros(y.shape, bool)
@@ -212,7 +225,9 @@ def _likelihoods(
 
 
 def _continuous(own: Float[Host, " n"], dense: Bool[Host, " n"], at: Float[Host, " n"]) -> bool:
-    """Whether outcomes have a density: some rows have, and the others are censored; ``at``: F of the outcomes, (n,)."""
+    """True if outcomes are continuous: some likelihoods are densities (``dense``), and all others are those of censored rows,
+    F or 1 - F; ``own``: the likelihoods, ``at``: F of the outcomes.
+    """
     return bool(dense.any() and (dense | _same(own, 1.0 - at) | _same(own, at)).all())
 
 
@@ -221,14 +236,18 @@ def _same(a: Float[Host, " n"], b: Float[Host, " n"]) -> Bool[Host, " n"]:
 
 
 def _response(fit: Fit) -> str:
-    """Return the name of the outcome column: the only column that the function reads by itself (not through a formula)."""
+    """Return the name of the outcome column: the only column that the function reads by itself (not through a formula).
+
+    Raises:
+        ValueError: the function reads none or several such columns.
+    """
     designs = fit.loaded.designs
     keys = designs.rows.layout.keys if designs is not None else fit.loaded.rows.layout.keys
     read = [key for key in keys if isinstance(key, str)]
     if len(read) != 1:
         raise ValueError(
-            f"residuals: the function of {fit.spec.likelihood.name} reads the columns {', '.join(map(repr, read))}; say which "
-            "one is the outcome, response='y'"
+            f"residuals: the function of {fit.spec.likelihood.name} reads {', '.join(map(repr, read)) or 'no column by name'}, "
+            "so that the outcome is not clear; name its column, response='y'"
         )
     return read[0]
 
@@ -263,8 +282,16 @@ def _between(
 ) -> tuple[Float[Host, " n"], str]:
     """Return u between F(y-) and F(y), at random if they differ, (n,), and a note that says how.
 
-    ``own``, ``dense``: likelihoods of the rows, and where they are densities (`_likelihoods`); if outcomes are continuous
-    (``whole`` is False), rows whose likelihood is 1 - F(y) have u between F(y) and 1, those with F(y) between 0 and F(y).
+    Args:
+        cdf: function from outcomes (n,) to F (n,).
+        y: the outcomes.
+        whole: True if outcomes are whole numbers, so that F(y-) is F(y - 1).
+        own, dense: likelihoods of the rows, and where they are densities (`_likelihoods`).  Unless ``whole``, a row whose
+            likelihood is 1 - F(y) (censored) has u between F(y) and 1, one with F(y) between 0 and F(y).
+        seed: seed of the random numbers.
+
+    Raises:
+        ValueError: F decreases or is NaN at some outcomes; or, for whole outcomes, one has probability 0.
     """
     high = cdf(y)
     low = cdf(y - 1.0) if whole else cdf(y - BELOW * np.maximum(1.0, np.abs(y)))
@@ -275,7 +302,8 @@ def _between(
         i = int(np.argmax(never))
         raise ValueError(
             f"residuals('quantile'): row {i}: the declared cdf is {high[i]:.4g} at {y[i]:g} and at {y[i] - 1:g}, so that "
-            f"{y[i]:g} would have probability 0. It has to be 0 below the smallest outcome; say discrete=False of continuous ones"
+            f"{y[i]:g} would have probability 0. It has to be 0 below the smallest outcome; if outcomes are continuous, give "
+            "discrete=False"
         )
     censored = np.zeros(y.shape, bool)
     if not whole:
@@ -294,11 +322,17 @@ def _between(
 
 
 def _ranks(fit: Fit, name: str, y: Float[Host, " n"], random: Random, seed: int) -> tuple[Float[Host, " n"], str]:
-    """Return u from the rank of each outcome among outcomes simulated from the model, (n,), and a note that says how."""
+    """Return u from the rank of each outcome among those of 250 data sets simulated from the model, ties broken at random,
+    (n,), and a note that says so.
+
+    Raises:
+        ValueError: the simulator does not draw the column ``name``.
+    """
     seen, sim = simulator_of(fit, "residuals('quantile') without a cdf", random)
     if name not in sim.made:
         raise ValueError(
-            f"residuals: the simulator of {fit.spec.likelihood.name} draws {', '.join(map(repr, sim.made))}, not {name!r}"
+            f"residuals: the simulator of {fit.spec.likelihood.name} draws {', '.join(map(repr, sim.made))}, not {name!r}: "
+            "let it return that column too, or declare the cdf of the model"
         )
     drawn = np.asarray(sim.draw(seen, check_count("seed", seed, 0), np.arange(DRAWS))[name], float)
     v = np.random.default_rng(seed).uniform(size=y.size)

@@ -50,7 +50,9 @@ class Studied:
         return np.isin(self.codes.astype(str), CONVERGED)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the rows of the table, one dict for each entry that is not fixed."""
+        """Return the rows of the table, one dict for each entry that is not fixed, with the columns of
+        `SimulationStudy.frame`; only n, term, truth and n_good if fewer than two fits ended at a maximum.
+        """
         out = []
         for j in np.flatnonzero(~self.fixed).tolist():
             t, se = self.values[self.good, j], self.errors[self.good, j]
@@ -113,7 +115,7 @@ class SimulationStudy:
         return pd.DataFrame([row for part in self.parts for row in part.rows()])
 
     def verdicts(self) -> pd.DataFrame:
-        """Return the share of fits with each verdict, one row for each size."""
+        """Return the share of fits with each verdict: one row for each size, one column for each verdict that occurred."""
         import pandas as pd
 
         shares = [{str(c): float(np.mean(part.codes == c)) for c in np.unique(part.codes)} for part in self.parts]
@@ -121,11 +123,16 @@ class SimulationStudy:
         return table[sorted(table.columns, key=lambda c: (c not in CONVERGED, c))]
 
     def params(self, n_rows: int) -> pd.DataFrame:
-        """Return the estimates at one size, one row for each data set; NaN where a fit did not end at a maximum."""
+        """Return the estimates at one size, natural scale: one row for each data set, one column for each entry; NaN where a
+        fit did not end at a maximum.
+
+        Raises:
+            KeyError: no data sets of ``n_rows`` rows were drawn.
+        """
         return self._frame(n_rows, "values")
 
     def bse(self, n_rows: int) -> pd.DataFrame:
-        """Return the standard errors at one size, in the format of :meth:`params`."""
+        """Return the standard errors at one size, in the format of :meth:`params`; KeyError as there."""
         return self._frame(n_rows, "errors")
 
     def summary(self) -> Text:
@@ -166,7 +173,7 @@ class SimulationStudy:
 
         found = [part for part in self.parts if part.n_rows == n_rows]
         if not found:
-            raise KeyError(f"no data sets of {n_rows} rows; there are {[part.n_rows for part in self.parts]}")
+            raise KeyError(f"no data sets of {n_rows} rows were drawn; give one of {[part.n_rows for part in self.parts]}")
         part = found[0]
         values = np.where(part.good[:, None], getattr(part, name), np.nan)
         return pd.DataFrame(values, columns=list(part.labels))
@@ -186,7 +193,7 @@ class SimulationStudy:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    """Return one row of the table as strings, "." where fewer than two fits reached a maximum."""
+    """Return one row of `SimulationStudy.frame` as strings, with "." for numbers that do not exist."""
     names = [f"{row['n']}", str(row["term"]), f"{row['truth']:.4g}"]
     if not np.isfinite(row.get("bias", np.nan)):
         return [*names, *["."] * 6]

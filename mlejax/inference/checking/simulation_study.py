@@ -69,13 +69,14 @@ def simulation_study(
         memory_limit, progress: as in ``fit_batch``.
 
     Returns:
-        :class:`mlejax.inference.SimulationStudy`: prints as a table; ``frame()``, ``verdicts()``, ``params(n)``,
-        ``plot()``.  Bias, errors and coverage are over the fits
-        that ended at a maximum; ``verdicts()`` has the share of each verdict.
+        :class:`mlejax.inference.SimulationStudy`: prints as a table; ``frame()``, ``verdicts()``, ``params(n)``, ``plot()``.
+        Bias, errors and coverage are over the fits that ended at a maximum; ``verdicts()`` has the share of each verdict.
+        After Ctrl-C it holds the data sets finished so far.
 
     Raises:
         CompanionError: the model has no simulator; the message shows the lines to add.
-        ValueError, TypeError: parameters or options that the model does not take.
+        ValueError, TypeError: parameters or options that the model does not take, or random effects of several grouping
+            columns, which are not supported.
 
     Example:
         >>> import jax, jax.numpy as jnp, mlejax as mle
@@ -126,7 +127,21 @@ def _study(
     alpha: float,
     cut: Budget,
 ) -> Studied:
-    """Simulate and fit all data sets of one design, in chunks that fit into memory."""
+    """Simulate and fit all data sets of one design, in chunks that fit into memory.
+
+    Args:
+        likelihood: the model.
+        made: the design: true parameters, columns and simulator.
+        numbers: number of each data set, (R,), which with ``seed`` determines its draw.
+        seed: seed of the draws.
+        cov: kind and options of the covariance.
+        fitting: ``fixed``, ``method`` and ``start`` of the fits.
+        alpha: one minus the nominal coverage.
+        cut: memory and progress bar.
+
+    Raises:
+        KeyboardInterrupt: interrupted before the first chunk was finished; later, the chunks finished are returned.
+    """
     loaded, columns = _template(likelihood, made, seed, numbers[:1])
     step = chunk_of(columns, made.simulator.n_rows, cut.memory)
     pieces: list[tuple[np.ndarray, ...]] = []
@@ -171,7 +186,11 @@ def _study(
 
 
 def _template(likelihood: Likelihood, made: SimulationDesign, seed: int, number: np.ndarray) -> tuple[Loaded, dict[Any, Any]]:
-    """Load one simulated data set as a fit does; return it and its columns (the drawn columns are those of this data set)."""
+    """Load the simulated data set with this ``number``, (1,), as a fit does; return it and its columns, name -> array.
+
+    Raises:
+        ValueError: random effects of several grouping columns, or a simulator that draws columns which it must not change.
+    """
     drawn = {key: jax.tree.map(lambda a: a[0], v) for key, v in made.simulator.draw(made.seen, seed, number).items()}
     table = {key: made.source.raw[key] for key in made.source.keys if key not in drawn} | drawn
     with float64():
@@ -189,7 +208,9 @@ def _template(likelihood: Likelihood, made: SimulationDesign, seed: int, number:
 def _information_each(
     spec: Spec, theta: Float[Host, " p"], data: Prepared, fixed: Either | None
 ) -> Float[Device, "C p p"]:
-    """Return minus the Hessian in theta of the log-likelihood of each data set in ``data``, (C, p, p)."""
+    """Return minus the Hessian in theta of the summed log-likelihood of each of the C data sets in ``data``, at the same
+    theta, (C, p, p).
+    """
 
     def one(data_set: tuple[Any, Device]) -> Device:
         rows, weights = data_set
@@ -207,7 +228,7 @@ def _information_each(
 
 
 def _information(batch: Batch, made: SimulationDesign, which: Int[Host, " m"]) -> Float[Host, "m p p"]:
-    """Return the information at the true values for the data sets at the given positions, (m, p, p)."""
+    """Return the information at the true values, ``made.params``, of the data sets at the positions ``which``, (m, p, p)."""
     spec, space = batch.spec, batch.spec.space
     out = []
     with float64():
@@ -221,7 +242,9 @@ def _information(batch: Batch, made: SimulationDesign, which: Int[Host, " m"]) -
 
 
 def _bound(space: Space, information: Host | float) -> np.ndarray:
-    """Return the Cramer-Rao bounds of the variances (r,); NaN where the information is not positive definite."""
+    """Return the Cramer-Rao bounds of the variances of all entries (r,); NaN for all if the information (p, p) is not finite
+    and positive definite, and for fixed entries.
+    """
     matrix = space.reported_matrix
     information = np.asarray(information)
     if not np.isfinite(information).all() or (np.linalg.eigvalsh(information) <= 0).any():

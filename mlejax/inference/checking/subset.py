@@ -68,22 +68,26 @@ class Chosen(NamedTuple):
 
 
 def choose(space: Space, addresses: Sequence[str]) -> Chosen:
-    """Return the free entries that the given names select, in the order of the parameters.
+    """Return the free entries that the given names select, each once, in the order of the parameters.
+
+    Args:
+        space: the parameters.
+        addresses: names of parameters, subtrees or entries, ``"last.w[0,1]"``.
 
     Raises:
         ValueError: no name is given, a parameter's entries depend on one another (simplex, covariance), or all are fixed.
+        AddressError: no parameter or entry has this name.
     """
     if not addresses:
-        raise ValueError("give the addresses of some parameters, such as 'last' or 'last.w[0,1]'")
+        raise ValueError("subset_errors: no parameter is named; give names such as 'last' or 'last.w[0,1]'")
     found: dict[int, int] = {}
     for address in addresses:
         for i, flat in space.locate(address):
             leaf = space.leaves[i]
             if not leaf.transform.elementwise:
                 raise ValueError(
-                    f"{leaf.name} is declared {leaf.kind}, whose entries depend on one another; expected parameters "
-                    "whose entries "
-                    "vary freely, such as Real and Positive"
+                    f"subset_errors: {leaf.name} is declared {leaf.kind}, whose entries depend on one another; name parameters "
+                    "whose entries vary freely, such as Real and Positive"
                 )
             entries = np.arange(leaf.size) if flat is None else np.asarray(flat)
             free = np.arange(leaf.size) if leaf.free is None else np.flatnonzero(np.asarray(leaf.free))
@@ -135,8 +139,9 @@ def subset_errors_of(
             ``table()``.
 
     Raises:
-        ValueError: the information is not positive definite, conjugate gradients met negative curvature or did not
-            converge, or too many parameters are chosen.
+        ValueError: the information is not positive definite; conjugate gradients found negative curvature or did not converge;
+            no parameter or too many are named, one at a bound, or one whose entries depend on one another; the
+            log-likelihood is not finite; or the fit has sampling weights or constraints.
 
     Example:
         >>> import mlejax as mle
@@ -189,12 +194,14 @@ def subset_errors_of(
 
 
 def _check_offered(fit: Fit, others: str, damping: float) -> None:
-    """Raise ValueError for invalid options, and for fits whose information is not an inverse covariance."""
+    """Raise ValueError for invalid options, and for fits that are not supported: a log-likelihood that is not finite,
+    sampling weights, or constraints.
+    """
     check_others(others)
     if not damping >= 0 or not np.isfinite(damping):
         raise ValueError(f"damping={damping!r}: expected a number >= 0")
     if not np.isfinite(fit.llf):
-        raise ValueError(f"the log-likelihood is not finite at the estimates ({fit.verdict})")
+        raise ValueError(f"subset_errors needs a finite log-likelihood at the estimates, got {fit.llf:g}; {fit.verdict}")
     if fit.weight_kind == "sampling":
         raise ValueError(
             "subset_errors does not support sampling weights: the inverse of the information of a pseudolikelihood is not a "
@@ -205,7 +212,14 @@ def _check_offered(fit: Fit, others: str, damping: float) -> None:
 
 
 def _check_solved(found: Information, scale: float, damping: float, tol: float) -> None:
-    """Raise ValueError if conjugate gradients met negative curvature or did not converge."""
+    """Raise ValueError if conjugate gradients found negative curvature or did not converge.
+
+    Args:
+        found: the information of the mean log-likelihood.
+        scale: factor from the mean to the sum.
+        damping: the ridge, for the sum.
+        tol: relative residual asked for.
+    """
     if found.negative is not None:
         curvature = scale * found.negative - damping
         raise ValueError(
@@ -272,7 +286,7 @@ def _on_the_point(fit: Fit, decrement: float) -> list[str]:
 
 
 def check_others(others: object) -> None:
-    """Raise ValueError unless ``others`` is one of :data:`OTHERS`.
+    """Raise ValueError unless ``others`` is "given" or "estimated".
 
     >>> check_others("given")
     """
@@ -296,7 +310,7 @@ def subset_errors(
     remarks: Sequence[str] = (),
     alpha: float = 0.05,
 ) -> SubsetErrors:
-    """Return the table of standard errors from the information of the chosen parameters.
+    """Return the table of standard errors from the information of the chosen parameters, all of the summed log-likelihood.
 
     Args:
         names: names of the m entries.
@@ -312,7 +326,7 @@ def subset_errors(
         alpha: 1 - coverage.
 
     Raises:
-        ValueError: the information is not positive definite.
+        ValueError: the information of these parameters, or what is left of it after ``lost``, is not positive definite.
 
     >>> import numpy as np
     >>> from mlejax.transforms import Identity
@@ -338,7 +352,7 @@ def subset_errors(
             raise ValueError(
                 "accounting for the other parameters leaves no positive definite information of these (smallest scaled "
                 f"eigenvalue {found.smallest:.2g}): this is no maximum, or the parameters are not identified. "
-                "others='given' may do, or damping="
+                "give others='given', or a ridge by damping="
             )
         cov = found.inverse
     bse = np.sqrt(np.diag(cov))

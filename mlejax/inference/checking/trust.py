@@ -48,14 +48,15 @@ class Trust:
 
     Attributes:
         labels: names of the free parameter entries (p,).
-        bse: model standard errors, natural scale (p,).
-        ratio: sandwich standard errors over model standard errors (p,); NaN where there is no sandwich.
+        bse: standard errors from the observed information, natural scale (p,); NaN at a bound.
+        ratio: sandwich (HC0) standard errors over ``bse`` (p,); NaN at a bound, and if there are no more terms than parameters.
         profile: largest distance between the limits of profile and Wald intervals (95 %), in standard errors (p,); inf where a
             profile has no finite limit, NaN where there is no profile or no Wald interval, and with more than 20 parameters.
-        skewness: skewness of the log-likelihood along each profile, link scale (p,).
+        skewness: third derivative of the log-likelihood along each profile, in standard errors, unconstrained scale (p,); 0 at
+            a bound.
         reversal: True for coefficients whose Wald statistic falls as they move away from 0 (p,).
-        condition: condition number of the scaled information.
-        rows: influence of the rows (units); None for models with ``rowwise=False``.
+        condition: condition number of the information scaled to unit diagonal.
+        rows: influence of the rows (units) to first order; None for models with ``rowwise=False``.
         remarks: what deserves attention, in sentences.
     """
 
@@ -89,7 +90,8 @@ class Trust:
 
 
 def diagnose(fit: Fit) -> Trust:
-    """Check the numbers of a table: robust against model errors, Wald against profile, skewness, reversals, influential rows.
+    """Check the numbers of a table of estimates: robust against model-based standard errors, Wald against profile intervals,
+    skewness of the log-likelihood, Wald statistics that fall as effects grow, influential rows.
 
     Returns:
         `Trust`: prints as a table; ``frame()``, ``remarks``, ``rows``.
@@ -115,11 +117,15 @@ def diagnose(fit: Fit) -> Trust:
         or fit.spec.reduction is not None
     ):
         raise ValueError(
-            "diagnose() needs a maximum of the log-likelihood, without penalty or bias reduction; see the verdict"
+            "diagnose() needs a maximum of the log-likelihood, without penalty or bias reduction, and its Hessian; "
+            f"the verdict is {fit.verdict.code}"
         )
     p = fit.spec.space.n_free
     if p > MOST:
-        raise ValueError(f"diagnose(): expected at most {MOST} parameters, got {p}: it evaluates four Hessians for each")
+        raise ValueError(
+            f"diagnose(): expected at most {MOST} parameters, got {p}: it evaluates four Hessians for each; use "
+            "bse of with_cov('HC0') and influence()"
+        )
     skewness, reversal, bse = _curvature(fit)
     model, data = covariance_of(fit, "nonrobust", {}), fit.loaded.problem.data
     ratio = np.full(p, np.nan)
@@ -133,7 +139,11 @@ def diagnose(fit: Fit) -> Trust:
 
 
 def _profile_gap(fit: Fit, model: CovarianceResult) -> Float[Host, " p"]:
-    """Return the largest distance of the limits of profile and Wald intervals (95 %), in standard errors (p,)."""
+    """Return the larger distance between the limits of the 95 % profile and Wald intervals of each free entry, in standard
+    errors (p,).
+
+    NaN for all with more than 20 parameters or if a profile fails; inf where a profile has no finite limit.
+    """
     space = fit.spec.space
     nothing = np.full(space.n_free, np.nan)
     if space.n_free > PROFILED:
@@ -151,7 +161,7 @@ def _profile_gap(fit: Fit, model: CovarianceResult) -> Float[Host, " p"]:
 
 
 def _curvature(fit: Fit) -> tuple[Float[Host, " p"], np.ndarray, Float[Host, " p"]]:
-    """Return skewness (p,) and Wald reversal (p,) of each coordinate, and standard errors in theta (p,)."""
+    """Return skewness (p,) and Wald reversal (p,) of each coordinate, and standard errors in theta (p,), as in `Trust`."""
     space, free = fit.spec.space, np.flatnonzero(fit.interior)
     evaluator = ChunkedEvaluator(fit.spec, fit.loaded.problem.data, fit.fixed, fit.loaded.hyper)
     p = space.n_free

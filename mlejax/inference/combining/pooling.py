@@ -62,7 +62,7 @@ class Pooled(Estimates):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Sentence below the table: degrees of freedom and the largest fraction of missing information."""
+        """One sentence, in a tuple: degrees of freedom and the largest fraction of missing information."""
         known = self.fmi[np.isfinite(self.fmi)]
         worst = f" Fractions of missing information up to {known.max():.2g}." if known.size else ""
         return (f"t with {_span(self.df_entries)} degrees of freedom (Barnard & Rubin 1999).{worst}",)
@@ -88,9 +88,11 @@ class Pooled(Estimates):
     def wald_test(self, entries: str | Sequence[str] | None = None, value: float = 0.0) -> WaldTest:
         """Test jointly that entries have a given value: the F test D1 of Li, Raghunathan & Rubin (1991).
 
+        If the entries are the same in all data sets, it is the chi-squared test.
+
         Args:
             entries: names of the entries; all by default.
-            value: value of every entry under the null hypothesis.
+            value: value of every entry under the null hypothesis, natural scale.
 
         Raises:
             ValueError: an entry does not exist, or the covariance of the entries is missing or singular.
@@ -121,12 +123,13 @@ def pooled(fits: Sequence[Entries], df_complete: float | None = None, alpha: flo
 
     Args:
         fits: fits of the same model, one for each completed data set.
-        df_complete: degrees of freedom of complete data, inf for large samples; by default number of rows minus number of
-            parameters.
+        df_complete: degrees of freedom of complete data, inf for large samples; by default the smallest over the fits of number
+            of rows minus number of parameters (inf if that is not positive), and of a covariance with few clusters those of it.
         alpha: one minus the coverage of the intervals, which are computed on the link scale and lie inside the supports.
 
     Raises:
-        ValueError: fewer than two fits, fits with different entries, or a fit that did not end at a maximum.
+        ValueError: fewer than two fits, fits with different entries, a fit that did not end at a maximum, or alpha outside
+            (0, 0.5].
     """
     check_alpha(alpha)
     m = len(fits)
@@ -141,7 +144,7 @@ def pooled(fits: Sequence[Entries], df_complete: float | None = None, alpha: flo
         if not one.fit.verdict.converged:
             code = one.fit.verdict.code.replace("_", " ")
             raise ValueError(
-                f"pool: fit {i + 1} did not end at a maximum ({code}); see its verdict, or leave it out"
+                f"pool: fit {i + 1} did not end at a maximum ({code}); leave it out, or fit it again"
             )
     q, U = np.array([one.params for one in fits]), np.array([one.covariance for one in fits])
     mean, W, B = q.mean(axis=0), U.mean(axis=0), np.cov(q, rowvar=False).reshape(q.shape[1], -1)
@@ -173,8 +176,13 @@ def _df_complete(one: Entries) -> float:
 def _degrees(
     between: Float[Host, " r"], total: Float[Host, " r"], m: int, complete: float
 ) -> tuple[Float[Host, " r"], Float[Host, " r"]]:
-    """Return degrees of freedom and fractions of missing information, (r,) each, from the variances between data sets and
-    in total.
+    """Return degrees of freedom and fractions of missing information, (r,) each; NaN for fixed entries.
+
+    Args:
+        between: variances of the estimates over the data sets.
+        total: pooled variances.
+        m: number of data sets.
+        complete: degrees of freedom of complete data.
     """
     with np.errstate(all="ignore"):
         share = (1.0 + 1.0 / m) * between / total
@@ -187,7 +195,9 @@ def _degrees(
 
 
 def _df_joint(k: int, m: int, r: float) -> float:
-    """Return the denominator degrees of freedom of the joint F test D1 of k entries."""
+    """Return the denominator degrees of freedom of the joint F test D1 of k entries over m data sets; r > 0: average relative
+    increase of the variance.
+    """
     t = k * (m - 1.0)
     if t > 4:
         return 4.0 + (t - 4.0) * (1.0 + (1.0 - 2.0 / t) / r) ** 2

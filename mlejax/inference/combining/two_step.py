@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlejax.covariance import KINDS
+from mlejax.covariance import KINDS, summed_by_cluster
 from mlejax.fit import Fit, evaluated
 from mlejax.fit.prepare.arguments import fix_on_host
 from mlejax.fit.prepare.loaded import Loaded
@@ -60,7 +60,7 @@ class TwoStep(Estimates):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Sentences below the table: how the covariance was computed."""
+        """Sentences printed below the table: how the covariance was computed."""
         return self.said
 
     def cov_params(self) -> pd.DataFrame:
@@ -88,8 +88,9 @@ def two_step(first: Entries, second: Entries, names: Mapping[str, str] | None = 
         alpha: one minus the coverage of the intervals, which are computed on the link scale and lie inside the supports.
 
     Raises:
-        ValueError: the second fit fixes no parameter of the first, or fixes it at another value than the estimate; a fit is not
-            an interior, unpenalised maximum; the fits have different kinds of covariance.
+        ValueError: the second fit fixes no parameter of the first, fixes it at another value than the estimate or with another
+            shape; a fit is not an interior, unpenalised, unconstrained maximum, has effects of ``mle.Real(by=...)`` or does not
+            hold its rows; the fits have different kinds of covariance, one that is not supported, or two-way clusters.
     """
     one, two = first.fit, second.fit
     for fit, which in ((one, "first"), (two, "second")):
@@ -111,7 +112,7 @@ def two_step(first: Entries, second: Entries, names: Mapping[str, str] | None = 
     kind, same = second.cov.kind, _same_rows(one, two)
     if not (KINDS[kind].unadjusted_sandwich or kind == "nonrobust"):
         robust = ", ".join(repr(k.name) for k in KINDS.values() if k.unadjusted_sandwich)
-        raise ValueError(f"stack: expected cov_type 'nonrobust', {robust}, got {kind!r}")
+        raise ValueError(f"stack: expected cov_type 'nonrobust', {robust}, got {kind!r}; res.with_cov(...) changes it")
     if same and kind == "nonrobust":
         R = s2.T @ s1
         middle = C @ V1 @ C.T - R @ V1 @ C.T - C @ V1 @ R.T
@@ -138,16 +139,24 @@ def _check(fit: Fit, which: str) -> None:
         )
     if not fit.verdict.converged or not fit.interior.all() or fit.penalised is not None or fit.constraints:
         raise ValueError(
-            f"stack: expected an unpenalised, unconstrained fit with an interior maximum; the {which} fit is none, see "
-            "its verdict"
+            f"stack: expected an unpenalised, unconstrained fit with an interior maximum; the {which} fit is none (its "
+            f"verdict is {fit.verdict.code})"
         )
     if fit.loaded.effects is not None:
-        raise ValueError(f"stack does not support effects by level index (mle.Real(by=...)), which the {which} fit has")
+        raise ValueError(
+            f"stack does not support effects of mle.Real(by=...), which the {which} fit has: give it their factor in a formula, "
+            "C(firm)"
+        )
 
 
 def _linked(one: Fit, two: Fit, names: Mapping[str, str]) -> dict[str, str]:
     """Return the parameters that the second fit fixes at the first fit's estimates: name in the second model -> name in the
     first.
+
+    ``names``: those that differ, in the same form.
+
+    Raises:
+        ValueError: there is none, one in ``names`` is none, or a fixed value has another shape or value than the estimate.
     """
     there = {
         leaf.name: (leaf, v) for leaf, v in zip(one.spec.space.leaves, one.spec.space.split(one.params), strict=True)
@@ -184,6 +193,8 @@ def _both(
 ) -> tuple[Fit, Int[Host, " p"], Int[Host, " q"], Int[Host, " q"]]:
     """Evaluate the second model with the first step's parameters free, at the estimates.
 
+    ``linked``: as `_linked` returns it.
+
     Returns:
         The evaluated fit; positions in its theta of the second step's parameters (p,) and of the first step's (q,);
         positions of the latter in the theta of the first fit (q,).
@@ -206,7 +217,9 @@ def _both(
 
 
 def _same_rows(one: Fit, two: Fit) -> bool:
-    """True if term i of the log-likelihood belongs to the same row (unit) in both fits."""
+    """True if term i of the log-likelihood belongs to the same row (unit) in both fits, for every i: both read the same rows
+    of one table, or tables whose columns in common agree.
+    """
     a, b = one.loaded, two.loaded
     if a.problem.data.mode != b.problem.data.mode or a.problem.data.n_contributions != b.problem.data.n_contributions:
         return False
@@ -220,8 +233,8 @@ def _kept(loaded: Loaded) -> np.ndarray:
 
 
 def _scores(fit: Fit, by_row: bool) -> Float[Host, "n p"]:
-    """Return the scores times their weights (n, p); times the square roots of frequency weights if ``by_row``, so that
-    products of scores have weight w.
+    """Return the scores times their weights (n, p); if ``by_row``, times the square roots of frequency weights instead, so
+    that products of the scores of a row have weight w.
     """
     scores, w = weighted_scores(fit), fit.loaded.weights
     if w is None or w.kind != "frequency" or not by_row:
@@ -232,16 +245,24 @@ def _scores(fit: Fit, by_row: bool) -> Float[Host, "n p"]:
 def _robust(
     second: Entries, moved: Float[Host, "n p"], own: Float[Host, "n p"], V2: Float[Host, "p p"]
 ) -> Float[Host, "p p"]:
-    """Return the sandwich of the stacked scores (p, p), with the small-sample factor of the second fit's own covariance."""
+    """Return the sandwich of the stacked scores (p, p), with the small-sample factor of the second fit's own covariance.
+
+    Args:
+        second: the second fit, whose clusters are used.
+        moved: scores of the second step minus the part that the first step explains.
+        own: scores of the second step.
+        V2: inverse information of the second step.
+
+    Raises:
+        ValueError: two-way clusters.
+    """
     fit, groups = second.fit, second.cov.groups
     if len(groups) > 1:
         raise ValueError(f"stack: expected clusters by one column, got {len(groups)} columns; fit the second model with one")
     parts = [moved, own]
     if groups:
         used, codes = fit.loaded.weights, cluster_codes(fit, groups[0])
-        for i, scores in enumerate(parts):
-            parts[i] = np.zeros((int(codes.max()) + 1, own.shape[1]))
-            np.add.at(parts[i], codes, scores if used is None else scores[used.used])
+        parts = [summed_by_cluster(part if used is None else part[used.used], codes) for part in parts]
     stacked, alone = (V2 @ part.T @ part @ V2 for part in parts)
     return np.asarray(stacked * (np.trace(second.cov.matrix) / np.trace(alone)))
 

@@ -20,7 +20,8 @@ class Spread(NamedTuple):
 
     Attributes:
       cov: R V R' (m, m); NaN where it depends on a NaN of V.
-      bound: |R| |V| |R|' (m, m); differences far below it are rounding.
+      bound: |R| |V| |R|' (m, m), with NaN of V as 0; differences far below it are rounding.  With a factor, the size of the
+        rounding errors themselves.
       factor: R F (m, r) if V was given as a factor, V = F F'; else None.
     """
 
@@ -61,7 +62,9 @@ def linear_covariance(matrix: ArrayLike, cov: ArrayLike | Factored) -> Spread:
 
 
 def _combined(matrix: Float[Host, "m k"], cov: Factored) -> tuple[Float[Host, "m r"], Float[Host, "m r"]]:
-    """Return R F, with NaN in the rows that use an entry without a covariance, and |R| |F|, (m, r) each."""
+    """Return R F for the matrix R and the factor F, with NaN in the rows that use an entry without a covariance, and
+    |R| |F|, in which NaN of F counts as 0; (m, r) each.
+    """
     known = np.isfinite(cov.factor).all(axis=1)
     factor = np.where(known[:, None], cov.factor, 0.0)
     missing = (matrix[:, ~known] != 0).any(axis=1)
@@ -69,10 +72,10 @@ def _combined(matrix: Float[Host, "m k"], cov: Factored) -> tuple[Float[Host, "m
 
 
 def standard_errors(matrix: ArrayLike, cov: ArrayLike | Factored) -> Float[Host, "... m"]:
-    """Return standard errors of R theta, without forming its covariance.
+    """Return standard errors of R theta, without computing its covariance.
 
     An error is exactly 0 where the variance is below rounding (a sum of probabilities), and NaN where the variance is
-    negative or uses a NaN.
+    negative beyond rounding or uses a NaN.
 
     Args:
       matrix: R or a Jacobian, (m, k).

@@ -27,7 +27,10 @@ from mlejax.status import CovarianceState
 
 
 def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool = True) -> CovarianceResult:
-    """Return the covariance of theta of one fit; NaN with a state that says why if the fit did not end at a maximum.
+    """Return the covariance of theta of one fit; parameters without a covariance have NaN, with a state that says why.
+
+    That is all of them if the fit did not end at a maximum or its penalty has a kink at the estimates, else those at a bound
+    of their support and those that change along flat directions.
 
     Args:
         fit: the fit. If it has curvature in centred coordinates, the covariance is computed there and its factor is
@@ -36,7 +39,9 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
         strict: raise an error if there are too few clusters or terms; if False, return NaN with a state that says so.
 
     Raises:
-        ValueError: the kind is not defined for the terms of this model; too few clusters or terms, if ``strict``.
+        ValueError: the kind is not supported for this model or these weights, or needs rows that are not in memory; too few
+            clusters or terms, if ``strict``; or too many refits of the bootstrap failed.
+        DataError: clusters that do not fit the rows.
     """
     if KINDS[kind].form == "products" and fit.loaded.effects is not None:
         raise ValueError(
@@ -88,7 +93,9 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
 
 
 def _described(fit: Fit, made: CovarianceResult, how: str, survey: Surveyed | None) -> CovarianceResult:
-    """Return the covariance with the statement, degrees of freedom and notes of its kind."""
+    """Return the covariance with what its kind says beside it: a statement for the expected information (``how``), statement
+    and degrees of freedom of a survey design, a note on dropped rows for HAC.
+    """
     if how:
         return replace(made, statement=f"expected (inverse expected information, {how})")
     if survey is not None:
@@ -100,14 +107,16 @@ def _described(fit: Fit, made: CovarianceResult, how: str, survey: Surveyed | No
 
 
 def _at_flat_maximum(fit: Fit) -> bool:
-    """True at a maximum with flat directions, where other parameters have standard errors; False if latent classes
-    coincide.
+    """True if the verdict is ``not_identified``, so that parameters which do not change along the flat directions have
+    standard errors; False if latent classes coincide.
     """
     return fit.verdict.code == "not_identified" and "classes" not in fit.verdict.evidence
 
 
 def _refused(fit: Fit, kind: str) -> CovarianceResult | None:
-    """Return a NaN covariance with its reason if there is no maximum or the penalty has a kink at the estimates; else None."""
+    """Return a NaN covariance with its reason if there is no Hessian, no maximum (flat directions are allowed), or if the
+    penalty has a kink at the estimates; else None.  ``kind``: for its statement.
+    """
     p = fit.spec.space.n_free
     if fit.information is None or not (fit.verdict.converged or _at_flat_maximum(fit)):
         state = np.full(p, int(CovarianceState.NOT_CONVERGED))
@@ -122,7 +131,9 @@ def _refused(fit: Fit, kind: str) -> CovarianceResult | None:
 
 
 def _of_effects(fit: Fit) -> Host | None:
-    """Return True for the entries of theta that are effects of a second grouping column, (p,); None if there are none."""
+    """Return True for the entries of theta that are coefficients of levels, the effects of further ``mle.Real(by=...)``,
+    (p,); None if there are none.
+    """
     names = {one.key.parameter for one in fit.loaded.coded}
     if not names:
         return None
@@ -130,8 +141,8 @@ def _of_effects(fit: Fit) -> Host | None:
 
 
 def _absorbed(fit: Fit, options: Mapping[str, Any]) -> int:
-    """Return the number of effects by level index that small-sample factors count; with ``correction="ssc"``, effects
-    nested in clusters count once.
+    """Return the number of effects of ``mle.Real(by=...)`` that small-sample factors count beside theta; with
+    ``correction="ssc"``, effects nested in clusters count once, as in pyfixest.
     """
     effects = fit.loaded.effects
     if effects is None:
@@ -148,7 +159,13 @@ def _absorbed(fit: Fit, options: Mapping[str, Any]) -> int:
 
 
 def _within(fit: Fit, codes: Host, clusters: Host) -> bool:
-    """True if every level of ``codes`` lies within one cluster."""
+    """True if all rows of positive weight of each level are in one cluster.
+
+    Args:
+        fit: the fit.
+        codes: level of each row.
+        clusters: cluster of each row of positive weight.
+    """
     used = fit.loaded.weights
     inside = codes if used is None else codes[used.used]
     pairs = inside.astype(np.int64) * (len(codes) + 1) + clusters
@@ -158,15 +175,19 @@ def _within(fit: Fit, codes: Host, clusters: Host) -> bool:
 def covariances_of(batch: Batch, kind: str, options: Mapping[str, Any]) -> Covariances:
     """Return the covariances of theta of every data set of a batch; arguments as in :func:`covariance_of`.
 
+    A data set without a covariance has NaN and a state that says why; one that has other free coordinates than the rest has
+    NaN and the state OK, since its standard errors are those of the single fit.
+
     Raises:
-        ValueError: the kind is not defined for the terms of this model, or not for batches.
+        ValueError: the kind is not supported for this model, or not for batches.
     """
     n, p = batch.theta.shape
     if kind in ("bootstrap", "expected"):
         raise ValueError(f"cov_type={kind!r} is for single data sets, got a batch; use many[label].with_cov({kind!r})")
     if kind != "nonrobust" and isinstance(batch.spec.likelihood.function, ExpectedTotal):
         raise ValueError(
-            f"cov_type={kind!r} of an extended likelihood is for single data sets, got a batch; fit them one by one"
+            f"cov_type={kind!r} of an extended likelihood is for single data sets, got a batch; use 'nonrobust', or fit them one "
+            "by one"
         )
     out = cov_room.no_covariances(n, p)
     if batch.information.shape[-1] != p:
@@ -204,7 +225,13 @@ def covariances_of(batch: Batch, kind: str, options: Mapping[str, Any]) -> Covar
 
 
 def _bootstrapped(fit: Fit, options: Mapping[str, Any]) -> CovarianceResult:
-    """Return the covariance of the estimates over refits to resampled rows, units or clusters."""
+    """Return the covariance of the estimates over refits to resampled rows, units or clusters; NaN at a bound.
+
+    ``options``: "groups", "n" (1,000 refits) and "seed" (0).
+
+    Raises:
+        ValueError: fewer than 20 refits, or fewer than half of them, ended at a maximum; or the fit cannot be resampled.
+    """
     from mlejax.inference.resampling.draws import draws, pool_of  # which rests on this room
     from mlejax.inference.resampling.refitting import check_fit, check_separable, refit_weights
 
@@ -228,7 +255,9 @@ def _bootstrapped(fit: Fit, options: Mapping[str, Any]) -> CovarianceResult:
 
 
 def _in_theta(found: Covariances, matrix: Float[Host, "p p"]) -> tuple[Covariances, Float[Host, "p p"]]:
-    """Transform one covariance in centred coordinates w to theta = constant + matrix w; return it and its factor (p, p)."""
+    """Transform one covariance in centred coordinates w to theta = constant + matrix w; return it and its factor F (p, p),
+    F F' the covariance.  Entries of theta that use a coordinate without a covariance are NaN and have its state.
+    """
     bad = found.state[0] != CovarianceState.OK
     uses = (matrix != 0.0) & bad[None, :]
     states = np.where(uses.any(axis=1), found.state[0][uses.argmax(axis=1)], int(CovarianceState.OK))

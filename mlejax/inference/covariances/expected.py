@@ -39,11 +39,13 @@ def expected_information(fit: Fit, options: Mapping[str, Any]) -> tuple[Float[Ho
 
     Args:
         fit: fit of a row-wise model with the data in memory.
-        options: ``outcomes``: dict from column to the values that the outcome can have; ``n`` and ``seed`` for simulated
-            data sets.
+        options: ``outcomes``: dict from column to the values that the outcome can have; ``n`` (200) and ``seed`` (0) of the
+            simulated data sets.
 
     Raises:
-        ValueError: the model gives no way to compute it, or the probabilities of the outcomes do not sum to 1.
+        ValueError: the model is not row-wise, the rows are not in memory, or the fit has a penalty, random effects or effects of
+            ``mle.Real(by=...)``; the model gives no way to compute the information; outcomes are lists of unequal length, of a
+            column that is not read, or their probabilities do not sum to 1; or the declared information has another shape.
     """
     loaded = fit.loaded
     if loaded.remembered is not None or loaded.stream is not None or loaded.problem.data.mode != "rows":
@@ -52,7 +54,7 @@ def expected_information(fit: Fit, options: Mapping[str, Any]) -> tuple[Float[Ho
         )
     if loaded.effects is not None or fit.penalised is not None or fit.spec.likelihood.joint is not None:
         raise ValueError(
-            "cov_type='expected' does not support penalised fits, effects by level index and random effects; use 'nonrobust'"
+            "cov_type='expected' does not support penalised fits, effects of mle.Real(by=...) and random effects; use 'nonrobust'"
         )
     if "outcomes" in options:
         return _over_outcomes(fit, options["outcomes"])
@@ -106,8 +108,12 @@ def _over_outcomes(fit: Fit, outcomes: Host) -> tuple[Float[Host, "p p"], str]:
 
 
 def replaced(data: Prepared, columns: Mapping[Any, Any], where: ArrayLike = True) -> Prepared:
-    """Return the data with other values in some row-wise columns, (n,) or one value for all rows, in the rows where
-    ``where`` is True.
+    """Return the data with other values in some row-wise columns.
+
+    Args:
+        data: the data.
+        columns: name -> values (n,), or one value for all rows.
+        where: True for the rows that get the new values (n,); by default all.
 
     Raises:
         ValueError: a column that the function does not read, or that does not have one number for each row.
@@ -128,7 +134,9 @@ def replaced(data: Prepared, columns: Mapping[Any, Any], where: ArrayLike = True
 
 
 def _information(fit: Fit, data: Prepared, values: PyTree) -> Float[Host, "p p"]:
-    """Return the observed information in theta (p, p) for other data, at the estimates of the fit."""
+    """Return the observed information in theta (p, p), summed over ``data`` in place of the data of the fit, at its
+    estimates (``values``: one array for each parameter).
+    """
     loaded = replace(fit.loaded, problem=replace(fit.loaded.problem, data=data))
     found = evaluated(fit, fit.spec.likelihood, loaded, fit.spec.space, fit.fixed, values)
     return np.asarray(found.information)
@@ -159,7 +167,9 @@ def _declared(fit: Fit, own: PyTree, natural: PyTree) -> Float[Host, "p p"]:
 
 
 def _row_coordinates(fit: Fit, params: Params) -> Device:
-    """Return the free natural coordinates of every row's own parameters, (n, k)."""
+    """Return the free natural coordinates of the parameters of each row, (n, k): those with a formula have the row's own
+    value, all others the same value in every row.
+    """
     likelihood, designs = fit.spec.likelihood, designs_of(fit.loaded)
     n, parts = fit.loaded.problem.data.n_contributions, []
     predictors = {p.name: p for p in likelihood.predictors}

@@ -14,7 +14,7 @@ from mlejax.fit import Fit
 
 
 def warn_of_count(fit: Fit, what: str) -> None:
-    """Warn if the log-likelihood reads the number of rows of its data as a constant.
+    """Warn (RuntimeWarning) if a row-wise log-likelihood reads a `Shared` or `Static` number that is its number of rows.
 
     Args:
         fit: the fit.

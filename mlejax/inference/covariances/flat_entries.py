@@ -12,16 +12,22 @@ from mlejax.verdict import Direction
 
 
 def flat_entries_of(batch: Batch, i: int) -> Bool[Host, "d p"]:
-    """Return :func:`flat_entries` of data set i of a batch."""
+    """Return True for the entries of theta that change along each of the d flat directions of data set i, (d, p)."""
     return flat_entries(batch.found[i].directions, batch.jacobian[i], batch.information[i])
 
 
 def flat_entries(
     directions: Iterable[Direction], jacobian: Float[Host, "p p"] | None, information: Float[Host, "p p"]
 ) -> Bool[Host, "d p"]:
-    """Return True for the entries of theta that change along each flat direction, (d, p).
+    """Return True for the entries of theta that change along each of the d flat directions, (d, p).
 
-    Changes are measured in conditional standard errors of the entries, or on their own scale if one has none.
+    An entry changes if it moves by more than 1e-6 of the largest movement.  Movements are measured in conditional standard
+    errors of the entries, or on their own scale if one of those that move has none.
+
+    Args:
+        directions: directions that the diagnosis tested; only those that are flat count.
+        jacobian: d theta / d u; None gives no direction.
+        information: minus the Hessian with respect to theta.
     """
     vectors = [d.vector for d in directions if d.behaviour == "flat"]
     p = len(information)

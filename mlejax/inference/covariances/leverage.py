@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlejax.batch.refits import row_derivatives
+from mlejax.covariance import summed_by_cluster
 from mlejax.fit import Fit
 from mlejax.linalg import scaled_inverse
 from mlejax.shapes import Bool, Float, Host, Int
@@ -22,7 +23,7 @@ CERTAIN = 1e-8  # one minus a leverage that is 1
 
 
 class Parts(NamedTuple):
-    """Weighted score and information of each row, unit or cluster g at the estimate, in the optimiser's coordinates.
+    """Weighted score and information of each row, unit or cluster g at the estimate, in unconstrained coordinates.
 
     Attributes:
         scores: score of each g, (G, p).
@@ -41,18 +42,19 @@ def parts_of(fit: Fit, codes: Int[Host, " n"] | None, what: str) -> Parts:
     Args:
         fit: the fit.
         codes: cluster number of every term of positive weight (n,), or None for single terms.
-        what: name of the caller, for messages.
+        what: the feature, first words of the messages.
 
     Raises:
-        ValueError: the model has ``rowwise=False``, the rows are not in memory, G p^2 is too large, the parameters of a penalised
-            fit have transformed supports, or the information is not positive definite.
+        ValueError: the model has ``rowwise=False``, the rows are not in memory, n p^2 is above 250 million, the parameters of a
+            penalised fit have transformed supports, or the information is not positive definite.
     """
     data, w = fit.loaded.problem.data, fit.loaded.weights
     if fit.loaded.remembered is not None or fit.loaded.stream is not None:
         raise ValueError(f"{what} needs the rows of the fit in memory to evaluate their Hessians; fit a table in memory")
     if data.mode == "whole":
         raise ValueError(
-            f"{what} needs the information of separate rows or units, and a model with rowwise=False has only that of all"
+            f"{what} needs the information of separate rows or units, and a model with rowwise=False has only that of all; "
+            "use one without leverages, such as 'HC0'"
         )
     p = fit.spec.space.n_free
     if data.n_padded * p * p > MOST:
@@ -66,9 +68,7 @@ def parts_of(fit: Fit, codes: Int[Host, " n"] | None, what: str) -> Parts:
         information = (information * w.values[:, None, None])[w.used]
     whole = information.sum(axis=0)
     if codes is not None:
-        groups = int(codes.max()) + 1
-        scores, each = _summed(scores, codes, groups), _summed(information.reshape(-1, p * p), codes, groups)
-        information = each.reshape(groups, p, p)
+        scores, information = summed_by_cluster(scores, codes), summed_by_cluster(information, codes)
     if fit.penalised is not None:
         assert fit.jacobian is not None
         if not np.allclose(fit.jacobian, np.eye(p)) or fit.penalised.information is None:
@@ -77,26 +77,26 @@ def parts_of(fit: Fit, codes: Int[Host, " n"] | None, what: str) -> Parts:
     free = fit.interior
     found = scaled_inverse(whole[np.ix_(free, free)])
     if not found.ok:
-        raise ValueError(f"{what}: the information is not positive definite in the optimiser's coordinates")
+        raise ValueError(
+            f"{what}: the information is not positive definite in unconstrained coordinates, so that there are no leverages; use "
+            "'HC1'"
+        )
     inverse = np.zeros((p, p))
     inverse[np.ix_(free, free)] = found.inverse
     return Parts(scores, information, inverse)
 
 
-def _summed(values: Float[Host, "n k"], codes: Int[Host, " n"], groups: int) -> Float[Host, "G k"]:
-    out = np.zeros((groups, values.shape[1]))
-    np.add.at(out, codes, values)
-    return out
-
-
 def relative_leverages(parts: Parts) -> Float[Host, " G"]:
-    """Traces of h_g, divided by their mean."""
+    """Return the trace of each leverage h_g, divided by the mean of these traces, (G,)."""
     sizes = np.einsum("gij,ji->g", parts.information, parts.inverse)
     return np.asarray(sizes / sizes.mean())
 
 
 def adjusted_scores(parts: Parts, power: float | Float[Host, "G 1"]) -> tuple[Float[Host, "G p"], Bool[Host, " G"]]:
-    """(1 - h_g)^-power s_g, and flags of the g with a leverage of 1, whose part in that direction is left out.
+    """Return the adjusted scores (1 - h_g)^-power s_g, (G, p), and True for each g with a leverage of 1 in some direction,
+    (G,), in which its score is left out.
+
+    ``power``: one number, or one for each g.
 
     Example:
         >>> one = Parts(np.array([[2.0]]), np.array([[[0.5]]]), np.array([[1.0]]))

@@ -33,7 +33,9 @@ from mlejax.shapes import Bool, Float, Host, Int
 
 
 def weighted_scores(fit: Fit) -> Float[Host, "n p"]:
-    """Return w_i s_i for every term (n, p), 0 where the weight is 0; the sum over i is the score of the log-likelihood."""
+    """Return w_i s_i in theta for every term (n, p), 0 where the weight is 0; the sum over i is the score of the
+    log-likelihood.  ValueError if the rows are not in memory.
+    """
     return weighted(fit, fit.scores())
 
 
@@ -45,12 +47,24 @@ def weighted(fit: Fit, values: Float[Host, "n ..."]) -> Float[Host, "n ..."]:
 
 
 def _centred(fit: Fit, scores: Float[Host, "n p"]) -> Float[Host, "n p"]:
-    """Return the scores with respect to the centred coordinates in which the covariance is computed, if the fit has them."""
+    """Return scores in theta as scores in the centred coordinates in which the covariance is computed; unchanged if the fit
+    has no such coordinates.
+    """
     return scores if fit.centred is None else np.asarray(scores @ fit.centred.matrix)
 
 
 def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
-    """Sums of products of one fit's scores, of a kind that is made of them (ValueError for others)."""
+    """Return the sums of outer products of the scores of one fit that a kind of covariance is made of.
+
+    Args:
+        fit: the fit.
+        kind, options: kind of covariance and its options, as :func:`mlejax.covariance.check_kind` returns them.
+
+    Raises:
+        ValueError: the kind is not made of such sums; the model returns one number, is an extended likelihood or has one term
+            only; terms have no order in time (HAC); weights are not supported; or rows are needed that are not in memory.
+        DataError: clusters that do not fit the rows.
+    """
     of = KINDS[kind]
     data, w = fit.loaded.problem.data, fit.loaded.weights
     likelihood = fit.spec.likelihood
@@ -81,7 +95,7 @@ def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
     if of.leverage_exponent is not None:
         return _leveraged(fit, of, options, n)
     if not of.unadjusted_scores:
-        raise ValueError(f"cov_type={kind!r} is not made of products of scores")
+        raise ValueError(f"cov_type={kind!r} has no sums of products of scores")
     scores = _centred(fit, fit.scores())
     if w is not None:
         size = np.sqrt(w.values) if of.weighted_by_w(w.kind) else w.values
@@ -91,7 +105,11 @@ def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
 
 
 def _sums_of_stream(fit: Fit, kind: Kind, options: Mapping[str, Any]) -> Sums:
-    """Return the same sums as :func:`sums_of` for a stream, by one pass over its partitions."""
+    """Return the same sums as :func:`sums_of` for a fit of a stream, by one pass over its partitions.
+
+    Raises:
+        ValueError: a kind with leverages or lags, or clusters that are not names of columns.
+    """
     if not kind.unadjusted_scores:
         offered = ", ".join(k.name for k in KINDS.values() if k.unadjusted_scores)
         raise ValueError(f"cov_type={kind.name!r} needs the rows in memory; of a stream there are {offered}")
@@ -109,7 +127,14 @@ def _sums_of_stream(fit: Fit, kind: Kind, options: Mapping[str, Any]) -> Sums:
 
 
 def _leveraged(fit: Fit, kind: Kind, options: Mapping[str, Any], n: float) -> Sums:
-    """Return the sums of products of leverage-adjusted scores (HC2, HC3, CR2, CR3)."""
+    """Return the sums of products of leverage-adjusted scores (HC2, HC3, HC4, CR2, CR3).
+
+    ``kind``: one of these; ``options``: its options, with ``groups``; ``n``: number of terms.
+
+    Raises:
+        ValueError: frequency weights (kinds of rows), a leverage of 1 (kinds that divide by more than its root), or a fit
+            without leverages (`parts_of`).
+    """
     assert kind.leverage_exponent is not None
     what = f"cov_type={kind.name!r}"
     if fit.weight_kind == "frequency" and kind.scores_of == "rows":
@@ -123,7 +148,7 @@ def _leveraged(fit: Fit, kind: Kind, options: Mapping[str, Any], n: float) -> Su
     powers = np.broadcast_to(kind.leverage_exponent(relative_leverages(parts)), len(parts.scores))
     scores, certain = adjusted_scores(parts, powers[:, None])
     if (powers[certain] > 0.5).any():  # a residual goes to 0 as the root of one minus its leverage
-        one = f"{int(certain.sum())} {'clusters' if codes else 'contributions'}"
+        one = f"{int(certain.sum())} {'clusters' if codes else 'rows or units'}"
         raise ValueError(
             f"{what}: {one} determine a parameter alone (a leverage of 1), so that there is no estimate without them; use "
             f"{'CR2' if codes else 'HC2'!r}, or leave out the parameter of that {'cluster' if codes else 'row'}"
@@ -135,7 +160,7 @@ def _leveraged(fit: Fit, kind: Kind, options: Mapping[str, Any], n: float) -> Su
 
 
 def one_scalar(kind: str, name: str) -> str:
-    """Return the error message for kinds that sum scores, when the model returns a single scalar."""
+    """Return the error message for a kind of covariance that sums scores, when the model ``name`` returns one number."""
     return (
         f"cov_type={kind!r} needs the scores of separate terms, but {name} returns one scalar; return one value for each "
         "time point or group, or use cov_type='nonrobust'"
@@ -143,7 +168,12 @@ def one_scalar(kind: str, name: str) -> str:
 
 
 def cluster_codes(fit: Fit, groups: Any) -> Int[Host, " n"]:
-    """Return the cluster number of each term of positive weight (n,), from the name of a column or from labels."""
+    """Return the cluster number 0, 1, ... of each term of positive weight (n,), from the name of a column or from labels.
+
+    Raises:
+        ValueError: the data have changed since the fit, so that a column may belong to other rows.
+        DataError: another number of labels, missing labels, or labels that vary within a unit.
+    """
     if not isinstance(groups, str):
         codes = labels_per_contribution(fit.loaded, groups, "cov_kwds groups")
     elif not column_unchanged(fit.loaded, fit.spec.likelihood):
@@ -161,8 +191,8 @@ def cluster_codes(fit: Fit, groups: Any) -> Int[Host, " n"]:
 def sums_of_many(
     batch: Batch, which: Int[Host, " m"], kind: str, options: Mapping[str, Any]
 ) -> tuple[Sums, Bool[Host, " m"]]:
-    """Return the sums of products of scores of the data sets at positions ``which``, and True for those computed (m,),
-    False if interrupted.
+    """Return the sums of products of scores of the data sets at positions ``which``, and True for each that was computed,
+    False if Ctrl-C came before (m,); arguments and errors as of `sums_of`.
     """
     sets, groups = batch.sets, options.get("groups", ())
     if not KINDS[kind].unadjusted_scores or len(groups) > 1 or (groups and sets.mode == "units"):
@@ -176,7 +206,9 @@ def sums_of_many(
 
 
 def _counted(batch: Batch) -> Float[Host, " L"]:
-    """Return the effective number of terms of each data set (L,): the sum of frequency weights, else the number of terms."""
+    """Return the number of terms of each data set (L,): with frequency weights their sum, with ``rowwise=False`` the number of
+    values that the model returns, else the number of rows or units.
+    """
     sets = batch.sets
     if sets.mode == "whole":
         return np.array([sets.n_out.get(int(m), 0) for m in sets.lengths], float)
@@ -187,7 +219,12 @@ def _counted(batch: Batch) -> Float[Host, " L"]:
 
 
 def _codes_of_many(batch: Batch, groups: Any) -> Sequence[Int[Host, " n"]]:
-    """Return, for each data set, the cluster number of each term, from a column or from labels of all rows."""
+    """Return, for each data set, the cluster number 0, 1, ... of each of its terms, from a column or from labels of all rows;
+    empty for a data set that cannot be used.
+
+    Raises:
+        DataError: missing labels, or for ``rowwise=False`` another number of labels than values that the model returns.
+    """
     sets = batch.sets
     values = np.asarray(sets.source.column(groups)) if isinstance(groups, str) else _flat(batch, groups)
     out = []
@@ -202,8 +239,8 @@ def _codes_of_many(batch: Batch, groups: Any) -> Sequence[Int[Host, " n"]]:
 
 
 def own_options(batch: Batch, options: Mapping[str, Any], i: int) -> dict[str, Any]:
-    """Return the covariance options of data set i, from those of all (as `check_kind` returns them): its own labels, or
-    column names.
+    """Return the covariance options of data set i, from those of all data sets (as `check_kind` returns them): labels of
+    clusters are cut to its rows, names of columns stay.
     """
     if "groups" not in options:
         return dict(options)

@@ -15,7 +15,12 @@ from mlejax.status import CovarianceState
 
 
 def survey_weights(design: Survey, data: Data) -> Any:
-    """Return the weights of a survey design: the name of a column, or numbers (n,) that are 0 outside its subpopulation."""
+    """Return the weights of a survey design: as given without a subpopulation (the name of a column, or numbers), else numbers
+    (n,) that are 0 outside of it.
+
+    Raises:
+        ValueError: ``subpop`` is not True or False for each row.
+    """
     if design.subpop is None:
         return design.weights
     table = data_room.ingest(data)
@@ -29,7 +34,9 @@ def survey_weights(design: Survey, data: Data) -> Any:
 
 
 class Surveyed(NamedTuple):
-    """Covariance of the summed scores, its degrees of freedom, and a description of the design."""
+    """Result of linearisation: covariance of the summed scores, degrees of freedom (primary units minus strata), and the
+    words for the header of the table.
+    """
 
     sums: Sums
     df: float
@@ -37,7 +44,11 @@ class Surveyed(NamedTuple):
 
 
 def survey_of(fit: Fit, design: Survey) -> Surveyed | CovarianceResult:
-    """Return the covariance of the summed scores under a design; with replicate weights, the covariance of theta itself."""
+    """Return the covariance of the summed scores under a design; with replicate weights, the covariance of theta itself.
+
+    Raises:
+        ValueError: the data are a stream, the design has no more primary units than strata, or its columns do not fit the rows.
+    """
     if fit.loaded.stream is not None:
         raise ValueError("a survey design needs all rows in memory, got a stream; load the columns that are used into memory")
     return _linearised(fit, design) if design.replicates is None else replicated(fit, design)
@@ -67,7 +78,12 @@ def _linearised(fit: Fit, design: Survey) -> Surveyed:
 
 
 def replicated(fit: Fit, design: Survey) -> CovarianceResult:
-    """Return the covariance of the estimates over refits with replicate weights."""
+    """Return the covariance of theta over refits with the replicate weights of a design, NaN at a bound.
+
+    Raises:
+        ValueError: replicate weights or ``rscales`` of another shape, a refit that did not end at a maximum, or a model whose
+            terms cannot be weighted.
+    """
     from mlejax.inference.resampling.refitting import (  # which rests on this room
         check_fit,
         check_separable,
@@ -84,7 +100,10 @@ def replicated(fit: Fit, design: Survey) -> CovarianceResult:
     with float64():
         refits, done = refit_weights(fit, lambda at: weights[at], n, False, None, None)
     if not refits.good.all():
-        raise ValueError(f"{int((~refits.good).sum())} of {n} refits under replicate weights did not end at a maximum")
+        raise ValueError(
+            f"{int((~refits.good).sum())} of {n} refits under replicate weights did not end at a "
+            "maximum: simplify the model, or give strata and psu in place of replicates"
+        )
     centre = fit.theta if design.mse else done.theta[scales > 0].mean(axis=0)
     moved = done.theta - centre
     matrix = design.scale(n) * (moved * scales[:, None]).T @ moved
@@ -96,7 +115,11 @@ def replicated(fit: Fit, design: Survey) -> CovarianceResult:
 
 
 def replicate_weights(fit: Fit, design: Survey) -> Float[Host, "R n"]:
-    """Return the replicate weights (R, n), divided by the scale of the fit's weights, as the optimiser uses them."""
+    """Return the replicate weights (R, n), divided by the scale of the fit's weights, 0 outside the subpopulation.
+
+    Raises:
+        ValueError: they are not finite numbers >= 0, R for each row.
+    """
     given = design.replicates
     if not hasattr(given, "shape"):
         given = np.column_stack([_numbers(fit, name, "replicates") for name in given])
@@ -114,7 +137,14 @@ def _codes(fit: Fit, given: Any, option: str) -> Int[Host, " n"]:
 
 
 def _numbers(fit: Fit, given: Any, option: str) -> Float[Host, " n"]:
-    """Return one number for each term of the log-likelihood (n,), from a column's name or an array."""
+    """Return one number for each term of the log-likelihood (n,).
+
+    ``given``: name of a column, or an array with one number for each row, constant within a unit; ``option``: the option that
+    it comes from, for messages.
+
+    Raises:
+        ValueError: numbers that are not finite, not one for each row, or not constant within a unit.
+    """
     values = fit.loaded.source.column(given) if isinstance(given, str) else given
     numbers = np.asarray(fit.loaded.rows.select(values), np.float64)
     if fit.loaded.unit_codes is not None:

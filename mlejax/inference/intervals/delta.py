@@ -62,7 +62,7 @@ def linearise(function: Callable[[Any], Any], theta: ArrayLike) -> Linearised:
 
     Raises:
       ValueError: the function returns nothing, or theta is not a vector.
-      TypeError: the function returns something that is not a number, or uses NumPy instead of jax.numpy.
+      TypeError: the function returns something that is not a number, or cannot be traced (NumPy instead of jax.numpy, if).
 
     >>> out = linearise(lambda t: {"ratio": t[0] / t[1], "both": t}, [1.0, 2.0])
     >>> out.labels, out.jacobian[0].tolist()
@@ -90,13 +90,13 @@ def linearise(function: Callable[[Any], Any], theta: ArrayLike) -> Linearised:
             ) from error
         values, jacobian = np.asarray(values, np.float64), np.asarray(jacobian, np.float64)
     if values.size == 0:
-        raise ValueError("the function returns no numbers: expected an array or a dict of arrays")
+        raise ValueError("the function returns no numbers: let it return an array or a dict of arrays")
     return Linearised(values, jacobian, tuple(labels))
 
 
 def _evaluated(function: Callable[[Any], Any], t: Device) -> PyTree:
-    """Evaluate with `execution.evaluated`; if the function needs concrete numbers (``if p["a"] > 1``), call it without
-    tracing.
+    """Return function(t), compiled by `execution.evaluated`; called without tracing if it needs concrete numbers
+    (``if p["a"] > 1``).
     """
     try:
         return evaluated(function, t)
@@ -109,7 +109,11 @@ def _vector(leaves: Sequence[tuple[str, Any]]) -> Device:
 
 
 def _leaves(tree: PyTree, label: str) -> Any:
-    """Yield (label, float64 array) for each leaf, dicts in the user's own order (jax.tree would sort them)."""
+    """Yield (label, float64 array) for each leaf of a tree of dicts, lists and tuples, dicts in the user's own order
+    (jax.tree would sort them); None is skipped.
+
+    ``label``: that of the tree itself, ``""`` at the top.  TypeError: a leaf is not numeric.
+    """
     if isinstance(tree, Mapping):
         for key, value in tree.items():
             yield from _leaves(value, f"{label}.{key}" if label else str(key))
@@ -153,13 +157,15 @@ class DeltaResult(Estimates):
     df: float = np.inf
 
     def cov_params(self) -> pd.DataFrame:
-        """Return the covariance J V J' of the values, (m, m); NaN where it does not exist."""
+        """Return the covariance J V J' of the values, (m, m); NaN for values without a standard error."""
         import pandas as pd
 
         return pd.DataFrame(np.asarray(self._cov()), index=list(self.labels), columns=list(self.labels))
 
     def _cov(self) -> Host | Factored:
-        """Return the covariance of the values (m, m), or its factor."""
+        """Return the covariance of the values (m, m), or its factor if that of theta is known; NaN for values without a
+        standard error.
+        """
         good = np.isfinite(self.jacobian).all(axis=1) & ~np.isnan(self.bse)
         found = linear_covariance(np.where(good[:, None], self.jacobian, 0.0), self.cov_theta)
         if found.factor is not None:
@@ -173,7 +179,7 @@ class DeltaResult(Estimates):
           value: scalar or (m,) null values; those of the z tests by default.
 
         Returns:
-          `WaldTest`; its df is the rank of the covariance.
+          `WaldTest`; its df is the rank of the covariance.  NaN, with a ``reason``, if a value has no standard error.
         """
         null = np.broadcast_to(self.null_value if value is None else np.asarray(value, np.float64), self.params.shape)
         labels = tuple(f"{name} = {v:g}" for name, v in zip(self.labels, null, strict=True))
@@ -209,11 +215,13 @@ def nlcom(
       at: values and Jacobian, if known, in place of the function.
 
     Returns:
-      `DeltaResult`.
+      `DeltaResult`.  Where the derivative is 0 but the function is not constant, or a value or derivative is not finite,
+      the standard error is NaN, with a note.
 
     Raises:
-      ValueError: shapes or numbers of labels differ from those expected, or alpha is outside (0, 0.5].
-      TypeError: the function returns no numbers, or uses NumPy instead of jax.numpy.
+      ValueError: shapes or numbers of labels differ from those expected, the function returns nothing, or alpha is outside
+          (0, 0.5].
+      TypeError: the function returns something that is not a number, or cannot be traced.
 
     >>> out = nlcom(lambda t: {"ratio": t[0] / t[1]}, [1.0, 2.0], [[0.04, 0.0], [0.0, 0.04]])
     >>> out.labels, out.bse.round(4).tolist(), out.conf_low.round(4).tolist()
@@ -247,8 +255,9 @@ def nlcom(
 
 
 def nlcom_of(fit: Fit, cov: Host | Factored, function: Callable[[Any], Any], **options: Any) -> DeltaResult:
-    """Return `nlcom` of a function of a fit's params, which it may index by entry name too; ``cov`` is the covariance of
-    theta.
+    """Return `nlcom` of a function of a fit's params (natural scale), which it may also read by entry name, p["mu[age]"].
+
+    ``cov``: covariance of theta (p, p), or its factor; ``options``: those of `nlcom`.
     """
     space, fixed = fit.spec.space, fit.fixed
     of_params = with_addresses(function, space, [p.name for p in fit.spec.likelihood.predictors])
@@ -278,7 +287,14 @@ def _notes(at: Linearised, still: Bool[Host, " m"], bse: Float[Host, " m"], reas
 def _stationary(
     function: Callable[[Any], Any], at: Linearised, theta: Float[Host, " k"], cov: Float[Host, "k k"]
 ) -> Bool[Host, " m"]:
-    """Return True for values whose derivative is 0 but which change when theta moves by 0.01 standard errors, (m,)."""
+    """Return True for values whose derivative is 0 but which change when all of theta moves by 0.01 standard errors up or
+    down (entries without a standard error: by 1e-4 (1 + |theta|)); (m,).
+
+    Args:
+        function: function of theta, with m numbers in all.
+        at: its values and Jacobian at theta.
+        theta, cov: estimates (k,) and their covariance.
+    """
     changed = np.zeros(at.values.shape, bool)
     flat = ~np.any(at.jacobian != 0, axis=1)
     if not flat.any() or not theta.size:
@@ -297,8 +313,8 @@ def _stationary(
 def exponentiated(
     which: Sequence[int], coef: np.ndarray, error: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return coefficients, standard errors and limits with those at positions ``which`` as ratios: exp(coef), exp(coef)
-    times the error, exp of the limits.
+    """Return estimates, standard errors, lower and upper limits (r,) in which those at positions ``which`` are ratios:
+    exp(coef), exp(coef) times the error, exp of the limits.
 
     >>> exponentiated([1], np.zeros(2), np.full(2, 0.5), -np.ones(2), np.ones(2))[1]
     array([0.5, 0.5])

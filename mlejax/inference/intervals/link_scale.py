@@ -38,7 +38,10 @@ SCALES = ("link", "natural")
 
 @runtime_checkable
 class IntervalLink(Protocol):
-    """An elementwise bijection from the real line to a support, as `interval_links` of a transform returns for each entry."""
+    """An elementwise bijection from the real line to a support: ``forward(u, shape)`` and its inverse.
+
+    A transform returns one for each of its entries by `interval_links`.
+    """
 
     def forward(self, u: Either, shape: tuple[int, ...]) -> Either: ...
 
@@ -50,8 +53,7 @@ class Intervals:
     """Lower and upper confidence limits, with the reason for each one that is missing.
 
     Attributes:
-      low: lower limits (m,), natural scale; NaN where there is no interval.
-      high: upper limits (m,), natural scale.
+      low, high: lower and upper limits (m,), natural scale; NaN where there is no interval.
       notes: m strings: why a limit is missing or doubtful, else empty.
       alpha: 1 - coverage.
       scale: ``"link"`` or ``"natural"``.
@@ -65,7 +67,7 @@ class Intervals:
 
 
 def supports(links: Sequence[IntervalLink]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lower and upper ends of every link's support, the limits of its forward map at minus and plus infinity.
+    """Return the lower and upper bound of the support of every link: the values of its forward map at -inf and +inf.
 
     Args:
       links: m elementwise bijections.
@@ -96,10 +98,11 @@ def confidence_intervals(
 
     Args:
       params: estimates (m,), natural scale.
-      bse: standard errors (m,), natural scale; NaN gives NaN limits.
+      bse: standard errors (m,), natural scale; one that is negative or not finite gives NaN limits.
       links: m elementwise bijections (hashable); None means the identity for all.
-      lower_edge: lower bounds that belong to the supports, -inf where there is none; broadcast to (m,).
-      upper_edge: upper bounds that belong to the supports, +inf where there is none.
+      lower_edge: lower bounds that belong to the supports, -inf where no bound does; broadcast to (m,).  An estimate
+          within 2 standard errors of such a bound (the critical value, if that is more) has NaN limits and a note.
+      upper_edge: upper bounds that belong to the supports, +inf where no bound does.
       alpha: 1 - coverage.
       scale: ``"link"`` or ``"natural"``; on the natural scale, limits outside the support are noted.
       df: degrees of freedom of Student's t; inf for the normal distribution.
@@ -112,7 +115,7 @@ def confidence_intervals(
 
     >>> ci = confidence_intervals([1.0, 0.3], [0.1, 0.2], lower_edge=[-np.inf, 0.0])
     >>> ci.low.round(3).tolist(), ci.notes[1]
-    ([0.804, nan], "within 2 standard errors of its edge 0: use conf_int(method='profile')")
+    ([0.804, nan], "within 2 standard errors of its bound 0: use conf_int(method='profile')")
     """
     if scale not in SCALES:
         raise ValueError(f"scale: expected one of {SCALES}, got {scale!r}")
@@ -135,7 +138,7 @@ def confidence_intervals(
 
 
 def _leaving(low: np.ndarray, high: np.ndarray, links: Sequence[IntervalLink]) -> list[str]:
-    """Return a note for each interval that leaves its support, else ""."""
+    """Return "leaves the support" for each interval of which a limit is outside the support of its link, else ""."""
     lowest, highest = supports(links)
     return ["leaves the support" if out else "" for out in (low < lowest) | (high > highest)]
 
@@ -159,8 +162,8 @@ def _on_link_scale(
 
 
 def _linearised(link: IntervalLink, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """Return u of the values (m,), the absolute derivatives of the values with respect to u (m,), and the function from u
-    to the value.
+    """Return, for values (m,) of one link: u, (m,); the absolute derivatives of the values with respect to u, (m,); and the
+    function from u to values.
     """
     if isinstance(link, Identity):
         return value, np.ones_like(value), lambda u: u
@@ -176,7 +179,9 @@ def _linearised(link: IntervalLink, value: np.ndarray) -> tuple[np.ndarray, np.n
 def _edge_notes(
     value: np.ndarray, error: np.ndarray, lower: ArrayLike, upper: ArrayLike, distance: float
 ) -> list[tuple[int, str]]:
-    """Return (position, note) for each entry within ``distance`` standard errors of a bound, which has no Wald interval."""
+    """Return (position, note) for each entry within ``distance`` standard errors of a bound in ``lower`` or ``upper``; infinite
+    bounds do not count.
+    """
     found = []
     for edge, side in ((lower, 1.0), (upper, -1.0)):
         edges = np.broadcast_to(np.asarray(edge, np.float64), value.shape)
@@ -185,7 +190,7 @@ def _edge_notes(
         found += [
             (
                 int(i),
-                f"within {distance:.3g} standard errors of its edge {edges[i]:.5g}: use conf_int(method='profile')",
+                f"within {distance:.3g} standard errors of its bound {edges[i]:.5g}: use conf_int(method='profile')",
             )
             for i in np.flatnonzero(close)
         ]
@@ -193,7 +198,7 @@ def _edge_notes(
 
 
 def _grouped(links: Sequence[IntervalLink]) -> list[tuple[IntervalLink, list[int]]]:
-    """Group positions by equal links, so that a thousand positive entries need one call."""
+    """Return each different link with the positions at which it is, so that equal links need one call."""
     groups: dict[Hashable, tuple[IntervalLink, list[int]]] = {}
     for i, link in enumerate(links):
         key = link if isinstance(link, Hashable) else id(link)

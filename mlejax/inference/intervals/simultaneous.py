@@ -41,6 +41,9 @@ def pointwise_alpha(method: str, alpha: float, cov: ArrayLike, df: float = np.in
         cov: covariance of the estimates (m, m); entries without a positive variance do not count.
         df: degrees of freedom of Student's t; inf for the normal distribution.
 
+    Raises:
+        ValueError: another method, or alpha outside (0, 0.5].
+
     >>> pointwise_alpha("bonferroni", 0.05, np.eye(5))
     0.01
     """
@@ -73,8 +76,14 @@ def adjusted_pvalues(method: str, z: ArrayLike, cov: ArrayLike, df: float = np.i
     Args:
         method: one of `Adjustment`.
         z: test statistics (m,); NaN for entries that are not tested, which do not count.
-        cov: covariance of the estimates (m, m).
+        cov: covariance of the estimates (m, m), used by "scheffe" and "max-z" only.
         df: degrees of freedom of Student's t; inf for the normal distribution.
+
+    Returns:
+        p-values (m,), NaN for entries that are not tested.
+
+    Raises:
+        ValueError: another method.
 
     >>> adjusted_pvalues("holm", [3.0, 2.0, np.nan], np.eye(3)).round(4).tolist()
     [0.0054, 0.0455, nan]
@@ -105,7 +114,9 @@ def adjusted_pvalues(method: str, z: ArrayLike, cov: ArrayLike, df: float = np.i
 
 
 def _factor(cov: ArrayLike) -> Float[Host, "m r"]:
-    """Return F (m, r) with rows of length 1, so that F F' is the correlation of the entries that have a positive variance."""
+    """Return F (m, r) with rows of length 1, so that F F' is the correlation, of rank r, of the m entries of ``cov`` that have
+    a positive and finite variance.
+    """
     V = np.asarray(cov, np.float64)
     variance = np.diag(V)
     known = np.isfinite(variance) & (variance > 0)
@@ -118,7 +129,7 @@ def _factor(cov: ArrayLike) -> Float[Host, "m r"]:
 
 
 def _radii(half: Float[Host, "m r"]) -> Float[Host, " n"]:
-    """Return max_j |F_j v| for points v spread evenly over the unit sphere, (n,)."""
+    """Return max_j |F_j v| for n points v spread evenly over the unit sphere (Sobol points), (n,); [1] for rank 1."""
     rank = half.shape[1]
     if rank == 1:
         return np.ones(1)
@@ -131,7 +142,14 @@ def _radii(half: Float[Host, "m r"]) -> Float[Host, " n"]:
 
 
 def _tail(c: Float[Host, " k"], radii: Float[Host, " n"], rank: int, df: float) -> Float[Host, " k"]:
-    """Return P(max |Z_j| > c) for each c (k,), as the mean over directions on the sphere."""
+    """Return P(max |Z_j| > c) for each c (k,), as the mean over directions on the sphere.
+
+    Args:
+        c: critical values.
+        radii: as of `_radii`; [1] for Scheffe's bound.
+        rank: rank of the correlation of Z.
+        df: degrees of freedom of Student's t; inf for normal Z.
+    """
     from scipy.special import chdtrc, fdtrc
 
     square = (c[:, None] / radii) ** 2

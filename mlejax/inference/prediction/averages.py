@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.covariance import KINDS, CovarianceResult
+from mlejax.covariance import KINDS, CovarianceResult, summed_by_cluster
 from mlejax.data.packing.layout import Layout
 from mlejax.execution import compiled
 from mlejax.fit import Fit
@@ -54,8 +54,14 @@ def _predicted(
     theta: Either, fixed: Either | None, made: PyTree, leaves: PyTree, shared: PyTree, weights: Either,
     effects: dict[str, Either], codes: dict[str, Either],
 ) -> PyTree:  # fmt: skip
-    """Return the weighted mean over rows, the values of the rows, and gradients with respect to theta and to the rows'
-    effects.
+    """Return ((mean, values (n,)), (gradient in theta (p,), derivatives in the rows' effects)) of a function of rows.
+
+    Args:
+        function, predictors, form, layout, made, leaves, shared: as in `InParts`.
+        space, theta, fixed: parameters; estimates (p,); values of fixed entries, or None.
+        weights: weights of the mean (n,).
+        effects: name -> effects of the rows (n, ...), with respect to which derivatives are taken.
+        codes: name -> level of each row, for effects that are coefficients in theta.
     """
 
     def mean(t: Device, own: dict[str, Device]) -> PyTree:
@@ -74,9 +80,13 @@ def _sloped(
     theta: Either, fixed: Either | None, made: PyTree, leaves: PyTree, shared: PyTree, weights: Either,
     effects: dict[str, Either], codes: dict[str, Either], moved: PyTree, x: Either,
 ) -> PyTree:  # fmt: skip
-    """Return the weighted mean over rows of slopes in one column, the slopes of the rows, and the gradients of the mean.
+    """Return the same as `_predicted` for the slopes of the rows in one column, or their elasticities.
 
-    ``moved`` are the derivatives of the designs with respect to the column; ``column`` is its position among the arrays.
+    Args:
+        column: position of the column among ``leaves``; None if the function reads it through formulas only.
+        elasticity: "eyex", "dyex", "eydx" or None, as of `margins`.
+        moved: derivatives of the designs ``made`` with respect to the column.
+        x: values of the column (n,).
     """
     leaves = tuple(a.astype(weights.dtype) if i == column else a for i, a in enumerate(leaves))
     still = lambda a: np.zeros(a.shape, a.dtype if jnp.issubdtype(a.dtype, jnp.floating) else jax.dtypes.float0)
@@ -95,8 +105,13 @@ def _sloped(
 
 
 def predicted(fit: Fit, o: InParts, by_row: ByRow | None, weights: Float[Host, " n"]) -> Average:
-    """Return the mean of a function over rows with ``weights`` that sum to 1; rows may have effects of levels or units
-    (``by_row``).
+    """Return the mean of a function over rows with ``weights`` that sum to 1.
+
+    Args:
+        fit: the fit, at whose estimates it is taken.
+        o: the function, prepared for the rows.
+        by_row: effects of the rows' levels or units, or None.
+        weights: weights (n,).
     """
     statics = (o.function, o.predictors, o.form, o.layout, fit.spec.space)
     rows = (o.made, o.leaves, o.shared, weights, *_effects_of(by_row))
@@ -113,8 +128,14 @@ def sloped(
     elasticity: str | None,
     by_row: ByRow | None = None,
 ) -> Average:
-    """Return the weighted mean of slopes or elasticities in the column ``name``, whose values are x (n,); ``moved`` are the
-    derivatives of the designs.
+    """Return the mean of slopes or elasticities of a function in the column ``name``, with ``weights`` that sum to 1.
+
+    Args:
+        fit, o, weights, by_row: as of `predicted`.
+        name: name of the column.
+        x: its values (n,).
+        moved: derivatives of the designs with respect to it.
+        elasticity: "eyex", "dyex", "eydx", or None for slopes.
     """
     statics = (o.function, o.predictors, o.form, o.layout, fit.spec.space, o.columns.get(name), elasticity)
     rows = (o.made, o.leaves, o.shared, weights, *_effects_of(by_row))
@@ -122,18 +143,22 @@ def sloped(
 
 
 def _effects_of(by_row: ByRow | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the effects of the rows, and the level codes of effects that are coefficients in theta; empty without effects."""
+    """Return two dicts, both empty without effects: name -> effects of the rows (n, ...), and name -> level of each row for
+    effects that are coefficients in theta.
+    """
     return ({}, {}) if by_row is None else (by_row.values, dict(by_row.codes))
 
 
 def contrast(one: Average, other: Average) -> Average:
-    """Return the difference of two averages over the same rows."""
+    """Return ``one`` minus ``other``, two averages over the same rows; ``own`` is None if one of them has none."""
     own = None if one.own is None or other.own is None else one.own - other.own
     return Average(one.value - other.value, one.gradient - other.gradient, one.rows - other.rows, own)
 
 
 def _average(found: PyTree, by_row: ByRow | None) -> Average:
-    """Return an `Average`; the gradient includes the change of the rows' effects with theta (chain rule)."""
+    """Return the `Average` from the result of `_predicted` or `_sloped`; the gradient includes the change of the rows'
+    effects with theta (chain rule).
+    """
     (value, rows), (gradient, by_effect) = found
     if by_row is None:
         return Average(float(value), np.asarray(gradient), rows)
@@ -163,7 +188,8 @@ def unconditional_covariance(
     bread = covariance_of(fit, "nonrobust", {}).matrix
     if np.isnan(bread).any():
         raise ValueError(
-            "margins(unconditional=True) needs standard errors of all parameters; see the verdict for why one is missing"
+            "margins(unconditional=True) needs standard errors of all parameters; res.tidy()['note'] says why one is missing: "
+            "leave out unconditional="
         )
     loaded, scores = fit.loaded, weighted_scores(fit)
     influence = scores @ bread @ np.array([one.gradient for one in found]).T
@@ -174,10 +200,7 @@ def unconditional_covariance(
     used = loaded.weights
     if cov.groups:
         codes = cluster_codes(fit, cov.groups[0])
-        for i, part in enumerate(parts):
-            summed = np.zeros((int(codes.max()) + 1, part.shape[1]))
-            np.add.at(summed, codes, part if used is None else part[used.used])
-            parts[i] = summed
+        parts = [summed_by_cluster(part if used is None else part[used.used], codes) for part in parts]
     elif used is not None and used.kind == "frequency":
         root = np.sqrt(np.where(used.used, used.values, 1.0))[:, None]
         parts = [part / root for part in parts]

@@ -42,6 +42,9 @@ def design_slope(
         whole: values of the column in all the data (m,); evaluation points stay in their range.
         moved: function (part of the design, values of the column (k,), positions of the rows (k,)) -> matrices of the part
             at these values.
+
+    Returns:
+        Arrays of the shapes of ``made``, 0 where the design does not use the column; None where ``made`` is None.
     """
     out = DesignValues(*(None if part is None else np.zeros(np.shape(part)) for part in made))
     parts = [part for part in (design.piece, design.offset, design.random) if part is not None]
@@ -76,7 +79,9 @@ def design_slope(
 
 
 def _together(steps: list[Any]) -> Iterator[list[Any]]:
-    """Split the steps into groups with at most MOST_ROWS rows, each evaluated in one call."""
+    """Yield runs of steps (rows, shift, weight) with at most a million rows together, each to be evaluated in one call; a
+    larger single step is a run of its own.
+    """
     run: list[Any] = []
     for step in steps:
         if run and sum(rows.size for rows, _, _ in [*run, step]) > MOST_ROWS:

@@ -45,7 +45,8 @@ def last_layer_of(fit: Fit, layer: str | Sequence[str] | None, damping: float = 
         damping: a ridge added to their information, the precision of a normal prior on them.
 
     Raises:
-        ValueError: the model has no Free parameter, or their information is not positive definite.
+        ValueError: no ``layer`` is given and the model has no Free parameter, or the errors of these parameters cannot be
+            computed (`subset_errors_of`).
     """
     space = fit.spec.space
     names = [_last_of(space)] if layer is None else [layer] if isinstance(layer, str) else list(layer)

@@ -53,7 +53,7 @@ def latent_values(fit: Fit, cov: CovarianceResult) -> LatentValues:
     """Return the random effects of every unit of a fit, conditional on its rows.
 
     Raises:
-        ValueError: the model has no random effects, or the fit was loaded from a file without its data.
+        ValueError: the model has no random effects, or the fit was loaded from a file, which holds no data.
     """
     joint = fit.spec.likelihood.joint
     if joint is None and fit.integration is not None:
@@ -64,8 +64,7 @@ def latent_values(fit: Fit, cov: CovarianceResult) -> LatentValues:
     if joint is None:
         raise ValueError(
             f"{fit.spec.likelihood.name} has no random effects or classes; declare some among the parameters, "
-            "u=mle.Latent(by=...) or "
-            "z=mle.Discrete(2)"
+            "u=mle.Latent(by=...) or z=mle.Discrete(2)"
         )
     data, spec, fixed = fit.loaded.problem.data, fit.spec, fit.fixed
     with float64():
@@ -96,7 +95,11 @@ class LevelValues(NamedTuple):
 
 
 def level_values(fit: Fit, cov: CovarianceResult) -> list[LevelValues]:
-    """Return the random effects of a fit with several grouping factors, one `LevelValues` for each factor and effect."""
+    """Return the random effects of a fit with several grouping factors, one `LevelValues` for each factor and effect.
+
+    Raises:
+        ValueError: the fit was loaded from a file, which holds no data.
+    """
     data, spec, levels, marginal = fit.loaded.problem.data, fit.spec, fit.loaded.crossing, marginal_of(fit.spec.likelihood)
     if fit.loaded.remembered is not None:
         raise ValueError(
@@ -140,7 +143,7 @@ def class_values(fit: Fit) -> ClassValues:
     """Return the posterior class probabilities of a fit of a mixture or hidden Markov model.
 
     Raises:
-        ValueError: the fit was loaded from a file without its data.
+        AbsentError: the fit was loaded from a file, which holds neither function nor data.
     """
     mixture, loaded, data = mixture_of(fit.spec.likelihood), fit.loaded, fit.loaded.problem.data
     assert mixture is not None
@@ -166,8 +169,8 @@ def class_values(fit: Fit) -> ClassValues:
 def over_latents(
     function: Callable[[Any, Any], Any], likelihood: Likelihood, random: str = "integrate"
 ) -> Callable[[Any, Any], Any]:
-    """Turn a function of params (with random effects or classes) and rows into one without them; unchanged if the model has
-    none.
+    """Turn a function of params with random effects or classes, and rows, into a function of params without them and rows;
+    unchanged if the model has none.  Classes are averaged over whatever ``random`` is.
 
     Args:
         function: ``f(params, data)``; its params include the random effects of each row.
@@ -176,8 +179,9 @@ def over_latents(
             ``"mode"``: params already hold the effects of each row (`RowModes`).
 
     Raises:
-        ValueError: an unknown or unsupported option; or an average is asked for and the distribution of the effects is a
-            user's function.
+        ValueError: another option; an option for random effects, which the model does not have; or ``"integrate"`` for
+            random effects whose ``law`` is not ``"normal"``.  When the new function is called: a function of the state of a
+            hidden Markov chain, which cannot be averaged.
     """
     check_random(random, likelihood)
     marginal, mixture = marginal_of(likelihood), mixture_of(likelihood)
@@ -210,7 +214,9 @@ def over_latents(
 
 
 def _over_classes(function: Callable[[Any, Any], Any], mixture: Mixture) -> Callable[[Any, Any], Any]:
-    """Average a function of params, class and rows over the class probabilities, which may vary by row."""
+    """Return a function of params and rows that averages ``function`` of params, class and rows over the class
+    probabilities of each row; for a hidden Markov chain it calls ``function``, with a ValueError if that reads the state.
+    """
 
     def alone(params: Params, data: Data) -> Device:
         try:
@@ -219,9 +225,8 @@ def _over_classes(function: Callable[[Any, Any], Any], mixture: Mixture) -> Call
             if error.args[:1] != (mixture.name,):
                 raise
             raise ValueError(
-                f"{mixture.__name__}: the distribution of {mixture.name} changes from row to row, so that functions of "
-                "it cannot be "
-                "averaged; use a function without it, or the state probabilities in res.latent()"
+                f"{mixture.__name__}: the distribution of {mixture.name} changes from row to row, so that functions of it "
+                "cannot be averaged; use a function without it, or the state probabilities in res.latent()"
             ) from error
 
     if isinstance(mixture.latent, Markov):
@@ -236,8 +241,11 @@ def _over_classes(function: Callable[[Any, Any], Any], mixture: Mixture) -> Call
 
 
 def _variance_of_means(mean: Callable[..., Any], fit: Fit, cov: CovarianceResult) -> Host | float:
-    """Return the delta-method variance of the conditional means due to the estimates, (n, q), by differences along the
-    eigenvectors of the covariance.
+    """Return the delta-method variance of the conditional means that is due to the estimates, in the shape of the means; NaN
+    if there is no covariance.
+
+    ``mean``: function from u to the means, differenced along the eigenvectors of the covariance.  Parameters without a
+    covariance (at a bound) are taken as known.
     """
     full = np.asarray(cov.full)
     if fit.jacobian is None or not np.isfinite(full).any():

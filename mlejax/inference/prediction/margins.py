@@ -74,7 +74,9 @@ class Margins(DeltaResult):
     where: tuple[dict[str, Any], ...] = ()
 
     def frame(self) -> pd.DataFrame:
-        """Return a DataFrame with one row for each margin: its variable, group and ``at=`` values, then broom's columns."""
+        """Return a DataFrame with one row for each margin: ``margin`` (the variable or contrast), its group and ``at=`` values,
+        then broom's columns.
+        """
         import pandas as pd
 
         return pd.concat([pd.DataFrame(list(self.where)), super().frame().reset_index(drop=True)], axis=1)
@@ -108,7 +110,14 @@ class Margins(DeltaResult):
 
 
 class _Margin(NamedTuple):
-    """One margin: its description, the table to average over, the table to subtract (contrasts), or the column (slopes)."""
+    """One margin.
+
+    Attributes:
+        where: the variable or contrast, its group and its values of ``at=``.
+        rows: table to average over.
+        less: for a contrast, the table whose average is subtracted; else None.
+        column: for a slope, the column; else empty.
+    """
 
     where: dict[str, Any]
     rows: Host
@@ -149,7 +158,8 @@ def margins(
         of: the quantity: a function ``f(params, data)`` -> (n,), pure JAX; the name of a parameter with a formula; or ``"mean"``,
             the mean that the model declares.  Default: the declared mean, else the only parameter with a formula.
         data: rows to average over; default those of the fit, with its weights.
-        at: dict from column to the value or values that all rows get; several columns give all combinations.
+        at: dict from column to the value or values that all rows get; several columns give all combinations.  Other columns
+            keep their values.
         over: columns that define groups of rows; margins are averaged in each group separately.
         at_means: one row with the (weighted) means of the numeric columns instead of an average over rows.
         random: for models with random effects: ``"integrate"`` averages over their distribution; ``"mode"`` uses the modes
@@ -164,7 +174,9 @@ def margins(
         errors take the rows as fixed, unless ``unconditional``; they are robust or clustered if the fit's are.
 
     Raises:
-        ValueError: a column does not exist, no quantity to average can be found, or an elasticity of a column of levels.
+        ValueError: a column does not exist, no quantity to average can be found, options that exclude one another, an
+            elasticity of a column of levels, or rows of the fit that are not in memory.
+        CompanionError: ``of="mean"``, and the model declares no mean.
         MissingColumnError: ``at_means=True``, and a column of levels, which has no mean, gets no value by ``at=``.
         DataError: a level that was not in the data of the fit.
 
@@ -219,7 +231,13 @@ def margins(
 
 
 class _OfRows(NamedTuple):
-    """The function of params and rows whose margins are computed."""
+    """The function of params and rows whose margins are computed.
+
+    Attributes:
+        fit: the fit.
+        function: ``function(params, data)`` -> (n,), without random effects, as `function_of` returns it.
+        random: what became of random effects, as of `margins`.
+    """
 
     fit: Fit
     function: Callable[..., Any]
@@ -227,7 +245,7 @@ class _OfRows(NamedTuple):
 
     @property
     def effects(self) -> bool:
-        """True if rows have effects of levels or units that were estimated, so that these add to the variance."""
+        """True if rows have effects of ``mle.Real(by=...)`` or random effects at their modes, whose own variance counts."""
         return self.random == "mode" or self.fit.loaded.effects is not None
 
     def opened(self, d: Any) -> tuple[InParts, ByRow | None]:
@@ -248,7 +266,16 @@ def _estimated(
     sampled: bool,
     options: dict[str, Any],
 ) -> DeltaResult:
-    """Return all margins with standard errors."""
+    """Return all margins with standard errors.
+
+    Args:
+        fit, cov: the fit and its covariance.
+        of_rows: the function whose margins they are.
+        terms: the margins.
+        whole: the table of all rows, whose columns give the range of values.
+        elasticity, sampled: ``elasticity`` and ``unconditional`` of `margins`.
+        options: ``alpha``, ``labels``, ``reason`` and ``df`` of `nlcom`.
+    """
     opened = of_rows.opened
     plain = not of_rows.effects and all(term.margin.less is None and not term.margin.column for term in terms)
     with float64():
@@ -294,7 +321,11 @@ def _widened(cov: Any, more: int) -> Float[Host, "k k"]:
 
 
 def _moved(fit: Fit, o: InParts, one: _Margin, whole: Data) -> tuple[Float[Host, " n"], dict[str, DesignValues]]:
-    """Return the values of a slope's column (n,), and the derivatives of the designs with respect to it."""
+    """Return the values of the column of a slope (n,), and a dict, parameter with a formula -> derivatives of its design with
+    respect to the column.
+
+    ``whole``: table of all rows, in whose range of the column formulas are evaluated.
+    """
     x, everywhere = (column_of(rows, one.column).astype(float) for rows in (one.rows, whole))
     designs = () if fit.loaded.designs is None else fit.loaded.designs.designs
 
@@ -316,9 +347,17 @@ def _margins_of(
     factors: frozenset[str],
     elasticity: Elasticity | None,
 ) -> Iterator[_Margin]:
-    """Yield the margins at the rows of ``base``; the levels of columns are taken from the whole ``table``.
+    """Yield the margins at the rows of ``base``: one prediction if ``variables`` is None, a slope for each numeric column, a
+    contrast with the first level for each further level of other columns.
 
-    ``factors`` are columns, of numbers too, that a formula has as a factor.
+    Args:
+        base: the rows, with the values of ``at=``.
+        table: all rows, from which levels are taken.
+        variables, elasticity: as of `margins`.
+        factors: numeric columns that a formula has as a factor, which count as columns of levels.
+
+    Raises:
+        ValueError: an elasticity of a column of levels, or a column that does not exist.
     """
     if variables is None:
         yield _Margin({"margin": "prediction"}, base)
@@ -347,7 +386,15 @@ def _margins_of(
 
 
 def function_of(fit: Fit, of: Callable[..., Any] | None, random: str) -> Callable[[Any, Any], Any]:
-    """Return the function of params and rows whose margins are computed, from the argument ``of``."""
+    """Return the function of params and rows whose margins are computed; random effects are treated as ``random`` says.
+
+    ``of``: a function, ``"mean"``, the name of a parameter with a formula, or None: the declared mean, else the only
+    parameter with a formula.
+
+    Raises:
+        ValueError: there is no such parameter, or None is not clear.
+        CompanionError: no mean is declared.
+    """
     likelihood, designs = fit.spec.likelihood, fit.loaded.designs
     regressed = [] if designs is None else [d.predictor.name for d in designs.designs]
     if callable(of):
@@ -379,6 +426,3 @@ def function_of(fit: Fit, of: Callable[..., Any] | None, random: str) -> Callabl
 def _value_of(name: str) -> Callable[[Any, Any], Any]:
     """Return the function that reads the named parameter; the same object each time, so that it is compiled once."""
     return lambda params, data: params[name]
-
-
-# ---- rows and columns

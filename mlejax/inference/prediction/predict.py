@@ -26,10 +26,7 @@ from mlejax.inference.intervals import DeltaResult, confidence_intervals, nlcom
 from mlejax.inference.normal import critical_value
 from mlejax.inference.prediction.last_layer import last_layer_of
 from mlejax.inference.prediction.latents import over_latents
-from mlejax.inference.prediction.row_functions import (
-    ParamsAt,
-    of_theta,
-)
+from mlejax.inference.prediction.row_functions import ParamsAt, of_theta
 from mlejax.inference.row_effects import ByRow, Random, RowModes, check_random, row_effects
 from mlejax.inference.tables.effect_estimates import RowEffects
 from mlejax.parameters import Link
@@ -73,7 +70,7 @@ def predict(
         scale: ``"natural"``, or ``"link"`` for linear predictors.
         support: lower and upper bound of the values of ``f``, None for no bound: ``(0, 1)`` for a probability, ``(0, None)``
             for a mean of counts.  Intervals are computed on the logit or log scale and mapped back, so that they stay inside;
-            without it, they are estimate -+ z times the standard error.
+            without it, they are estimate -+ z times the standard error (t, if the covariance has degrees of freedom).
         random: for models with random effects: ``"integrate"`` averages over their distribution, which predicts for new
             units; ``"mode"`` uses the modes of the effects of units in the fit, with their conditional variance in the
             standard errors; ``"zero"`` uses effects of 0.
@@ -91,7 +88,10 @@ def predict(
 
     Raises:
         DataError: a level that was not in the data of the fit, or missing values.
-        ValueError: a prediction is outside of ``support``.
+        ValueError: a prediction is outside of ``support``; another value of an option; several parameters have a formula and
+            ``param`` names none of them; or units without a mode.
+        TypeError: no data; no function, and no parameter has a formula; or options that belong to the other kind of call.
+        CompanionError: ``"mean"`` or ``"cdf"`` is not declared.
 
     Example:
         >>> import mlejax as mle
@@ -116,8 +116,7 @@ def predict(
         if function not in ("mean", "cdf"):
             raise ValueError(
                 f"predict expected a function of params and data, 'mean' or 'cdf', got {function!r}; for the values of a "
-                "parameter "
-                f"with a formula write res.predict(data, param={function!r})"
+                f"parameter with a formula write res.predict(data, param={function!r})"
             )
         function = companion(likelihood, function, f"predict({function!r}, data)")
     if data is None:
@@ -155,7 +154,17 @@ def _of_parameter(
     random: Random,
     options: Mapping[str, Any],
 ) -> pd.DataFrame:
-    """Return predictions of a parameter with a formula; random coefficients are averaged over, at their modes, or 0."""
+    """Return predictions of a parameter with a formula for new data.
+
+    Args:
+        fit: the fit.
+        design: design of the parameter.
+        designs: designs of all parameters with a formula.
+        at: data, function from theta to params, theta and its covariance.
+        scale: ``"natural"`` or ``"link"``.
+        random: what becomes of random coefficients in the formula, as of `predict`.
+        options: ``alpha``, ``reason`` and ``df``.
+    """
     p, linear = design.predictor, scale == "link"
     if design.random is None or random == "zero" or (linear and random == "integrate"):
         return predict_parameter(design, *at, designs, scale=scale, **options)
@@ -191,8 +200,15 @@ def predict_function(
         alpha: one minus the coverage.
         reason: why there is no covariance, if there is none.
         df: degrees of freedom of Student's t, inf for the normal distribution.
-        by_row: effects of the rows' levels or units (by level index, or random effects at their modes), or None.
-        support: lower and upper bound of the function's values.
+        by_row: effects of the rows' levels (``mle.Real(by=...)``) or units (random effects at their modes), or None.
+        support: lower and upper bound of the function's values, None for no bound; or None.
+
+    Returns:
+        Columns ``estimate``, ``std_error``, ``conf_low``, ``conf_high``, and ``note`` if one of them is missing; the index of
+        the data if the function returns one value for each row.
+
+    Raises:
+        ValueError: a value is outside of ``support``.
     """
     with float64():
         if by_row is None:
@@ -212,7 +228,12 @@ def predict_function(
 
 
 def _inside(found: DeltaResult, support: tuple[float | None, float | None] | None) -> DeltaResult:
-    """Return the same values with intervals computed on the log or logit scale of their support."""
+    """Return the same values with intervals computed on the log scale (one bound) or logit scale (two bounds) of their support;
+    unchanged if ``support`` is None or has no bound.
+
+    Raises:
+        ValueError: ``support`` is not two bounds in order, or a value is outside of them.
+    """
     if support is None:
         return found
     wrong = f"support={support!r}: expected two numbers or None, the first below the second, as (0, 1) or (0, None)"
@@ -227,7 +248,10 @@ def _inside(found: DeltaResult, support: tuple[float | None, float | None] | Non
     outside = np.flatnonzero((found.params < lower) | (found.params > upper))
     if outside.size:
         i = int(outside[0])
-        raise ValueError(f"support={support!r}: value {i} of the function is {found.params[i]:.6g}, which is outside")
+        raise ValueError(
+            f"support={support!r}: value {i} of the function is {found.params[i]:.6g}, which is outside; correct "
+            "the function, or leave out support="
+        )
     one_sided = np.isinf(lower) or np.isinf(upper)
     sign = -1.0 if np.isinf(lower) else 1.0
     edge = (upper if sign < 0 else lower) if one_sided else 0.0  # values are edge + sign * something positive
@@ -241,7 +265,11 @@ def _inside(found: DeltaResult, support: tuple[float | None, float | None] | Non
 
 
 def _design_of(designs: Designs, name: str | None) -> Design:
-    """Return the design of the parameter to predict."""
+    """Return the design of the parameter ``name``; None: of the only parameter with a formula.
+
+    Raises:
+        ValueError: several parameters have a formula, or that one has none.
+    """
     names = [d.predictor.name for d in designs.designs]
     if name is None and len(names) > 1:
         choices = " or ".join(f"param={name!r}" for name in names)
@@ -265,9 +293,11 @@ def predict_parameter(
     reason: str = "",
     df: float = np.inf,
 ) -> pd.DataFrame:
-    """Return a parameter with a formula for every row of new data; arguments as in :func:`predict_function`.
+    """Return a parameter with a formula for every row of new data, with standard errors; columns and further arguments as in
+    :func:`predict_function`.
 
-    ``scale="link"`` returns linear predictors.  A vector or simplex parameter has one line for each row and entry.
+    ``scale="link"`` returns linear predictors.  A vector or simplex parameter has one line for each row and entry (on the link
+    scale without the baseline of a simplex).  ValueError: another scale.
     """
     if scale not in ("natural", "link"):
         raise ValueError(f"scale={scale!r}: expected 'natural' or 'link'")
@@ -308,8 +338,11 @@ def _expit(x: np.ndarray) -> np.ndarray:
 
 
 def _table(found: DeltaResult, data: Data, n: int | None = None, labels: Sequence[str] = ()) -> pd.DataFrame:
-    """Return the estimates with standard errors as a DataFrame with the index of the data; a note says why an error is
-    missing.
+    """Return the estimates with standard errors as a DataFrame.
+
+    It has a column ``note``, which says why a number is missing, only if one is.  The index is that of a pandas DataFrame
+    ``data`` if there is one value for each of its rows; with the ``labels`` of k entries for each of n rows, it has two
+    levels, row and entry.
     """
     import pandas as pd
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +15,7 @@ from mlejax.data.packing.layout import Layout
 from mlejax.parameters import Predictor
 from mlejax.shapes import Data, Device, Either, Params, PyTree
 
-if TYPE_CHECKING:
-    pass
-
-
 ParamsAt = Callable[[Any], Any]
-
-
-NONE: Mapping[str, Any] = {}
 
 
 def of_theta(
@@ -67,14 +60,14 @@ class InParts(NamedTuple):
     shared: PyTree
 
     def call(self, theta: Either, made: PyTree, leaves: PyTree) -> Device:
-        """Evaluate the function at theta, with the given design matrices and row-wise arrays."""
+        """Evaluate the function at theta (p,), with design matrices and row-wise arrays in place of ``made`` and ``leaves``."""
         params, more = self.params_at(theta), self.more(theta)
         statics = (self.function, self.predictors, self.form, self.layout)
         return evaluated_rows(*statics, params, made, leaves, self.shared, more)
 
     @property
     def columns(self) -> dict[Any, int]:
-        """Dict from the name of a column to its position among the row-wise arrays."""
+        """Dict from the name of a column to its position in ``leaves``; columns that hold trees are left out."""
         entries = () if self.layout is None else self.layout.entries
         plain = (e for e in entries if e.treedef is None and e.slots[0].source == "row")
         return {e.key: e.slots[0].position for e in plain}
@@ -91,8 +84,13 @@ def evaluated_rows(
     shared: PyTree,
     more: dict[str, Any],
 ) -> Device:
-    """Evaluate ``function(params, data)`` with one value for each row of the parameters with a formula; arguments as the
-    attributes of `InParts`.
+    """Return ``function(params, data)``, in whose params those with a formula have one value for each row.
+
+    Arguments are the attributes of `InParts`, and:
+
+    Args:
+        params: natural scale, with coefficients of the formulas.
+        more: further parameters that have one value for each row.
     """
     assembled = lambda rows: {} if layout is None else data_room.assemble(rows, shared, layout)
     if form == "plain":
@@ -135,12 +133,19 @@ def _on_device(arrays: PyTree) -> tuple[Any, ...]:
 
 
 def _form(
-    function: Callable[[Any, Any], Any], source: data_room.Table, designs: Designs, more: Mapping[str, Any] = NONE
+    function: Callable[[Any, Any], Any], source: data_room.Table, designs: Designs, more: Mapping[str, Any]
 ) -> tuple[str, set[Any]]:
     """Return how the function takes parameters with a formula ("array": all rows at once, "row": one row at a time), and the
-    columns read.
+    names of the columns that it reads.
 
-    ``more`` maps further row-wise parameters to the shape of their value in one row.
+    Args:
+        function: function of params and data.
+        source: the data.
+        designs: designs of the parameters with a formula.
+        more: further row-wise parameters -> shape of their value in one row.
+
+    Raises:
+        Exception: that of the function, if it can be traced in neither way.
     """
     named = {d.predictor.name for d in designs.designs}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +12,18 @@ from mlejax.data import MissingColumnError, columns_of
 from mlejax.fit import Fit
 from mlejax.shapes import Data, Float, Host, PyTree
 
-if TYPE_CHECKING:
-    pass
-
 
 def rows_of(fit: Fit, data: Data, what: str = "margins") -> tuple[Any, Float[Host, " n"]]:
-    """Return the rows to average over, as a DataFrame or a dict of columns, and their weights (n,), 1 for new data."""
+    """Return the rows to average over, as a DataFrame or a dict of columns, and their weights (n,).
+
+    Args:
+        fit: the fit, whose rows and weights are taken if ``data`` is None (weight 1 without weights).
+        data: new data, with weight 1 for each row; or None.
+        what: the feature, first words of the messages.
+
+    Raises:
+        ValueError: the rows of the fit are not held (a result from a file), or have no named columns.
+    """
     if data is not None:
         columns = columns_of(data)
         data = data if columns is None else dict(columns)
@@ -41,7 +47,7 @@ def _n_rows(table: Data) -> int:
 
 
 def column_of(table: Data, name: str) -> np.ndarray:
-    """Return a column as an array; ValueError with the names of the columns if it does not exist."""
+    """Return a column of a DataFrame or a dict as an array (n,); ValueError if it does not exist."""
     names = list(table.columns if hasattr(table, "columns") else table)
     if name not in names:
         raise ValueError(f"margins: no column {name!r}; the columns are {', '.join(map(str, names))}")
@@ -49,7 +55,9 @@ def column_of(table: Data, name: str) -> np.ndarray:
 
 
 def levels_in(table: Data, name: str) -> list[Any]:
-    """Return the levels of a column that occur in it: in the order of a categorical, else sorted."""
+    """Return the levels of a column that occur in it: in the order of a categorical, else sorted; ValueError if it has fewer
+    than two.
+    """
     column = table[name]
     values = column.cat.categories if hasattr(column, "cat") else np.unique(np.asarray(column))
     present = set(np.unique(np.asarray(column).astype(object)))
@@ -60,8 +68,12 @@ def levels_in(table: Data, name: str) -> list[Any]:
 
 
 def changed(table: Data, values: Mapping[str, Any], like: Data) -> Data:
-    """Return the table with some columns replaced, by one value for all rows (of the dtype of the column in ``like``) or by
-    arrays (n,).
+    """Return the table with some columns replaced.
+
+    Args:
+        table: DataFrame or dict of columns, n rows.
+        values: name -> one value for all rows, or an array (n,).
+        like: table that has these columns; a categorical one gives its categories to the new column.
     """
     if not values:
         return table
@@ -79,7 +91,7 @@ def _filled(column: PyTree, value: Any, n: int) -> Data:
 
 
 def joined_tables(tables: Sequence[Any]) -> Data:
-    """Concatenate tables of the same columns along the rows."""
+    """Concatenate tables of the same columns along the rows: DataFrames (their index is dropped), or dicts of columns."""
     if hasattr(tables[0], "columns"):
         import pandas as pd
 
@@ -93,7 +105,9 @@ def taken_rows(table: Data, rows: np.ndarray) -> Data:
 
 
 def grouped_rows(table: Data, over: str | Sequence[str] | None) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """Yield (description, positions of the rows) for each group of rows with equal values in the columns ``over``."""
+    """Yield for each group of rows with equal values in the columns ``over`` a dict, column -> value, and the positions of
+    its rows; all rows and an empty dict if ``over`` is None.  ValueError: a column does not exist.
+    """
     n = _n_rows(table)
     if over is None:
         yield {}, np.arange(n)
@@ -107,7 +121,10 @@ def grouped_rows(table: Data, over: str | Sequence[str] | None) -> Iterator[tupl
 
 
 def combinations_of(at: Mapping[str, Any], table: Data) -> Iterator[dict[str, Any]]:
-    """Yield every combination of the values in ``at``; ValueError if a name is not a column."""
+    """Yield every combination of the values in ``at``, column -> value; one empty dict if ``at`` is empty.
+
+    ``at``: column -> value or list of values.  ValueError: a column is not in ``table``.
+    """
     for name in at:
         column_of(table, name)
     lists = [np.atleast_1d(np.asarray(v, object)).tolist() for v in at.values()]
@@ -116,7 +133,7 @@ def combinations_of(at: Mapping[str, Any], table: Data) -> Iterator[dict[str, An
 
 
 def check_means(table: Data, row: Data, needed: Collection[str]) -> None:
-    """Raise MissingColumnError if the row of means of a table lacks a needed column of it."""
+    """Raise MissingColumnError if a column in ``needed`` is in the table but not in its row of means ``row``."""
     there, known = (set(x.columns if hasattr(x, "columns") else x) for x in (table, row))
     if lost := sorted(name for name in needed if name in there and name not in known):
         level = column_of(table, lost[0]).tolist()[0]

@@ -32,10 +32,11 @@ def random_effects(fit: Fit, cov: CovarianceResult, alpha: float = 0.05, reason:
     Returns:
         One row for each standard deviation, ``sd(mu|patient)[visit]``, and correlation, ``corr(mu|patient)[visit,Intercept]``:
         ``estimate``, ``std_error`` (delta method), ``conf_low``, ``conf_high`` (computed on the log and atanh scale),
-        ``note``.  A standard deviation of 0 and a correlation of -1 or 1 have no standard error.
+        ``note`` (why a number is missing).  A standard deviation of 0 and a correlation of -1 or 1 have no standard error; a
+        correlation with a standard deviation of 0 is NaN.
 
     Raises:
-        ValueError: the model has no random effects with a covariance.
+        ValueError: the model has no random effects with a covariance, or the result is from a file.
 
     Example:
         >>> import mlejax as mle
@@ -90,15 +91,17 @@ def with_covariance(fit: Fit) -> dict[str, Latent]:
 
 
 def _labels(name: str, latent: Latent, correlated: bool) -> list[str]:
-    """Return the labels of standard deviations and correlations: ``sd(u)[0]``, ``sd(u)[1]``, ``corr(u)[1,0]``."""
+    """Return the labels of standard deviations and, if ``correlated``, of correlations: ``sd(u)[0]``, ``sd(u)[1]``,
+    ``corr(u)[1,0]``.  ``name``: that of the random effect.
+    """
     entries = list(map(str, latent.labels or range(latent.size)))
     pairs = [(i, j) for i in range(latent.size) for j in range(i)] if correlated else []
     return [f"sd({name})[{e}]" for e in entries] + [f"corr({name})[{entries[i]},{entries[j]}]" for i, j in pairs]
 
 
 def _spreads(covariance: Device) -> Device:
-    """Return standard deviations and correlations (lower triangle, row by row) of a covariance (q, q); NaN if a standard
-    deviation is 0.
+    """Return the standard deviations (q,) of a covariance (q, q), followed by its correlations (lower triangle, row by row);
+    a correlation with a standard deviation of 0 is NaN.
     """
     variance = jnp.diag(covariance)
     sd = jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1.0)), 0.0)

@@ -37,8 +37,8 @@ class Contour:
     Attributes:
         labels: names of the two parameters.
         params: estimates of the two parameters.
-        x, y: boundary points, one for each direction, NaN where there is none (k,).
-        status: status of each point, as for confidence limits in `End` (k,).
+        x, y: boundary points, one for each direction (k,); NaN unless the status is ``finite`` or ``on the boundary``.
+        status: status of each point, as of a confidence limit in `ProfileEnd` (k,).
         gap: log-likelihood minus the cut at each point (k,).
         decrement: Newton decrement over the other parameters at each point, 0 at a maximum over them (k,).
         ellipse: boundary of the region in the quadratic approximation, two arrays (k,).
@@ -73,7 +73,9 @@ class Contour:
         return likelihoods.contour(self, ax)
 
     def summary(self) -> Text:
-        """Return the extent of the region, and how accurate its points are, as text."""
+        """Return as text the smallest and largest boundary value of each parameter, the accuracy of the points, and the number
+        of directions of each status.
+        """
         kind = "joint region (chi-squared 2)" if self.joint else "contour (chi-squared 1)"
         title = f"{100 * (1 - self.alpha):g} % profile-likelihood {kind} of {self.labels[0]} and {self.labels[1]}"
         lines = [title, "-" * len(title)]
@@ -119,6 +121,10 @@ def contour(
     Returns:
         :class:`mlejax.inference.Contour`: ``x``, ``y``, ``frame()``, ``plot()``.
 
+    Raises:
+        ValueError: fewer than 8 directions, twice the same parameter or functions of each other, a fit without profile
+            likelihood, or a log-likelihood above that of the estimates on the way.
+
     Example:
         >>> import mlejax as mle
         >>> from jax.scipy.stats import norm
@@ -158,7 +164,9 @@ def contour(
 
 
 def _paths(at: Profiling, targets: tuple[Target, Target], cut: float, n: int) -> Paths:
-    """Return one path for each of n directions, evenly spaced on the ellipse of the quadratic approximation."""
+    """Return one path for each of n directions from the estimate, evenly spaced on the ellipse of the quadratic approximation;
+    ``cut``: twice the fall of the log-likelihood at the boundary of the region.
+    """
     drop = cut / (2.0 * at.fits.scale[0])
     root = _root_of_covariance(at, targets)
     angle = 2.0 * np.pi * np.arange(n) / n
@@ -168,7 +176,11 @@ def _paths(at: Profiling, targets: tuple[Target, Target], cut: float, n: int) ->
 
 
 def _root_of_covariance(at: Profiling, targets: tuple[Target, Target]) -> Float[Host, "2 2"]:
-    """Return the Cholesky factor of the covariance of the two targets, (2, 2)."""
+    """Return the Cholesky factor of the covariance of the two targets, (2, 2), from the information at the estimates.
+
+    Raises:
+        ValueError: the covariance is not positive definite.
+    """
     which = np.tile(np.array([[0, 1]]), (2, 1))
     paths = make_paths(at.fits, targets, which, np.zeros(2, np.int64), np.eye(2), np.ones(2))
     equations = newton(paths, paths.u0, at_estimates(paths), paths.constraints(paths.u0))

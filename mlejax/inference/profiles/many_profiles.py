@@ -19,7 +19,9 @@ ENDS_AT_ONCE = 20_000  # of all entries that are worked on together
 
 
 class ManyIntervals(NamedTuple):
-    """Intervals of L data sets and r entries, natural scale (NaN if missing), with the status of each limit."""
+    """Intervals of L data sets and r entries, natural scale, with the status of each limit: as in `ProfileEnd`, "fixed", or
+    the verdict of a fit without a maximum; limits are NaN for the last two.
+    """
 
     lower: Float[Host, "L r"]
     upper: Float[Host, "L r"]
@@ -31,7 +33,8 @@ def profile_intervals_of_many(batch: Batch, alpha: float = 0.05) -> ManyInterval
     """Return profile-likelihood intervals of all entries, for all data sets whose fit ended at a maximum.
 
     Raises:
-        ValueError: profile likelihood is not available for these fits; the message says why.
+        ValueError: the fits have sampling or importance weights, or no profile likelihood (`refused`); or alpha is not in
+            (0, 0.5].
     """
     cut, space, good = chi2_cut(alpha), batch.spec.space, np.flatnonzero(batch.converged)
     if batch.weight_kind in ("sampling", "importance"):

@@ -51,14 +51,14 @@ class Paths:
         sets: number of the data set of each path, (m,).
         u0: its estimate, (m, p).
         loglik0: the log-likelihood there, (m,).
-        level: the log-likelihood at the end that is sought, (m,).
+        level: the log-likelihood at the confidence limit that is sought (the cut), (m,).
         information0: information at the estimate, (m, p, p).
         origin: values of the targets there, (m, q).
         direction: change of the targets along the path for rho = 1, about one standard error, (m, q).
         farthest: largest rho in the support, inf where there is no bound, (m,).
         lower, upper: the box of u, (p,).
         tangent: du / drho at the estimate, (m, p).
-        lags: scores cost so much less than information that this is not evaluated at every point.
+        lags: True if scores cost so much less than information that information is not evaluated at every point.
     """
 
     evaluate: Callable[[Float[Host, "m p"], Int[Host, " m"], Order], Evaluation]
@@ -81,12 +81,12 @@ class Paths:
         return len(self.sets)
 
     def of(self, lanes: Int[Host, " k"]) -> Paths:
-        """Return the paths at the given positions."""
+        """Return the paths at the positions ``lanes``, with their targets in common."""
         names = ("which", "sets", "u0", "loglik0", "level", "information0", "origin", "direction", "farthest", "tangent")
         return replace(self, **{name: getattr(self, name)[lanes] for name in names})
 
     def constraints(self, u: Float[Host, "m p"]) -> Constraints:
-        """Return the targets of every path, with derivatives, at one point for each path."""
+        """Return the values and derivatives of the q targets of every path at one point u[i] for each path."""
         (m, q), p = self.which.shape, u.shape[1]
         own = np.array([t.j if isinstance(t, Coordinate) else -1 for t in self.targets])[self.which]
         if (own >= 0).all():
@@ -105,7 +105,7 @@ class Paths:
         return Constraints(values, gradients, hessians)
 
     def rho_of(self, values: Float[Host, "m q"]) -> Float[Host, " m"]:
-        """Return the path coordinate rho of target values, of the nearest point on the path (m,)."""
+        """Return for each path the rho, (m,), at which c(rho) is nearest to the given target values (least squares)."""
         return ((values - self.origin) * self.direction).sum(axis=1) / (self.direction**2).sum(axis=1)
 
     def at(self, rho: Float[Host, " m"]) -> Float[Host, "m q"]:
@@ -113,7 +113,7 @@ class Paths:
         return self.origin + rho[:, None] * self.direction
 
     def on_bound(self, u: Float[Host, "m p"]) -> Bool[Host, "m p"]:
-        """Return True for the coordinates of u at a bound, (m, p)."""
+        """Return True for the coordinates of u that are at or outside a bound of the box, (m, p)."""
         return (u <= self.lower) | (u >= self.upper)
 
 
@@ -152,7 +152,9 @@ class NewtonSolution(NamedTuple):
         return np.einsum("mi,mij,mj->m", d, self.W, d)
 
     def model(self, loglik: Float[Host, " m"]) -> tuple[Float[Host, " m"], Float[Host, " m"], Float[Host, " m"]]:
-        """Return (a, b, c) of the quadratic approximation a + b rho - c rho^2 / 2 of the profile log-likelihood, (m,) each."""
+        """Return (a, b, c), (m,) each, of the quadratic approximation a + b rho - c rho^2 / 2 of the profile log-likelihood
+        around the points; ``loglik``: log-likelihoods there (m,).
+        """
         W0 = np.einsum("mij,mj->mi", self.W, self.d0)
         a = loglik + (self.score * self.d0).sum(axis=1) - 0.5 * (self.d0 * W0).sum(axis=1)
         b = (self.score * self.d1).sum(axis=1) - (self.d1 * W0).sum(axis=1)
@@ -160,7 +162,16 @@ class NewtonSolution(NamedTuple):
 
 
 def newton(paths: Paths, u: Float[Host, "m p"], at: Evaluation, constraints: Constraints) -> NewtonSolution:
-    """Solve the equations of the profile at m points."""
+    """Solve the equations of the profile at m points.
+
+    Coordinates at a bound stay there if the Lagrangian rises outwards.
+
+    Args:
+        paths: the m paths.
+        u: one point for each.
+        at: log-likelihood, score and information there.
+        constraints: the targets there.
+    """
     assert at.score is not None
     assert at.information is not None
     (m, q, p), A, g = constraints.gradients.shape, constraints.gradients, at.score
@@ -184,7 +195,7 @@ def newton(paths: Paths, u: Float[Host, "m p"], at: Evaluation, constraints: Con
 
 
 def _multipliers(A: Float[Host, "m q p"], g: Float[Host, "m p"], weight: Float[Host, "m p"]) -> Float[Host, "m q"]:
-    """Return the multipliers kappa (m, q) by weighted least squares, g = A'kappa."""
+    """Return the multipliers kappa (m, q) that solve g = A'kappa by least squares with ``weight`` for each coordinate."""
     weighted = A * weight[:, None, :]
     gram = np.einsum("mqp,mrp->mqr", weighted, A)
     right = np.einsum("mqp,mp->mq", weighted, g)
@@ -196,8 +207,9 @@ def _multipliers(A: Float[Host, "m q p"], g: Float[Host, "m p"], weight: Float[H
 def _solved(
     W: Float[Host, "m p p"], A: Float[Host, "m q p"], right: Float[Host, "m k 2"]
 ) -> tuple[Float[Host, "m k 2"], Bool[Host, " m"]]:
-    """Solve the bordered systems (NaN if an entry is not finite); also return True where W is positive definite on the null
-    space of A.
+    """Solve the bordered systems [[W, A'], [A, 0]] x = right, k = p + q; x is NaN if an entry is not finite.
+
+    Also return True where W is positive definite on the null space of A and the system is not singular, (m,).
     """
     (m, q, p), size = A.shape, np.abs(np.einsum("mii->mi", W))
     s = 1.0 / np.sqrt(np.where(size > 0, size, 1.0))
@@ -221,7 +233,9 @@ def _solved(
 
 
 def _well_definite(W: Float[Host, "m p p"]) -> bool:
-    """All of these matrices with unit diagonals are positive definite, and far from singular."""
+    """True if all these matrices, with unit diagonals, are positive definite and far from singular (diagonals of their
+    Cholesky factors above 1e-4).
+    """
     try:
         return bool(np.einsum("mii->mi", np.linalg.cholesky(W)).min() > WELL_DEFINITE)
     except np.linalg.LinAlgError:

@@ -13,7 +13,7 @@ from mlejax.inference.normal import check_alpha
 from mlejax.inference.tables.formatting import format_number
 from mlejax.notebook import CellText, Text, in_notebooks
 from mlejax.plot import likelihoods
-from mlejax.shapes import Float, Host, PyTree
+from mlejax.shapes import Float, Host
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 def chi2_cut(alpha: float, df: int = 1) -> float:
-    """Return the quantile 1 - alpha of chi-squared with 1 or 2 degrees of freedom.
+    """Return the quantile 1 - alpha of chi-squared with ``df`` = 1 or 2 degrees of freedom; ValueError unless alpha is in
+    (0, 0.5].
 
     >>> round(chi2_cut(0.05), 4), round(chi2_cut(0.05, 2), 4)
     (3.8415, 5.9915)
@@ -36,10 +37,11 @@ class ProfileEnd:
 
     Attributes:
         value: the limit, natural scale.
-        status: ``finite``, ``infinite`` (the profile levels off above the cut), ``on the boundary``, ``higher maximum found``
-            or ``not computable``; with ``, nuisance on an edge`` where another parameter lies on an edge of its support.
-        gap: log-likelihood minus the cut at the limit; checked to be 0 for a finite limit.
-        decrement: Newton decrement over the other parameters, 0 at a constrained maximum; checked to be 0.
+        status: ``finite``, ``infinite`` (the profile levels off above the cut), ``on the boundary`` (of the support, where the
+            profile is still above the cut), ``higher maximum found`` or ``not computable``; followed by ``, nuisance on an edge``
+            if another parameter is at a bound of its support there.
+        gap: log-likelihood minus the cut at the limit; 0 up to a tolerance for a finite limit.
+        decrement: Newton decrement over the other parameters, 0 up to a tolerance, as at a constrained maximum.
         n_evaluations: number of evaluations of log-likelihood, score and information.
         note: explanation of an irregular limit; else empty.
     """
@@ -53,7 +55,7 @@ class ProfileEnd:
 
     @property
     def known(self) -> bool:
-        """True if the value can be used as a confidence limit."""
+        """True unless the status is ``higher maximum found`` or ``not computable``: ``value`` is then a confidence limit."""
         return not self.status.startswith(("higher", "not"))
 
 
@@ -64,9 +66,9 @@ class Curve(NamedTuple):
         value: value of the profiled quantity, natural scale (k,).
         loglik: profile log-likelihood (k,).
         root: signed root of the likelihood-ratio statistic (k,).
-        gap, decrement: as in `End`, for each point; the gap is NaN unless the point is a confidence limit (k,).
+        gap, decrement: as in `ProfileEnd`, for each point; the gap is NaN unless the point is a finite limit (k,).
         kind: ``estimate``, ``lower`` or ``upper`` limit, ``curve``, or ``beyond`` a limit (k,).
-        params: values of all entries at each point (k, r).
+        params: values of all entries at each point, natural scale (k, r).
     """
 
     value: Float[Host, " k"]
@@ -157,9 +159,9 @@ class Profile:
         """
         return likelihoods.profile(self, ax, root=False)
 
-    def plot_root(self, ax: Axes | None = None) -> PyTree:
-        """Plot the signed root of the likelihood ratio, a straight line if the Wald interval is right; arguments as
-        :meth:`plot`.
+    def plot_root(self, ax: Axes | None = None) -> Axes:
+        """Plot the signed root of the likelihood-ratio statistic, a straight line if the Wald interval is right; arguments,
+        return value and errors as of :meth:`plot`.
         """
         return likelihoods.profile(self, ax, root=True)
 
@@ -200,7 +202,9 @@ class Profile:
 
 
 def higher_maximum(labels: Sequence[str], where: str) -> str:
-    """Return the message that a profile rises above the estimate's log-likelihood."""
+    """Return the message that a profile of ``labels`` rises above the estimate's log-likelihood; ``where``: the expression that
+    gives the user the higher fit.
+    """
     return (
         f"a log-likelihood higher than the fit's was found on the profile of {', '.join(labels)}: the fit is not the highest "
         f"maximum, so that there is no interval around it.  {where} is the fit that starts at the higher point"

@@ -51,7 +51,7 @@ class Profiled:
 
 
 def profiled_fit(fit: Fit) -> Profiled:
-    """Prepare one fit for profiles: it is evaluated at many points in one program."""
+    """Return one fit as a `Profiled` with L = 1, which is evaluated at many points by one program."""
     with float64():
         points = PointsEvaluator(fit.spec, fit.loaded.problem.data.trimmed(), fit.fixed)
 
@@ -79,7 +79,7 @@ def profiled_fit(fit: Fit) -> Profiled:
 
 
 def profiled_batch(batch: Batch) -> Profiled:
-    """Prepare the fits of a batch for profiles: one call evaluates each data set at one point."""
+    """Return the fits of a batch as a `Profiled`; a data set that is asked for at several points takes several calls."""
     spec, sets = batch.spec, batch.sets
     assert batch.budget is not None
     assert batch.ends.information is not None
@@ -104,7 +104,7 @@ def profiled_batch(batch: Batch) -> Profiled:
 
 
 def _occurrence(which: Int[Host, " m"]) -> Int[Host, " m"]:
-    """Return for each position how often its number occurred before, (m,)."""
+    """Return for each entry how often its value occurred before it, (m,)."""
     order = np.argsort(which, kind="stable")
     ranked = which[order]
     first = np.searchsorted(ranked, ranked)
@@ -155,7 +155,7 @@ def make_paths(
 
 
 def at_estimates(paths: Paths) -> Evaluation:
-    """Return the evaluation at the estimates with score 0 (scores of coordinates at a bound are set to 0)."""
+    """Return the evaluation at the estimates of all paths, with a score of 0 (also for coordinates at a bound)."""
     return Evaluation(paths.u0, paths.loglik0, np.zeros_like(paths.u0), paths.information0)
 
 
@@ -163,8 +163,9 @@ class Ends(NamedTuple):
     """Points where m profiles cross their cuts or end, and how the search ended.
 
     Attributes:
-        status: status of each search, as in `walks.Stop` (m,).
-        points: the crossing points; if the status is not ``finite``, the last evaluated point (NaN if there is none).
+        status: status of each search, as in `walks.Stop`, m strings.
+        points: the points where profiles cross their cuts; if the status is not ``finite``, the last evaluated point (NaN if
+            no point was evaluated).
         limit: for an infinite limit, the log-likelihood that the profile approaches (m,).
     """
 
@@ -174,7 +175,7 @@ class Ends(NamedTuple):
 
 
 def find_ends(paths: Paths) -> Ends:
-    """Find the confidence limits of all paths."""
+    """Return the confidence limits of all paths, by Newton's method, or by a walk where that fails or is doubtful."""
     m, p = paths.u0.shape
     with np.errstate(all="ignore"):
         rho = np.sqrt(2.0 * (paths.loglik0 - paths.level))
@@ -195,7 +196,9 @@ def find_ends(paths: Paths) -> Ends:
 
 
 def _irregular(paths: Paths, points: Points) -> Bool[Host, " m"]:
-    """True where the signed root of the profile is far from a straight line, so that an earlier crossing is possible, (m,)."""
+    """Return True where the signed root of the profile is far from a straight line, so that an earlier crossing of the cut is
+    possible, (m,): its mean slope from the estimate to the point, or its slope there, differs by a factor of 3 or more.
+    """
     z = np.sqrt(2.0 * (paths.loglik0 - paths.level))
     with np.errstate(all="ignore"):
         mean, last = z / points.rho, -points.slope / z
@@ -204,7 +207,7 @@ def _irregular(paths: Paths, points: Points) -> Bool[Host, " m"]:
 
 
 def on_edges(paths: Paths, u: Float[Host, "m p"]) -> Bool[Host, " m"]:
-    """True for paths where, at u, a coordinate other than the targets is at a bound, (m,)."""
+    """Return True for each path at whose point u[i] a coordinate other than its targets is at a bound, (m,)."""
     bound = paths.on_bound(u)
     for k in range(paths.which.shape[1]):
         for i, number in enumerate(paths.which[:, k].tolist()):
@@ -215,7 +218,10 @@ def on_edges(paths: Paths, u: Float[Host, "m p"]) -> Bool[Host, " m"]:
 
 
 def refused(fit: Fit) -> str:
-    """Return the reason why a fit has no profile likelihood, or an empty string."""
+    """Return the reason why a fit has no profile likelihood; empty if it has.
+
+    That is: a penalty, bias reduction other than Jeffreys', no free parameter, more than 500 or no Hessian, or no maximum.
+    """
     verdict, p = fit.verdict, fit.spec.space.n_free
     if fit.penalised is not None:
         return (
@@ -226,7 +232,7 @@ def refused(fit: Fit) -> str:
     if reduction is not None and reduction.kind != "jeffreys":
         return f"bias_reduction={reduction.kind!r} maximises no likelihood that could be profiled; use 'jeffreys'"
     if p == 0:
-        return "every parameter is fixed"
+        return "every parameter is fixed; leave one out of fixed="
     if p > MOST_PARAMETERS or fit.information is None:
         return f"it needs the information matrix of all parameters; expected at most {MOST_PARAMETERS} parameters, got {p}"
     if not verdict.converged:

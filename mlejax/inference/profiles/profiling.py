@@ -40,14 +40,23 @@ BEYOND = np.concatenate(
 
 
 class Adjustment(NamedTuple):
-    """Both covariances of theta, and whether the likelihood-ratio statistic is multiplied by V_model / V_robust."""
+    """How the likelihood-ratio statistic is adjusted.
+
+    Attributes:
+        wanted: True if it is multiplied by V_model / V_robust.
+        model, robust: model-based and robust covariance of theta (p, p); empty if not ``wanted``.
+    """
 
     wanted: bool
     model: Float[Host, "p p"]
     robust: Float[Host, "p p"]
 
     def factor(self, gradient: Float[Host, " p"]) -> float:
-        """Return V_robust / V_model of a function of theta with this gradient (p,); 1 if no adjustment is wanted."""
+        """Return V_robust / V_model of a function of theta with this gradient (p,); 1 if no adjustment is wanted.
+
+        Raises:
+            ValueError: the ratio is not positive and finite.
+        """
         if not self.wanted:
             return 1.0
         found = float(gradient @ self.robust @ gradient) / float(gradient @ self.model @ gradient)
@@ -62,8 +71,13 @@ class Adjustment(NamedTuple):
 def adjustment(fit: Fit, cov: CovarianceResult, adjusted: bool) -> Adjustment:
     """Return how likelihood-ratio statistics of a fit are adjusted.
 
+    Args:
+        fit: the fit.
+        cov: its covariance; kinds other than "nonrobust" count as robust, and so do sampling and importance weights.
+        adjusted: the user's option; without a robust covariance or such weights it changes nothing.
+
     Raises:
-        ValueError: the likelihood-ratio statistic is not chi-squared, and ``adjusted`` was not asked for.
+        ValueError: the covariance is robust or the weights are such, but ``adjusted`` is False.
     """
     pseudo = fit.weight_kind in ("sampling", "importance")
     robust = cov.kind not in ("nonrobust",) or pseudo
@@ -101,10 +115,10 @@ class Profiling:
 
     @staticmethod
     def of(fit: Fit, cov: CovarianceResult, alpha: float, adjusted: bool) -> Profiling:
-        """Prepare a fit for profiles.
+        """Prepare a fit for profiles; arguments as of `profile`.
 
         Raises:
-            ValueError: the fit has no profile likelihood; the message says why.
+            ValueError: alpha is not in (0, 0.5], or the fit has no profile likelihood (`refused`, `adjustment`).
         """
         check_alpha(alpha)
         why = refused(fit)
@@ -119,12 +133,14 @@ class Profiling:
         return self.fit.spec.space
 
     def rounding(self, u: Float[Host, " p"]) -> float:
-        """Return the rounding error of the log-likelihood at u, in the optimiser's units; 0 if it is not known."""
+        """Return a bound of the rounding error of the log-likelihood at u (p,), in the optimiser's units; 0 if no bound is
+        known.
+        """
         bars = error_bars(self.fit.spec, self.fit.loaded.problem.data, u, self.fit.fixed)
         return bars.loglik if isinstance(bars, ErrorBars) else 0.0
 
     def factors(self, targets: Sequence[Target]) -> Float[Host, " t"]:
-        """Return V_robust / V_model of each target (t,), 1 without adjustment."""
+        """Return V_robust / V_model of each target at the estimates (t,); 1 without adjustment."""
         if not self.adjust.wanted:
             return np.ones(len(targets))
         assert self.fit.jacobian is not None
@@ -132,7 +148,9 @@ class Profiling:
         return np.array([self.adjust.factor(t.at(self.fit.u[None]).gradients[0] @ inverse) for t in targets])
 
     def ends(self, targets: Sequence[Target]) -> tuple[Paths, Ends]:
-        """Find lower and upper limits of all targets; paths 2k and 2k + 1 belong to target k."""
+        """Return the paths of all targets and their confidence limits; 2k is the lower and 2k + 1 the upper side of target
+        k.
+        """
         n = len(targets)
         which = np.repeat(np.arange(n), 2)[:, None]
         drop = np.repeat(self.factors(targets), 2) * chi2_cut(self.alpha) / (2.0 * self.fits.scale[0])
@@ -156,7 +174,7 @@ def profile_intervals(
         limits, r each.
 
     Raises:
-        ValueError: the fit has no profile likelihood, or a profile rises above the fit's log-likelihood.
+        ValueError: the fit has no profile likelihood (`Profiling.of`), or a profile rises above its log-likelihood.
     """
     at = Profiling.of(fit, cov, alpha, adjusted)
     with progress_line(None, f"profile intervals of {fit.spec.likelihood.name}"), float64():
@@ -201,8 +219,9 @@ def profile(
 
     Raises:
         AddressError: there is no such entry; the message lists similar names.
-        ValueError: the fit has no profile likelihood (not converged, penalised, pseudolikelihood), or ``what`` is not one
-            number.
+        ValueError: the fit has no profile likelihood (not converged, penalised, more than 500 parameters, a robust covariance
+            without ``adjusted``), or ``what`` is not one number, is fixed, or has derivative 0 at the estimate.
+        TypeError: ``what`` is neither a name nor a function, or its function cannot be differentiated.
 
     Example:
         >>> import mlejax as mle
@@ -250,8 +269,8 @@ def target_of(at: Profiling, what: str | Callable[[Any], Any]) -> Target:
 
     Raises:
         AddressError: there is no such entry; the message lists similar names.
-        ValueError: the name selects several entries, or a fixed one.
-        TypeError: ``what`` is neither a string nor a function.
+        ValueError: the name selects several entries, or a fixed one; or a function without a profile (`function_target`).
+        TypeError: ``what`` is neither a string nor a function, or its function cannot be differentiated.
     """
     space = at.space
     if callable(what):
@@ -268,8 +287,7 @@ def target_of(at: Profiling, what: str | Callable[[Any], Any]) -> Target:
         names = ", ".join(space.labels[k] for k in entries[:6]) + (", ..." if len(entries) > 6 else "")
         raise ValueError(
             f"profile: expected one entry, but {what!r} has {len(entries)}: {names}.  Name one of them; "
-            "res.conf_int(method='profile') "
-            "gives the intervals of all"
+            "res.conf_int(method='profile') gives the intervals of all"
         )
     if space.reported_fixed[entries[0]]:
         raise ValueError(f"profile: expected an estimated entry, but {what!r} is fixed; fit without it in fixed=")
@@ -277,8 +295,11 @@ def target_of(at: Profiling, what: str | Callable[[Any], Any]) -> Target:
 
 
 def _further(paths: Paths, ends: Ends) -> tuple[list[Points], Points | None, list[tuple[float, float]]]:
-    """Search beyond the finite limits; return the points, one with a higher log-likelihood or None, and further intervals
-    above the cut.
+    """Search the profile of one target beyond its finite limits.
+
+    Returns:
+        The points that were computed; one with a log-likelihood above that of the estimate, or None; and further intervals
+        above the cut, (low, high) on the scale of the target, in which an interval that does not end has an infinite limit.
     """
     asks: dict[int, Asks[Beyond]] = {}
     for k in (0, 1):
@@ -310,7 +331,9 @@ class CurvePoint(NamedTuple):
 
 
 def _curve(at: Profiling, paths: Paths, ends: Ends, further: list[Points]) -> Curve:
-    """Return the curve: the estimate, the limits, points between them, and the points found beyond them."""
+    """Return the curve of one target: the estimate, the limits ``ends``, points between them, and the points ``further``, found
+    beyond them.
+    """
     c, p = float(paths.origin[0, 0]), ends.points
     rows = [CurvePoint(c, float(paths.loglik0[0]), np.nan, 0.0, "estimate", paths.u0[0])]
     for k in np.flatnonzero(np.isfinite(p.loglik)).tolist():
@@ -339,7 +362,9 @@ def _curve(at: Profiling, paths: Paths, ends: Ends, further: list[Points]) -> Cu
 
 
 def _between_ends(paths: Paths, ends: Ends) -> list[Points]:
-    """Compute points of the profile between the estimate and the limits, and a little beyond finite limits."""
+    """Return points of the profile at 1/4, 1/2 and 3/4 of the way from the estimate to each limit, and at 1.12 and 1.25 times
+    the way to a finite limit; those that cannot be computed are left out.
+    """
     lanes, rho, guess = list[int](), list[float](), list[Any]()
     z = np.sqrt(2.0 * (paths.loglik0 - paths.level))
     for k in (0, 1):

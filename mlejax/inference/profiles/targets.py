@@ -51,17 +51,17 @@ class Coordinate:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Lower and upper bound of the coordinate, infinite where there is none."""
+        """Lower and upper bound of the coordinate of u, -inf and inf where it has none."""
         return float(self.space.lower[self.j]), float(self.space.upper[self.j])
 
     def at(self, u: Float[Host, "m p"]) -> Derivatives:
-        """Return the coordinate at m points, with its derivatives in u."""
+        """Return the coordinate at m points u, and its derivatives there (a unit gradient, no Hessian)."""
         gradients = np.zeros(u.shape)
         gradients[:, self.j] = 1.0
         return Derivatives(u[:, self.j], gradients, None)
 
     def natural(self, values: Float[Host, " m"]) -> Float[Host, " m"]:
-        """Transform values of the coordinate to values of the entry, natural scale (m,)."""
+        """Return the entry, natural scale (m,), for values of the coordinate (m,)."""
         return _forward(self.link, values)
 
 
@@ -73,9 +73,9 @@ class OfParams:
         label: its name.
         space: the parameter space.
         function: maps params to one number; None for the reported entry at position ``entry``, on the scale of its link.
-        fixed: values under ``fixed=``, or None.
+        fixed: vector with the values of fixed entries, or None.
         entry: position of the reported entry, if ``function`` is None.
-        link: the bijection from the target to the value that is shown, or None.
+        link: the bijection from the target to the value that is shown; None if they are the same.
     """
 
     label: str
@@ -87,11 +87,11 @@ class OfParams:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Infinite bounds: the range of the function is not known."""
+        """-inf and inf: the range of the function is not known."""
         return -np.inf, np.inf
 
     def at(self, u: Float[Host, "m p"]) -> Derivatives:
-        """Return the function at m points, with its derivatives in u."""
+        """Return the function at m points u, with its gradients and Hessians there."""
         parts = []
         with float64(), np.errstate(all="ignore"):
             for begin in range(0, len(u), POINTS):
@@ -102,7 +102,7 @@ class OfParams:
         return Derivatives(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
     def natural(self, values: Float[Host, " m"]) -> Float[Host, " m"]:
-        """Transform values of the target to the scale that is shown (m,)."""
+        """Return the values to show (m,) for values of the target (m,): mapped by ``link``, else unchanged."""
         return values if self.link is None else _forward(self.link, values)
 
 
@@ -137,14 +137,17 @@ def _derivatives(function: Callable[..., Any], space: Space, u: Any, fixed: Eith
 
 
 def _on_links(space: Space, params: Params) -> PyTree:
-    """Return all reported entries, each on the scale of its link (r,); traced by JAX."""
+    """Return all reported entries of params, each on the unconstrained scale of its link (r,); traced by JAX."""
     parts = [jnp.ravel(v)[leaf.reported_index] for leaf, v in zip(space.leaves, space.split(params), strict=True)]
     entries = jnp.concatenate(parts)
     return jnp.concatenate([jnp.reshape(link.inverse(entries[k : k + 1]), (1,)) for k, link in enumerate(space.links)])
 
 
 def entry_targets(space: Space, fixed: Either | None, entries: Any) -> list[Target]:
-    """Return the targets of the reported entries at the given positions, which must not be fixed."""
+    """Return the targets of the reported entries at the positions ``entries``, which must not be fixed.
+
+    ``fixed``: vector with the values of fixed entries, or None.
+    """
     own = _coordinates(space)
     out: list[Target] = []
     for k in entries:
@@ -170,8 +173,14 @@ def _coordinates(space: Space) -> np.ndarray:
 def function_target(
     function: Callable[[Any], Any], space: Space, theta: Either, fixed: Either | None, regressed: Collection[str] = ()
 ) -> OfParams:
-    """Return the target of a user's function of params; a parameter with a formula (``regressed``) cannot be read by its
-    name alone.
+    """Return the target of a user's function of params.
+
+    Args:
+        function: maps params, natural scale, to one number; it may read entries by name, p["mu[age]"].
+        space: the parameter space.
+        theta: estimates (p,).
+        fixed: vector with the values of fixed entries, or None.
+        regressed: names of the parameters with a formula, which cannot be read without an entry.
 
     Raises:
         TypeError: the function does not return numbers, or cannot be differentiated by JAX.
@@ -188,11 +197,13 @@ def function_target(
     label = found.labels[0]
     label = ("function" if name == "<lambda>" else name) if label == "value" else label
     if not (np.isfinite(found.values).all() and np.isfinite(found.jacobian).all()):
-        raise ValueError(f"{label}: its value or derivative at the estimate is not finite, so that it has no profile")
+        raise ValueError(
+            f"{label}: its value or derivative at the estimate is not finite, so that it has no profile; profile the parameters "
+            "that it depends on"
+        )
     if not found.jacobian.any():
         raise ValueError(
-            f"{label}: its derivative with respect to the parameters is 0 at the estimate, so that it has no profile; "
-            "profile the "
-            "parameters that it depends on, and transform the limits"
+            f"{label}: its derivative with respect to the parameters is 0 at the estimate, so that it has no profile; profile "
+            "the parameters that it depends on, and transform the limits"
         )
     return OfParams(label, space, function, fixed)

@@ -77,8 +77,11 @@ class Bootstrap(Resampled):
             DataFrame with a row for each entry and columns ``lower`` and ``upper``.  Quantiles are interpolated as in R's
             ``boot``. The acceleration of BCa intervals comes from a jackknife (see :attr:`acceleration`).
 
+        Limits are NaN for fixed entries and, with a warning, where BCa intervals do not exist.
+
         Raises:
-            ValueError: BCa intervals of a Bayesian or parametric bootstrap, for which there is no jackknife.
+            ValueError: another kind; alpha outside (0, 0.5]; fewer than two refits ended at a maximum; or BCa intervals of a
+                Bayesian or parametric bootstrap or of an extended likelihood, for which there is no jackknife.
         """
         import pandas as pd
 
@@ -88,7 +91,7 @@ class Bootstrap(Resampled):
     @property
     def acceleration(self) -> pd.Series:
         """The acceleration constant of BCa intervals, sum L^3 / (6 (sum L^2)^1.5), L the jackknife influence of each row,
-        unit or cluster.
+        unit or cluster; ValueError as for BCa intervals in :meth:`conf_int`.
         """
         return self._series(self._accelerated[0], "acceleration")
 
@@ -110,8 +113,10 @@ class Bootstrap(Resampled):
         """Return the bootstrap distribution of a function of ``params``, from the same replicates.
 
         Args:
-            function: maps ``params`` (the user's structure) to a number, an array, or a dict of numbers; pure JAX.
-            name: label of the number, or of the entries of the array.
+            function: maps ``params`` (the user's structure, natural scale) to a number, an array, or a dict of these; pure JAX.
+            name: label of the number, or of the entries of the array; keys of a dict are labels themselves.
+
+        Replicates at which the function is not finite are left out.
         """
         labels, values = mapped(function, self.refits.params, name, self.n)
         one = jax.tree.map(lambda a: np.asarray(a)[None], self.fit.params)
@@ -122,7 +127,9 @@ class Bootstrap(Resampled):
         return replace(self, labels=labels, fitted=fitted[0], refits=refits, fixed=fixed, mapping=(function, name))
 
     def summary(self, kind: IntervalKind = "percentile", alpha: float = 0.05) -> Text:
-        """Return a table as text: estimates, bias, standard errors and intervals, and how many refits failed."""
+        """Return a table as text: estimates, bias, standard errors and intervals, and how many refits failed; arguments and
+        errors as of :meth:`conf_int`.
+        """
         limits = self._limits(kind, alpha)
         head = f"Bootstrap of {self.model}: {self.kind}, {self.n} replicates of {self.drawn}, seed {self.seed}"
         how = f" (acceleration by {self._accelerated[1]})" if kind == "bca" else ""
@@ -146,17 +153,20 @@ class Bootstrap(Resampled):
     def _good(self) -> Float[Host, "n r"]:
         found = self.refits.values[self.refits.good]
         if len(found) < 2:
-            raise ValueError(f"{self.failed_statement}: fewer than two are left, too few for a distribution; see .failures")
+            raise ValueError(
+                f"{self.failed_statement}: fewer than two are left, too few for a distribution; use another kind= of resamples, "
+                "or a simpler model"
+            )
         return found
 
     @cached_property
     def _errors(self) -> Float[Host, " r"]:
-        """Standard deviation of the replicates whose refit ended at a maximum (r,)."""
+        """Standard deviation of the replicates whose refit ended at a maximum (r,); NaN for fixed entries."""
         return np.where(self.fixed, np.nan, self._good.std(axis=0, ddof=1))
 
     @cached_property
     def _bias(self) -> Float[Host, " r"]:
-        """Mean of the replicates minus the estimate (r,)."""
+        """Mean of the replicates whose refit ended at a maximum minus the estimate (r,); NaN for fixed entries."""
         return np.where(self.fixed, np.nan, self._good.mean(axis=0) - self.fitted)
 
     @cached_property
@@ -200,9 +210,8 @@ class Bootstrap(Resampled):
                 out[:, j] = 2.0 * self.fitted[j] - out[::-1, j]
         if short:
             misuse.warn(
-                f"bootstrap: {len(self._good)} replicates are too few for alpha={alpha:g}: the smallest or largest "
-                "replicate is a "
-                f"limit of {', '.join(short)}; use more replicates",
+                f"bootstrap: {len(self._good)} replicates are too few for alpha={alpha:g}: the smallest or largest replicate is "
+                f"a limit of {', '.join(short)}; use more replicates",
                 UserWarning,
                 "few-replicates",
                 stacklevel=3,
@@ -235,8 +244,8 @@ def bootstrap(
     Args:
         n: number of replicates.
         kind: ``"case"`` draws rows with replacement (units, if the model has units; levels with all of their rows, if it has
-            effects by level index); ``"cluster"`` draws whole groups; ``"bayesian"`` gives rows (units, groups) Dirichlet
-            weights (Rubin 1981); ``"parametric"`` simulates data from the model at the estimates, by its
+            effects of ``mle.Real(by=...)``); ``"cluster"`` draws whole groups; ``"bayesian"`` gives rows (units, groups)
+            Dirichlet weights (Rubin 1981); ``"parametric"`` simulates data from the model at the estimates, by its
             :meth:`Model.simulator`.  For :func:`mlejax.extended` likelihoods ``"case"`` draws each row a Poisson number of
             times, and ``"bayesian"`` uses exponential weights, so that the number of rows varies too.
         seed: seed of the draws; a replicate does not depend on n.
@@ -259,7 +268,10 @@ def bootstrap(
         | "normal")``, ``replicates``, ``function(f)``.  Refits that failed are counted, by reason, and left out.
 
     Raises:
-        ValueError: the model has ``rowwise=False`` (unless parametric), the fit has no maximum, or has weights (parametric).
+        ValueError: the fit has no maximum, is from a file, or has more than 2,000 parameters; the model has ``rowwise=False``
+            (unless parametric); it has weights, effects of ``mle.Real(by=...)`` or an expected total (parametric); or options
+            do not fit one another.
+        CompanionError: the model has no simulator (parametric).
 
     Example:
         >>> import mlejax as mle

@@ -39,8 +39,10 @@ class CrossValidation:
         seed: seed of the assignment to folds.
         what: what is kept together in a fold: "rows", "units" or "clusters".
         fold: fold of every term of the log-likelihood (n,), -1 for terms of weight 0.
-        by_contribution: out-of-sample log-likelihood of every term, times its weight (n,); NaN if the fold's refit failed.
-        in_sample: log-likelihood of the fit to all data.
+        by_contribution: out-of-sample log-likelihood of every term, times its weight (n,); NaN if the fold's refit failed, 0
+            for terms of weight 0.
+        weights: weight of every term, 1 without weights (n,).
+        in_sample: log-likelihood of the fit to all data, summed.
         good: True if the refit without the fold ended at a maximum (k,).
         model: name of the model.
         random: ``"integrate"``: random effects are integrated out; ``"zero"``: they are set to 0, in sample too.
@@ -86,7 +88,9 @@ class CrossValidation:
 
     @property
     def llf_bse(self) -> float:
-        """Standard error of :attr:`llf`, from the variance of the terms (which are not quite independent)."""
+        """Standard error of :attr:`llf`, from the variance of its terms as if they were independent, which they are only
+        nearly; NaN if ``llf`` is.
+        """
         mine = self.by_contribution[self.fold >= 0]
         return float(np.sqrt(len(mine) * np.var(mine, ddof=1)))
 
@@ -139,13 +143,17 @@ def cross_validate(
             unit with its effects integrated out; ``"zero"``, with effects of 0.  ``"mode"`` is not supported.
         memory_limit, progress: as in :meth:`bootstrap`.
 
-    With effects by index held-out rows have the effects of the other rows of their levels; each level needs such rows.
-    Design matrices are those of all rows (levels, knots, means of transforms).  The equal rows that a frequency weight
+    Rows left out of a refit have the effects of ``mle.Real(by=...)`` of the other rows of their levels; each level needs such
+    rows.  Design matrices are those of all rows (levels, knots, means of transforms).  The equal rows that a frequency weight
     counts are kept in one fold.
 
     Returns:
         :class:`mlejax.inference.CrossValidation`: prints as a table; ``llf``, ``llf_bse``, ``frame()``,
-        ``by_contribution``.
+        ``by_contribution``.  If a refit fails, there is a warning, and ``llf`` is NaN.
+
+    Raises:
+        ValueError: the fit has no maximum, or is from a file; the model has ``rowwise=False`` or is an extended likelihood;
+            fewer than 2 folds or more than rows; a level with all of its rows in one fold; or ``random="mode"``.
 
     Example:
         >>> import mlejax as mle
@@ -193,8 +201,8 @@ def cross_validate(
         found = np.where(fold >= 0, found * pool.base * scale, 0.0)
     if not refits.good.all():
         misuse.warn(
-            f"cross_validate: {int((~refits.good).sum())} of {k} refits did not end at a maximum, so that the total is "
-            "NaN; see good",
+            f"cross_validate: {int((~refits.good).sum())} of {k} refits did not end at a maximum, so that the total is NaN; "
+            "frame() shows which: use fewer folds, or a simpler model",
             ConvergenceWarning,
             "failed-folds",
             stacklevel=4,
@@ -207,7 +215,13 @@ def cross_validate(
 
 
 def _all_levels_in_folds(fit: Fit, fold: Host, k: int) -> EffectsEvaluator:
-    """The evaluator of all rows; ValueError for levels whose rows are all in one fold, out of which they have no effect."""
+    """Return the evaluator of all rows of a model with effects of ``mle.Real(by=...)``.
+
+    ``fold``: fold of every row, -1 for rows of weight 0; ``k``: number of folds.
+
+    Raises:
+        ValueError: a level has all of its rows in one fold, so that a refit without it gives the level no effect.
+    """
     levels, inside = fit.loaded.levels, fold >= 0
     assert levels is not None
     folds = np.zeros((len(levels), k), bool)
@@ -225,7 +239,15 @@ def _all_levels_in_folds(fit: Fit, fold: Host, k: int) -> EffectsEvaluator:
 def _with_effects(
     whole: EffectsEvaluator, fit: Fit, points: Float[Host, "m p"], weights: Draws, first: int
 ) -> Float[Host, "m n"]:
-    """The log-likelihood of every row at the effects of the rows outside each fold."""
+    """Return the log-likelihood of every row (m, n) at the estimates from the rows outside each of m folds.
+
+    Args:
+        whole: evaluator of all rows.
+        fit: the fit.
+        points: estimates u without each fold (m, p); the effects of ``mle.Real(by=...)`` are estimated here.
+        weights: function from the numbers of folds to the weights of the rows outside of them.
+        first: number of the first of the m folds.
+    """
     out = []
     for i, u in enumerate(points, first):
         one = whole.weighted(weights(np.array([i]))[0])
@@ -245,7 +267,9 @@ def _terms(fit: Fit, points: Float[Host, "k p"], random: Random) -> Float[Host, 
 
 
 def _check_random(fit: Fit, random: Random) -> None:
-    """Raise ValueError for an option ``random`` that out-of-sample units do not support."""
+    """Raise ValueError for a ``random`` that is not valid, is "mode", or is "zero" for effects whose density is part of the
+    function (``law=None``).
+    """
     likelihood, what = fit.spec.likelihood, f"cross_validate(random={random!r})"
     check_random(random, likelihood)
     marginal = marginal_of(likelihood)

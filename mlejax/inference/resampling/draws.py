@@ -24,10 +24,11 @@ class Pool:
     """The rows, units or clusters that resamples draw from.
 
     Attributes:
-        what: what is drawn: "rows", "units", "entries", "clusters" or "levels of firm".
+        what: what is drawn: "rows", "units", "entries" (values that a model with ``rowwise=False`` returns), "clusters" or
+            "levels of firm".
         codes: number of the row, unit or cluster that each term belongs to (n,), -1 for terms of weight 0.
         base: weights of the fit, divided by their scale (n,).
-        copies: number of equal rows that each element represents (frequency weights), else ones (m,).
+        copies: number of equal rows that each of the m rows, units or clusters represents (frequency weights), else ones (m,).
         frequency: True for frequency weights, where the number of draws replaces the weight instead of multiplying it.
         with_total: True if the last term is the expected total of an extended likelihood: it is in every resample, and each
             row is drawn a Poisson number of times.
@@ -51,7 +52,9 @@ class Pool:
         return int(self.copies.sum())
 
     def spread(self, each: np.ndarray) -> np.ndarray:
-        """Return the weights of the terms (k, n) from the number of times that each row, unit or cluster was drawn (k, m)."""
+        """Return the weights of the terms (k, n) in k resamples, from the number of times that each row, unit or cluster was
+        drawn (k, m); 0 for terms of weight 0.
+        """
         if self.m == len(self.codes) and not self.frequency and (self.base == 1.0).all():
             return each.astype(np.float64)
         out = each[:, np.maximum(self.codes, 0)] * np.where(self.codes < 0, 0.0, 1.0)
@@ -62,20 +65,27 @@ class Pool:
 
 
 def clusters_of(loaded: Loaded, groups: object) -> np.ndarray:
-    """Return the cluster number (0, 1, ...) of every term, from the name of a column or one label for each row."""
+    """Return the cluster number (0, 1, ...) of every term (n,), from the name of a column or one label for each row.
+
+    Raises:
+        DataError: another number of labels, missing labels, or labels that vary within a unit.
+    """
     name = f"groups column {groups!r}" if isinstance(groups, str) else "groups"
     values = loaded.source.column(groups) if isinstance(groups, str) else groups
     return labels_per_contribution(loaded, values, name)
 
 
 def pool_of(fit: Fit, groups: object, by_level: bool = True) -> Pool:
-    """Return the pool to resample from: clusters if groups are given, else levels of effects, units or rows; weight 0 is
-    left out.
+    """Return the pool to resample from; terms of weight 0 are left out.
 
-    ``by_level=False``: rows in place of levels of effects.
+    Args:
+        fit: the fit.
+        groups: clusters (the name of a column, or one label for each row) to draw from; None: levels of ``mle.Real(by=...)``
+            if the model has such effects, else units or rows.
+        by_level: False: rows in place of those levels.
 
     Raises:
-        DataError: not one label for each row, or fewer than two elements to draw from.
+        DataError: not one label for each row, or fewer than two rows, units or clusters to draw from.
         ValueError: groups are given for an extended likelihood.
     """
     loaded, data = fit.loaded, fit.loaded.problem.data
@@ -97,12 +107,17 @@ def pool_of(fit: Fit, groups: object, by_level: bool = True) -> Pool:
     codes[used] = inside
     copies = base[used].astype(np.int64) if frequency else np.ones(len(distinct), np.int64)
     if int(copies.sum()) < 2:
-        raise data_room.DataError(f"resampling needs at least two {what}, got {int(copies.sum())}")
+        raise data_room.DataError(
+            f"resampling needs at least two {what} with positive weight, got {int(copies.sum())}: use more data, or res.bse"
+        )
     return Pool(what, codes, base, copies, frequency, loaded.with_total)
 
 
 def draws(pool: Pool, kind: str, seed: int) -> Draws:
-    """Return the function that gives the weights (k, n) of replicates by their numbers."""
+    """Return the function from the numbers of k replicates (k,) to their weights (k, n).
+
+    ``kind``: "case", "cluster" or "bayesian"; ``seed``: that of the draws.
+    """
 
     def weights(numbers: np.ndarray) -> np.ndarray:
         out = np.empty((len(numbers), len(pool.codes)))
@@ -116,8 +131,10 @@ def draws(pool: Pool, kind: str, seed: int) -> Draws:
 
 
 def _drawn(pool: Pool, kind: str, rng: np.random.Generator) -> np.ndarray:
-    """Return how often each element is drawn in a block of replicates (64, m); rows sum to ``total``, except for extended
-    likelihoods.
+    """Return how often each row, unit or cluster is drawn in a block of 64 replicates (64, m).
+
+    Whole numbers by multinomial draws, or real ones by Dirichlet draws ("bayesian"), which sum to ``pool.total`` in each
+    replicate; of an extended likelihood independent Poisson numbers or exponential ones, with any sum.
     """
     m, total = pool.m, pool.total
     if pool.with_total and kind != "bayesian":
@@ -134,11 +151,12 @@ def _drawn(pool: Pool, kind: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def without_one(pool: Pool) -> Draws:
-    """Return the function that gives leave-one-out weights (k, n): replicate j leaves out one copy of element j."""
+    """Return the function from the numbers of k replicates (k,) to their weights (k, n): replicate j leaves out row, unit or
+    cluster j; of a row of frequency weight w, one of its w copies.
+    """
 
     def weights_of(numbers: np.ndarray) -> np.ndarray:
-        each = np.broadcast_to(pool.copies.astype(float) if pool.frequency else np.ones(pool.m), (len(numbers), pool.m))
-        each = np.array(each)
+        each = np.tile(pool.copies.astype(float), (len(numbers), 1))
         each[np.arange(len(numbers)), numbers] -= 1.0
         return pool.spread(each)
 

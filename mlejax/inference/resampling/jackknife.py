@@ -48,18 +48,22 @@ class Jackknife(Resampled):
 
     @property
     def corrected(self) -> pd.Series:
-        """Estimates minus their estimated bias (r,)."""
+        """Estimates minus their estimated bias (r,); NaN where ``bias`` is."""
         return self._series(self.fitted - self._bias, "coef")
 
     @property
     def influence(self) -> pd.DataFrame:
-        """Jackknife influence (N - 1) (mean of the refits - refit without i): one row for each row, unit or group left out."""
+        """Jackknife influence (N - 1) (mean of the refits - refit without i), N their number (sum of frequency weights): one row
+        for each row, unit or group left out, one column for each entry.  NaN if a refit failed.
+        """
         import pandas as pd
 
         return pd.DataFrame(influence_of(self.refits.values, self.copies), columns=list(self.labels))
 
     def summary(self, alpha: float = 0.05) -> Text:
-        """Return a table as text: estimates, bias, standard errors, and intervals estimate - bias -+ z std err."""
+        """Return a table as text: estimates, bias, standard errors, and intervals estimate - bias -+ z std err of coverage
+        1 - alpha.
+        """
         head = f"Jackknife of {self.model}: each of {int(self.copies.sum())} {self.left_out} left out in turn"
         lines = self._lines(head, alpha, *self._reach(alpha), [])
         if self.n_failed:
@@ -83,13 +87,13 @@ class Jackknife(Resampled):
 
     @cached_property
     def _bias(self) -> Float[Host, " r"]:
-        """(N - 1) (mean of the refits - estimate), (r,); NaN if a refit failed."""
+        """(N - 1) (mean of the refits - estimate), (r,); NaN for fixed entries, and for all if a refit failed."""
         return np.where(self.fixed, np.nan, (self.copies.sum() - 1.0) * (self._mean - self.fitted))
 
     @cached_property
     def _errors(self) -> Float[Host, " r"]:
-        """sqrt((N - 1) / N sum (refit without i - mean)^2), (r,); NaN if a refit failed, or if all refits are at the same
-        bound.
+        """sqrt((N - 1) / N sum (refit without i - mean)^2), (r,); NaN for fixed entries and those that are equal in all refits
+        (at a bound), and for all if a refit failed.
         """
         total = self.copies.sum()
         spread = self.copies @ (self.refits.values - self._mean) ** 2
@@ -113,7 +117,12 @@ def jackknife(
 
     Returns:
         :class:`mlejax.inference.Jackknife`: prints as a table; ``bias``, ``bse``, ``corrected``, ``influence``,
-        ``replicates``.  If a refit fails, it is counted, and bias and standard errors are NaN.
+        ``replicates``.  If a refit fails, it is counted, with a warning, and bias and standard errors are NaN.
+
+    Raises:
+        ValueError: the fit has no maximum, or is from a file; the model has ``rowwise=False`` or is an extended likelihood; or
+            one Newton step is asked for where it does not approximate a refit.
+        DataError: fewer than two rows, units or groups.
 
     Example:
         >>> import mlejax as mle
@@ -149,8 +158,9 @@ def jackknife(
 
 
 def without_each(fit: Fit, groups: Any, short: bool) -> tuple[Replicates, Float[Host, " m"], str]:
-    """Return the leave-one-out estimates for the acceleration of BCa intervals, their number of copies (m,), and a
-    description.
+    """Return the estimates without each row, unit or cluster, how many equal ones each stands for (m,), and a description.
+
+    ``groups``: clusters to leave out, or None; ``short``: one Newton step each, as it is for more than 5,000 in any case.
     """
     if fit.loaded.stream is not None:
         refits, pool = jackknifed_stream(fit, groups, short, None)

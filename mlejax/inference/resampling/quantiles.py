@@ -10,9 +10,10 @@ _NORMAL = NormalDist()
 
 
 def quantiles(t: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Return quantiles of replicates t (R,) at levels alpha: order statistic (R+1) alpha, interpolated on the normal scale.
+    """Return quantiles of replicates t (R,) at the levels alpha (k,): order statistic (R+1) alpha, interpolated on the normal
+    scale (Davison & Hinkley 1997, eq. 5.8), or the smallest or largest replicate where that does not exist.
 
-    Davison & Hinkley (1997), eq. 5.8.  Also returns True if a level is beyond the extreme replicates.
+    Also returns True if that happened for some level.
 
     >>> quantiles(np.arange(1.0, 20.0), np.array([0.05, 0.5]))[0].tolist()
     [1.0, 10.0]
@@ -33,20 +34,27 @@ def quantiles(t: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def influence_of(values: np.ndarray, copies: np.ndarray) -> np.ndarray:
-    """Return jackknife influence values (N - 1) (mean - estimate without i), (m, r)."""
+    """Return jackknife influence values (N - 1) (mean - estimate without i), (m, r).
+
+    ``values``: estimates without each i (m, r); ``copies``: how many equal rows each stands for, N their sum.
+    """
     total = copies.sum()
     mean = copies @ values / total
     return np.asarray((total - 1.0) * (mean - values))
 
 
 def acceleration(influence: np.ndarray, copies: np.ndarray) -> np.ndarray:
-    """Return the acceleration a = sum L^3 / (6 (sum L^2)^1.5), (r,), from influence values L (m, r)."""
+    """Return the acceleration a = sum L^3 / (6 (sum L^2)^1.5), (r,), from influence values L (m, r), each counted ``copies``
+    times; NaN if all are 0.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(copies @ influence**3 / (6.0 * (copies @ influence**2) ** 1.5))
 
 
 def bca_levels(t: np.ndarray, estimate: float, a: float, alpha: float) -> np.ndarray:
-    """Return the two quantile levels of a BCa interval (Efron 1987); NaN if the bias correction is infinite."""
+    """Return the two quantile levels of a BCa interval (Efron 1987), of replicates t and acceleration ``a``; NaN if all
+    replicates are on one side of the estimate, or ``a`` is not finite.
+    """
     share = float(np.mean(t < estimate))
     if not 0.0 < share < 1.0 or not np.isfinite(a):
         return np.full(2, np.nan)

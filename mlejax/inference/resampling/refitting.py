@@ -53,10 +53,10 @@ class Replicates:
 
 
 def check_fit(fit: Fit, what: str) -> None:
-    """Raise ValueError for fits that cannot be refitted.
+    """Raise ValueError for fits that cannot be refitted: from a file, without a free parameter, with more than 2,000, or
+    without a maximum.
 
-    Raises:
-        ValueError: the fit comes from a file, has no free parameter or too many, or did not end at a maximum.
+    ``what``: the feature, first words of the messages.
     """
     if fit.loaded.remembered is not None:
         raise ValueError(f"{what} needs the data and the model, which a result from a file does not hold; fit the model again")
@@ -64,7 +64,8 @@ def check_fit(fit: Fit, what: str) -> None:
         raise ValueError(f"{what} needs a parameter to estimate, and all are fixed; leave one out of fixed=")
     if fit.spec.space.n_free > COVARIANCE_LIMIT:
         raise ValueError(
-            f"{what} refits by Newton's method: expected at most {COVARIANCE_LIMIT} parameters, got {fit.spec.space.n_free}"
+            f"{what} refits by Newton's method: expected at most {COVARIANCE_LIMIT} parameters, got {fit.spec.space.n_free}; fix "
+            "some with fixed= in the fit"
         )
     if not fit.verdict.converged:
         raise ValueError(
@@ -74,7 +75,15 @@ def check_fit(fit: Fit, what: str) -> None:
 
 
 def check_separable(fit: Fit, what: str, instead: str) -> None:
-    """Raise ValueError for models whose rows cannot be left out or repeated; ``instead`` says what to do."""
+    """Raise ValueError for models whose rows cannot be left out or repeated: extended likelihoods, ``rowwise=False``, effects
+    of ``mle.Real(by=...)`` beside an intercept, and random effects that connect all rows.  Warn if the function reads its
+    number of rows (`warn_of_count`).
+
+    Args:
+        fit: the fit.
+        what: the feature, first words of the messages.
+        instead: a sentence that says what to do, for ``rowwise=False``.
+    """
     if fit.loaded.with_total:
         raise ValueError(
             f"{what} does not support extended likelihoods: the number of rows is an outcome, and leaving rows out does not tell "
@@ -82,9 +91,8 @@ def check_separable(fit: Fit, what: str, instead: str) -> None:
         )
     if fit.loaded.problem.data.mode == "whole":
         raise ValueError(
-            f"{what} does not support rowwise=False: the function sees the whole data in their order, and data with rows "
-            "left out "
-            f"or repeated are another series.  {instead}"
+            f"{what} does not support rowwise=False: the function sees the whole data in their order, and data with rows left "
+            f"out or repeated are another series.  {instead}"
         )
     effects = fit.loaded.effects
     if effects is not None and effects.given.any():
@@ -97,7 +105,9 @@ def check_separable(fit: Fit, what: str, instead: str) -> None:
 
 
 def check_one_step(fit: Fit) -> None:
-    """Raise ValueError if one Newton step on the rows does not approximate a refit of this fit."""
+    """Raise ValueError if one Newton step does not approximate a refit of this fit: with a penalty, bias reduction,
+    differenced Hessians, an estimate at a bound, effects of ``mle.Real(by=...)``, or a closed support.
+    """
     spec = fit.spec
     reason = ""
     if spec.adjusted:
@@ -107,7 +117,7 @@ def check_one_step(fit: Fit) -> None:
     elif not fit.interior.all():
         reason = "an estimate is at a bound of its support"
     elif spec.likelihood.effects:
-        reason = "effects by level index are estimated again in each refit"
+        reason = "effects of mle.Real(by=...) are estimated again in each refit"
     elif spec.space.boxed:
         reason = "a parameter has a closed support, and one step may leave it"
     if reason:
@@ -126,7 +136,15 @@ def check_approximate(approximate: str | None) -> bool:
 def refit_weights(
     fit: Fit, weights: Draws, n: int, approximate: bool, memory_limit: float | None, progress: bool | None
 ) -> tuple[Replicates, Refits]:
-    """Return the estimates under n weight vectors, each refit started at the estimate."""
+    """Return the estimates under n weight vectors, each refit started at the estimate.
+
+    Args:
+        fit: the fit.
+        weights: function from the numbers of k replicates to their weights (k, n_terms).
+        n: number of replicates.
+        approximate: one Newton step each in place of a refit (not with effects of ``mle.Real(by=...)``).
+        memory_limit, progress: as in ``Model.fit_batch``.
+    """
     with progress_line(progress, f"refits of {fit.spec.likelihood.name}"), missing_derivatives(fit.spec.likelihood):
         if fit.loaded.levels is not None:
             done = _with_effects(fit, weights, n)
@@ -139,7 +157,9 @@ def refit_weights(
 
 
 def _with_effects(fit: Fit, weights: Draws, n: int) -> Refits:
-    """Refit a model with effects by level index, one weight vector after the other; only levels with rows have effects."""
+    """Refit a model with effects of ``mle.Real(by=...)`` under n weight vectors, one after the other; levels whose rows all
+    have weight 0 have no effect.
+    """
     whole, space = effects_evaluator_of(fit.spec, fit.loaded, fit.fixed), fit.spec.space
     with float64():
         ends = [whole.weighted(weights(np.array([b]))[0]).run(optimize.Newton(), fit.u[None]) for b in range(n)]
@@ -164,7 +184,7 @@ def _steps(fit: Fit, weights: Draws, n: int) -> Refits:
 
 
 def joined(parts: list[Refits]) -> Refits:
-    """Concatenate several sets of refits."""
+    """Concatenate several sets of refits; finished if all of them are."""
     if len(parts) == 1:
         return parts[0]
     together = lambda *a: np.concatenate(a)
@@ -175,7 +195,10 @@ def joined(parts: list[Refits]) -> Refits:
 
 
 def replicates(fit: Fit, done: Refits, approximate: bool = False) -> Replicates:
-    """Return the entries of the refits, NaN where one failed, with failures counted by reason."""
+    """Return the entries of the refits, NaN where one failed, with failures counted by reason.
+
+    Steps in place of refits (``approximate``) fail also if they are too long (`_jumps`).
+    """
     space, n = fit.spec.space, len(done.u)
     values = reported(space, done.params, n)
     finite = done.clean & np.isfinite(values).all(axis=1)
@@ -194,7 +217,8 @@ def _reason(end: End, approximate: bool, finite: bool) -> str:
 
 
 def _jumps(fit: Fit, u: Float[Host, "B p"]) -> Bool[Host, " B"]:
-    """True for Newton steps longer than `FAR` standard errors in a log- or logit-transformed coordinate, (B,).
+    """Return True for refits u (B, p) that are more than 4 standard errors from the estimate in a coordinate that is
+    transformed (by a log or logit, say), (B,); False for all with linear constraints.
 
     Such a step does not approximate a refit.  In untransformed coordinates long steps are kept: they occur in samples with
     outliers.
@@ -215,7 +239,9 @@ def _jumps(fit: Fit, u: Float[Host, "B p"]) -> Bool[Host, " B"]:
 def refit_simulated(
     fit: Fit, n: int, seed: int, memory_limit: float | None, progress: bool | None, random: Random = "integrate"
 ) -> Replicates:
-    """Return estimates from n data sets simulated from the model at its estimates; the refits start there."""
+    """Return estimates from n data sets simulated from the model at its estimates, where the refits start; arguments and
+    errors as of `refits_by_chunk`.
+    """
     what = f"bootstrap(kind='parametric') of {fit.spec.likelihood.name}"
     return replicates(fit, refits_of_drawn(fit, [(fit, fit.u)], n, seed, what, memory_limit, progress, random)[0])
 
@@ -230,7 +256,9 @@ def refits_of_drawn(
     progress: bool | None = None,
     random: Random = "integrate",
 ) -> list[Refits]:
-    """Refit several models to n data sets simulated from one of them; arguments as in `refits_by_chunk`."""
+    """Return for each target its refits to the n data sets simulated from ``drawn``; arguments and errors as of
+    `refits_by_chunk`.
+    """
     with progress_line(progress, f"refits of {drawn.spec.likelihood.name}"):
         chunks = refits_by_chunk(drawn, targets, n, seed, what, memory_limit, progress, random)
         parts = [[done for _, done in chunk] for chunk in chunks]
@@ -238,7 +266,9 @@ def refits_of_drawn(
 
 
 def drawn_sets(fit: Fit, n: int, seed: int, what: str) -> Iterator[tuple[DataSets, Refits]]:
-    """Yield chunks of the n data sets simulated from a fit, with the refits of that fit to them."""
+    """Yield chunks of the n data sets simulated from a fit, each with the refits of that fit to them; arguments and errors
+    as of `refits_by_chunk`.
+    """
     for chunk in refits_by_chunk(fit, [(fit, fit.u)], n, seed, what):
         yield chunk[0]
 
@@ -254,7 +284,7 @@ def refits_by_chunk(
     random: Random = "integrate",
 ) -> Iterator[list[tuple[DataSets, Refits]]]:
     """Simulate data sets from one fit and refit several models of the same rows to them; yield one chunk of data sets at a
-    time.
+    time: for each target, the data sets as it reads them, and its refits.  Ends early after Ctrl-C.
 
     Args:
         drawn: the fit whose simulator is used.
@@ -263,6 +293,11 @@ def refits_by_chunk(
         what: name of the caller, for messages.
         memory_limit, progress: as in ``Model.fit_batch``.
         random: how random effects are simulated, as in `simulator`.
+
+    Raises:
+        ValueError: weights, an extended likelihood, random effects of several grouping columns, or a simulator that draws no
+            column that is read, or one of a formula.
+        CompanionError: no simulator.
     """
     if any(fit.loaded.weights is not None for fit in (drawn, *(fit for fit, _ in targets))):
         raise ValueError(
@@ -310,6 +345,12 @@ def refits_by_chunk(
 def check_made(likelihood: Likelihood, made: Any, columns: Mapping[Any, Any], used: Collection[Hashable]) -> None:
     """Check that a simulator draws a column that the log-likelihood reads, and none that formulas use.
 
+    Args:
+        likelihood: the model.
+        made: names of the columns that the simulator draws.
+        columns: the columns that the log-likelihood reads.
+        used: names of the columns that formulas use.
+
     Raises:
         ValueError: it draws no column that is read, or a column of a formula.
     """
@@ -327,7 +368,9 @@ def check_made(likelihood: Likelihood, made: Any, columns: Mapping[Any, Any], us
 
 
 def chunk_of(columns: Mapping[Any, Any], n_rows: int, memory: int) -> int:
-    """Return how many simulated data sets are held in memory at once."""
+    """Return how many simulated data sets to hold in memory at once, at least 1: a quarter of ``memory`` bytes, at most 16
+    MB, for data sets of these columns.
+    """
     sizes = [8 * int(np.prod(np.shape(a))) for v in columns.values() for a in jax.tree.leaves(v) if hasattr(a, "shape")]
     each = max(4 * (sum(sizes) + 8 * n_rows), 1)
     return max(int(min(STACK_BYTES, memory) // each), 1)

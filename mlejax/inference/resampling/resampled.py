@@ -44,7 +44,7 @@ class Resampled(ABC):
 
     @property
     def params(self) -> pd.Series:
-        """Estimates of the original fit (r,)."""
+        """Estimates of the original fit, natural scale (r,)."""
         return self._series(self.fitted, "coef")
 
     @property
@@ -58,14 +58,16 @@ class Resampled(ABC):
         return self._series(self._bias, "bias")
 
     def cov_params(self) -> pd.DataFrame:
-        """Return the covariance of the refits (r, r); NaN where :attr:`bse` is NaN (jackknife)."""
+        """Return the covariance of the estimates from the refits (r, r); for the jackknife and the half-panel jackknife NaN
+        where :attr:`bse` is.
+        """
         import pandas as pd
 
         return pd.DataFrame(self._covariance, index=list(self.labels), columns=list(self.labels))
 
     def frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return a DataFrame with one row for each entry: estimate, bias, std_error, conf_low, conf_high, as in
-        :meth:`summary`.
+        :meth:`summary`; ``alpha`` is one minus the coverage.
         """
         import pandas as pd
 
@@ -85,12 +87,12 @@ class Resampled(ABC):
 
     @property
     def failed(self) -> Mapping[str, int]:
-        """Dict from reason to the number of refits that failed."""
+        """Dict from a reason to the number of refits that failed for it; empty if none did."""
         return dict(self.refits.failures)
 
     @property
     def failed_statement(self) -> str:
-        """Phrase such as "3 of 1000 refits failed (0.3 %)", with the reasons."""
+        """Phrase such as "3 of 1000 refits failed (0.3 %): 3 max steps", with the number of each reason."""
         why = ", ".join(f"{count} {reason}" for reason, count in self.refits.failures.items())
         share = f"{self.n_failed} of {self.n} refits failed ({100.0 * self.n_failed / self.n:.2g} %)"
         return f"{share}: {why}" if why else share
@@ -127,7 +129,9 @@ class Resampled(ABC):
         return pd.Series(values, index=list(self.labels), name=name)
 
     def _lines(self, head: str, alpha: float, low: np.ndarray, high: np.ndarray, more: list[str]) -> list[str]:
-        """Return the lines of the table: ``head``, the number of failures, the lines ``more``, then a row for each entry."""
+        """Return the lines of the table: ``head``, the number of failures, the lines ``more``, then a row for each entry with
+        its estimate, bias, standard error and limits ``low`` and ``high`` (r,).
+        """
         rows = [tuple(map(float, row)) for row in zip(self.fitted, self._errors, low, high, strict=True)]
         biases = [f"{b:.2g}" if np.isfinite(b) else "." for b in self._bias]
         body = [
@@ -145,7 +149,7 @@ class Resampled(ABC):
 
 
 def facts_of(fit: Fit) -> tuple[tuple[str, ...], Float[Host, " r"], Bool[Host, " r"]]:
-    """Return the first fields of `Resampled`: labels, estimates (r,) and flags of fixed entries (r,)."""
+    """Return the first fields of `Resampled` for a fit: labels, estimates (r,), and True for fixed entries (r,)."""
     space = fit.spec.space
     return tuple(space.labels), space.reported(fit.params), np.asarray(space.reported_fixed)
 
@@ -153,7 +157,10 @@ def facts_of(fit: Fit) -> tuple[tuple[str, ...], Float[Host, " r"], Bool[Host, "
 def mapped(
     function: Callable[[Any], Any], params: PyTree, name: str, n: int
 ) -> tuple[tuple[str, ...], Float[Host, "n r"]]:
-    """Evaluate a function of params for n sets of params (leading axis); return labels (r,) and values (n, r)."""
+    """Evaluate a function of params for n sets of params (leading axis); return labels (r,) and values (n, r).
+
+    Labels are the keys of the dict that the function returns, or ``name``, followed by [0], [1], ... for arrays.
+    """
     with float64():
         out = evaluated(jax.vmap(function), params)
     parts = out if isinstance(out, dict) else {name: out}

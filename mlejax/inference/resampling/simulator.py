@@ -70,7 +70,7 @@ def simulator(
     why: str,
     random: Random = "integrate",
 ) -> Simulator:
-    """Prepare a model's simulator for drawing.
+    """Return a model's simulator, bound to its data and checked by tracing it once.
 
     Args:
         likelihood: declaration of the model.
@@ -82,7 +82,9 @@ def simulator(
             already hold the effects of each row.
 
     Raises:
-        CompanionError: the model has no simulator, or it does not return columns with one value for each row.
+        CompanionError: the model has no simulator, it cannot be traced, or it does not return columns with one value for each
+            row.
+        ValueError: random effects are to be drawn whose ``law`` is not ``"normal"``.
     """
     function = _with_latents(companion(likelihood, "simulator", why), likelihood, why, random)
     statics: dict[Hashable, Any] = {}
@@ -124,7 +126,18 @@ def _drawn_sets(
     seed: Count,
     numbers: Device,
 ) -> PyTree:
-    """Draw the columns ``names`` of the data sets with the given numbers."""
+    """Return the columns ``names`` (k, n_rows, ...) of the k data sets with the given numbers.
+
+    Args:
+        function: simulator of key, params and data.
+        n_rows: number of rows of a data set.
+        statics: columns that are not arrays, (name, value).
+        names: the columns that are returned.
+        params: params as the simulator sees them.
+        columns: columns of the data that the simulator reads.
+        seed: seed of all data sets.
+        numbers: numbers of the data sets (k,).
+    """
     root, known = jax.random.key(seed), {key: static.value for key, static in statics}
 
     def one(number: Count) -> PyTree:
@@ -137,8 +150,13 @@ def _drawn_sets(
 def _with_latents(
     function: Callable[..., Any], likelihood: Likelihood, why: str, random: Random
 ) -> Callable[..., Any]:
-    """Return the simulator with random effects drawn (one value for each unit), 0, or as given; unchanged for models
-    without them.
+    """Return the simulator with random effects drawn (the same for all rows of a unit), 0, or as params have them, by
+    ``random``; unchanged for models without random effects.
+
+    ``why``: the feature, first words of the message.
+
+    Raises:
+        ValueError: effects are to be drawn whose ``law`` is not ``"normal"``.
     """
     marginal, unit = marginal_of(likelihood), likelihood.unit
     if marginal is None:
@@ -178,7 +196,9 @@ def _drawn(key: Device, factor: tuple[str, ...], marginal: Marginal, data: Data)
 
 
 def _new(made: PyTree, seen: Mapping[Hashable, Any]) -> PyTree:
-    """Return the columns that a simulator drew, without those that it passed through (``{**data, "y": y}``)."""
+    """Return the columns that a simulator drew, without those of ``seen`` that it passed through (``{**data, "y": y}``); None
+    if it did not return a dict.
+    """
     if not isinstance(made, Mapping):
         return None
     return {key: value for key, value in made.items() if not (key in seen and value is seen[key])}
@@ -187,7 +207,16 @@ def _new(made: PyTree, seen: Mapping[Hashable, Any]) -> PyTree:
 def looking_up(likelihood: Likelihood, source: data_room.Table, rows: data_room.Rows | None) -> Callable[..., Any]:
     """Return a function from a column name to its values in the rows used, converted and checked when it is called.
 
-    The column of units is returned as numbers 0, 1, ...
+    Args:
+        likelihood: the model, which names the columns of units.
+        source: the data.
+        rows: the rows used; None: all rows of the data.
+
+    The function returns None for a column that does not exist, numbers 0, 1, ... for a column of units, and arrays of
+    `Shared`, but `Static` values as they are.
+
+    Raises:
+        CompanionError: the data have no column names.
     """
     if source.kind != "mapping":
         raise CompanionError(
@@ -213,7 +242,11 @@ def looking_up(likelihood: Likelihood, source: data_room.Table, rows: data_room.
 
 
 def columns_of(rows: data_room.Rows) -> dict[Hashable, Any]:
-    """Return the checked columns by name; those that are not row-wise are wrapped in ``Shared`` or ``Static``."""
+    """Return the checked columns by name; those that are not row-wise are wrapped in ``Shared`` or ``Static``.
+
+    Raises:
+        CompanionError: a column has row-wise and other values.
+    """
     out: dict[Hashable, Any] = {}
     for entry in rows.layout.entries:
         value = rows[entry.key]
@@ -226,15 +259,16 @@ def columns_of(rows: data_room.Rows) -> dict[Hashable, Any]:
             out[entry.key] = Shared(value)
         else:
             raise CompanionError(
-                f"column {entry.key!r} mixes row-wise arrays with shared ones, which simulated data do not support: "
-                "split it into "
-                "two columns"
+                f"column {entry.key!r} mixes row-wise arrays with shared ones, which simulated data do not support: split it "
+                "into two columns"
             )
     return out
 
 
 def stack(columns: Mapping[Hashable, Any], drawn: Mapping[Hashable, np.ndarray], k: int) -> dict[Hashable, Any]:
-    """Stack k data sets as arrays (k, n_rows, ...): drawn columns, and the other columns repeated."""
+    """Return the columns of k data sets as arrays (k, n_rows, ...): the drawn ones, and the others of ``columns`` repeated
+    (``Shared`` and ``Static`` as they are).
+    """
     repeated = lambda a: np.broadcast_to(np.asarray(a)[None], (k, *np.shape(a)))
     whole = lambda value: value if isinstance(value, (Shared, Static)) else jax.tree.map(repeated, value)
     return {key: drawn[key] if key in drawn else whole(value) for key, value in columns.items()}
@@ -262,8 +296,16 @@ def design(
 ) -> SimulationDesign:
     """Check parameters and data (or a number of rows) and prepare them for simulation.
 
+    Args:
+        likelihood: the model.
+        params: values of all parameters, natural scale: the user's structure, or a dict of entry names.
+        data_or_n_rows: data with the columns of formulas and of the simulator, or a number of rows.
+        why: the feature, first words of the messages.
+        random: what becomes of random effects, as of `simulator`.
+
     Raises:
-        ValueError, TypeError: parameters are missing or outside their support; a model with formulas is given no data.
+        ValueError, TypeError: parameters are missing or outside their support; a model with formulas is given no data; or
+            fewer than one row.
         CompanionError: the model has no simulator, or it does not return columns.
     """
     counted = isinstance(data_or_n_rows, (int, np.integer)) and not isinstance(data_or_n_rows, bool)
@@ -292,7 +334,11 @@ def design(
 
 
 def simulate(likelihood: Likelihood, params: PyTree, data_or_n_rows: Any, seed: int, random: Random) -> dict[Any, Any]:
-    """Simulate one data set from the model at given params; arguments as in ``Model.simulate``."""
+    """Return one data set, column -> array, simulated from the model at given params; arguments as in ``Model.simulate``.
+
+    Raises:
+        ValueError, CompanionError: as of `design`; ``random="mode"``.
+    """
     why = f"simulate() of {likelihood.name}"
     check_random(random, likelihood)
     if random == "mode":
@@ -304,10 +350,16 @@ def simulate(likelihood: Likelihood, params: PyTree, data_or_n_rows: Any, seed: 
 def simulator_of(
     fit: Fit, why: str, random: Random = "integrate", table: data_room.Table | None = None
 ) -> tuple[Params, Simulator]:
-    """Return params as the simulator sees them at the estimates, and the simulator, for the rows of the fit or of new data.
+    """Return the params that the simulator sees at the estimates, and the simulator, for the rows of the fit or of new data.
+
+    Args:
+        fit: the fit.
+        why: the feature, first words of the messages.
+        random: what becomes of random effects, as of `simulator`.
+        table: new data; None: the rows of the fit.
 
     Raises:
-        ValueError, CompanionError: unknown option, units that were not in the fit, or no simulator.
+        ValueError, CompanionError: another option, units or levels that were not in the fit, or no simulator.
     """
     loaded, likelihood = fit.loaded, fit.spec.likelihood
     check_random(random, likelihood)

@@ -73,8 +73,8 @@ class SplitPanel(Resampled):
 
     @property
     def halves_test(self) -> tuple[float, int, float]:
-        """Wald statistic, degrees of freedom and p-value of equal parameters in both halves; if they differ, the correction
-        is not valid.
+        """Wald test of equal parameters in both halves: statistic, degrees of freedom and p-value.  If the parameters differ,
+        the correction is not valid.
         """
         free = np.flatnonzero(~self.fixed)
         spread = np.cov(self.differences[self.refits.good][:, free], rowvar=False).reshape(free.size, free.size)
@@ -85,8 +85,8 @@ class SplitPanel(Resampled):
         return statistic, free.size, float(chdtrc(free.size, statistic))
 
     def summary(self, alpha: float = 0.05) -> Text:
-        """Return a table as text: estimates, their bias, standard errors of the corrected estimates, and intervals
-        corrected -+ z std err.
+        """Return a table as text: estimates of the whole panel, their bias, standard errors of the corrected estimates,
+        intervals corrected -+ z std err of coverage 1 - alpha, and the test of equal halves.
         """
         head = f"Half-panel jackknife of {self.model}: {self.periods} periods, {self.n} resamples of {self.by}"
         statistic, df, p = self.halves_test
@@ -138,8 +138,8 @@ def split_panel(fit: Fit, time: str, n: int = 200, *, seed: int = 0) -> SplitPan
         ``replicates``.  It has no log-likelihood, and so no criteria, likelihood-ratio tests or profiles.
 
     Raises:
-        ValueError: the model has no effects by level index, effects of several columns, or an intercept together with them; there
-            are fewer than 4 periods; or a half has no maximum.
+        ValueError: the model has no effects of ``mle.Real(by=...)``, such effects of several columns, or an intercept together
+            with them; the fit has constraints or a penalty; there are fewer than 4 periods; or a half has no maximum.
 
     Example:
         >>> import jax, jax.numpy as jnp, numpy as np, mlejax as mle
@@ -165,7 +165,7 @@ def split_panel(fit: Fit, time: str, n: int = 200, *, seed: int = 0) -> SplitPan
         bad = [one for pair in halves for one in pair if one is None]
         if bad:
             raise ValueError("split_panel: the fit of a half of the periods did not end at a maximum; use data with more periods")
-        first, second, adjusted = _combined(fit, facts_of(fit)[1], halves, ways, period)
+        first, second, adjusted = _combined(facts_of(fit)[1], halves, ways, period)
         values, apart = np.full((draws, len(adjusted)), np.nan), np.full((draws, len(adjusted)), np.nan)
         for b in range(draws):
             copies = np.bincount(rng.integers(0, len(whole.levels), len(whole.levels)), minlength=len(whole.levels))
@@ -174,7 +174,7 @@ def split_panel(fit: Fit, time: str, n: int = 200, *, seed: int = 0) -> SplitPan
             pairs = [(_of(fit, whole, weights * ~late), _of(fit, whole, weights * late)) for late in ways]
             if every is None or any(one is None for pair in pairs for one in pair):
                 continue
-            one, two, values[b] = _combined(fit, every, pairs, ways, period)
+            one, two, values[b] = _combined(every, pairs, ways, period)
             apart[b] = two - one
     good: Bool[Host, " n"] = np.isfinite(values).all(axis=1)
     failures = Counter({"no maximum": int((~good).sum())}) if not good.all() else Counter[str]()
@@ -186,12 +186,14 @@ def split_panel(fit: Fit, time: str, n: int = 200, *, seed: int = 0) -> SplitPan
 
 
 def _checked(fit: Fit, time: str) -> tuple[EffectsEvaluator, np.ndarray]:
-    """Return the evaluator of the fit, and the period of every row as a number 0, 1, ... (n,); ValueError for fits that are
-    not supported.
+    """Return the evaluator of the fit, and the period of every row as a number 0, 1, ... (n,), from the column ``time``.
+
+    Raises:
+        ValueError: as of `split_panel`, apart from halves without a maximum.
     """
     effects, name = fit.loaded.effects, fit.spec.likelihood.name
     if effects is None:
-        raise ValueError(f"split_panel needs effects by level index, declared mle.Real(by=...), and {name} has none")
+        raise ValueError(f"split_panel needs effects declared by mle.Real(by=...), and {name} has none: declare them")
     if fit.loaded.coded or effects.given.any():
         other = f"effects of {fit.loaded.coded[0].key.by}" if fit.loaded.coded else "an intercept"
         raise ValueError(
@@ -203,20 +205,22 @@ def _checked(fit: Fit, time: str) -> tuple[EffectsEvaluator, np.ndarray]:
     codes, labels = data_room.group_codes(fit.loaded.rows.select(fit.loaded.source.column(time)), time)
     order = np.argsort(np.argsort(labels))[codes]
     if len(labels) < LEAST_PERIODS:
-        raise ValueError(f"split_panel expected at least {LEAST_PERIODS} periods in {time!r}, got {len(labels)}")
+        raise ValueError(f"split_panel expected a panel of at least {LEAST_PERIODS} periods in {time!r}, got {len(labels)}")
     return effects_evaluator_of(fit.spec, fit.loaded, fit.fixed), order
 
 
 def _ways(period: np.ndarray) -> list[Bool[Host, " n"]]:
-    """Return flags of the rows in the second half (n,), one array for each way to halve the periods (two if their number is
-    odd).
+    """Return one array (n,), True for rows of the second half, for each way to halve the periods (two ways if their number
+    is odd).  ``period``: number 0, 1, ... of each row's period.
     """
     n = int(period.max()) + 1
     return [period >= half for half in sorted({n // 2, (n + 1) // 2})]
 
 
 def _of(fit: Fit, whole: EffectsEvaluator, weights: Float[Host, " n"]) -> Float[Host, " r"] | None:
-    """Return the estimates (r,) under row weights, started at those of the fit; None without a maximum."""
+    """Return the entries (r,) of a refit under row weights, started at the estimates of the fit; None if it did not end at a
+    maximum.  ``whole``: evaluator of all rows.
+    """
     end = whole.weighted(weights).run(optimize.Newton(), fit.u[None]).of(0)
     if int(end.status) not in ENDS:
         return None
@@ -224,9 +228,16 @@ def _of(fit: Fit, whole: EffectsEvaluator, weights: Float[Host, " n"]) -> Float[
 
 
 def _combined(
-    fit: Fit, whole: Host, halves: Sequence[tuple[Any, Any]], ways: Sequence[Any], period: np.ndarray
+    whole: Host, halves: Sequence[tuple[Any, Any]], ways: Sequence[Any], period: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return first half, second half and corrected estimate, (r,) each, averaged over the ways to halve."""
+    """Return the estimates of the first half, of the second half, and the corrected ones, (r,) each, averaged over the ways
+    to halve.
+
+    Args:
+        whole: estimates of the whole panel (r,).
+        halves: for each way, the estimates of both halves.
+        ways, period: as of `_ways`.
+    """
     n = int(period.max()) + 1
     share = [len(np.unique(period[second])) / n for second in ways]
     mean = np.mean([(1 - s) * one + s * two for s, (one, two) in zip(share, halves, strict=True)], axis=0)

@@ -1,10 +1,10 @@
-"""Effects by level index after a fit: their table, covariances with other parameters, and variance in predictions.
+"""Effects of ``mle.Real(by=...)`` after a fit: their table, covariances with other parameters, and variance in predictions.
 
 With h_g the curvature of the log-likelihood in a level's effect and l_g minus the derivative of the effect in theta,
 
     Cov(alpha_g, alpha_k) = [g = k] / h_g + l_g V l_k',    Cov(alpha_g, theta) = -l_g V,
 
-with V the covariance of theta: entries of the inverse of the whole information, which is never formed.
+with V the covariance of theta: entries of the inverse of the whole information, which is never computed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mlejax.shapes import Either, Float, Host, Int
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_ENTRIES = 5000  # of a covariance that is formed
+MOST_ENTRIES = 5000  # of a covariance
 REDUNDANT = "fixed at 0: a constant added to every effect equals a change of another parameter"
 LEFT_OUT = "no finite effect: its rows were left out"
 
@@ -37,15 +37,16 @@ def _of(fit: Fit) -> Effects:
     effects = fit.loaded.effects
     if effects is None:
         raise ValueError(
-            f"{fit.spec.likelihood.name} has no effects by level index, or the result was saved without them; declare a "
-            "parameter "
-            "as mle.Real(by=...)"
+            f"{fit.spec.likelihood.name} has no effects of mle.Real(by=...), or the result was saved without them; declare a "
+            "parameter as mle.Real(by=...), and fit again"
         )
     return effects
 
 
 def effect_variances(effects: Effects, cov: CovarianceResult) -> Float[Host, " levels"]:
-    """Return the variances of the effects (G,); NaN for an effect fixed at 0, and with a robust covariance."""
+    """Return the variances of the effects of all levels (G,); NaN for an effect fixed at 0, and for all with a covariance
+    other than "nonrobust".
+    """
     if cov.kind != "nonrobust":
         return np.full(len(effects.values), np.nan)
     with np.errstate(all="ignore"):
@@ -54,15 +55,16 @@ def effect_variances(effects: Effects, cov: CovarianceResult) -> Float[Host, " l
 
 
 def effects_table(fit: Fit, cov: CovarianceResult) -> pd.DataFrame:
-    """Return the effects by level index as a DataFrame: one row for each level, in the order of first appearance.
+    """Return the effects of ``mle.Real(by=...)`` as a DataFrame: one row for each level, in the order of first appearance.
 
     Returns:
         Columns ``estimate``, ``std_error`` (from the observed information, with the other parameters estimated; NaN under a
-        robust ``cov_type``, which covers the other parameters only), ``rows`` and ``note``; the index holds the levels.  Levels
-        without a finite effect come last, with an estimate of inf or -inf.
+        ``cov_type`` other than "nonrobust", which covers the other parameters only), ``rows`` and ``note``; the index holds the
+        levels.  Levels without a finite effect come last, with an estimate of inf or -inf.  An effect that is fixed at 0
+        because of an intercept has a note.
 
     Raises:
-        ValueError: the model has no effects by level index.
+        ValueError: the model has no such effects, or the result was saved without them.
 
     Example:
         >>> import jax.numpy as jnp, mlejax as mle
@@ -98,11 +100,16 @@ def effects_table(fit: Fit, cov: CovarianceResult) -> pd.DataFrame:
 
 
 def covariance_of_some(entries: Entries, subset: Sequence[str]) -> tuple[Float[Host, "k k"], list[str]]:
-    """Return the covariance of some entries of ``params`` and some effects (k, k), and their labels.
+    """Return the covariance of some entries of ``params`` and some effects (k, k), and their labels; NaN for effects fixed
+    at 0.
 
     Args:
         entries: the entries of the fit.
-        subset: names of entries; ``alpha[acme]`` is the effect of level acme.
+        subset: names of entries or of whole parameters, or one name; ``alpha[acme]`` is the effect of level acme.
+
+    Raises:
+        ValueError: more than 5,000 entries, a name that no entry or level has, or effects under a covariance other than
+            "nonrobust".
     """
     fit, cov, names = entries.fit, entries.cov, [subset] if isinstance(subset, str) else list(subset)
     effects, rows, own, labels = fit.loaded.effects, [], [], []
@@ -140,9 +147,10 @@ def covariance_of_some(entries: Entries, subset: Sequence[str]) -> tuple[Float[H
 
 
 def levels_of_rows(effects: Effects, table: data_room.Table) -> Int[Host, " n"]:
-    """Return the number of each row's level in new data, (n,).
+    """Return for each row of new data the number of its level among the effects, (n,).
 
     Raises:
+        MissingColumnError: the data lack the column of the levels.
         DataError: levels that were not in the fit, or that have no finite effect.
     """
     known = {label: i for i, label in enumerate(effects.levels.labels.tolist())}
@@ -150,7 +158,9 @@ def levels_of_rows(effects: Effects, table: data_room.Table) -> Int[Host, " n"]:
 
 
 def _codes_of_rows(one: data_room.Coded, table: data_room.Table) -> Int[Host, " n"]:
-    """Return the level code of each row of new data (n,), for effects that are coefficients in theta."""
+    """Return for each row of new data the level code, (n,), of effects that are coefficients in theta: 0 for a reference
+    level, j + 1 for coefficient j; errors as of `levels_of_rows`.
+    """
     known = dict.fromkeys(one.key.references, 0) | {label: j + 1 for j, label in enumerate(one.key.labels)}
     return _numbers_of_rows(one.key.by, known, table, set(), text=True)
 
@@ -159,7 +169,7 @@ def _numbers_of_rows(
     by: str, known: Mapping[Any, int], table: data_room.Table, left_out: set[Any], text: bool = False
 ) -> Int[Host, " n"]:
     if by not in table:
-        raise data_room.MissingColumnError(f"predict needs the column {by!r} of the levels; add it to the data", by)
+        raise data_room.MissingColumnError(f"the data lack the column {by!r}, whose levels have effects; add it", by)
     found = data_room.levels_of(table.column(by), by)
     if text:
         found = replace(found, labels=np.array([str(label) for label in found.labels.tolist()], object))
@@ -178,14 +188,21 @@ def _numbers_of_rows(
 
 
 class RowEffects:
-    """Effects by level index of the rows of new data, as a function of theta and of a common shift.
+    """Effects of ``mle.Real(by=...)`` of the rows of new data, as a function of theta and of a common shift.
 
-    The effects change with theta as their maximum-likelihood values do.  The shift is an extra coordinate of variance 0, whose
-    derivative is each row's derivative with respect to its own effect.
+    The effects change with theta to first order as their maximum-likelihood values do.  The shift is an extra coordinate of
+    variance 0, whose derivative is each row's derivative with respect to its own effect.
 
     Args:
         fit: the fit.
-        table: new data.
+        table: new data, with the columns of the levels.
+
+    Raises:
+        DataError, MissingColumnError: as of `levels_of_rows`.
+
+    Attributes:
+        rows: number of each row's level (n,).
+        codes: parameter -> level code of each row, of the effects that are coefficients in theta.
     """
 
     n_more = 1
@@ -197,19 +214,19 @@ class RowEffects:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The eliminated effects of each row at the estimates, by name."""
+        """Parameter -> effect of each row (n,) at the estimates; effects that are coefficients in theta are left out."""
         return {self.effects.key.parameter: self.effects.values[self.rows]}
 
     def chained(self, by_row: Mapping[str, Float[Host, " n"]]) -> tuple[Float[Host, " p"], Float[Host, " levels"]]:
-        """Apply the chain rule: from derivatives with respect to the rows' effects to those with respect to theta (p,) and
-        to each level's standardised effect (G,).
+        """Apply the chain rule: from the derivatives of one number with respect to the rows' effects, parameter -> (n,), to
+        those with respect to theta (p,) and to each level's standardised effect (G,).
         """
         sums = np.bincount(self.rows, by_row[self.effects.key.parameter], len(self.effects.values))
         own = np.where(self.effects.given, 0.0, sums)
         return -self.effects.lever.T @ own, own / np.sqrt(self.effects.curvature)
 
     def at(self, extended: Either) -> dict[str, Any]:
-        """Return the effect of each row, by name, at theta and the shift, concatenated (p + 1,)."""
+        """Return parameter -> effect of each row (n,) at theta and the shift, concatenated (p + 1,); all effects are in it."""
         lever, values = self.effects.lever[self.rows], self.effects.values[self.rows]
         eliminated = values - lever @ (extended[:-1] - self.theta) + extended[-1]
         params = self.fit.spec.space.params_from_theta(extended[:-1], self.fit.fixed) if self.codes else {}
@@ -217,13 +234,18 @@ class RowEffects:
         return {self.effects.key.parameter: eliminated, **beside}
 
     def with_own_variance(self, found: DeltaResult, alpha: float) -> DeltaResult:
-        """Return predictions with the variance of each row's own effect added to their standard errors."""
+        """Return predictions with the variance of each row's own effect added to their standard errors, and tests and
+        intervals of coverage 1 - alpha to match.
+
+        Raises:
+            ValueError: the function did not return one value (or one array) for each row.
+        """
         per_row, extra = found.jacobian[:, -1], len(found.params) // max(len(self.rows), 1)
         given, curvature = (np.repeat(a[self.rows], extra) for a in (self.effects.given, self.effects.curvature))
         if len(per_row) != len(given):
             raise ValueError(
                 f"predict with effects of {self.effects.key.by} expects a function with one value for each row "
-                f"({len(self.rows)}), got {len(per_row)}"
+                f"({len(self.rows)}), got {len(per_row)}: average in NumPy, or use margins"
             )
         error = np.sqrt(found.bse**2 + np.where(given, 0.0, per_row**2 / curvature))
         reach, tests = critical_value(alpha, found.df), z_tests(found.params, error, found.null_value, df=found.df)

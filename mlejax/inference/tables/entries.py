@@ -19,7 +19,9 @@ from mlejax.status import CovarianceState
 
 
 def reported(space: Space, params: PyTree, n: int) -> Float[Host, "n r"]:
-    """Return the entries of ``params`` of n fits (n, r), from the user's structure with a leading axis n."""
+    """Return the entries that tables show (distinct numbers of ``params``) of n fits, (n, r), natural scale; ``params``: the
+    user's structure, every array with a leading axis n.
+    """
     if space.groups[0].name is None:
         leaves = jax.tree.leaves(params)
     else:
@@ -35,8 +37,8 @@ def reported(space: Space, params: PyTree, n: int) -> Float[Host, "n r"]:
 
 
 def standard_errors_of(space: Space, cov: Float[Host, "... p p"]) -> Float[Host, "... r"]:
-    """Return standard errors of the reported entries from covariances of theta; NaN for fixed entries and where the
-    covariance is NaN.
+    """Return standard errors of the entries that tables show, from covariances of theta (p, p); NaN for fixed entries, where
+    the covariance is NaN, and for all with more than 2,000 free parameters.
     """
     if space.n_free > COVARIANCE_LIMIT:
         return np.full((*cov.shape[:-2], space.n_reported), np.nan)
@@ -49,7 +51,9 @@ def standard_errors_of(space: Space, cov: Float[Host, "... p p"]) -> Float[Host,
 
 
 def entry_states(space: Space, state: Int[Host, "... p"]) -> Int[Host, "... r"]:
-    """Return, for each reported entry, the first state that is not OK among the entries of theta it depends on; else OK."""
+    """Return for each entry that tables show the first `CovarianceState` that is not OK among those of the entries of theta
+    on which it depends, else OK; OK for all with more than 2,000 free parameters.
+    """
     if space.n_free > COVARIANCE_LIMIT:
         return np.full((*state.shape[:-1], space.n_reported), int(CovarianceState.OK))
     bad = (space.reported_matrix != 0.0) & (state != CovarianceState.OK)[..., None, :]
@@ -61,7 +65,9 @@ def entry_states(space: Space, state: Int[Host, "... p"]) -> Int[Host, "... r"]:
 
 
 def entry_notes(space: Space, state: Int[Host, " p"], verdict: str) -> list[str]:
-    """Return, for each reported entry of one fit, the reason why it has no standard error, or ""."""
+    """Return for each entry that tables show of one fit the reason why it has no standard error; empty if it has one, or is
+    fixed.  ``state``: as of :class:`CovarianceResult`; ``verdict``: code of the verdict.
+    """
     if space.n_free > COVARIANCE_LIMIT:
         text = "no standard error: too many parameters, see subset_errors"
         return ["" if fixed else text for fixed in space.reported_fixed]
@@ -77,7 +83,9 @@ def entry_intervals(
     scale: str = "link",
     df: float = np.inf,
 ) -> Intervals:
-    """Return Wald intervals of the reported entries of one fit or many, as flat arrays (n * r,)."""
+    """Return Wald intervals of the entries that tables show of one fit or of n fits one after the other, (n * r,); further
+    arguments as of `confidence_intervals`.
+    """
     n = params.size // max(space.n_reported, 1)
     lower, upper = (np.tile(edge, n) for edge in space.closed_edges)
     return confidence_intervals(
@@ -93,8 +101,8 @@ def entry_intervals(
 
 
 def support_of(space: Space) -> tuple[Float[Host, " r"], Float[Host, " r"]]:
-    """Return lower and upper bounds of the supports of the reported entries, (r,) each, whether or not the bounds belong to
-    them.
+    """Return lower and upper bounds of the supports of the entries that tables show, (r,) each, whether or not the bounds
+    belong to the supports; -inf or inf where there is none.
     """
     low, high = supports(space.links)
     lower, upper = space.closed_edges
@@ -112,7 +120,7 @@ def dense_cost(p: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """The reported entries of a fit; each quantity is computed at first use.
+    """The entries of a fit that tables show; each quantity is computed at first use.
 
     Attributes:
         fit: the fit.
@@ -129,7 +137,7 @@ class Entries:
 
     @cached_property
     def labels(self) -> list[str]:
-        """Names of the entries."""
+        """Names of the r entries."""
         return list(self.space.labels)
 
     @cached_property
@@ -139,42 +147,46 @@ class Entries:
 
     @cached_property
     def bse(self) -> Float[Host, " r"]:
-        """Standard errors (r,); NaN where there is none."""
+        """Standard errors (r,); NaN for fixed entries, where there is no covariance, and for all above 2,000 parameters."""
         return standard_errors_of(self.space, self.cov.matrix)
 
     @cached_property
     def tests(self) -> tuple[Float[Host, " r"], Float[Host, " r"]]:
-        """z (or t) statistics against 0 and p-values, (r,) each; NaN where 0 is not an interior point of the support."""
+        """z (or t) statistics against 0 and p-values, (r,) each; NaN without a standard error, and where 0 is not an interior
+        point of the support.
+        """
         return z_tests(self.params, self.bse, testable=self.space.zero_is_interior, df=self.cov.df)
 
     @cached_property
     def covariance(self) -> Float[Host, "r r"]:
-        """Covariance of the entries (r, r), 0 for fixed ones."""
+        """Covariance of the entries (r, r), 0 for fixed ones, NaN where there is none; ValueError above 2,000 parameters."""
         return np.asarray(self.full_covariance)
 
     @cached_property
     def full_covariance(self) -> Host | Factored:
-        """Covariance of the entries in its most accurate form: a matrix (r, r), or its factor."""
+        """The same covariance as its factor if that is known, which has more digits, else as a matrix (r, r)."""
         self.refuse_large()
         return linear_covariance(self.space.reported_matrix, self.cov.full).full
 
     @cached_property
     def notes(self) -> list[str]:
-        """Reasons why an entry has no standard error, "" if it has one."""
+        """For each entry the reason why it has no standard error; empty if it has one, or is fixed."""
         return entry_notes(self.space, self.cov.state, self.fit.verdict.code)
 
     @property
     def reason(self) -> str:
-        """The first non-empty note, or ""."""
+        """The first note that is not empty; empty if all are."""
         return next((note for note in self.notes if note), "")
 
     def intervals(self, alpha: float, scale: str) -> Intervals:
-        """Return Wald intervals, natural scale."""
+        """Return Wald intervals of all entries, natural scale, of coverage 1 - alpha, computed on the ``scale`` "link" or
+        "natural".
+        """
         return entry_intervals(self.space, self.params, self.bse, alpha, scale, self.cov.df)
 
     @property
     def too_large(self) -> str:
-        """The reason why there are no standard errors of all parameters (there are too many), or ""."""
+        """The reason why there are no standard errors if there are more than 2,000 free parameters; else empty."""
         space = self.space
         if space.n_free <= COVARIANCE_LIMIT:
             return ""
@@ -187,13 +199,13 @@ class Entries:
         )
 
     def refuse_large(self) -> None:
-        """Raise ValueError if there are too many parameters for standard errors of all."""
+        """Raise ValueError if there are more than 2,000 free parameters, too many for standard errors of all."""
         if self.too_large:
             raise ValueError(self.too_large)
 
     @cached_property
     def rank(self) -> float:
-        """Rank of the covariance of theta if the number of clusters limits it, else inf."""
+        """Rank of the covariance of theta if that is clustered and of less than full rank; else inf."""
         known = np.isfinite(np.diag(self.cov.matrix))
         part = self.cov.matrix[np.ix_(known, known)]
         if KINDS[self.cov.kind].scores_of != "clusters" or not part.size:

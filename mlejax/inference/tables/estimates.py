@@ -53,7 +53,7 @@ class Estimates(ABC):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Sentences printed below the table."""
+        """Sentences printed below the table; none by default."""
         return ()
 
     @abstractmethod
@@ -61,12 +61,15 @@ class Estimates(ABC):
         """Return the covariance of the quantities (m, m), natural scale."""
 
     def conf_int(self, method: Literal["wald"] | Simultaneous = "wald") -> pd.DataFrame:
-        """Return confidence intervals: columns ``lower`` and ``upper``.
+        """Return confidence intervals: columns ``lower`` and ``upper``, NaN without a standard error; coverage as of the table.
 
         Args:
             method: ``"wald"``: each interval has coverage 1 - alpha.  Joint coverage 1 - alpha: ``"bonferroni"``, ``"sidak"``,
                 ``"scheffe"`` (holds for every linear combination too), ``"max-z"``, exact for normal estimates
-                (single-step in R's ``multcomp``).
+                (single-step in R's ``multcomp``); these are symmetric, estimate -+ a multiple of the standard error.
+
+        Raises:
+            ValueError: another method.
         """
         import pandas as pd
 
@@ -81,7 +84,11 @@ class Estimates(ABC):
         """Return p-values adjusted for multiple tests: they control the family-wise error rate.
 
         Args:
-            method: ``"holm"``, ``"bonferroni"``, ``"sidak"``, ``"scheffe"`` or ``"max-z"`` (multcomp's single-step).
+            method: ``"holm"``, ``"bonferroni"``, ``"sidak"``, ``"scheffe"`` or ``"max-z"`` (multcomp's single-step); ValueError
+                for others.
+
+        Returns:
+            One p-value for each quantity; NaN where there is no test.
         """
         import pandas as pd
 
@@ -106,7 +113,7 @@ class Estimates(ABC):
         return pd.DataFrame(columns, index=pd.Index(list(self.labels), name="term"))
 
     def summary(self) -> Text:
-        """Return the table as text."""
+        """Return the table and its remarks as text."""
         rows = (self.params, self.bse, self.conf_low, self.conf_high)
         text = small_table(
             self.title, self.labels, rows, self.tvalues, self.pvalues, self.notes, self.alpha, self.letter

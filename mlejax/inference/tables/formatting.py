@@ -23,7 +23,7 @@ _MOST_ERROR_DIGITS = 7
 
 
 def format_p(p: float) -> str:
-    """Format a p-value for a column of a table: three decimals, ``<0.001`` below that.
+    """Format a p-value for a column of a table: three decimals, ``<0.001`` below that, ``.`` for NaN.
 
     >>> format_p(0.0312), format_p(3e-9), format_p(float("nan"))
     ('0.031', '<0.001', '.')
@@ -34,7 +34,7 @@ def format_p(p: float) -> str:
 
 
 def format_test_p(p: float) -> str:
-    """Format a p-value for the line of a test: four decimals, scientific below 0.0001.
+    """Format a p-value for the line of a test: four decimals, scientific below 0.0001, ``0`` for 0, ``.`` for NaN.
 
     >>> format_test_p(0.03124), format_test_p(3.21e-9)
     ('0.0312', '3.21e-09')
@@ -45,7 +45,7 @@ def format_test_p(p: float) -> str:
 
 
 def format_span(values: np.ndarray) -> str:
-    """The smallest and the largest of some whole numbers: ``3 to 7``, or ``3`` where they are equal."""
+    """Format the smallest and the largest of some whole numbers: ``3 to 7``, or ``3`` if they are equal."""
     low, high = int(values.min()), int(values.max())
     return f"{low}" if low == high else f"{low} to {high}"
 
@@ -70,7 +70,7 @@ def format_quantiles(names: Sequence[str], values: np.ndarray, errors: np.ndarra
 
 
 def format_statistic(z: float) -> str:
-    """Format a test statistic: fixed decimals, scientific if that would print as zero or be too long.
+    """Format a test statistic: three decimals; scientific if that would print as zero, and from a million on; ``.`` for NaN.
 
     >>> format_statistic(1.9634), format_statistic(-2e-5), format_statistic(1.5e9)
     ('1.963', '-2.0e-05', '1.50e+09')
@@ -85,7 +85,7 @@ def format_statistic(z: float) -> str:
 
 
 def format_number(x: float, digits: int = 5) -> str:
-    """Format one number with `digits` significant digits, trailing zeros removed.
+    """Format one number with `digits` significant digits, trailing zeros removed; ``.`` for NaN.
 
     >>> format_number(1.0), format_number(0.000123456), format_number(1.23456e-9)
     ('1', '0.00012346', '1.2346e-09')
@@ -99,7 +99,8 @@ def format_estimates(
     """Format rows of (estimate, standard error, lower, upper) as strings, by the rule in the module's docstring.
 
     Args:
-      rows: floats; NaN prints as ``.``; a row without a standard error follows the decimals of the others.
+      rows: floats; NaN prints as ``.``; a row without a standard error has the decimals of the others, or more digits if
+          these would lose some.
       decimals: number of decimals of all numbers, in place of the rule.
 
     Returns:
@@ -133,7 +134,9 @@ def table_lines(cells: Sequence[Sequence[str]], *, gap: int = 2, left: int = 1) 
 
 
 def table(cells: Sequence[Sequence[str]], *, left: int = 1) -> CellText:
-    """Cells, the first row of heads, as the lines of `table_lines`, or in a notebook as a table."""
+    """Return cells, the first row of which are heads, as a text of aligned lines (`table_lines`) that notebooks show as a
+    table; ``left``: number of columns, from the first, that are aligned at the left.
+    """
     return CellText("\n".join(table_lines(cells, left=left)), cells, left)
 
 
@@ -174,7 +177,7 @@ def small_table(
 
 
 def percent_labels(alpha: float) -> tuple[str, str]:
-    """Return the column headers of an interval, as statsmodels prints them.
+    """Return the two column headers of an interval of coverage 1 - alpha, as statsmodels prints them.
 
     >>> percent_labels(0.05)
     ('[0.025', '0.975]')
@@ -188,7 +191,7 @@ def _trim(x: float) -> str:
 
 
 def _exponent(x: float) -> int:
-    """Return the decimal exponent after rounding to three digits, so that 0.09996 counts as 0.100."""
+    """Return the decimal exponent of x after rounding to three digits: -1 for 0.1234 and for 0.09996, which counts as 0.100."""
     return int(f"{abs(x):.2e}".split("e")[1])
 
 
@@ -197,7 +200,9 @@ def _usable(x: float) -> bool:
 
 
 def _resolution(row: tuple[float, float, float, float]) -> int | None:
-    """Return the decimal exponent of a row's standard error, or None without one."""
+    """Return the decimal exponent of the standard error of a row (estimate, standard error, lower, upper); None if that is 0
+    or not finite.
+    """
     return _exponent(row[1]) if _usable(row[1]) else None
 
 
@@ -206,8 +211,8 @@ def _integer_digits(row: tuple[float, float, float, float]) -> int:
 
 
 def _fits(row: tuple[float, float, float, float], resolution: int, decimals: int) -> bool:
-    """True if fixed decimals show at least two digits of the standard error, not too many, and the numbers are not too
-    wide.
+    """True if a row can be printed with fixed decimals: these show 2 to 7 digits of its standard error (any number with 0
+    decimals), and no number has more than 11 digits.  ``resolution``: as of `_resolution`.
     """
     digits = resolution + 1 + decimals
     return (
@@ -255,8 +260,8 @@ def _fixed(x: float, decimals: int) -> str:
 
 
 def _alone(x: float, decimals: int) -> str:
-    """Format a number without a standard error (a fixed value): with the table's decimals if these lose no digit that
-    matters.
+    """Format a number without a standard error (a fixed value): with the table's decimals if these change it by less than 1
+    in 20,000 and are short enough, else with six significant digits.
     """
     if not math.isfinite(x):
         return _unusual(x)

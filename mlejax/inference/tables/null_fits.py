@@ -22,7 +22,10 @@ from mlejax.transforms import Box
 
 
 def null_statements(entries: Entries) -> tuple[str, ...]:
-    """Return McFadden's R2 and the tests of parameters whose support starts at 0, as one sentence each.
+    """Fit the null models, and return McFadden's R2, the test against intercepts alone, and the tests of parameters whose
+    support starts at 0 and includes it, one sentence each.
+
+    None for a model without slopes and without such parameters; R2 only if both log-likelihoods are negative.
 
     Raises:
         ValueError: the fit has no maximum, or its log-likelihood cannot be compared (sampling weights, a penalty).
@@ -54,7 +57,9 @@ def _against_edges(entries: Entries) -> Iterator[str]:
 
 
 def _against(entries: Entries, values: dict[str, float], boundary: int = 0) -> LRTest:
-    """Return the likelihood-ratio test of the fit against one with these entries fixed."""
+    """Return the likelihood-ratio test of the fit against a new fit with the entries in ``values`` (name -> value) fixed as
+    well; ``boundary``: how many of these values are bounds of supports.
+    """
     space = entries.space
     fixed = {space.labels[j]: float(entries.params[j]) for j in np.flatnonzero(space.reported_fixed)}
     null = fit_room.with_fixed(entries.fit, {**fixed, **values})

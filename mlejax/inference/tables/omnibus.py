@@ -9,7 +9,11 @@ from mlejax.inference.tests import slopes_of, wald_test
 
 
 def omnibus(entries: Entries) -> str:
-    """Return the joint Wald test that all coefficients except intercepts are 0, as a sentence; "" if there is none."""
+    """Return the joint Wald test that all coefficients except intercepts are 0, as a sentence.
+
+    Coefficients that are fixed or have no standard error are left out.  Empty without slopes, with more slopes than the rank
+    of the covariance, or above 2,000 parameters.
+    """
     if entries.too_large:
         return ""
     slopes = slopes_of(entries.space)

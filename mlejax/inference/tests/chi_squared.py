@@ -37,7 +37,7 @@ class ChiSquared:
 
     @property
     def distribution(self) -> str:
-        """Name of the reference distribution."""
+        """Name of the reference distribution, ``chi2``; some tests have another."""
         return "chi2"
 
     @property
@@ -58,7 +58,7 @@ class ChiSquared:
         return f"{self.distribution}({self._degrees}) = {format_statistic(self.statistic)}"
 
     def summary(self) -> Text:
-        """Return the restrictions and the test as text.
+        """Return as text the restrictions and the test, or the reason why it has no result.
 
         >>> print(ChiSquared(5.31, 2, 0.0703, restrictions=("a = b", "c = 1")).summary())
         Test
@@ -77,7 +77,7 @@ class ChiSquared:
         return Text(lines)
 
     def frame(self) -> pd.DataFrame:
-        """Return a DataFrame with one row: statistic, df, p_value, note."""
+        """Return a DataFrame with one row: statistic, df, p_value, note (the ``reason`` if there is no result)."""
         import pandas as pd
 
         row = {"statistic": self.statistic, "df": self.df, "p_value": self.pvalue, "note": self.reason or self.note}
@@ -91,7 +91,7 @@ class ChiSquared:
 
 
 def numbered(restrictions: Sequence[str], most: int = 20) -> list[str]:
-    """Return lines ``(1)  a = b``; the middle of a list longer than ``most`` is left out.
+    """Return one line for each restriction, ``(1)  a = b``; the middle of a list longer than ``most`` is left out.
 
     >>> numbered(["a = b"])
     ['  (1)  a = b']

@@ -52,7 +52,9 @@ def information_matrix_test(fit: Fit, bootstrap: int | None = 199, seed: int = 0
         `InformationMatrixTest`.
 
     Raises:
-        ValueError: the fit has weights, a penalty, ``rowwise=False``, or no interior maximum; or the model has no simulator.
+        ValueError: the fit is from a file, has weights, a penalty, ``rowwise=False``, or no interior maximum; the indicators are
+            linear combinations of the scores; or fewer than 19 refits ended at a maximum.
+        CompanionError: the model has no simulator (with ``bootstrap``).
     """
     _check(fit)
     statistic, df = statistic_of(fit, fit.u, fit.loaded.problem.data)
@@ -88,7 +90,9 @@ def information_matrix_test(fit: Fit, bootstrap: int | None = 199, seed: int = 0
 
 
 def statistic_of(fit: Fit, u: Float[Host, " p"], data: Prepared) -> tuple[float, int]:
-    """Return n R^2 of the regression of ones on scores and indicators at u, and the rank that the indicators add."""
+    """Return n R^2 of the regression of ones on scores and indicators of ``data`` at u (p,), and its degrees of freedom: the
+    rank that the indicators add to the scores.
+    """
     scores, curvature = row_derivatives(fit.spec, u, data, fit.fixed)
     below = np.tril_indices(scores.shape[1])
     indicators = (scores[:, :, None] * scores[:, None, :] - curvature)[:, below[0], below[1]]
@@ -109,7 +113,8 @@ def _check(fit: Fit) -> None:
         )
     if fit.loaded.problem.data.mode == "whole":
         raise ValueError(
-            "information_matrix_test needs separate rows or units, which a model with rowwise=False does not have"
+            "information_matrix_test needs separate rows or units, which a model with rowwise=False does not have; compare bse "
+            "with those of cov_type='HC0', if the model returns several terms"
         )
     if fit.loaded.weights is not None:
         raise ValueError("information_matrix_test does not support weights; repeat each row by its frequency weight")
@@ -120,6 +125,6 @@ def _check(fit: Fit) -> None:
         or not fit.interior.all()
     ):
         raise ValueError(
-            "information_matrix_test needs an interior maximum of the log-likelihood, without penalty or bias "
-            "reduction; see the verdict"
+            "information_matrix_test needs an interior maximum of the log-likelihood, without penalty or bias reduction; the "
+            f"verdict is {fit.verdict.code}"
         )

@@ -25,8 +25,12 @@ SAME = 1e-7  # relative difference of two log-likelihoods that are the same mode
 
 
 class Larger(NamedTuple):
-    """The larger model of a test: its declaration, data, parameter space and fixed values, and its description for
-    messages.
+    """The larger model of a test.
+
+    Attributes:
+        likelihood, loaded, space: its declaration, data and parameter space.
+        fixed: vector with the values of its fixed entries, or None.
+        text: its description for messages.
     """
 
     likelihood: Likelihood
@@ -39,11 +43,13 @@ class Larger(NamedTuple):
 def at_restricted(full: Fit, restricted: Fit) -> tuple[Fit, Float[Host, "p q"]]:
     """Evaluate the larger of two models at the estimates of the smaller one.
 
-    Parameters that the smaller model does not have are set to 0.  Also returns the Jacobian (p, q) of the larger model's
-    theta with respect to that of the smaller one.
+    Parameters that the smaller model does not have are set to 0.
+
+    Returns:
+        The evaluated larger model, and the Jacobian (p, q) of its theta with respect to that of the smaller one.
 
     Raises:
-        ValueError: the models are not nested, since their log-likelihoods differ there.
+        ValueError: the models are not nested: their parameters do not correspond, or their log-likelihoods differ there.
     """
     big = Larger(full.spec.likelihood, full.loaded, full.spec.space, full.fixed, full.spec.likelihood.name)
     mine = {leaf.name for leaf in restricted.spec.space.leaves}
@@ -83,10 +89,10 @@ def at_values(fit: Fit, big: Larger, null: Mapping[str, Any]) -> tuple[Fit, Floa
 
 
 def met_on_an_edge(full: Fit, restricted: Fit) -> str:
-    """Return the name of the parameter of ``full`` at whose lower bound it equals ``restricted`` (a share of zeros, a
-    dispersion), or "".
+    """Return the name of the only parameter of ``full`` that ``restricted`` lacks, if the models are equal at its lower bound
+    (a share of zeros, a dispersion); else an empty string.
 
-    Found by evaluating ``full`` close to the bound, at the estimates of ``restricted``.
+    That is found by evaluating ``full`` close to the bound, at the estimates of ``restricted``.
     """
     mine = {leaf.name for leaf in restricted.spec.space.leaves}
     space = full.spec.space
@@ -97,8 +103,8 @@ def met_on_an_edge(full: Fit, restricted: Fit) -> str:
 
 
 def _meets(full: Fit, restricted: Fit, leaf: Leaf, near: float) -> bool:
-    """True if both log-likelihoods agree with the parameter at distance ``near`` from its bound (its intercept: at
-    log(near)).
+    """True if both log-likelihoods agree to 0.001 with the parameter ``leaf`` of ``full`` at distance ``near`` from its lower
+    bound (its coefficients: intercept log(near), slopes 0); False if it has no lower bound, or the others do not correspond.
     """
     if leaf.kind == COEFFICIENTS:
         value = np.zeros(leaf.shape)
@@ -132,7 +138,9 @@ def larger_model(fit: Fit, what: Any, param: str | None) -> Larger:
     """Return the larger model that the arguments ``what`` and ``param`` of `score_test` mean, with the rows of the fit.
 
     Raises:
-        ValueError, TypeError: the arguments do not define a larger model.
+        ValueError: terms without a formula to add them to; ``param`` without terms; names of entries that are not fixed; a fit
+            without restrictions; or constraints with a larger model.
+        TypeError: ``what`` is neither terms, a model, nor names.
     """
     likelihood = getattr(what, "likelihood", None)
     if isinstance(what, str) and what.lstrip().startswith("+"):
@@ -168,14 +176,15 @@ def _check_fixed(space: Space, addresses: Collection[str]) -> None:
         loose = [space.labels[i] for i in space.resolve(address) if not space.reported_fixed[i]]
         if loose:
             raise ValueError(
-                f"score_test({address!r}): expected entries that the fit has fixed, but {', '.join(loose)} is estimated; "
-                "fit with "
-                "fixed={...} first, or use wald_test"
+                f"score_test({address!r}): expected entries that the fit has fixed, but {', '.join(loose)} is estimated; fit "
+                "with fixed={...} first, or use wald_test"
             )
 
 
 def fixed_by_name(fit: Fit) -> dict[str, Any]:
-    """Return the fixed values by name, whole parameters if all of their entries are fixed."""
+    """Return the fixed values of a fit as a dict for ``fixed=``: parameter -> array if all of its entries are fixed, else
+    entry -> number.
+    """
     out: dict[str, Any] = {}
     for leaf, value in zip(fit.spec.space.leaves, fit.spec.space.split(fit.params), strict=True):
         if leaf.all_fixed:
@@ -187,7 +196,13 @@ def fixed_by_name(fit: Fit) -> dict[str, Any]:
 
 
 def _with_terms(fit: Fit, terms: str, param: str | None) -> Likelihood:
-    """Return the likelihood of the fit with terms added to the formula of one parameter."""
+    """Return the likelihood of the fit with terms, ``"+ x2"``, added to the formula of one parameter.
+
+    ``param``: its name; None: the only one with a formula.  A parameter without a formula gets the terms and an intercept.
+
+    Raises:
+        ValueError: None, but not exactly one parameter has a formula; or the parameter has a design matrix.
+    """
     likelihood = fit.spec.likelihood
     names = [p.name for p in likelihood.predictors]
     if param is None and len(names) != 1:
@@ -208,7 +223,11 @@ def _with_terms(fit: Fit, terms: str, param: str | None) -> Likelihood:
 
 
 def _loaded(fit: Fit, likelihood: Likelihood, text: str) -> Larger:
-    """Return another likelihood with the rows and fixed values of the fit."""
+    """Return another likelihood with the rows, weights and fixed values of the fit; ``text``: its description for messages.
+
+    Raises:
+        ValueError: the fit has constraints.
+    """
     if fit.constraints:
         raise ValueError("score_test of a larger model does not support constraints=; score_test() tests the constraints")
     loaded, weights = fit.loaded, fit.loaded.weights
@@ -264,10 +283,13 @@ def _constant(value: Either) -> Callable[[Any], Any]:
 
 
 def _as_in_larger(fit: Fit, big: Larger, leaf: Leaf, i: int) -> Callable[[Any], Any]:
-    """Return a function from the values of the fit's parameters to the value of one parameter of the larger model, which
-    both have.
+    """Return a function from the values of the fit's parameters to the value of the parameter ``leaf`` of the larger model,
+    which is number i among those of the fit; with a formula, its coefficients by least squares.
+
+    Raises:
+        ValueError: it has a formula in the fit only.
     """
-    old, new = _predictor(fit.spec.likelihood, leaf.name), _predictor(big.likelihood, leaf.name)
+    old, new = predictor_of(fit.spec.likelihood, leaf.name), predictor_of(big.likelihood, leaf.name)
     if new is None:
         if old is not None:
             raise ValueError(
@@ -295,12 +317,13 @@ def _as_in_larger(fit: Fit, big: Larger, leaf: Leaf, i: int) -> Callable[[Any], 
     return coefficients
 
 
-def _predictor(likelihood: Likelihood, name: str) -> Predictor | None:
+def predictor_of(likelihood: Likelihood, name: str) -> Predictor | None:
+    """Return the linear predictor of a parameter; None if it has no formula."""
     return next((p for p in likelihood.predictors if p.name == name), None)
 
 
 def _theta_of(space: Space, values: list[Any]) -> Device:
-    """Return theta for the values of all parameters."""
+    """Return theta (p,) for one value of each parameter of the space, natural scale, in order."""
     parts = [
         jnp.ravel(leaf.transform.free(leaf.working(v)))
         for leaf, v in zip(space.leaves, values, strict=True)

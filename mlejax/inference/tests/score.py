@@ -47,7 +47,7 @@ class ScoreTest(ChiSquared):
 
     @property
     def distribution(self) -> str:
-        """Reference distribution: ``chi2``, or ``chibar2`` at a bound."""
+        """Reference distribution: ``chi2``, or ``chibar2`` (half of chi2(1), half 0) for a restriction at a bound."""
         return "chibar2" if self.one_sided else "chi2"
 
 
@@ -81,8 +81,10 @@ def score_test(
         `ScoreTest`.  One parameter at a bound that belongs to its support (a variance of 0) is tested one-sidedly.
 
     Raises:
-        ValueError: there is no restriction, the fit is not a maximum, the models are not nested, or several parameters are at
-            bounds; the message names a test that is valid instead.
+        ValueError: there is no restriction; the fit has no interior maximum, a penalty or bias reduction, or is from a file; the
+            models are not nested; several parameters are at bounds; the information of the larger model is singular; or an
+            option is not valid.  The message names a test that is valid instead.
+        TypeError: ``what`` is neither terms, a model, nor names.
 
     Example:
         >>> import mlejax as mle
@@ -110,8 +112,16 @@ def _tested(
     bootstrap: int | None,
     seed: int,
 ) -> ScoreTest:
-    """Return the score test of the larger model at the restricted estimates; ``tangent`` (p, q) spans the smaller model in
-    its theta.
+    """Return the score test of the larger model, evaluated at the restricted estimates.
+
+    Args:
+        at: the evaluated larger model.
+        tangent: Jacobian (p, q) of its theta with respect to that of the smaller model.
+        text: description of the larger model.
+        cov_type, cov_kwds, bootstrap, seed: as of `score_test`.
+
+    Raises:
+        ValueError: an option is not valid, or there is no valid score test; the message names another test.
     """
     kind, options = check_kind(cov_type, cov_kwds, at.weight_kind)
     on_edge = np.flatnonzero(~at.interior)
@@ -152,7 +162,8 @@ def _tested(
         raise ValueError(f"score_test: {found.reason}")
     if bootstrap is not None:
         codes = [cluster_codes(at, groups) for groups in options.get("groups", ())]
-        influence = weighted_scores(at) @ bread @ H.T
+        influence, w = weighted_scores(at) @ bread @ H.T, at.loaded.weights
+        influence = influence if w is None else influence[w.used]
         p, note, drawn = wild_p(influence, codes[0] if codes else None, bootstrap, seed)
         return ScoreTest(found.statistic, found.df, p, labels, note, replicates=found.statistic * drawn)
     if not on_edge.size:
@@ -161,7 +172,7 @@ def _tested(
 
 
 def _inverse_products(at: Fit) -> Float[Host, "p p"]:
-    """Return the inverse of the sum of products of the scores (p, p).
+    """Return the inverse of the sum of outer products of the scores, each times its weight (p, p).
 
     Raises:
         ValueError: the sum is singular.
@@ -179,7 +190,9 @@ def _inverse_products(at: Fit) -> Float[Host, "p p"]:
 
 
 def check_restricted(fit: Fit) -> None:
-    """Raise ValueError for fits whose score is not 0 at the estimates, or whose data are not in memory."""
+    """Raise ValueError for fits without a score test: from a file, with a penalty or bias reduction, without a maximum, with
+    an estimate at a bound, or whose data were changed in place.
+    """
     if fit.loaded.remembered is not None:
         raise ValueError("score_test needs the data, which a result from a file does not hold; fit the model again")
     if fit.penalised is not None or fit.spec.reduction is not None:
@@ -189,7 +202,7 @@ def check_restricted(fit: Fit) -> None:
         )
     if not fit.verdict.converged:
         raise ValueError(
-            f"score_test: the fit did not end at a maximum ({fit.verdict.code.replace('_', ' ')}); see its verdict"
+            f"score_test needs a fit that ended at a maximum; this one did not ({fit.verdict}): {fit.verdict.advice}"
         )
     if not fit.interior.all():
         on = [fit.spec.space.theta_labels[i] for i in np.flatnonzero(~fit.interior)]
@@ -204,7 +217,11 @@ def check_restricted(fit: Fit) -> None:
 def _restrictions(
     at: Fit, tangent: Float[Host, "p q"], bread: Float[Host, "p p"], text: str
 ) -> tuple[Float[Host, "m p"], tuple[str, ...]]:
-    """Return the restrictions H (m, p), orthogonal to the smaller model's directions in standard errors, and their labels."""
+    """Return the m = p - q restrictions H (m, p) that the smaller model satisfies, and their labels.
+
+    Single entries of theta if those are fixed; else combinations orthogonal to ``tangent`` in standard errors.  ``bread``:
+    covariance of theta; ``text``: description of the larger model.
+    """
     p, q = tangent.shape
     root = 1.0 / np.sqrt(np.diag(bread))  # in standard errors
     moved = root[:, None] * tangent
@@ -220,7 +237,9 @@ def _restrictions(
 
 
 def _check_edge(at: Fit, H: Float[Host, "m p"], on_edge: np.ndarray) -> None:
-    """Raise ValueError unless the test concerns exactly one parameter, which is at a bound."""
+    """Raise ValueError unless there is one restriction, of the only entry of theta that is at a bound (``on_edge``: positions
+    of these).
+    """
     names = [at.spec.space.theta_labels[i] for i in on_edge]
     alone = len(H) == 1 and on_edge.size == 1 and np.flatnonzero(H[0]).tolist() == on_edge.tolist()
     if not alone:
@@ -235,7 +254,9 @@ def _check_edge(at: Fit, H: Float[Host, "m p"], on_edge: np.ndarray) -> None:
 
 
 def symmetric_edges(at: Fit) -> np.ndarray:
-    """Return the positions of coordinates at a bound with a score of 0 in every term, such as a standard deviation at 0."""
+    """Return the positions of the coordinates that are at a bound and have a score of 0 in every term, such as a standard
+    deviation at 0; empty if there are none.
+    """
     on_edge = np.flatnonzero(~at.interior)
     if not on_edge.size:
         return on_edge
@@ -246,7 +267,8 @@ def symmetric_edges(at: Fit) -> np.ndarray:
 
 
 def scores_with_variances(at: Fit, which: np.ndarray) -> Float[Host, "n p"]:
-    """Return scores (n, p) in theta, where coordinates s in ``which``, which are 0, are replaced by s^2: d/d(s^2) = d^2/ds^2 / 2.
+    """Return scores (n, p) in theta, times the root of the weights, where coordinates s in ``which``, which are 0, are replaced
+    by s^2: d/d(s^2) = d^2/ds^2 / 2.
 
     Raises:
         ValueError: the model has ``rowwise=False``, so that single terms have no second derivatives.
@@ -265,8 +287,11 @@ def scores_with_variances(at: Fit, which: np.ndarray) -> Float[Host, "n p"]:
 
 
 def _of_variance(at: Fit, j: int, tangent: Float[Host, "p q"]) -> ScoreTest:
-    """Return the one-sided test that a standard deviation is 0, in terms of its square, with products of scores as the
-    information.
+    """Return the one-sided test that the standard deviation at position j of theta is 0, in terms of its square, with products
+    of scores as the information; ``tangent``: as of `_tested`.
+
+    Raises:
+        ValueError: other restrictions, weights that are not frequencies, or ``rowwise=False``.
     """
     name = at.spec.space.theta_labels[j]
     if tangent.shape[0] - tangent.shape[1] != 1:

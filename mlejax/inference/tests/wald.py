@@ -50,7 +50,7 @@ class WaldTest(ChiSquared):
 
     @property
     def distribution(self) -> str:
-        """Reference distribution: ``chi2`` or ``F``."""
+        """Reference distribution: ``F`` if ``df_denominator`` is finite, else ``chi2``."""
         return "chi2" if np.isinf(self.df_denominator) else "F"
 
     @property
@@ -142,7 +142,8 @@ def wald_test(
 
 
 def outside_support(R: np.ndarray, r: np.ndarray, support: Support | None, labels: Sequence[str]) -> dict[int, str]:
-    """Return {position: reason} for the restrictions of single entries whose null value is at a bound of the support or outside.
+    """Return {position: reason} for the restrictions of single entries whose null value is at a bound of the support or
+    outside; empty without ``support``.
 
     >>> outside_support(np.eye(1), np.zeros(1), (np.zeros(1), np.full(1, np.inf)), ["sigma = 0"])
     {0: 'sigma = 0 is not an interior point of the support (0, inf), so that a Wald statistic has no chi2 distribution'}
@@ -169,8 +170,13 @@ class _Form(NamedTuple):
 
 
 def _quadratic_form(gap: np.ndarray, size: np.ndarray, spread: Spread) -> _Form:
-    """Return gap' pinv(cov) gap, the rank of cov, and flags: the gap has a part in its null space; cov has a negative
-    eigenvalue.
+    """Return gap' pinv(cov) gap, the rank of cov, whether the gap has a part in its null space, and whether cov has a
+    negative eigenvalue, all beyond rounding.
+
+    Args:
+        gap: R theta - r (m,).
+        size: sums of the absolute terms of which the gap is the sum (m,).
+        spread: covariance of R theta.
     """
     m = gap.size
     variance, bound = np.diag(spread.cov), np.diag(spread.bound)
@@ -223,8 +229,11 @@ def _check_consistent(R: np.ndarray, r: np.ndarray) -> None:
         return  # one entry each, all different
     size = np.abs(R).max(axis=1)
     if np.any(size == 0):
-        raise ValueError("R has a row of zeros: there is nothing to test")
+        raise ValueError("R has a row of zeros, which tests nothing: leave it out")
     matrix, value = R[:, used] / size[:, None], r / size
     solution, *_ = np.linalg.lstsq(matrix, value, rcond=None)
     if np.abs(matrix @ solution - value).max() > _SATISFIED * max(np.abs(value).max(), 1e-300):
-        raise ValueError("the restrictions contradict each other: no value of the parameters satisfies them all")
+        raise ValueError(
+            "the restrictions contradict each other: no value of the parameters satisfies them all; leave "
+            "one out"
+        )

@@ -12,6 +12,7 @@ import itertools
 
 import numpy as np
 
+from mlejax.covariance import summed_by_cluster
 from mlejax.fit import check_count
 from mlejax.shapes import Float, Host, Int
 
@@ -25,17 +26,17 @@ def wild_p(
     by the observed one (B,).
 
     Args:
-        influence: H A^-1 s_i of every term (n, m).
-        codes: cluster number of every term (n,), or None if each term is its own cluster.
+        influence: H A^-1 s_i of every term of positive weight (n, m).
+        codes: cluster number of each of these terms (n,), or None if each term is its own cluster.
         n: number of draws; if there are at most n sign patterns, all of them are used.
         seed: seed of the draws.
+
+    Raises:
+        ValueError: fewer than 19 draws.
     """
     n, seed = check_count("bootstrap", n, 19), check_count("seed", seed, 0)
     if codes is not None:
-        codes = codes[: len(influence)]
-        summed = np.zeros((int(codes.max()) + 1, influence.shape[1]))
-        np.add.at(summed, codes, influence)
-        influence = summed
+        influence = summed_by_cluster(influence, codes)
     G = len(influence)
     every = G < 60 and n >= 2**G
     if every:

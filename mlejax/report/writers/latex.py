@@ -20,7 +20,7 @@ def write_latex(page: Page, caption: str | None = None, label: str | None = None
     Args:
       page: the report.
       caption: text of the caption (escaped); by default the report's title, none if empty.
-      label: label for ``\ref``.
+      label: label for ``\ref``; ValueError if it has characters that ``\label`` does not allow.
 
     >>> from mlejax.report.page import Line
     >>> row = Line(Cell("a_1"), (Cell("-1.500"), Cell("0.250")))
@@ -64,7 +64,8 @@ def checked_label(label: str) -> str:
     """
     if not label.isprintable() or any(c in "\\{}#%~^&$," for c in label):
         raise ValueError(
-            f"label={label!r}: expected letters, digits and marks such as : - _ . that LaTeX's \\label takes"
+            f"label={label!r}: expected letters, digits and marks such as : - _ . that LaTeX's \\label takes; leave out "
+            "line breaks, backslashes and { } # % ~ ^ & $ ,"
         )
     return label
 

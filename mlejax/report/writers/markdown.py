@@ -40,7 +40,9 @@ def _paragraph(text: str) -> str:
 
 
 def _rows(heads: Sequence[str], rows: Iterable[Sequence[str]], align: Sequence[str]) -> str:
-    """Return a Markdown table; headers and cells must be Markdown already."""
+    """Return a Markdown table of ``heads`` and ``rows``, which must be Markdown already; ``align``: ":--" or "--:" for each
+    column.
+    """
     lines = [f"| {' | '.join(cells)} |" for cells in (heads, *rows)]
     return "\n".join([lines[0], "|" + "|".join(align) + "|", *lines[1:]])
 

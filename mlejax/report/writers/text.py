@@ -48,7 +48,10 @@ def write_text(page: Page) -> str:
 
 
 def _spread(table: TextTable) -> list[str]:
-    """Return the lines of a table; a narrow table is widened to 78 characters, with the numbers right-aligned."""
+    """Return the lines of a table, heads first; a narrow table is widened to 78 characters.
+
+    Names are left-aligned, numbers right-aligned; markers of names are in a last column.
+    """
     hang = max([1, *(len(_mark(c.mark)) for line in table.lines for c in line.cells)]) if table.hanging else 0
     marked = any(line.name.mark for line in table.lines)
     cells = [(table.heads[0], *(head + " " * max(hang - 1, 0) for head in table.heads[1:]), *([""] if marked else []))]
@@ -66,8 +69,8 @@ def _spread(table: TextTable) -> list[str]:
 
 
 def _hung(cell: Cell, hang: int) -> str:
-    """Return the cell with its mark; if ``hang`` > 0, a closing parenthesis is moved into the margin, so that digits are
-    aligned.
+    """Return the text of a cell followed by its mark, padded to ``hang`` characters; if ``hang`` > 0, the parenthesis that
+    closes a cell in parentheses belongs to the mark, so that digits are aligned.
     """
     text, mark = cell.text, _mark(cell.mark)
     if hang and text.startswith("(") and text.endswith(")"):
@@ -81,7 +84,9 @@ def _mark(mark: str) -> str:
 
 
 def _header(facts: tuple[tuple[str, str], ...], width: int) -> list[str]:
-    """Return the lines of the header: two columns of label and value; a long pair gets its own line below."""
+    """Return the lines of the header, ``width`` characters: two columns of label and value; a long pair is wrapped on lines
+    of its own below.
+    """
     half = (width - _BETWEEN) // 2
     short = [pair for pair in facts if len(pair[0]) + len(pair[1]) + 3 <= half]
     lines = []

@@ -23,8 +23,14 @@ if TYPE_CHECKING:
 
 
 def adapted(results: OtherNames, of: Callable[..., Any] | None) -> Any:
-    """Return the model for marginaleffects, with the rows of the fit as its data; arguments as for
-    `OtherNames.to_marginaleffects`.
+    """Return the model for marginaleffects, with the rows of the fit as its data.
+
+    Args:
+        results: the result.
+        of: the quantity to predict, a function as for `margins`; None: its default.
+
+    Raises:
+        ImportError: marginaleffects is not installed.
     """
     try:
         from marginaleffects.classes import ModelVault
@@ -48,7 +54,9 @@ def adapted(results: OtherNames, of: Callable[..., Any] | None) -> Any:
 
 
 def _frame(table: Data) -> Any:
-    """Return a table as a polars DataFrame, with string columns as categories in alphabetical order."""
+    """Return the one-dimensional columns of a table as a polars DataFrame, string columns as categories in alphabetical
+    order.
+    """
     import polars as pl
 
     columns = columns_of(table) or table
@@ -60,7 +68,9 @@ def _frame(table: Data) -> Any:
 
 
 def _kind(column: Any) -> str:
-    """Return marginaleffects' name for the type of a column, which decides how it varies the column."""
+    """Return marginaleffects' name for the type of a column, by which it chooses the values to compare: "boolean",
+    "character", "binary" (all values 0 or 1), "integer" or "numeric".
+    """
     if not column.dtype.is_numeric():
         return "boolean" if str(column.dtype) == "Boolean" else "character"
     values = column.to_numpy()

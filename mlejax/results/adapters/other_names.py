@@ -36,7 +36,7 @@ _STATISTICS = {"N": "Observations", "ll": "Log-likelihood", "aic": "AIC", "bic":
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
-    """Predictions under statsmodels' names; returned by `Results.get_prediction`.
+    """Predictions under statsmodels' names; returned by `Results.get_prediction`.  They are computed at each access.
 
     Attributes:
         table: function from alpha (one minus the coverage) to the table of predictions, as `Results.predict` returns it.
@@ -76,8 +76,8 @@ class OtherNames(Fitted):
     if not TYPE_CHECKING:  # so that editors know the attributes
 
         def __getattr__(self, name: str) -> Any:
-            """Raise AttributeError; if another package uses this name, the message gives the name here. Called only for
-            missing attributes.
+            """Raise AttributeError; if other packages use this name, the message says what to write here.  Python calls this
+            for missing attributes only.
             """
             instead = f"; write {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{instead}", name=name, obj=self)
@@ -92,7 +92,7 @@ class OtherNames(Fitted):
 
         Args:
             exog: new data; the rows of the fit by default.
-            **options: options of `predict`, and ``function=``, its first argument.
+            **options: options of `predict`, apart from ``alpha``, and ``function=``, its first argument.
 
         Example:
             >>> import mlejax as mle

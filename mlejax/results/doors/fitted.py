@@ -50,8 +50,16 @@ class Fitted:
     def make(
         cls, model: Any, fit: Fit, cov_type: str | None, cov_kwds: Mapping[str, Any] | None, strict: bool = True
     ) -> Self:
-        """Return the result of a fit with the covariance of the given kind; if not ``strict``, too few clusters give NaN
-        standard errors instead of an error.
+        """Return the result of a fit with the covariance of the given kind.
+
+        Args:
+            model: the model, for ``res.model``.
+            fit: the finished fit.
+            cov_type, cov_kwds: as in ``Model.fit``.
+            strict: if False, too few clusters give NaN standard errors instead of an error.
+
+        Raises:
+            ValueError: this fit does not have a covariance of this kind.
         """
         kind, options = check_kind(cov_type, cov_kwds, fit.weight_kind, fit.penalised is not None)
         return cls(model, kind, fit, inference.covariance_of(fit, kind, options, strict))
@@ -61,6 +69,10 @@ class Fitted:
 
         Args:
             cov_type, cov_kwds: as in ``Model.fit``.
+
+        Raises:
+            ValueError: this fit does not have a covariance of this kind, such as one that needs scores of rows that are not
+                in memory.
         """
         return self.make(self._model, self._fit, cov_type, cov_kwds)
 
@@ -81,7 +93,9 @@ class Fitted:
 
     @property
     def params(self) -> pd.Series:
-        """Estimates, natural scale: one row for each distinct number (a symmetric matrix has its lower triangle)."""
+        """Estimates, natural scale: one row for each distinct number (a symmetric matrix has its lower triangle), fixed ones
+        included.
+        """
         return self._series(self._entries.params, "coef")
 
     @property
@@ -96,13 +110,17 @@ class Fitted:
 
     @property
     def tvalues(self) -> pd.Series:
-        """z statistics of the hypothesis that the entry is 0; NaN if 0 is not an interior point of its support."""
+        """z statistics of the hypothesis that the entry is 0; NaN without a standard error, and if 0 is not an interior point
+        of the entry's support.
+        """
         self._entries.refuse_large()
         return self._series(self._entries.tests[0], "z")
 
     @property
     def pvalues(self) -> pd.Series:
-        """Two-sided p-values of ``tvalues``, by the normal distribution, or Student's t if :attr:`use_t`."""
+        """Two-sided p-values of ``tvalues``, NaN where these are; by the normal distribution, or Student's t if
+        :attr:`use_t`.
+        """
         self._entries.refuse_large()
         return self._series(self._entries.tests[1], "P>|z|")
 
@@ -136,7 +154,8 @@ class Fitted:
             ``nuisance on an edge``.
 
         Raises:
-            ValueError: the fit does not support profiles, or a profile rises above the log-likelihood of the estimates.
+            ValueError: an option is not valid; there are more than 2,000 parameters (Wald intervals); the fit does not support
+                profiles, or a profile rises above the log-likelihood of the estimates.
 
         Example:
             >>> import mlejax as mle
@@ -176,6 +195,9 @@ class Fitted:
 
         Args:
             method: ``"holm"``, ``"bonferroni"``, ``"sidak"``, ``"scheffe"`` or ``"max-z"`` (multcomp's single-step).
+
+        Raises:
+            ValueError: another method, or more than 2,000 parameters.
         """
         self._entries.refuse_large()
         z, cov = self._entries.tests[0], self._entries.covariance
@@ -186,11 +208,15 @@ class Fitted:
         return inference.effects_table(self._fit, self._cov)
 
     def cov_params(self, subset: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return the covariance matrix of the entries of ``params``; singular if entries depend on one another (a simplex).
+        """Return the covariance matrix of the entries of ``params``, natural scale; NaN for fixed entries, singular if entries
+        depend on one another (a simplex).
 
         Args:
             subset: names of some entries, including effects of ``mle.Real(by=...)``, ``["beta[x]", "alpha[acme]"]``; at
-                most 5,000 entries.
+                most 5,000 entries.  None: all entries but those effects.
+
+        Raises:
+            ValueError: too many entries, or a name that no entry has.
         """
         if subset is not None:
             return self._frame(*inference.covariance_of_some(self._entries, subset))
@@ -202,7 +228,9 @@ class Fitted:
 
     @property
     def llf(self) -> float:
-        """Log-likelihood at the estimates, summed over the data; for a penalised fit without the penalty."""
+        """Log-likelihood at the estimates, summed over the data with their weights; without the penalty or the term of bias
+        reduction.
+        """
         return self._fit.llf
 
     @property
@@ -276,7 +304,10 @@ class Fitted:
 
     @property
     def path(self) -> pd.Series:
-        """The objective (log-likelihood units) by step of the optimiser; empty for a data set of a batch.
+        """The maximised objective (the log-likelihood, minus the penalty if there is one, plus the term of bias reduction) by
+        step of the optimiser.
+
+        Empty for a data set of a batch, and for a training on minibatches, which has :attr:`history`.
 
         Newton's method, BHHH and EM record every step, methods that run on the device only some steps; Newton steps that finish
         another method continue its numbering.
@@ -306,14 +337,14 @@ class Fitted:
     @property
     def aicc(self) -> float:
         """AIC with the correction for small samples, which is exact for the mean of a normal linear model and approximate
-        for others.
+        for others.  See :meth:`info_criteria`.
         """
         return self.info_criteria("aicc")
 
     @property
     def tic(self) -> float:
         """Takeuchi's criterion, -2 llf + 2 tr(I^-1 J), J the sum of outer products of scores: AIC that allows for a
-        misspecified model.
+        misspecified model.  See :meth:`info_criteria`.
         """
         return self.info_criteria("tic")
 
@@ -346,8 +377,11 @@ class Fitted:
 
     @property
     def information(self) -> pd.DataFrame:
-        """Observed information: minus the Hessian of the summed log-likelihood in the free parameters, natural scale (p,
-        p).
+        """Observed information: minus the Hessian of the summed log-likelihood, without penalty, in the free parameters,
+        natural scale (p, p).
+
+        Raises:
+            ValueError: a first-order method fitted so many parameters that the Hessian was not computed.
         """
         if self._fit.information is None:
             raise linked(
@@ -361,7 +395,9 @@ class Fitted:
 
     @property
     def hessian(self) -> pd.DataFrame:
-        """Hessian of the summed log-likelihood in the free parameters, natural scale (p, p)."""
+        """Hessian of the summed log-likelihood in the free parameters, natural scale (p, p); ValueError where
+        :attr:`information` has one.
+        """
         return -self.information
 
     @property
@@ -373,6 +409,9 @@ class Fitted:
         partialled out, s - I_theta,alpha I_alpha^-1 s_alpha with s_alpha the score of the effects.  With weights, row i is w_i
         times the gradient of its log-likelihood (as in R's ``estfun``).  There is one row for each row (unit, term) of the data,
         0 for those of weight 0.
+
+        Raises:
+            ValueError: the rows are not in memory, or the model returns a single number.
         """
         import pandas as pd
 
@@ -410,7 +449,7 @@ class Fitted:
 
 @lru_cache(maxsize=64)
 def _index(labels: tuple[str, ...]) -> pd.Index:
-    """Return labels as a pandas index; cached, since making it takes longer than making the table."""
+    """Return labels as a pandas index; the last 64 are cached, since making one takes longer than making the table."""
     import pandas as pd
 
     return pd.Index(list(labels))

@@ -32,6 +32,14 @@ class Postestimation(Fitted):
             value: values under the null hypothesis of the z tests, 0 by default.
             alpha: one minus the coverage.
 
+        Returns:
+            :class:`mlejax.inference.DeltaResult`: prints as a table; ``params``, ``bse``, ``conf_int()``, ``wald_test()``.  A
+            standard error that does not exist is NaN, with a note.
+
+        Raises:
+            ValueError: the function returns nothing, ``value`` has another size, or ``alpha`` is outside (0, 0.5].
+            TypeError: it returns something that is not a number, or cannot be differentiated by JAX.
+
         Example:
             >>> import mlejax as mle
             >>> from jax.scipy.stats import norm

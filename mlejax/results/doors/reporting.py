@@ -26,7 +26,10 @@ FEW_ROWS = 10  # median rows of a level below which the table mentions the bias 
 
 
 def terms(entries: Entries, alpha: float, eform: bool | Sequence[str] = False) -> list[report.Term]:
-    """Return one line of the table for every parameter entry, with confidence intervals of coverage 1 - alpha."""
+    """Return one line of the table for every parameter entry, with confidence intervals of coverage 1 - alpha.
+
+    ``eform``: True exponentiates the coefficients of formulas with a log, logit or softmax link, a list those that it names.
+    """
     space = entries.space
     found = entries.intervals(alpha, "link")
     coef, error, low, high = inference.exponentiated(
@@ -53,7 +56,11 @@ def terms(entries: Entries, alpha: float, eform: bool | Sequence[str] = False) -
 
 
 def _exponentiated(entries: Entries, eform: bool | Sequence[str]) -> list[int]:
-    """Return the positions of the entries that ``eform`` exponentiates."""
+    """Return the positions of the entries that ``eform`` exponentiates, as in `terms`; empty if it is False.
+
+    Raises:
+        ValueError: True, but no formula has such a link; or a named entry is not on a log scale.
+    """
     if eform is False:
         return []
     space, predictors = entries.fit.spec.space, entries.fit.spec.likelihood.predictors
@@ -67,7 +74,8 @@ def _exponentiated(entries: Entries, eform: bool | Sequence[str]) -> list[int]:
     for i in found:
         if not isinstance(space.links[i], transforms.Identity):
             raise ValueError(
-                f"eform: {space.labels[i]} is not a coefficient on a log scale, so its exponential has no meaning"
+                f"eform: {space.labels[i]} is not a coefficient on a log scale, so its exponential has no meaning; name "
+                "coefficients whose support is the real line"
             )
     return found
 
@@ -80,8 +88,8 @@ def _eform_statement(entries: Entries, eform: bool | Sequence[str]) -> str:
 
 
 def outcome(fit: Fit) -> str:
-    """Return the name of the outcome, the only column that the function reads besides those of formulas; empty if there are
-    several.
+    """Return the name of the outcome: the only column that the function reads besides those of formulas; empty if it reads
+    none or several.
     """
     others = (OF_FORMULAS, OBSERVED)
     read = [name for name in fit.loaded.fingerprint.columns if not name.startswith(others)]
@@ -94,7 +102,7 @@ def _header(entries: Entries, eform: bool | Sequence[str]) -> tuple[tuple[str, s
     dropped, on_edge = fit.loaded.rows.n_dropped, int((~fit.interior).sum())
     nearness = f"g'H^-1 g = {fit.decrement:.1e}" if fit.information is not None else "no Hessian was formed"
     pseudo = inference.pseudolikelihood(fit, cov)
-    free = f"{inference.df_model(fit, cov)}" + (f" ({on_edge} on an edge)" if on_edge else "")
+    free = f"{inference.df_model(fit, cov)}" + (f" ({on_edge} at a bound)" if on_edge else "")
     if fit.n_effects:
         free += f" ({fit.n_effects} effects)"
     named = outcome(fit)
@@ -129,7 +137,7 @@ def _header(entries: Entries, eform: bool | Sequence[str]) -> tuple[tuple[str, s
 
 
 def criteria(entries: Entries) -> dict[str, float | None]:
-    """Return AIC and BIC; None for one that is not defined for this fit."""
+    """Return {"aic": ..., "bic": ...}; None for one that is not defined for this fit (BIC: also if it is penalised)."""
     fit, cov = entries.fit, entries.cov
     refused = bool(inference.no_criterion(fit, cov))
     none = {"aic": refused, "bic": refused or fit.penalised is not None}
@@ -144,7 +152,9 @@ def summary(
     extra: Mapping[str, object] | None = None,
     null: bool = False,
 ) -> report.Summary:
-    """Return the whole table: header of model and method, the estimates, notes, and the verdict."""
+    """Return the whole table: header of model and method, the estimates, notes, and the verdict; arguments as for
+    `Results.summary`.
+    """
     fit, space = entries.fit, entries.space
     wanted = presentation or report.Presentation()
     regressed = "; ".join(f"{p} ({p.link.name} link)" for p in fit.spec.likelihood.predictors)
@@ -191,7 +201,9 @@ def integration_statement(fit: Fit) -> str:
 
 
 def _spreads(entries: Entries) -> str:
-    """Return one line with standard deviations and correlations of correlated random effects; empty if there are none."""
+    """Return one line with standard deviations and correlations of random effects, if some have a covariance matrix; else
+    an empty string.
+    """
     fit = entries.fit
     if not any(np.ndim(fit.params[str(v.cov)]) > 1 for v in inference.with_covariance(fit).values()):
         return ""
@@ -202,7 +214,7 @@ def _spreads(entries: Entries) -> str:
 
 
 def latent_table(fit: Fit, cov: CovarianceResult) -> pd.DataFrame:
-    """Return the latent variables of every unit given its rows, as for `Results.latent`."""
+    """Return the table of `Results.latent`: latent variables of every unit given its rows, or probabilities of classes."""
     import pandas as pd
 
     joint = fit.spec.likelihood.joint
@@ -223,7 +235,9 @@ def latent_table(fit: Fit, cov: CovarianceResult) -> pd.DataFrame:
 
 
 def _effects(fit: Fit) -> str:
-    """Return a note on the effects of ``mle.Real(by=...)``; empty if there are none."""
+    """Return a note on the number of effects of ``mle.Real(by=...)``, and on bias if half of the levels have fewer than 10
+    rows; empty if the model has no such effects.
+    """
     effects = fit.loaded.effects
     if effects is None:
         return ""
@@ -250,8 +264,8 @@ def _references(one: Coded) -> str:
 
 
 def _long_factors(entries: Entries) -> dict[str, list[int]]:
-    """Return factors of formulas with many levels, such as ``mu[C(region)]``, and the positions of their coefficients among
-    the entries.
+    """Return a dict from the names of factors with many levels, such as ``mu[C(region)]``, to the positions of their
+    coefficients among the entries; effects of ``mle.Real(by=...)`` that have coefficients are included, whatever their number.
     """
     found: dict[str, list[int]] = {}
     for i, label in enumerate(entries.labels):
@@ -269,8 +283,8 @@ def _long_factors(entries: Entries) -> dict[str, list[int]]:
 
 
 def _unfolded(entries: Entries, long: Mapping[str, Any]) -> list[int]:
-    """Return the positions of the entries that have a row each in the table: all but the coefficients of factors with many
-    levels.
+    """Return the positions of the entries that have a row each in the table: all but the coefficients of the factors
+    ``long``, as of `_long_factors`.
     """
     gone = {int(i) for at in long.values() for i in at}
     return [i for i in range(entries.space.n_reported) if i not in gone]
@@ -282,8 +296,8 @@ def _summarised(kept: Sequence[int]) -> bool:
 
 
 def _leaves(entries: Entries, long: Mapping[str, Any]) -> tuple[report.LargeArray, ...]:
-    """Return one row for each parameter array if there are too many entries for one row each; otherwise one for each factor
-    with many levels.
+    """Return a summary row for each parameter array if there are too many entries for one row each; otherwise for each
+    factor in ``long``, as of `_long_factors`.
     """
     space = entries.space
     if not _summarised(_unfolded(entries, long)):
@@ -343,7 +357,7 @@ def glance(entries: Entries) -> dict[str, Any]:
 
 
 def modes(entries: Entries) -> pd.DataFrame:
-    """Return the points at which the starts of a fit ended, as for `Results.modes`."""
+    """Return the table of `Results.modes`: the points at which the starts of a fit ended, one row for a single start."""
     fit, space = entries.fit, entries.space
     kind = "maximum" if fit.verdict.converged else fit.verdict.code
     found = [(m.kind, fit.loaded.scale * m.llf, m.n_starts, m.copy_of, m.statement) for m in fit.modes]

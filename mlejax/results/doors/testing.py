@@ -26,6 +26,16 @@ class Testing(Fitted):
                 is 0 under the hypothesis.  The test of a nonlinear restriction depends on how it is written (b1 b2 = 1, b1 =
                 1/b2).
             value: right-hand side for a matrix or a function, 0 by default.
+
+        Returns:
+            :class:`mlejax.inference.WaldTest`: ``statistic``, ``pvalue``, ``df``; NaN with a ``reason`` if the covariance of a
+            restriction does not exist, or a null value is at a bound of the support.  Restrictions that follow from others do
+            not count in ``df``.
+
+        Raises:
+            ValueError: the hypothesis cannot be read, its restrictions contradict one another, or they are more than the rank
+                of the covariance (few clusters).
+            TypeError: a function that returns no numbers, or cannot be differentiated by JAX.
         """
         if callable(hypothesis):
             options: dict[str, Any] = {"reason": self._entries.reason, "df": self._cov.df}
@@ -42,10 +52,16 @@ class Testing(Fitted):
 
         Returns:
             :class:`mlejax.inference.TermTests`: prints as a table; ``frame()``.
+
+        Raises:
+            ValueError: no parameter has a formula with terms besides the intercept.
         """
         terms = [t for t in inference.terms_of(self._fit) if t.text != "1"]
         if not terms:
-            raise ValueError("wald_terms tests the terms of formulas, but no parameter of this fit has a formula with terms")
+            raise ValueError(
+                "wald_terms tests the terms of formulas, but no parameter of this fit has a formula with terms; test "
+                "parameters by wald_test('sigma = 1')"
+            )
         eye = np.eye(self._fit.spec.space.n_reported)
         return inference.TermTests(tuple(t.label for t in terms), tuple(self.wald_test(eye[t.entries]) for t in terms))
 
@@ -67,7 +83,12 @@ class Testing(Fitted):
         return inference.score_test(self._fit, what, param=param, null=null, **options)
 
     def t_test(self, hypothesis: Any, value: Any = None, alpha: float = 0.05) -> inference.TTest:
-        """Return z tests of linear restrictions, each by itself; arguments as for :meth:`wald_test`."""
+        """Return z tests (t tests if :attr:`use_t`) of linear restrictions, each by itself.
+
+        Args:
+            hypothesis, value: as for :meth:`wald_test`, functions excepted.
+            alpha: one minus the coverage of the intervals.
+        """
         h, entries = self._hypotheses(hypothesis, value), self._entries
         return inference.t_test(
             h.R, h.r, entries.params, entries.full_covariance, alpha=alpha, labels=h.labels, reason=entries.reason,

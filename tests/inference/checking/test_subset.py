@@ -150,7 +150,7 @@ def test_too_many_parameters_are_refused_with_what_they_would_cost() -> None:
 
 def test_what_is_refused() -> None:
     res = fitted()
-    with pytest.raises(ValueError, match="addresses"):
+    with pytest.raises(ValueError, match="no parameter is named"):
         res.subset_errors()
     with pytest.raises(ValueError, match="expected 'given'"):
         res.subset_errors("b", others="ignored")

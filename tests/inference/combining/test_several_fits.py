@@ -90,7 +90,7 @@ def test_pools_that_make_no_sense_are_refused(imputed: pd.DataFrame) -> None:
         mle.pool([res])
     with pytest.raises(ValueError, match="fit 2 differs from the first"):
         mle.pool([res, bernoulli.regress(p="age").fit(imputed)])
-    with pytest.raises(TypeError, match="expected results of fits, got int as number 1"):
+    with pytest.raises(TypeError, match=r"expected results, as model\.fit returns them, got int as number 1"):
         mle.pool([1, res])  # type: ignore[list-item]
 
 

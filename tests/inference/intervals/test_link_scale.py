@@ -70,8 +70,8 @@ def test_no_interval_near_a_closed_edge(scale):
         scale=scale,
     )
     assert np.isnan(ci.low).tolist() == np.isnan(ci.high).tolist() == [True, False, True, True, False]
-    assert ci.notes[0] == "within 2 standard errors of its edge 0: use conf_int(method='profile')"
-    assert ci.notes[2] == "within 2 standard errors of its edge 1: use conf_int(method='profile')"
+    assert ci.notes[0] == "within 2 standard errors of its bound 0: use conf_int(method='profile')"
+    assert ci.notes[2] == "within 2 standard errors of its bound 1: use conf_int(method='profile')"
     assert ci.notes[1] == ""
 
 
@@ -146,4 +146,4 @@ def test_intervals_stay_in_a_closed_support_at_every_alpha(support):
         else:
             assert math.isnan(low)
             assert math.isnan(high)
-            assert "standard errors of its edge" in res.tidy(alpha=alpha).loc[0, "note"]
+            assert "standard errors of its bound" in res.tidy(alpha=alpha).loc[0, "note"]

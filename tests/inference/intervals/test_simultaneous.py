@@ -134,7 +134,7 @@ def test_what_cannot_be_answered_is_refused_in_words(fits: dict[str, mle.Results
         res.adjusted_pvalues("BH")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"AIC cannot be compared: .* fits of different data"):
         mle.compare(res, counts.regress(mu="wool_b").fit(breaks.iloc[:50])).weights()
-    with pytest.raises(ValueError, match=r"AIC of counts \(2\) is refused with cov_type='HC0'"):
+    with pytest.raises(ValueError, match=r"AIC of counts \(2\) is not defined with cov_type='HC0'"):
         mle.compare(res, fits["wool"].with_cov("HC0")).weights()
-    with pytest.raises(ValueError, match="TIC is refused for penalised fits"):
+    with pytest.raises(ValueError, match="TIC is not defined for penalised fits"):
         gaussian.fit({"y": jnp.arange(5.0)}, penalty=mle.l2(1.0, "mu")).tic  # noqa: B018

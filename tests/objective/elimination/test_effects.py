@@ -446,7 +446,7 @@ def test_what_is_refused_is_named(counts):
     ):  # fmt: skip
         with pytest.raises(ValueError, match="is not supported with alpha"):
             refused()
-    with pytest.raises(ValueError, match="one-step' is not supported here: effects by level index are estimated again"):
+    with pytest.raises(ValueError, match=r"is not supported here: effects of mle\.Real\(by=\.\.\.\) are estimated again"):
         counts.bootstrap(approximate="one-step")
     with pytest.raises(ValueError, match="cov_type='opg' does not support effects of firm"):
         counts.with_cov("opg")

@@ -344,7 +344,7 @@ def test_criteria_refuse_pseudolikelihoods(kind: str) -> None:
     robust = res.with_cov(kind, {"groups": "village"} if kind == "cluster" else None)
     for name in ("aic", "bic"):
         with pytest.raises(
-            ValueError, match=f"{name.upper()} is refused with cov_type='{kind}'.*pseudolikelihood.*with_cov"
+            ValueError, match=f"{name.upper()} is not defined with cov_type='{kind}'.*pseudolikelihood.*with_cov"
         ):
             getattr(robust, name)
     assert math.isfinite(res.with_cov("opg").aic)

@@ -1,4 +1,4 @@
-"""Fits along a profile: the maximum at one value of the target, from a point near by, and answers to several at once."""
+"""Fits along a profile: the maximum at one value of the target, from a point near by; several run side by side."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ Asks = Generator[Float[Host, " p"], Evaluation, T]
 def side_by_side(
     asks: dict[int, Asks[T]], evaluate: Callable[[Any, Any, Literal[2]], Evaluation], sets: Any
 ) -> dict[int, T]:
-    """Run several walks together and return their results by number; the points they ask for are evaluated in one call.
+    """Run several generators together and return their results by number.
+
+    Each yields points u (p,) at which it needs the log-likelihood with derivatives, and is sent an `Evaluation` of one point;
+    the points of all generators are evaluated in one call.
 
     Args:
-        asks: the walks (generators) by number.
+        asks: the generators by number.
         evaluate: as in `Paths`.
-        sets: number of the data set of each walk (m,).
+        sets: number of the data set of each generator, by its number (m,).
     """
     found: dict[int, T] = {}
     answers: dict[int, Any] = dict.fromkeys(asks)
@@ -50,7 +53,11 @@ def side_by_side(
 
 
 def constrained_fit(path: Paths, rho: float, u: Float[Host, " p"]) -> Asks[Points | None]:
-    """Maximise the log-likelihood with the targets at c(rho), from a start u near by; None if no maximum can be computed."""
+    """Maximise the log-likelihood with the targets at c(rho), from a start u near by (a generator for `side_by_side`).
+
+    Returns the highest point found, whether or not it is a maximum (its ``reached`` says so); None if the targets cannot be
+    set to c(rho) near u, or no point is finite.
+    """
     values = path.at(np.array([rho]))
     dependent = _dependent(path, u)
     start = _onto(path, values, u, dependent)
@@ -85,8 +92,8 @@ def constrained_fit(path: Paths, rho: float, u: Float[Host, " p"]) -> Asks[Point
 
 
 def _dependent(path: Paths, u: Float[Host, " p"]) -> Bool[Host, " p"]:
-    """Choose the q coordinates that follow from the targets' values: those with the largest effect per standard error, not
-    at bounds (p,).
+    """Return True for the q coordinates that are solved for, given the targets' values: those with the largest effect per
+    standard error, at a bound only if no other has an effect; (p,).
     """
     gradients = path.constraints(u[None]).gradients[0]
     scale = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(path.information0[0])), 1e-300))
@@ -105,8 +112,8 @@ def _dependent(path: Paths, u: Float[Host, " p"]) -> Bool[Host, " p"]:
 def _onto(
     path: Paths, values: Float[Host, "1 q"], u: Float[Host, " p"], dependent: Bool[Host, " p"]
 ) -> Float[Host, " p"] | None:
-    """Return u with the dependent coordinates solved so that the targets have these values; None if no solution is found
-    near by.
+    """Return u with the ``dependent`` coordinates changed so that the targets have these values (Newton's method); None if
+    that fails, or if one of them leaves the box.
     """
     unit = np.abs(path.direction[0])
     unit = np.where(unit > 0, unit, unit.max())
@@ -133,13 +140,14 @@ def _onto(
             return None
     else:
         return None
-    inside = (u >= path.lower) & (u <= path.upper)
     near = (u >= path.lower - 1e-12) & (u <= path.upper + 1e-12)
-    return np.clip(u, path.lower, path.upper) if near[dependent].all() or inside[dependent].all() else None
+    return np.clip(u, path.lower, path.upper) if near[dependent].all() else None
 
 
 def _reduced(path: Paths, at: Evaluation, dependent: Bool[Host, " p"]) -> tuple[Any, Any, Any]:
-    """Return minus the log-likelihood, its gradient and Hessian over the other coordinates, with the targets fixed."""
+    """Return minus the log-likelihood, its gradient and Hessian over the coordinates that are not ``dependent``, with the
+    targets fixed; inf, 0 and the identity if the dependent ones cannot be solved for.
+    """
     assert at.score is not None
     assert at.information is not None
     constraints = path.constraints(at.u)
@@ -157,7 +165,9 @@ def _reduced(path: Paths, at: Evaluation, dependent: Bool[Host, " p"]) -> tuple[
 
 
 def _point(path: Paths, rho: float, at: Evaluation, n: int) -> Points | None:
-    """Return the result of a constrained fit as a point on the profile; None if it is not finite."""
+    """Return an evaluation with the targets at c(rho) as a point on the profile, ``n``: number of evaluations so far; None if
+    it is not finite.
+    """
     if not (np.isfinite(at.loglik).all() and np.isfinite(at.score).all() and np.isfinite(at.information).all()):  # type: ignore[arg-type]
         return None
     equations = newton(path, at.u, at, path.constraints(at.u))

@@ -37,7 +37,7 @@ class Points(NamedTuple):
         tangent: du / drho along the profile (m, p).
         decrement: Newton decrement over the other parameters, 0 at a constrained maximum (m,).
         reached: True if the equations are solved and the point is a maximum over the other parameters (m,).
-        n_evaluations: number of evaluations spent (m,).
+        n_evaluations: number of evaluations of the log-likelihood with derivatives that it took (m,).
     """
 
     u: Float[Host, "m p"]
@@ -52,29 +52,32 @@ class Points(NamedTuple):
     n_evaluations: Int[Host, " m"]
 
     def of(self, lanes: Int[Host, " k"]) -> Points:
-        """Return the points at the given positions."""
+        """Return the k points at the positions ``lanes``."""
         return Points(*(a[lanes] for a in self))
 
     def put(self, lanes: Int[Host, " k"], other: Points) -> None:
-        """Overwrite the points at the given positions."""
+        """Overwrite the points at the positions ``lanes`` by the k points ``other``, in place."""
         for mine, theirs in zip(self, other, strict=True):
             mine[lanes] = theirs
 
 
 def empty(m: int, p: int) -> Points:
-    """Return m points filled with NaN."""
+    """Return m points of p coordinates, all NaN, not reached and without evaluations."""
     nan, rows = np.full(m, np.nan), np.full((m, p), np.nan)
     none = np.zeros(m, np.int64)
     return Points(rows, nan, nan.copy(), rows.copy(), nan.copy(), nan.copy(), rows.copy(), nan.copy(), none > 0, none)
 
 
 def rounding_of(loglik: Float[Host, " m"]) -> Float[Host, " m"]:
-    """Return the smallest difference from the cut that rounding allows to ask for, log-likelihood units (m,)."""
+    """Return the tolerance for the difference from the cut, log-likelihood units (m,): 1e-9, or 16 machine epsilons of the
+    log-likelihood if that is more.
+    """
     return np.maximum(GAP, 16.0 * np.finfo(float).eps * np.abs(loglik))
 
 
 def solve(paths: Paths, u: Float[Host, "m p"], rho: Float[Host, " m"] | None = None) -> Points:
-    """Solve, from the starts u, for the points where the profiles cross their cuts; or for their maxima at given ``rho``.
+    """Solve, from the starts u, for the points where the profiles cross their cuts; or for the constrained maxima at given
+    path coordinates ``rho``.
 
     Returns:
         `Points`; those with ``reached`` False did not converge and must not be used.
@@ -123,7 +126,9 @@ def solve(paths: Paths, u: Float[Host, "m p"], rho: Float[Host, " m"] | None = N
 
 
 def _evaluated(some: Paths, u: Float[Host, "k p"], information: Float[Host, "k p p"], full: Bool[Host, " k"]) -> Evaluation:
-    """Evaluate log-likelihoods and scores at u (k, p); the information too where ``full``, else the given one is kept."""
+    """Return log-likelihoods, scores and information at u; the information is evaluated where ``full`` is True, and is the
+    given one elsewhere.
+    """
     if full.all():
         return some.evaluate(u, some.sets, 2)
     out = Evaluation(u, np.empty(len(u)), np.empty(u.shape), information)
@@ -140,10 +145,17 @@ def _evaluated(some: Paths, u: Float[Host, "k p"], information: Float[Host, "k p
 def _iterate(
     some: Paths, at: Evaluation, out: Points, lanes: Int[Host, " k"], rho: Float[Host, " k"] | None
 ) -> tuple[Bool[Host, " k"], Float[Host, "k p"], Float[Host, " k"]]:
-    """Do one Newton iteration for the paths ``lanes`` and record their points in ``out``.
+    """Do one Newton iteration for the paths ``some`` and record their points in ``out`` at the positions ``lanes``.
+
+    Args:
+        some: the k paths.
+        at: log-likelihood, score and information at their present points.
+        out: points of all paths.
+        lanes: positions of the k paths in ``out``.
+        rho: path coordinates at which maxima are sought; None: the cuts are.
 
     Returns:
-        Flags of convergence (k,), the next steps (k, p), and the remaining error in log-likelihood units (k,).
+        True for each path that converged (k,), the next steps (k, p), and the remaining error in log-likelihood units (k,).
     """
     u = at.u
     constraints = some.constraints(u)
@@ -171,7 +183,10 @@ def _iterate(
 
 
 def _crossing(model: tuple[np.ndarray, ...], level: Float[Host, " m"], here: Float[Host, " m"]) -> Float[Host, " m"]:
-    """Return rho where a + b rho - c rho^2 / 2 falls to the cut; on the tangent at ``here`` if the curve is not concave."""
+    """Return rho where a + b rho - c rho^2 / 2 falls to ``level``, (m,), ``model`` = (a, b, c).
+
+    Where that does not exist (c <= 0): where the tangent at rho = ``here`` does; NaN if that does not fall.
+    """
     a, b, c = model
     root = b * b + 2.0 * c * (a - level)
     slope, value = b - c * here, a + b * here - 0.5 * c * here * here

@@ -20,10 +20,10 @@ Rounding = Callable[[Float[Host, " p"]], float]
 
 
 def described(paths: Paths, ends: Ends, alpha: float, rounding: Rounding = lambda u: 0.0) -> list[ProfileEnd]:
-    """Return each limit as an `End`: value, status, accuracy and note.
+    """Return each confidence limit as a `ProfileEnd`: value on the natural scale, status, accuracy and note.
 
     Args:
-        paths, ends: the profiles' paths and the points where they end.
+        paths, ends: the profiles' paths and the points where they cross the cut or end.
         alpha: 1 - coverage.
         rounding: function that returns the error bar of the log-likelihood at a point u; called only where needed.
     """
@@ -52,12 +52,12 @@ def _target(paths: Paths, i: int) -> Target:
 
 
 def _seen(paths: Paths, ends: Ends, i: int) -> float:
-    """Return the target's value at the last evaluated point of path i, natural scale."""
+    """Return the target's value at the last evaluated point of path i, natural scale; NaN if no point was evaluated."""
     return natural_value(_target(paths, i), float(paths.origin[i, 0] + ends.points.rho[i] * paths.direction[i, 0]))
 
 
 def _ratio(paths: Paths, i: int, loglik: float, alpha: float) -> float:
-    """Return the (adjusted) likelihood-ratio statistic of a log-likelihood against the fit's maximum."""
+    """Return the (adjusted) likelihood-ratio statistic of a log-likelihood on path i against the fit's maximum."""
     return float((paths.loglik0[i] - loglik) / (paths.loglik0[i] - paths.level[i])) * chi2_cut(alpha)
 
 
@@ -88,8 +88,10 @@ def _infinite(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding
 
 
 def _on_boundary(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding) -> Said:
-    """Describe a limit at a bound of the support; the bound belongs to the interval if the ratio is below the half
-    chi-squared quantile.
+    """Return value, status and note of path i, whose profile is above the cut up to a bound of the support.
+
+    The note says whether the bound belongs to the interval: if the likelihood ratio is at most the quantile of half of
+    chi-squared(1), half at 0.
     """
     c = float(paths.origin[i, 0] + paths.farthest[i] * paths.direction[i, 0])
     loglik, half = float(ends.points.loglik[i]), NormalDist().inv_cdf(alpha) ** 2
@@ -107,19 +109,18 @@ def _missing(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding)
         return np.nan, ends.status[i], f"at {seen:.6g} the log-likelihood is {gain:.4g} higher than the fit's"
     ratio = _ratio(paths, i, loglik, alpha)
     return np.nan, "not computable", (
-        f"no constrained maximum was found beyond {seen:.6g}, where the likelihood ratio is {ratio:.4g}: the "
-        "log-likelihood is not "
-        "finite there, or loses its digits"
+        f"no constrained maximum was found beyond {seen:.6g}, where the likelihood ratio is {ratio:.4g}: the log-likelihood is "
+        "not finite there, or loses its digits"
     )  # fmt: skip
 
 
 def natural_value(target: Target, c: float) -> float:
-    """Return the value of the target that is shown, natural scale, for its internal value c."""
+    """Return the value that is shown, natural scale, for the value c of a target on its own scale."""
     return float(target.natural(np.array([c]))[0])
 
 
 def natural_slope(target: Target, c: float) -> float:
-    """Return the derivative of the shown value with respect to the internal value c, by a central difference."""
+    """Return the derivative of :func:`natural_value` at c, by a central difference."""
     h = 1e-6 * max(1.0, abs(c))
     a, b = target.natural(np.array([c - h, c + h]))
     return float(b - a) / (2.0 * h)

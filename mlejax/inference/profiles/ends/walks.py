@@ -36,7 +36,7 @@ class Stop(NamedTuple):
     Attributes:
         status: one of these strings.
         point: the confidence limit, or the last evaluated point, as `Points` of length 1; None if there is none.
-        limit: for an infinite limit, the log-likelihood that the profile approaches.
+        limit: for an infinite limit, the log-likelihood that the profile approaches; else NaN.
     """
 
     status: str
@@ -44,14 +44,12 @@ class Stop(NamedTuple):
     limit: float = float("nan")
 
 
-# ---- one constrained fit
-
-
-# ---- a walk
-
-
 def walk(path: Paths, start: Points | None = None) -> Asks[Stop]:
-    """Step from the estimate (or a point on the profile) to the point where the profile falls below the cut."""
+    """Step from the estimate, or the point ``start`` on the profile, to the point where the profile falls below the cut.
+
+    Ends before that at the bound of the support, at a log-likelihood above that of the estimate, where the profile levels
+    off above the cut, after 100 steps, or after 13 steps at which no constrained maximum was found.
+    """
     level, farthest = float(path.level[0]), float(path.farthest[0])
     if farthest <= 0.0:
         return Stop("on the boundary", None)
@@ -82,7 +80,7 @@ def walk(path: Paths, start: Points | None = None) -> Asks[Stop]:
 
 
 def _at_estimate(path: Paths) -> Points:
-    """Return the estimate as a point on the profile, with the tangent from its information."""
+    """Return the estimate of a single path as a point on the profile, with the tangent from its information."""
     zero = np.zeros(1)
     at = Evaluation(path.u0, path.loglik0, np.zeros_like(path.u0), path.information0)
     equations = newton(path, path.u0, at, path.constraints(path.u0))
@@ -92,8 +90,10 @@ def _at_estimate(path: Paths) -> Points:
 
 
 def _next(last: Points, level: float, cap: float) -> float:
-    """Return rho of the next step: where the quadratic at the last point falls below the cut, at most twice the last rho
-    (at least FIRST_STEP more).
+    """Return rho of the next step: just beyond where the quadratic at the last point falls to the cut ``level``.
+
+    It is at least 0.25 and at most the larger of rho and 0.5 beyond the last point, and at most ``cap``; the largest if the
+    profile rises.
     """
     rho, slope, curvature = float(last.rho[0]), float(last.slope[0]), float(last.curvature[0])
     farthest = max(2.0 * rho, rho + FIRST_STEP)
@@ -106,8 +106,10 @@ def _next(last: Points, level: float, cap: float) -> float:
 
 
 def _levels_off(seen: list[tuple[float, float]]) -> float | None:
-    """Return the log-likelihood that the profile approaches as rho doubles, if its changes shrink fast enough to tell it to
-    0.01; else None.
+    """Return the log-likelihood that the profile approaches as rho doubles again and again, if its changes over the last four
+    doublings shrink fast enough to tell it to 0.01; else None.
+
+    ``seen``: (rho, log-likelihood) of the points so far, rho increasing.
     """
     distance, values = np.array(seen).T
     if distance[0] > distance[-1] / 16.0:
@@ -123,7 +125,11 @@ def _levels_off(seen: list[tuple[float, float]]) -> float | None:
 
 
 def _between(path: Paths, one: Points, other: Points) -> Asks[Stop]:
-    """Find the crossing of the cut between a point above it and a point below it, in either order."""
+    """Find the crossing of the cut between the points ``one`` and ``other`` of the path, of which one is above it and the
+    other below, in either order.
+
+    The status is ``finite``, or ``not computable`` if the bracket cannot be narrowed to the tolerance.
+    """
     level, n = float(path.level[0]), int(other.n_evaluations[0])
     a, b = (one, other) if one.rho[0] < other.rho[0] else (other, one)
     for turn in range(80):
@@ -149,14 +155,18 @@ def _between(path: Paths, one: Points, other: Points) -> Asks[Stop]:
 
 
 def _quadratic_root(at: Points, level: float, low: float, high: float) -> float | None:
-    """Return rho in (low, high) where the quadratic at a point of the profile crosses the cut, or None."""
+    """Return rho in (low, high) where the quadratic at a point of the profile crosses the cut ``level``, the nearest if there
+    are two; None if there is none.
+    """
     gap, slope, half = float(at.loglik[0]) - level, float(at.slope[0]), 0.5 * float(at.curvature[0])
     inside = [rho for x in _roots(half, slope, gap) if low < (rho := float(at.rho[0]) + x) < high]
     return min(inside, key=lambda rho: abs(rho - float(at.rho[0])), default=None)
 
 
 def _roots(a: float, b: float, c: float) -> list[float]:
-    """Return the real roots of a x^2 + b x + c, computed without cancellation."""
+    """Return the real roots of a x^2 + b x + c, computed without cancellation; without real roots (or for NaN) that of
+    b x + c, if b is not 0.
+    """
     root = b * b - 4.0 * a * c
     if not root >= 0.0:
         return [-c / b] if b else []
@@ -165,8 +175,8 @@ def _roots(a: float, b: float, c: float) -> list[float]:
 
 
 def _hermite(a: Points, b: Points, share: float) -> Float[Host, " p"]:
-    """Return u on the cubic Hermite interpolant between two points of a profile, at a share in [0, 1] of the distance in
-    rho.
+    """Return u on the cubic Hermite interpolant between the points a and b of a profile, at a share in [0, 1] of the way from
+    a to b in rho.
     """
     h = float(b.rho[0] - a.rho[0])
     s, t = share, 1.0 - share
@@ -225,8 +235,8 @@ def beyond(path: Paths, end: Points, steps: Float[Host, " k"]) -> Asks[Beyond]:
 
 
 def _peak(path: Paths, a: Points, b: Points) -> Asks[Points | None]:
-    """Return the maximum between a point where the profile rises and one where it falls; stop early above the estimate's
-    log-likelihood.
+    """Return the highest point found by bisection between a, where the profile rises, and b, where it falls; None if no
+    point could be computed.  It stops at a log-likelihood above that of the estimate.
     """
     best = None
     for _ in range(40):
@@ -241,15 +251,18 @@ def _peak(path: Paths, a: Points, b: Points) -> Asks[Points | None]:
 
 
 def _near(path: Paths, rho: float, last: Points) -> Asks[Points | None]:
-    """The point on the profile at rho: along the tangent of another point, or straight from that."""
+    """Return the point on the profile at rho, by a constrained fit from the tangent at the point ``last``, or if that fails
+    from this point itself; None if both fail.
+    """
     along = last.u[0] + (rho - last.rho[0]) * last.tangent[0]  # the tangent may lead astray
     return (yield from _reached(path, rho, along, last.u[0]))
 
 
 def _reached(path: Paths, rho: float, *starts: Float[Host, " p"]) -> Asks[Points | None]:
-    """The point on the profile at rho from the first start that leads to one; the last one is taken off its edges, too.
+    """Return the point on the profile at rho, by a constrained fit from the first of the starts that leads to one; None if
+    none does.
 
-    At a variance of 0 the score is 0 also where the log-likelihood rises from there.
+    The last start is tried again moved away from bounds: at a variance of 0 the score is 0 even if the log-likelihood rises.
     """
     for u in (*starts, _off_edges(path, starts[-1])):
         found = yield from constrained_fit(path, rho, u)
@@ -259,13 +272,15 @@ def _reached(path: Paths, rho: float, *starts: Float[Host, " p"]) -> Asks[Points
 
 
 def _off_edges(path: Paths, u: Float[Host, " p"]) -> Float[Host, " p"]:
-    """u a tenth of a standard error inside of the bounds that it lies on, at most half of their distance."""
+    """Return u with coordinates at a bound moved inside by a tenth of a standard error, at most half of the distance to the
+    other bound.
+    """
     step = 0.1 / np.sqrt(np.maximum(np.abs(np.diag(path.information0[0])), 1e-12))
     step = np.minimum(step, 0.5 * (path.upper - path.lower))
     return np.asarray(u + np.where(u <= path.lower, step, np.where(u >= path.upper, -step, 0.0)))
 
 
 def _is_higher(path: Paths, point: Points) -> bool:
-    """True if the log-likelihood is above that of the estimate."""
+    """True if the log-likelihood at the point is above that of the estimate by more than rounding."""
     top = float(path.loglik0[0])
     return bool(point.loglik[0] > top + HIGHER + 1e-10 * abs(top))

@@ -36,8 +36,15 @@ class ChiSquaredWeights(NamedTuple):
 
 
 def chi_bar_weights(information: Float[Host, "q q"], on_edge: np.ndarray, seed: int = 0) -> ChiSquaredWeights:
-    """Return the mixture weights from the efficient information of the q tested coordinates; ``on_edge`` flags those at a
-    bound (q,).
+    """Return the mixture weights of chi-bar-squared.
+
+    Args:
+        information: efficient information of the q tested coordinates.
+        on_edge: True for those at a bound (q,), m of them.
+        seed: seed of the simulation of the weights for m > 2.
+
+    Raises:
+        ValueError: m > 8.
 
     >>> chi_bar_weights(np.eye(2), np.array([True, True])).values.round(4).tolist()
     [0.25, 0.5, 0.25]
@@ -72,8 +79,8 @@ def _off_edges(z: Float[Host, "d m"], covariance: Float[Host, "m m"]) -> np.ndar
 
 
 def chi_bar_tail(statistic: float, weights: ChiSquaredWeights, df: int) -> tuple[float, float]:
-    """Return P(chi-bar-squared > statistic) and its simulation error (one standard deviation); ``df`` is the largest
-    degrees of freedom.
+    """Return P(chi-bar-squared > statistic), 1 at 0 if a component has no degrees of freedom, and its simulation error (one
+    standard deviation, 0 for weights in closed form); ``df`` is the largest degrees of freedom.
 
     >>> chi_bar_tail(0.0, ChiSquaredWeights(np.array([0.5, 0.5]), 0), 1)
     (1.0, 0.0)

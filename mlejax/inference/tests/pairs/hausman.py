@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mlejax.covariance import summed_by_cluster
 from mlejax.fit import Fit
 from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted_scores
 from mlejax.inference.tests.chi_squared import ChiSquared
@@ -52,7 +53,9 @@ def hausman_test(
         `HausmanTest`.
 
     Raises:
-        ValueError: the fits are of different rows, have no common entries, or are not interior maxima.
+        ValueError: the fits are of different rows or from a file, have no common entries that both estimate, are penalised or
+            not interior maxima.
+        DataError: clusters that do not fit the rows.
     """
     a, b = _checked(first), _checked(second)
     if found := data_difference(first.fingerprint, second.fingerprint):
@@ -66,10 +69,8 @@ def hausman_test(
     parts, values = zip(*(_influence(fit, names) for fit in (a, b)), strict=True)
     gap, moved = values[0] - values[1], parts[0] - parts[1]
     if groups is not None:
-        codes = cluster_codes(a, groups)
-        summed = np.zeros((int(codes.max()) + 1, moved.shape[1]))
-        np.add.at(summed, codes, moved)
-        moved = summed
+        w = a.loaded.weights
+        moved = summed_by_cluster(moved if w is None else moved[w.used], cluster_codes(a, groups))
     labels = tuple(f"{name} is the same in both" for name in names)
     found_ = wald_test(np.eye(len(names)), 0.0, gap, moved.T @ moved, labels=labels)
     parts_ = (found_.statistic, found_.df, found_.pvalue, labels, found_.note, found_.reason)
@@ -82,7 +83,8 @@ def _checked(facts: FitFacts) -> Fit:
         raise ValueError("hausman_test needs the data, which a result from a file does not hold; fit the model again")
     if not facts.converged or facts.penalised or not fit.interior.all():
         raise ValueError(
-            f"hausman_test: expected interior maxima of the log-likelihood; the fit of {facts.label} is none, see its verdict"
+            f"hausman_test: expected interior maxima of the log-likelihood, without a penalty; the fit of {facts.label} is none "
+            f"(its verdict is {fit.verdict.code})"
         )
     return fit
 
@@ -99,14 +101,19 @@ def _common(a: Fit, b: Fit, entries: str | Sequence[str] | None) -> list[str]:
         labels = a.spec.space.labels
         names = [labels[i] for address in asked for i in a.spec.space.resolve(address)]
         if lost := [x for x in names if x not in both[0] or x not in both[1]]:
-            raise ValueError(f"hausman_test: expected entries that both fits estimate, got {', '.join(lost)}")
+            raise ValueError(
+                f"hausman_test: expected entries that both fits estimate, got {', '.join(lost)}; leave "
+                "them out"
+            )
     if not names:
         raise ValueError("hausman_test: the fits have no estimated entry in common; name them alike")
     return names
 
 
 def _influence(fit: Fit, names: list[str]) -> tuple[Float[Host, "n m"], Float[Host, " m"]]:
-    """Return the influence of each term on the named entries (n, m), and the estimates of these (m,)."""
+    """Return the influence I^-1 s_i of each term, times its weight, on the named entries (n, m), and the estimates of these,
+    natural scale (m,).
+    """
     space = fit.spec.space
     at = [space.labels.index(name) for name in names]
     found = scaled_inverse(fit.information)  # type: ignore[arg-type]

@@ -85,7 +85,7 @@ class LRTest:
       limits: labels of the fits whose log-likelihood is a limit.
       weights: mixture weights of the chi2 distributions with df - boundary, ..., df degrees of freedom, if several
           restrictions are at bounds.
-      error: simulation error of the p-value, one standard deviation.
+      error: simulation error of the p-value, one standard deviation; 0 if nothing was simulated.
       replicates: bootstrap: statistics of data simulated from the restricted fit, without those whose refits failed; else
           None.
       failed: number of simulated data sets whose refits failed.
@@ -236,7 +236,8 @@ def lr_test(
 
 
 def names_of(first: FitFacts, second: FitFacts) -> tuple[str, str]:
-    """Return the names of two fits: their labels; if these are the same, with the formulas, or with the fixed entries.
+    """Return the names of two fits: their labels ("full", "restricted" if they have none); if these are the same, followed by
+    the formulas, or if those are too, by the fixed entries.
 
     >>> names_of(FitFacts(-10.0, 3, 50, label="a"), FitFacts(-12.0, 2, 50))
     ('a', 'restricted')
@@ -256,7 +257,7 @@ def names_of(first: FitFacts, second: FitFacts) -> tuple[str, str]:
 
 
 def _both(full: FitFacts, restricted: FitFacts, what: str) -> tuple[Fit, Fit]:
-    """Return the fits themselves; ValueError if their data are not in memory."""
+    """Return the fits themselves; ValueError if one is not known or is from a file.  ``what``: the option that needs them."""
     if full.fit is None or restricted.fit is None or full.fit.loaded.remembered or restricted.fit.loaded.remembered:
         raise ValueError(
             f"{what} needs the data of both fits, which results from files do not hold; fit the models again"
@@ -276,11 +277,15 @@ def _upper_tail(statistic: float, df: int, boundary: int) -> float:
 
 
 def _check_pair(full: FitFacts, restricted: FitFacts, names: tuple[str, str], df: int) -> None:
-    """Raise ValueError if two fits are of different data, or the second is not nested in the first."""
+    """Raise ValueError if two fits are of different data, or the second is not nested in the first.
+
+    ``names``: those of the fits; ``df``: difference of their numbers of free parameters.
+    """
     if full.nobs != restricted.nobs:
         raise ValueError(
             f"the fits are of different data: {full.nobs:g} observations ({names[0]}) against "
-            f"{restricted.nobs:g} ({names[1]}); rows with missing values may have been dropped from only one of them"
+            f"{restricted.nobs:g} ({names[1]}); rows with missing values may have been dropped from only one of them: drop them "
+            "from the data first"
         )
     if found := data_difference(full.fingerprint, restricted.fingerprint):
         raise ValueError(f"the fits are of different data: {found}")
@@ -299,14 +304,17 @@ def _check_pair(full: FitFacts, restricted: FitFacts, names: tuple[str, str], df
     if not same_rows(full.fit.loaded, restricted.fit.loaded):
         raise ValueError(
             "the fits are of different data: columns that both use have the same values, but not in the same rows (one of "
-            "them, or the weights, was put in another order)"
+            "them, or the weights, was put in another order): fit both to one table"
         )
     if found := not_nested(full.fit, restricted.fit):
         raise ValueError(f"the fits are not nested: {found}")
 
 
 def _check_edges(full: FitFacts, restricted: FitFacts, boundary: int, names: tuple[str, str]) -> None:
-    """Raise ValueError if ``boundary`` is not the number of restrictions at bounds, or no mixture is known for them."""
+    """Raise ValueError if restrictions are at bounds but ``boundary`` is 0, or if it is 1 and no mixture is known.
+
+    Fits whose data are not in memory are not checked.  ``names``: those of the fits, for messages.
+    """
     a, b = full.fit, restricted.fit
     if a is None or b is None or any(fit.loaded.remembered is not None or fit.loaded.stream is not None for fit in (a, b)):
         return
@@ -314,7 +322,7 @@ def _check_edges(full: FitFacts, restricted: FitFacts, boundary: int, names: tup
         _check_functions(a, b, boundary, names)
     elif boundary == 0 and (edges := fixed_on_edges(a, b)):
         raise ValueError(
-            f"the restricted fit has {', '.join(edges)} on the edge of the support, where the ratio is not chi-squared: "
+            f"the restricted fit has {', '.join(edges)} at a bound of the support, where the ratio is not chi-squared: "
             f"{_instead(a, b, len(edges))}"
         )
     elif boundary == 1 and (why := no_mixture(a, b, 1)):
@@ -322,7 +330,9 @@ def _check_edges(full: FitFacts, restricted: FitFacts, boundary: int, names: tup
 
 
 def _instead(full: Fit, restricted: Fit, n_edges: int) -> str:
-    """Return the options of a test with this many restrictions at bounds."""
+    """Return a phrase that names the options for a test with this many restrictions at bounds: ``boundary=`` if a mixture is
+    known, and ``bootstrap=999``.
+    """
     drawn = "bootstrap=999 compares it with drawn data"
     return drawn if no_mixture(full, restricted, n_edges) else (
         f"boundary={n_edges} compares it with the mixture that holds there, bootstrap=999 with drawn data"
@@ -330,7 +340,9 @@ def _instead(full: Fit, restricted: Fit, n_edges: int) -> str:
 
 
 def _check_functions(full: Fit, restricted: Fit, boundary: int, names: tuple[str, str]) -> None:
-    """Raise ValueError if one function is another one at a bound, such as a zero-inflated Poisson without inflation."""
+    """Raise ValueError if one function is another one at a bound (a zero-inflated Poisson without inflation), unless the
+    parameter has one free number and ``boundary`` is positive.
+    """
     if not (name := met_on_an_edge(full, restricted)):
         return
     size = next(leaf.n_free for leaf in full.spec.space.leaves if leaf.name == name)
@@ -348,8 +360,8 @@ def _check_functions(full: Fit, restricted: Fit, boundary: int, names: tuple[str
 
 
 def _check_classes(full: FitFacts, restricted: FitFacts) -> None:
-    """Raise ValueError if the fits have different numbers of classes: with fewer classes, some parameters are not
-    identified.
+    """Raise ValueError if the fits have different numbers of latent classes (1 without classes): with fewer classes, some
+    parameters are not identified.
     """
     if full.fit is None or restricted.fit is None:
         return
@@ -364,7 +376,7 @@ def _check_classes(full: FitFacts, restricted: FitFacts) -> None:
 
 def _check_likelihood(facts: FitFacts, name: str) -> None:
     if not math.isfinite(facts.llf):
-        raise ValueError(f"the log-likelihood of the {name} fit is {facts.llf}: expected a finite number")
+        raise ValueError(f"the log-likelihood of the {name} fit is {facts.llf}: expected a finite number; read its verdict")
     if facts.pseudolikelihood:
         raise ValueError(
             f"the {name} fit maximises a pseudolikelihood (cov_type {facts.cov_type!r}), whose ratio has no chi2 "
@@ -376,4 +388,7 @@ def _check_likelihood(facts: FitFacts, name: str) -> None:
             "distribution: use wald_test, or fit without the penalty"
         )
     if not (facts.converged or facts.limit):
-        raise ValueError(f"the {name} fit did not converge, so its log-likelihood is not a maximum: see its verdict")
+        raise ValueError(
+            f"the {name} fit did not converge, so its log-likelihood is not a maximum: read its verdict, and fit it "
+            "again"
+        )

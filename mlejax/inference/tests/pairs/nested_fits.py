@@ -25,7 +25,13 @@ def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> Ch
 
     Standard deviations at 0, whose score is 0 there, are replaced by variances, and the information by products of scores.
 
+    Args:
+        full, restricted: the fits.
+        boundary: number of restrictions at bounds.
+        seed: seed of the weights, if these are simulated.
+
     Raises:
+        ValueError: the models are not nested, or there are more than 8 restrictions at bounds.
         UnknownMixtureError: the number of parameters at bounds is not ``boundary``, the information is singular (a parameter
             is not identified under the null hypothesis), or a restriction does not fix a single parameter.
     """
@@ -42,7 +48,8 @@ def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> Ch
     if on_edge.sum() != boundary or on_edge[tested].sum() != boundary:
         there = ", ".join(names[i] for i in np.flatnonzero(on_edge)) or "none"
         raise UnknownMixtureError(
-            f"boundary={boundary}: expected that many parameters at a bound at the restricted estimates, got: {there}"
+            f"boundary={boundary}: expected that many parameters at a bound at the restricted estimates, got: {there}; "
+            "give their number, or use bootstrap=999"
         )
     still = symmetric_edges(at)
     assert at.information is not None
@@ -62,9 +69,11 @@ def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> Ch
 
 
 def no_mixture(full: Fit, restricted: Fit, boundary: int) -> str:
-    """Return the reason why fits of one function have no known chi-bar-squared mixture, or "".
+    """Return the reason why fits of one function have no known chi-bar-squared mixture for this many restrictions at bounds;
+    empty if they have one.
 
-    Models with latents and those with ``rowwise=False`` are not checked: the score of a standard deviation vanishes at 0.
+    Empty too for models with latents and those with ``rowwise=False``, which are not checked: the score of a standard
+    deviation vanishes at 0.
     """
     if full.spec.likelihood.joint is not None or full.loaded.problem.data.mode == "whole":
         return ""
@@ -80,6 +89,14 @@ def bootstrapped(full: Fit, restricted: Fit, n: int, seed: int) -> tuple[Float[H
 
     The full model is refitted from the restricted and from its own estimates; the higher log-likelihood is used.  The ratio is 0
     where the full model has no maximum because it approaches the restricted one (a variance at 0).
+
+    Args:
+        full, restricted: the fits.
+        n, seed: number of data sets, at least 19, and seed of the draws.
+
+    Raises:
+        ValueError: fewer than 19 pairs of refits ended at maxima, or data cannot be simulated.
+        CompanionError: the restricted model has no simulator.
     """
     from mlejax.inference.resampling.refitting import refits_of_drawn  # which rests on the tests
 
@@ -98,13 +115,14 @@ def bootstrapped(full: Fit, restricted: Fit, n: int, seed: int) -> tuple[Float[H
     good = small.clean & np.isfinite(high) & (high >= small.llf - FALL * np.maximum(1.0, np.abs(small.llf)))
     if good.sum() < 19:
         raise ValueError(
-            f"lr_test(bootstrap={n}) needs at least 19 pairs of refits; {n - int(good.sum())} of {n} did not end at maxima"
+            f"lr_test(bootstrap={n}) needs at least 19 pairs of refits; {n - int(good.sum())} of {n} did not end at maxima: "
+            "raise bootstrap="
         )
     return 2.0 * np.maximum(high - small.llf, 0.0)[good], int((~good).sum())
 
 
 def _off_edges(at: Fit) -> Float[Host, " p"]:
-    """Return u with coordinates at bounds moved inside by a tenth of a standard error, as a start."""
+    """Return u with coordinates at bounds moved inside by a tenth of a standard error, at most 0.1, as a start."""
     space = at.spec.space
     assert at.information is not None
     step = 0.1 / np.sqrt(np.maximum(np.abs(np.diag(at.information)), 1e-12))

@@ -12,9 +12,10 @@ import numpy as np
 from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.row_designs import designs_of
+from mlejax.inference.tests.larger import predictor_of
 from mlejax.inference.tests.pairs.same_data import same_order
 from mlejax.inference.tests.restrictions.hypotheses import parse_hypotheses
-from mlejax.parameters import CurvedTies, Predictor
+from mlejax.parameters import CurvedTies
 from mlejax.transforms import Box, HalfOpen, Transform
 
 TOLERANCE = 1e-6  # of a linear predictor outside a column space, relative to its size
@@ -27,7 +28,9 @@ def same_function(full: Fit, restricted: Fit) -> bool:
 
 
 def not_nested(full: Fit, restricted: Fit) -> str:
-    """Return the reason why the restricted fit is not nested in the full one, or ""."""
+    """Return the reason why the restricted fit is not nested in the full one; empty if it is, or if that cannot be checked
+    (two functions, rows that are not the same or not in memory).
+    """
     labels = full.spec.space.labels
     if labels == restricted.spec.space.labels and (broken := _broken(full, restricted)):
         return f"the full fit imposes {', '.join(broken)}, which the restricted estimates do not satisfy"
@@ -44,7 +47,9 @@ def not_nested(full: Fit, restricted: Fit) -> str:
 
 
 def fixed_on_edges(full: Fit, restricted: Fit) -> list[str]:
-    """Parameters of one function that the restricted fit fixes on a closed edge of their support, and the full one does not."""
+    """Return the names of the entries that the restricted fit fixes at a bound that belongs to their support and the full fit
+    estimates; none for fits of two functions.
+    """
     a, b = full.spec.space, restricted.spec.space
     if not same_function(full, restricted):
         return []
@@ -64,7 +69,9 @@ def _closed_edges(transform: Transform) -> tuple[float, ...]:
 
 
 def _broken(full: Fit, restricted: Fit) -> list[str]:
-    """Return the fixed values and constraints of the full fit that the restricted estimates do not satisfy."""
+    """Return the fixed values, "mu = 1", and the constraints of the full fit that the restricted estimates do not satisfy;
+    both fits have the same entries.
+    """
     space = full.spec.space
     own, other = space.reported(full.params), space.reported(restricted.params)
     apart = np.abs(own - other) > 1e-8 * np.maximum(1.0, np.abs(own))
@@ -88,13 +95,11 @@ def _names(full: Fit, restricted: Fit) -> list[str]:
     return list(dict.fromkeys(p.name for fit in (full, restricted) for p in fit.spec.likelihood.predictors))
 
 
-def _predictor(fit: Fit, name: str) -> Predictor | None:
-    return next((p for p in fit.spec.likelihood.predictors if p.name == name), None)
-
-
 def _attainable(full: Fit, restricted: Fit, name: str) -> bool:
-    """True if the full fit can give a parameter the values that it has at the restricted estimates in all rows."""
-    mine, theirs = _predictor(full, name), _predictor(restricted, name)
+    """True if the full fit can give a parameter the values that it has at the restricted estimates in all rows of positive
+    weight, by its columns, offset and fixed coefficients.
+    """
+    mine, theirs = (predictor_of(fit.spec.likelihood, name) for fit in (full, restricted))
     n, w = full.loaded.rows.n, full.loaded.weights
     used = w.used if w is not None and len(w.values) == n else np.ones(n, bool)
     if theirs is None:

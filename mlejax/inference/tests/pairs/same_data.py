@@ -14,8 +14,9 @@ from mlejax.shapes import Host, Shaped
 
 
 def data_difference(a: Fingerprint | None, b: Fingerprint | None) -> str:
-    """Return the reason why two fingerprints belong to different data, or ""; columns that only one of them has are not
-    compared.
+    """Return the reason why two fingerprints belong to different data; empty if they may be of the same data, or one is None.
+
+    Columns that only one of them has are not compared; if both have columns, but none in common, that is a reason.
 
     >>> data_difference(Fingerprint(2, {"y": (3.0, 5.0)}), Fingerprint(2, {"y": (4.0, 5.0), "x": (0.0, 2.0)}))
     "column 'y' has different values"
@@ -57,8 +58,8 @@ def same_rows(a: Loaded, b: Loaded) -> bool:
 
 
 def same_order(a: Loaded, b: Loaded) -> bool:
-    """True if the columns that two row-wise fits have in common are equal row by row; False for streams and results from a
-    file.
+    """True if two row-wise fits have columns in common (weights included), and these are equal row by row; False for streams
+    and results from a file.
     """
     if any(x.remembered is not None or x.stream is not None for x in (a, b)):
         return False
@@ -68,7 +69,9 @@ def same_order(a: Loaded, b: Loaded) -> bool:
 
 
 def _columns_of(loaded: Loaded) -> dict[Any, Shaped[Host, " n"]]:
-    """Return the numeric columns (n,) of a row-wise fit by name: those of its function, of its formulas, and its weights."""
+    """Return the numeric columns (n,) of a row-wise fit by name: those of its function, of its formulas, and its weights; 0 in
+    rows of weight 0.  Empty for models with units or ``rowwise=False``.
+    """
     data = loaded.problem.data
     if data.mode != "rows":
         return {}

@@ -64,7 +64,9 @@ class VuongTest:
     n: int
 
     def frame(self) -> pd.DataFrame:
-        """Return a DataFrame with two rows, ``distinguishable`` and ``closer``, and columns statistic and p_value."""
+        """Return a DataFrame with two rows, ``distinguishable`` (n omega^2) and ``closer`` (z, or the likelihood ratio of nested
+        models), and columns statistic and p_value.
+        """
         import pandas as pd
 
         rows = {"statistic": [self.statistic_variance, self.statistic], "p_value": [self.p_variance, self.pvalue]}
@@ -102,8 +104,9 @@ def vuong_test(first: FitFacts, second: FitFacts, correction: str = "") -> Vuong
         `VuongTest`, whose terms are rows, or units.
 
     Raises:
-        ValueError: the fits are of different rows, weighted, or not maxima; or one model equals the other with a parameter at a
-            bound (zero inflation against none), where z is not normal (Wilson 2015): use ``lr_test(..., boundary=1)``.
+        ValueError: the fits are of different rows, weighted, penalised, from a file, or not interior maxima; a model returns one
+            number; or one model equals the other with a parameter at a bound (zero inflation against none), where z is not normal
+            (Wilson 2015): use ``lr_test(..., boundary=1)``.
     """
     if correction not in ("", "aic", "bic"):
         raise ValueError(f"correction={correction!r}: expected '', 'aic' or 'bic'")
@@ -136,7 +139,7 @@ def _checked(facts: FitFacts) -> Fit:
     if not facts.converged or facts.penalised:
         why = "is penalised or bias-reduced" if facts.penalised else "did not end at a maximum"
         raise ValueError(
-            f"vuong_test needs maximised log-likelihoods; the fit of {facts.label} {why}"
+            f"vuong_test needs maximised log-likelihoods; the fit of {facts.label} {why} (its verdict is {fit.verdict.code})"
         )
     if not fit.interior.all():
         on = ", ".join(fit.spec.space.theta_labels[i] for i in np.flatnonzero(~fit.interior))
@@ -173,7 +176,9 @@ def _same_terms(first: FitFacts, second: FitFacts, a: Fit, b: Fit) -> None:
 
 
 def _nested(a: Fit, b: Fit) -> bool:
-    """True if one model is nested in the other; ValueError if they are equal with a parameter at a bound."""
+    """True if one model is nested in the other, as far as that can be checked (False for two functions); ValueError if they
+    are equal with a parameter at a bound.
+    """
     big, small = (a, b) if a.spec.space.n_free >= b.spec.space.n_free else (b, a)
     if not same_function(a, b) and (name := met_on_an_edge(big, small)):
         raise ValueError(

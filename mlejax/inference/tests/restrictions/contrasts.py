@@ -38,7 +38,7 @@ class TTest(Estimates):
     df: float = np.inf
 
     def cov_params(self) -> pd.DataFrame:
-        """Return the covariance of the combinations (m, m)."""
+        """Return the covariance of the combinations (m, m); NaN where that of the estimates is missing."""
         import pandas as pd
 
         return pd.DataFrame(self.cov, index=list(self.labels), columns=list(self.labels))
@@ -70,10 +70,11 @@ def t_test(
       df: degrees of freedom of Student's t; inf for the normal distribution.
 
     Returns:
-      `TTest`. A combination without sampling variation has standard error 0, no statistic and a note.
+      `TTest`. A combination without sampling variation has standard error 0, no statistic and a note; one that uses a
+      missing covariance or an estimate that is not finite has NaN and a note.
 
     Raises:
-      ValueError: shapes do not agree, or alpha is outside (0, 0.5].
+      ValueError: shapes do not agree, numbers are not finite, the covariance is not symmetric, or alpha is outside (0, 0.5].
 
     >>> test = t_test([[1.0, -1.0]], 0.0, [1.0, 3.0], [[1.0, 0.0], [0.0, 1.0]])
     >>> test.params.tolist(), test.bse.round(4).tolist(), test.pvalues.round(4).tolist()

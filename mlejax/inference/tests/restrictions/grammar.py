@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
 
 def _refuse(text: str, position: int, expected: str) -> NoReturn:
-    """Raise ValueError that marks the position in the text with a caret."""
+    """Raise ValueError with a message, what was ``expected``, that marks the position in the text with a caret."""
     flat = "".join(c if c.isprintable() else " " for c in text)
     first = max(0, min(position - _WINDOW // 2, len(flat) - _WINDOW))
     last = min(len(flat), first + _WINDOW)
@@ -59,7 +59,9 @@ def _refuse(text: str, position: int, expected: str) -> NoReturn:
 
 
 def _tokens(text: str, names: Sequence[str] = ()) -> list[_Token]:
-    """Split the text into tokens; occurrences of ``names`` with unbalanced brackets are recognised first."""
+    """Split the text into tokens, the last of which is "end"; those of ``names`` that have unbalanced brackets are recognised
+    first.  ValueError: a character that no hypothesis has, or an inequality.
+    """
     found: list[_Token] = []
     odd = sorted((n for n in names if n.count("[") != n.count("]")), key=len, reverse=True)
     i = 0
@@ -94,7 +96,9 @@ def _tokens(text: str, names: Sequence[str] = ()) -> list[_Token]:
 
 
 def _address(text: str, start: int) -> tuple[str, int]:
-    """Return the name of an entry that begins at `start`, and the position after it."""
+    """Return the name of an entry that begins at `start`, without backticks, and the position after it; ValueError if a
+    bracket or backtick is not closed.
+    """
     if text[start] == "`":
         close = text.find("`", start + 1)
         if close <= start + 1:
@@ -142,7 +146,10 @@ class _Source(NamedTuple):
 
 
 def read_text(text: str, resolve: Resolve, n: int, names: Sequence[str] = ()) -> list[Row]:
-    """Parse the restrictions in one string; arguments as in `hypotheses.parse_hypotheses`.
+    """Return the restrictions in one string; arguments as in `hypotheses.parse_hypotheses`.
+
+    Raises:
+        ValueError: the string is empty, or cannot be read; a restriction has no parameter, or sides of different lengths.
 
     >>> [row.text for row in read_text("a = b, 2*c", {"a": [0], "b": [1], "c": [2]}.__getitem__, 3)]
     ['a = b', '2*c = 0']
@@ -276,7 +283,10 @@ def _scaled(linear: LinearForm, factor: float) -> LinearForm:
 
 
 def entry_indices(address: str, resolve: Resolve, n: int) -> np.ndarray:
-    """Return the positions 0..n-1 of the entries that a name selects.
+    """Return the positions 0..n-1 of the entries that a name selects, by ``resolve``.
+
+    Raises:
+        ValueError: it selects none, or a position outside 0..n-1; others are those of ``resolve``.
 
     >>> entry_indices("beta", {"beta": [2, 3]}.__getitem__, 4).tolist()
     [2, 3]

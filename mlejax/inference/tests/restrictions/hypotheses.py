@@ -89,7 +89,7 @@ def _is_text(hypotheses: Any) -> bool:
 
 def _from_dict(hypotheses: Mapping[Any, Any], resolve: Resolve, n: int) -> list[Row]:
     if not hypotheses:
-        raise ValueError("the hypothesis is empty: expected {address: value}")
+        raise ValueError("the hypothesis is an empty dict: expected values by name, {'mu': 0.0}")
     rows = []
     for address, value in hypotheses.items():
         if not isinstance(address, str):
@@ -118,7 +118,7 @@ def _assemble(rows: Sequence[Row], n: int, names: Sequence[str] | None) -> Hypot
                 np.add.at(block, (np.arange(size), np.broadcast_to(indices, size)), weight)
         value = np.full(size, -row.linear.constant) + 0.0  # no minus zero
         if not (np.all(np.isfinite(block)) and np.all(np.isfinite(value))):
-            raise ValueError(f"the coefficients of {row.text!r} are too large")
+            raise ValueError(f"the coefficients of {row.text!r} are too large for float64: divide them by a number")
         empty = ~np.any(block != 0, axis=1)
         if np.any(empty & (value != 0)) or np.all(empty):
             raise ValueError(f"the parameters cancel in {row.text!r}: there is nothing to test")
@@ -133,7 +133,9 @@ def _assemble(rows: Sequence[Row], n: int, names: Sequence[str] | None) -> Hypot
 
 
 def _row_label(row: np.ndarray, value: float, names: Sequence[str] | None) -> str:
-    """Return a label such as ``2*beta[1] - beta[2] = 3``; "" without names or with more than 6 terms."""
+    """Return a label such as ``2*beta[1] - beta[2] = 3`` of a row of R (n,) and its right-hand side; empty without names or
+    with more than 6 terms.
+    """
     used = np.flatnonzero(row).tolist()
     if names is None or len(used) > 6:
         return ""
@@ -148,7 +150,7 @@ def _row_label(row: np.ndarray, value: float, names: Sequence[str] | None) -> st
 def _from_matrix(hypotheses: Any, resolve: Resolve, n: int, r: Any, names: Sequence[str] | None) -> Hypotheses:
     if isinstance(hypotheses, tuple) and len(hypotheses) == 2 and _dimensions(hypotheses[0]) == 2:
         if r is not None:
-            raise ValueError("r is given twice: in the tuple (R, r) and as an argument")
+            raise ValueError("the right-hand side is given twice, in the tuple (R, r) and as an argument: leave one out")
         hypotheses, r = hypotheses
     matrix = _numeric(hypotheses, "the matrix of restrictions")
     columns = getattr(hypotheses, "columns", None)
@@ -158,7 +160,7 @@ def _from_matrix(hypotheses: Any, resolve: Resolve, n: int, r: Any, names: Seque
         for address, column in zip(columns, matrix.T, strict=True):
             where = entry_indices(address, resolve, n)
             if where.size != 1:
-                raise ValueError(f"column {address!r} names {where.size} entries: expected one")
+                raise ValueError(f"column {address!r} names {where.size} entries: expected one column for each of them")
             placed[:, where[0]] += column
         matrix = placed
     if matrix.ndim == 1:

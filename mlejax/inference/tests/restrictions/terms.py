@@ -42,7 +42,9 @@ class FormulaTerm(NamedTuple):
 
 
 def terms_of(fit: Fit) -> list[FormulaTerm]:
-    """Return the terms of all formulas of a fit, in order; a parameter with a design matrix has none."""
+    """Return the terms of all formulas of a fit, in order; a parameter with a design matrix has none, and neither has a result
+    loaded from a file without its model.
+    """
     space, found = fit.spec.space, []
     for design in getattr(fit.loaded.designs, "designs", ()):
         if design.piece.spec is None:
@@ -63,7 +65,7 @@ def term_named(fit: Fit, text: str) -> Int[Host, " k"] | None:
     it.
 
     Raises:
-        ValueError: the formulas of several parameters have the term, or a string such as ``"C(x)"`` is not a term.
+        ValueError: the formulas of several parameters have the term, or a string that can only be one, ``"C(x)"``, is none.
     """
     wanted = "".join(text.split())
     found = [t for t in terms_of(fit) if wanted in ("".join(t.text.split()), "".join(t.label.split()))]
@@ -76,7 +78,9 @@ def term_named(fit: Fit, text: str) -> Int[Host, " k"] | None:
 
 
 def slopes_of(space: Space) -> Int[Host, " k"]:
-    """Return the positions of all coefficients other than intercepts, of the formulas that have an intercept."""
+    """Return the positions among the entries that tables show of all coefficients other than intercepts, of the formulas that
+    have an intercept.
+    """
     parts = [
         at.start + np.flatnonzero([not label.endswith("[Intercept]") for label in leaf.entry_labels])
         for leaf, at in zip(space.leaves, space.reported_slices, strict=True)

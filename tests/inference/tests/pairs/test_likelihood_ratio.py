@@ -146,7 +146,7 @@ def test_on_the_edge_itself_p_is_one_and_aic_counts_the_parameter(seed):
     assert full.aic == pytest.approx(-2 * full.llf + 4, rel=1e-14)
     assert full.info_criteria("aic", count="interior") == pytest.approx(-2 * full.llf + 2, rel=1e-14)
     assert full.df_model == 2
-    assert "2 (1 on an edge)" in str(full.summary())
+    assert "2 (1 at a bound)" in str(full.summary())
 
 
 @mle.model(mu=mle.Positive())

@@ -102,7 +102,7 @@ def test_two_edges(model: mle.Model) -> None:
     p = (0.5 * chi2.sf(test.statistic, 1)) + (0.5 - none) * chi2.sf(test.statistic, 2)
     assert test.pvalue == pytest.approx(p, rel=1e-6)
     assert "2 restrictions are at bounds" in test.summary()
-    with pytest.raises(ValueError, match="has a, b on the edge of the support, where the ratio is not chi-squared: boundary=2"):
+    with pytest.raises(ValueError, match="has a, b at a bound of the support, where the ratio is not chi-squared: boundary=2"):
         full.lr_test(null)
     with pytest.raises(ValueError, match="at the restricted estimates, got: none"):
         full.lr_test(model.fit(data, fixed={"a": 0.1, "b": 0.1}), 2)
