@@ -163,6 +163,13 @@ class _Program:
             if "compiler_options" not in str(error):
                 raise
             return self.plain(*args, **kwargs)
+        except TypeError as error:
+            if "No constant handler" not in str(error):
+                raise
+            raise NotImplementedError(  # in the words of JAX where a rule is missing
+                "Differentiation rule of an operation keeps a value of another trace, as that of jax.scipy.special.expn does for "
+                "second derivatives"
+            ) from error
         return self(*args, **kwargs)
 
 

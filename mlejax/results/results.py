@@ -162,7 +162,9 @@ class Results(Postestimation, Testing, OtherNames):
         return None if known is None else known.versions
 
     def __repr__(self) -> str:
-        return f"<mlejax results of {self._model.likelihood.name}: {self.verdict.code}, llf = {self.llf:.6g}>"
+        unbounded = self.verdict.code == "no_finite_maximum" and self.verdict.supremum is None
+        known = "rises without bound" if unbounded else f"= {self.llf:.6g}"
+        return f"<mlejax results of {self._model.likelihood.name}: {self.verdict.code}, llf {known}>"
 
     def _repr_html_(self) -> str:
         return self.summary().to_html()

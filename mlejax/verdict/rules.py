@@ -64,6 +64,8 @@ def judge(e: Evidence) -> Verdict:
             advice = NO_ESTIMATES + " Collect more data, or estimate fewer parameters (fixed=)."
         elif e.findings.n_retried:
             advice += f" {e.findings.n_retried} other starts reached no finite maximum either{SEVERAL_STARTS}."
+    elif code == "not_computable" and e.findings.n_retried:
+        advice += f" {e.findings.n_retried} other starts reached no maximum either{SEVERAL_STARTS}."
     return Verdict(code, statement, Facts(facts), advice)
 
 

@@ -57,7 +57,11 @@ def test_minus_a_log_likelihood_is_known_by_its_minimum(name: str) -> None:
     density, parameters = NEGATED[name]
     model = mle.model(**parameters)(lambda p, d: -density(d, **p))
     with pytest.warns(mle.ConvergenceWarning, match="does the function return minus the log-likelihood"):
-        assert not model.fit(DATA).verdict.converged
+        res = model.fit(DATA)
+    assert res.verdict.code == "no_finite_maximum"  # each rises without bound far from its minimum
+    assert "rises without bound" in res.verdict.statement
+    assert not res.llf > 1e6  # no number that rounding has made
+    assert "rises without bound" in str(res.summary()).split("Verdict")[0]
 
 
 RIGHT = {

@@ -113,11 +113,18 @@ def is_column(value: object) -> bool:
 
 def _is_shared_array(value: object) -> bool:
     """True if a value inside `Shared` is one array and not a tree: a list is an array unless a dict, or an array with an axis,
-    is among its items; tuples and dicts are trees; None and other iterables are arrays.
+    is among its items or theirs; tuples and dicts are trees; None and other iterables are arrays.
     """
     if isinstance(value, list):
-        return not any(isinstance(v, dict) or (isinstance(v, (np.ndarray, jax.Array)) and v.ndim > 0) for v in value)
+        return not any(_has_columns(v) for v in value)
     return value is None or (hasattr(value, "__iter__") and not isinstance(value, (tuple, Mapping)))
+
+
+def _has_columns(value: object) -> bool:
+    """True for a dict, an array with an axis, and a list or tuple that has one of them inside, at any depth."""
+    if isinstance(value, (list, tuple)):
+        return any(_has_columns(v) for v in value)
+    return isinstance(value, Mapping) or (isinstance(value, (np.ndarray, jax.Array)) and value.ndim > 0)
 
 
 def map_columns(function: Callable[[Any], Any], data: Data) -> Any:

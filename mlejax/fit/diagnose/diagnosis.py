@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from mlejax.fit.maximise.maximise import maximise
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.objective import Evaluator, SingleEvaluator
 from mlejax.optimize import OptimizeResult
+from mlejax.parameters import Space
 from mlejax.shapes import Float, Host
 from mlejax.status import End
 from mlejax.verdict import Direction, steepest
@@ -91,10 +93,11 @@ def _from_elsewhere(
     u0: Float[Host, "L p"],
     found: dict[int, Diagnosed],
 ) -> dict[int, Diagnosed]:
-    """Search again, from a few random starts, those data sets whose search did not leave its start or went to infinity.
+    """Search again, from a few random starts, those data sets whose search did not leave its start, went to infinity, or ended
+    where the function is not finite or has lost its digits.
 
     A maximum found so replaces the first diagnosis if its log-likelihood is higher than where the first search stopped or
-    levelled off, or if the first log-likelihood was unbounded, which the new findings then mention.
+    levelled off, if that one is not known, or if it was unbounded, which the new findings then mention.
 
     Returns:
         New diagnoses by number, only of data sets whose diagnosis changed.
@@ -104,10 +107,12 @@ def _from_elsewhere(
         return {}
     space, starts = evaluator.spec.space, {}
     for i in again:
-        around = _started_at(one[i], u0[i], found[i]) if _rising(found[i]) else found[i].end
-        starts[i] = problems.scattered(space, loaded[i], problems.given(i), around)
-        if not all(d.bounded for d in _rising(found[i])):
-            listed = problems.candidates(evaluator.spec, loaded[i], problems.given(i))
+        rising, lost_there = _rising(found[i]), _lost_there(found[i])
+        around = _started_at(one[i], u0[i], found[i]) if rising or lost_there else found[i].end
+        given = _of_structures(space, problems.given(i)) if lost_there else problems.given(i)
+        starts[i] = problems.scattered(space, loaded[i], given, around)
+        if lost_there or not all(d.bounded for d in rising):
+            listed = problems.candidates(evaluator.spec, loaded[i], given)
             starts[i] = np.concatenate([_off_guards(one[i], listed)[:N_SCATTERED], starts[i]])
     best: dict[int, OptimizeResult] = {}
     for k in range(max(map(len, starts.values()))):
@@ -123,7 +128,7 @@ def _from_elsewhere(
                 best[i] = end
     out = {}
     for i in again:
-        if _rising(found[i]):
+        if _rising(found[i]) or _lost_there(found[i]):
             out[i] = found[i]._replace(findings=replace(found[i].findings, n_retried=len(starts[i])))
     for i, end in best.items():
         asks = search_on(problems, one[i], loaded[i], end.u, end)
@@ -137,7 +142,8 @@ def _from_elsewhere(
             beside = f"elsewhere the log-likelihood rises without bound, along {higher.movement}"
         findings = replace(elsewhere.findings, beside=beside)
         at = elsewhere.end._replace(n_steps=steps)
-        out[i] = elsewhere._replace(end=at, findings=findings, note=found[i].note)
+        note = f"The first search failed ({found[i].findings.rows}); another start led here." if _lost_there(found[i]) else ""
+        out[i] = elsewhere._replace(end=at, findings=findings, note=found[i].note or note)
     return out
 
 
@@ -169,14 +175,24 @@ def _started_at(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagno
     return found.end._replace(u=u0, information=at.information[0])
 
 
+def _lost_there(found: Diagnosed) -> bool:
+    """True if the function is not finite, or has lost its digits, where the search ended."""
+    return bool(found.findings.rows)
+
+
+def _of_structures(space: Space, given: list[Any]) -> list[Any]:
+    """The given starts without those of declared parameters, which can be chosen from the data instead."""
+    return [v if leaf.kind == "Free" else None for v, leaf in zip(given, space.leaves, strict=True)]
+
+
 def _worth_another_start(d: Diagnosed, limited: bool) -> bool:
-    """True if the search stopped at its start or on a plateau, or the log-likelihood is unbounded or levels off as a transformed
-    parameter moves.
+    """True if the search stopped at its start, on a plateau or where the function is not finite or has lost its digits, or the
+    log-likelihood is unbounded or levels off as a transformed parameter moves.
 
     False for more than 50 parameters, and where the search was interrupted or used up the user's ``max_steps``
     (``limited``).
     """
-    if d.end.information is None or d.end.end in (End.INTERRUPTED, End.START_NOT_FINITE) or d.findings.negated:
+    if d.end.information is None or d.end.end == End.INTERRUPTED or d.findings.negated:
         return False
     if d.end.end == End.MAX_STEPS and limited:
         return False
@@ -186,17 +202,18 @@ def _worth_another_start(d: Diagnosed, limited: bool) -> bool:
     infinite = plateau or not all(x.bounded for x in rising)
     stuck = int(d.end.n_steps) == 0 and not is_clean(d.end, d.spec.space)
     stuck |= any(x.behaviour == "plateau" for x in d.findings.directions)
-    return d.spec.space.n_free <= MOST_SCATTERED and (stuck or infinite)
+    return d.spec.space.n_free <= MOST_SCATTERED and (stuck or infinite or _lost_there(d))
 
 
 def _level(found: Diagnosed | OptimizeResult) -> float:
-    """The log-likelihood that another maximum must exceed: at the final point, or its supremum; -inf if it is unbounded."""
+    """The log-likelihood that another maximum must exceed: at the final point, or its supremum; -inf if it is unbounded or not
+    known."""
     if isinstance(found, OptimizeResult):
         return float(found.loglik)
     suprema = [d.supremum for d in _rising(found)]
     if any(not d.bounded for d in _rising(found)):
         return -np.inf
-    return max([float(found.end.loglik), *suprema]) + SAME_LEVEL
+    return max([float(np.nan_to_num(found.end.loglik, nan=-np.inf)), *suprema]) + SAME_LEVEL
 
 
 def _started_anew(
@@ -206,7 +223,7 @@ def _started_anew(
     if before.end.end != End.START_NOT_FINITE:
         return before
     space = before.spec.space
-    given = [v if leaf.kind == "Free" else None for v, leaf in zip(problems.given(i), space.leaves, strict=True)]
+    given = _of_structures(space, problems.given(i))
     again = search(problems, evaluator, loaded, problems.start_anew(evaluator, loaded, given))
     if again.end.end == End.START_NOT_FINITE:
         return before

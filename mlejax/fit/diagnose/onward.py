@@ -14,13 +14,13 @@ from mlejax.data import formulas
 from mlejax.fit.diagnose.centring import Mapped, coordinates_for, mapped
 from mlejax.fit.diagnose.directions import rays
 from mlejax.fit.diagnose.directions.bending_ridges import levelled
-from mlejax.fit.diagnose.directions.falls import falls_as_it_should, has_a_minimum
+from mlejax.fit.diagnose.directions.falls import falls_as_it_should, minimum_of
 from mlejax.fit.diagnose.directions.flat_directions import independent, nearby_point, settle_flat
 from mlejax.fit.diagnose.directions.inflections import off_an_inflection
 from mlejax.fit.diagnose.directions.probes import RaysOfEnd, probe_directions
-from mlejax.fit.diagnose.directions.rays import Asks
+from mlejax.fit.diagnose.directions.rays import Asks, Origin
 from mlejax.fit.diagnose.edges import decided_within, held_on_edges, off_the_edges
-from mlejax.fit.diagnose.ends import doubtful, is_clean, onto_edges
+from mlejax.fit.diagnose.ends import curved, doubtful, is_clean, onto_edges
 from mlejax.fit.diagnose.evidence import blurred, explain
 from mlejax.fit.diagnose.problems import Diagnosed, Problems
 from mlejax.fit.diagnose.rounding.digits import (
@@ -32,7 +32,7 @@ from mlejax.fit.diagnose.rounding.digits import (
     value_is_real,
     with_differences,
 )
-from mlejax.fit.diagnose.rounding.ends_of_numbers import STAYS_FINITE
+from mlejax.fit.diagnose.rounding.ends_of_numbers import STAYS_FINITE, where_it_stopped
 from mlejax.fit.diagnose.rounding.last_digits import (
     LOST_WHERE_IT_ENDED,
     OR_ANOTHER_START,
@@ -47,7 +47,7 @@ from mlejax.optimize import Method, OptimizeResult
 from mlejax.parameters.coordinates import split_constants
 from mlejax.shapes import Float, Host
 from mlejax.status import End
-from mlejax.verdict import SMALL_DECREMENT, Findings
+from mlejax.verdict import SMALL_DECREMENT, Direction, Findings
 
 MAX_RESTARTS = 4
 CALLED_MAXIMUM = 1e3 * SMALL_DECREMENT  # decrement up to which an end may be called a maximum
@@ -135,13 +135,15 @@ def search_on(
     if found.end.information is not None and suspect(evaluator.with_spec(found.spec), found.end.alone(), u0[None])[0]:
         said = rounding_in_words(evaluator.with_spec(found.spec), found.end.u)
         found = found._replace(findings=replace(found.findings, rounding=said))
-    if _is_rounding(evaluator.with_spec(found.spec), u0, found):
-        found = _shown_as_lost(found)
-    return _perhaps_negated(evaluator, u0, found)
+    return _perhaps_negated(evaluator, u0, _without_noise(evaluator.with_spec(found.spec), u0, found))
 
 
 def _perhaps_negated(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed) -> Diagnosed:
-    """The diagnosis with ``negated`` set, for a final point that is not a maximum."""
+    """The diagnosis with ``negated`` set, for a final point that is not a maximum of a function that has a minimum.
+
+    If the function rises without bound from the minimum towards the final point, and no such direction was found there (where
+    numbers may be as large as 1e300), this direction is added.
+    """
     end, seen = found.end, {d.behaviour for d in found.findings.directions}
     if end.information is None or end.end == End.INTERRUPTED or found.findings.limit:
         return found
@@ -149,27 +151,41 @@ def _perhaps_negated(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: D
         return found
     if is_clean(end, found.spec.space) and not found.findings.rows:
         return found
+    evaluator = evaluator.with_spec(found.spec)
     with np.errstate(all="ignore"):
-        negated = has_a_minimum(evaluator.with_spec(found.spec), u0)
-    return found._replace(findings=replace(found.findings, negated=negated))
+        minimum = minimum_of(evaluator, u0)
+    findings = replace(found.findings, negated=minimum is not None)
+    if minimum is not None and not any(d.behaviour == "rises" and not d.bounded for d in findings.directions):
+        upwards = _rise_from(evaluator, minimum, end.u)
+        if upwards.behaviour == "rises" and not upwards.bounded:
+            findings = replace(findings, directions=(upwards,), rows="", advice="", blurred=False)
+    return found._replace(findings=findings)
 
 
-def _is_rounding(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed) -> bool:
-    """True if the final point is not clearly a maximum and the rounding error of its log-likelihood exceeds half a unit.
+def _rise_from(evaluator: SingleEvaluator, u: Float[Host, " p"], towards: Float[Host, " p"]) -> Direction:
+    """What the log-likelihood does along the line from u, (p,), in the direction of another point, (p,)."""
+    space, at = evaluator.spec.space, evaluator.evaluate(u[None])
+    assert at.score is not None
+    information = linalg.dense_each(at.information)[0]
+    origin = Origin(u, float(at.loglik[0]), information, space, evaluator.fixed)
+    ray = rays.make_rays((towards - u)[None], u, at.score[0], information, curved(space))[0]
+    return rays.answered(rays.follow(ray, origin), lambda points: evaluator.logliks({0: points})[0])
 
-    False if the findings already say so.
+
+def _without_noise(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed) -> Diagnosed:
+    """The diagnosis with a log-likelihood of NaN if its rounding error exceeds half a unit and the end is not clearly a maximum.
+
+    Its directions are dropped as well, unless the log-likelihood rose by a thousand times that error.
     """
-    end = found.end
-    if end.information is None or found.findings.limit or found.findings.rows or end.end == End.INTERRUPTED:
-        return False
-    return bool(np.isfinite(end.loglik)) and not is_clean(end, found.spec.space) and not value_is_real(evaluator, end.u, u0)
-
-
-def _shown_as_lost(found: Diagnosed) -> Diagnosed:
-    """The diagnosis without directions and with a log-likelihood of NaN, because the rounding error dominates it."""
-    end = found.end._replace(loglik=np.asarray(np.nan), status=np.asarray(int(End.DIVERGED), np.int32))
-    findings = replace(found.findings, directions=(), rows=LOST_WHERE_IT_ENDED, advice=OR_ANOTHER_START)
-    return found._replace(end=end, findings=findings)
+    end, findings = found.end, found.findings
+    if end.information is None or findings.limit or findings.rows or end.end == End.INTERRUPTED:
+        return found
+    if not np.isfinite(end.loglik) or is_clean(end, found.spec.space) or value_is_real(evaluator, end.u):
+        return found
+    if not value_is_real(evaluator, end.u, u0):
+        findings = replace(findings, directions=(), rows=LOST_WHERE_IT_ENDED, advice=OR_ANOTHER_START)
+        end = end._replace(status=np.asarray(int(End.DIVERGED), np.int32))
+    return found._replace(end=end._replace(loglik=np.asarray(np.nan)), findings=findings)
 
 
 def _with_good_digits(
@@ -292,6 +308,10 @@ def _searched_on(
             break
         end = again._replace(polished=end.polished)
     if not is_clean(end, space):
+        known = findings.rows or any(d.behaviour not in ("falls", "unknown") for d in findings.directions)
+        stopped = "" if known or limited(problems.method) else where_it_stopped(evaluator, end)
+        if stopped:
+            findings = replace(findings, rows=stopped, advice=STAYS_FINITE)
         findings = replace(findings, within=decided_within(evaluator, end))
         if not linalg.all_finite(end.score):  # a restart came to a higher point, from which no search can go on
             findings = replace(findings, directions=(), rows=explain(evaluator, end.u))

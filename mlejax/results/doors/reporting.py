@@ -113,7 +113,7 @@ def _header(entries: Entries, eform: bool | Sequence[str]) -> tuple[tuple[str, s
         ("Covariance", cov.statement),
         ("Converged", f"{'yes' if fit.verdict.converged else 'NO'} ({nearness})"),
         ("Arithmetic", f"float64, {fit.backend or device_kind()}"),
-        ("Log-pseudolikelihood" if pseudo else "Log-likelihood", f"{fit.llf:.6f}"),
+        ("Log-pseudolikelihood" if pseudo else "Log-likelihood", _loglik_in_words(fit)),
         ("Observations", f"{nobs:g}" + (f" ({dropped} dropped)" if dropped else "")),
     ]
     if fit.loaded.problem.data.mode == "units":
@@ -134,6 +134,13 @@ def _header(entries: Entries, eform: bool | Sequence[str]) -> tuple[tuple[str, s
     if eform:
         header.append(("Shown", _eform_statement(entries, eform)))
     return tuple(header)
+
+
+def _loglik_in_words(fit: Fit) -> str:
+    """The log-likelihood, or why there is no number to show."""
+    if fit.verdict.code == "no_finite_maximum" and fit.verdict.supremum is None:
+        return "rises without bound"
+    return "lost in rounding or not finite" if np.isnan(fit.llf) else f"{fit.llf:.6f}"
 
 
 def criteria(entries: Entries) -> dict[str, float | None]:

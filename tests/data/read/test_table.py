@@ -209,6 +209,7 @@ def test_shared_and_static_reach_the_function_unwrapped():
         "knots": Shared([0, 1]),
         "net": Shared({"w": np.ones((2, 3), np.float32), "b": [np.zeros(2), np.ones(3)]}),
         "open": Shared([-np.inf, np.inf]),
+        "layers": Shared([[np.zeros(2), np.ones(3)]]),
         "scale": Shared(2.0),
         "k": Static(3),
         "nested": (X, Static("logit"), Shared(5)),
@@ -220,6 +221,7 @@ def test_shared_and_static_reach_the_function_unwrapped():
         assert d["nested"][1] == "logit"
         assert d["knots"].shape == (2,)
         assert isinstance(d["net"]["b"], list)
+        assert [part.shape for part in d["layers"][0]] == [(2,), (3,)]
         bounds = jnp.where(jnp.isinf(d["open"]), 0.0, 1.0).sum()
         return d["x"] * d["k"] * d["scale"] + d["net"]["w"].sum() + d["nested"][2] + d["net"]["b"][1].sum() + bounds
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -22,6 +23,7 @@ from . import rounding_arrays, rounding_sums
 
 __all__ = ["UNIT", "Entered", "Rounded", "RunningBound", "bound", "entered"]
 
+LEAKED = "a constant of another trace"  # what stands among the unknown operations for it
 UNIT = 2.0**-53  # largest relative error of one operation in float64
 
 
@@ -135,7 +137,11 @@ class RunningBound:
         """Add the operations of a program to the prepared steps; return the positions of its results among the stored values."""
         slots: dict[Any, int] = dict(zip(program.invars, operands, strict=True))
         for v, value in zip(program.constvars, consts, strict=True):
-            slots[v] = self._literal(value, v.aval.dtype)
+            if isinstance(value, jax.core.Tracer):  # as the second derivative of JAX's own expn keeps one
+                unknown[LEAKED] = None
+                slots[v] = self._new()
+            else:
+                slots[v] = self._literal(value, v.aval.dtype)
         slot = lambda v: self._literal(v.val, v.aval.dtype) if is_literal(v) else slots[v]
         for eqn in program.eqns:
             at = tuple(slot(v) for v in eqn.invars)

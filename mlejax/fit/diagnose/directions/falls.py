@@ -66,8 +66,8 @@ def falls_as_it_should(evaluator: SingleEvaluator, end: OptimizeResult, bar: flo
     return False
 
 
-def has_a_minimum(evaluator: SingleEvaluator, u0: Float[Host, " p"]) -> bool:
-    """True if the function has a minimum where a log-likelihood would have its maximum, so that its sign may be wrong.
+def minimum_of(evaluator: SingleEvaluator, u0: Float[Host, " p"]) -> Float[Host, " p"] | None:
+    """A minimum of the function, (p,), where a log-likelihood would have its maximum, so that its sign may be wrong; or None.
 
     Searched for from the start u0, (p,), or from a simple point at which the function is lower, if the function curves upwards in
     some parameter there.  A minimum is off all bounds, curves upwards in every direction, and is lower than all points up to 32
@@ -81,7 +81,7 @@ def has_a_minimum(evaluator: SingleEvaluator, u0: Float[Host, " p"]) -> bool:
     u0 = simple[np.argmin(np.nan_to_num(evaluator.logliks({0: simple})[0], nan=np.inf))]
     information = evaluator.evaluate(u0[None]).information
     if information is None or not (linalg.dense_each(information)[0].diagonal() < 0.0).any():
-        return False
+        return None
 
     def turned(u: Float[Host, " p"]) -> tuple[Any, Any, Any]:
         at = evaluator.evaluate(u[None])
@@ -94,10 +94,10 @@ def has_a_minimum(evaluator: SingleEvaluator, u0: Float[Host, " p"]) -> bool:
     u = np.asarray(carry.u)
     found = linalg.scaled_inverse(carry.H * scale)
     if int(carry.status) not in (int(End.CONVERGED), int(End.PRECISION_FLOOR)) or not found.ok or not interior(space, u).all():
-        return False
+        return None
     errors = np.sqrt(found.inverse.diagonal())
     far = np.minimum(AROUND[:, None] * errors, np.where(curved(space), FARTHEST, np.inf))
     steps = (far[:, :, None] * np.eye(u.size)).reshape(-1, u.size)
     around = np.clip(u + np.concatenate([steps, -steps]), space.lower, space.upper)
     values = evaluator.logliks({0: around})[0]
-    return not bool((np.isfinite(values) & (values < float(carry.f) * scale - SURE)).any())
+    return None if (np.isfinite(values) & (values < float(carry.f) * scale - SURE)).any() else u

@@ -14,14 +14,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlejax import linalg
 from mlejax.execution.trace.jaxprs import Equation, Program, is_literal
 from mlejax.execution.trace.rounding.forward_rounding import entered
+from mlejax.fit.diagnose.directions.movements import describe_movement
+from mlejax.fit.diagnose.ends import interior
 from mlejax.fit.diagnose.evidence import explain
 from mlejax.objective import Objective, SingleEvaluator, row_terms
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import Either, Float, Host
+from mlejax.status import End
 from mlejax.verdict import Direction
 
+LEAST_PROMISE = 1e-6  # decrement, above which an end is no maximum
+N_HALVES, STUCK = 50, 0.1  # of a step, and the share of its promise that a search may leave at points it can reach
 CARRIED = 0.5  # share of a rise by terms that stay finite, above which the terms that end do not carry it
 OVERFLOWS = frozenset(
     {"exp", "exp2", "expm1", "integer_pow", "pow", "mul", "square", "cosh", "sinh", "lgamma", "add", "sub", "reduce_sum"}
@@ -56,10 +62,43 @@ def where_it_ends(evaluator: SingleEvaluator, end: OptimizeResult, d: Direction,
     rise = change.sum()
     if not bad.any() or not rise > 0.0 or not change[~bad].sum() > CARRIED * rise:
         return ""
+    return _not_known_beyond(evaluator, beyond, d.movement)
+
+
+def where_it_stopped(evaluator: SingleEvaluator, end: OptimizeResult) -> str:
+    """A statement on a search that stopped short of a maximum because the function is not finite just beyond; else empty.
+
+    That is, a Newton step promises a rise, mostly of terms that stay finite, and next to nothing of it is to be had at those
+    shares of the step (halves of halves) where the function is finite.
+    """
+    space = evaluator.spec.space
+    free = interior(space, end.u)
+    inverse = linalg.scaled_inverse(linalg.symmetric(end.information).block(free))
+    if end.end == End.CONVERGED or not inverse.ok or not end.decrement > LEAST_PROMISE:
+        return ""
+    step = np.zeros(free.size)
+    step[free] = inverse.inverse @ end.score[free]
+    points = np.clip(end.u + 0.5 ** np.arange(N_HALVES)[:, None] * step, space.lower, space.upper)
+    values = evaluator.logliks({0: points})[0]
+    finite = np.isfinite(values)
+    if finite.all() or (values[finite] - end.loglik > STUCK * end.decrement).any():
+        return ""
+    beyond = points[np.flatnonzero(~finite)[-1]]
+    here, ended = row_terms(evaluator, end.u), row_terms(evaluator, beyond)
+    bad = ~np.isfinite(ended.values) & (ended.weights > 0)
+    assert here.scores is not None
+    promised = np.where(here.weights > 0, here.weights * (here.scores @ step), 0.0)
+    if not bad.any() or not promised[~bad].sum() > CARRIED * promised.sum():
+        return ""
+    return _not_known_beyond(evaluator, beyond, describe_movement(end.u, end.u + step, space, evaluator.fixed)[0])
+
+
+def _not_known_beyond(evaluator: SingleEvaluator, beyond: Float[Host, " p"], movement: str) -> str:
+    """The statement on a rise that ends at the point ``beyond``, (p,), where the function is not finite."""
     made = first_operation(evaluator, beyond)
     because = f", because {made} there" if made else ""
     return (
-        f"the log-likelihood still rises along {d.movement} where the formula ends, so whether it has a maximum beyond is not "
+        f"the log-likelihood still rises along {movement} where the formula ends, so whether it has a maximum beyond is not "
         f"known: {explain(evaluator, beyond)}{because}"
     )
 
