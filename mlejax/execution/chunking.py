@@ -104,7 +104,8 @@ class ChunkSource(Protocol):
 
 
 def budget(memory_limit: float | None, progress: bool | None) -> Budget:
-    """Return the budget for ``memory_limit`` bytes (None: a share of the free memory), with the number of threads.
+    """Return the budget for ``memory_limit`` bytes (None: a share of the free memory), with the number of threads; ``progress``
+    is kept in it as it is.
 
     On several cores there is one thread more, so that no core is idle while two threads take turns in Python.
 
@@ -140,6 +141,13 @@ def capacity_of(size: int, data_set_bytes: int, p: int, budget: Budget, in_place
     """Return (width, capacity): numbers of data sets in a block and in a chunk; they do not depend on how many there are.
 
     Every thread has one chunk on the host and one on the device.
+
+    Args:
+        size: padded number of rows of a data set.
+        data_set_bytes: bytes of its arrays.
+        p: number of free parameters.
+        budget: limits of memory and threads.
+        in_place: the data are read without a copy, so that a chunk may be larger (on a CPU).
 
     Raises:
         ValueError: the user's ``memory_limit`` is too small for one data set.
@@ -204,7 +212,8 @@ def chunks(sets: ChunkSource, which: Int[Host, " m"], p: int, budget: Budget, mo
 def _without_edges(
     sets: ChunkSource, mine: Int[Host, " m"], width: int, capacity: int
 ) -> tuple[Int[Host, " a"], Int[Host, " b"]]:
-    """Split a range of data sets into those whose chunks can be views, in whole blocks, and the others, which are copied.
+    """Split a range of data sets, ``mine``, into those whose chunks can be views, in whole blocks of ``width``, and the others,
+    which are copied.
 
     All are in the first part if the second would need more than one chunk.
     """

@@ -8,7 +8,7 @@ from mlejax.fit.latents.integration import fit
 from mlejax.fit.prepare.constraints.constrained import Restrictions
 from mlejax.fit.prepare.loaded import Effects, Loaded, Remembered, counts
 from mlejax.fit.prepare.loading import evaluate, prepare
-from mlejax.fit.prepare.matching import column_unchanged, labels_per_contribution, refuse_connected
+from mlejax.fit.prepare.matching import labels_per_contribution, refuse_connected, rows_unchanged
 from mlejax.fit.prepare.penalties import l2
 from mlejax.fit.prepare.streaming import evaluator_of, is_stream
 from mlejax.fit.recipe import continued, with_fixed
@@ -26,7 +26,6 @@ __all__ = [
     "Restrictions",
     "Solution",
     "check_count",
-    "column_unchanged",
     "continued",
     "counts",
     "effects_evaluator_of",
@@ -41,6 +40,7 @@ __all__ = [
     "refuse_connected",
     "refuse_effects",
     "regressed",
+    "rows_unchanged",
     "solve",
     "terms_of_rows",
     "with_fixed",

@@ -46,11 +46,12 @@ class Solution:
         u: the same parameters in the optimiser's unconstrained coordinates, (p,).
         llf: log-likelihood, summed and weighted, without penalty, ().
         score: gradient of the (penalised) log-likelihood with respect to theta, (p,).
-        information: minus its Hessian with respect to theta, (p, p).
+        information: minus the Hessian of the (penalised) log-likelihood with respect to theta, (p, p).
         decrement: Newton decrement g' H^-1 g, log-likelihood units, ().
         n_steps: number of optimiser steps, ().
         status: an ``End`` code, ().
-        converged: the optimiser met its tolerance at positive definite information, ().
+        converged: True if the optimiser met its tolerance, or stopped because of rounding with a Newton decrement of at most
+            1e-6, ().
     """
 
     params: PyTree
@@ -68,7 +69,7 @@ class Solution:
 def check_count(name: str, value: object, least: int) -> int:
     """Return the value as an int; ValueError unless it is a whole number from ``least`` to 100 million (a seed may be larger).
 
-    ``name``: of the argument, for the message.
+    ``name``: name of the argument, for the message; "seed" has no upper limit.
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(f"{name}= expected a whole number of at least {least}, got {value!r}")

@@ -55,7 +55,10 @@ def check_options(
     start: PyTree,
     fixed: Mapping[str, Any] | None,
 ) -> None:
-    """Raise ValueError for options not supported with fixed effects, and for ``separated=`` in a model without them."""
+    """Raise ValueError for an unknown ``separated=``, any but "report" in a model without fixed effects, and options that are not
+    supported with them: methods other than Newton's, bias reduction, ``n_starts`` above 1, and values of the effects in
+    ``start`` or ``fixed``.
+    """
     if separated not in SEPARATED:
         raise ValueError(f"separated={separated!r}: expected one of {', '.join(map(repr, SEPARATED))}")
     if not likelihood.effects:
@@ -86,7 +89,10 @@ def check_options(
 
 
 def with_more_levels_eliminated(likelihood: Likelihood, data: Data) -> Likelihood:
-    """Of several columns of fixed effects, let the likelihood eliminate those of the column with most levels in the data."""
+    """Return the likelihood with the fixed effects of that column eliminated which has most levels in the data.
+
+    The effects of the other columns become coefficients.  Unchanged unless there are fixed effects of several columns.
+    """
     if not likelihood.coded:
         return likelihood
     import pandas as pd
@@ -121,7 +127,10 @@ def effects_evaluator_of(spec: Spec, loaded: Loaded, fixed: Host | None) -> Effe
 
 
 def terms_of_rows(spec: Spec, loaded: Loaded, fixed: Host | None, u: Float[Host, " p"]) -> RowTerms:
-    """Log-likelihood terms, scores and weights of data in memory at u, (p,); with fixed effects, these are profiled out."""
+    """Log-likelihood terms, scores and weights of data in memory at u, (p,); with fixed effects, these are profiled out.
+
+    Raises an error for a result from a file, which has neither rows nor the user's function.
+    """
     function = (spec.likelihood.natural or spec.likelihood).function
     if isinstance(function, Absent):
         function()  # says so: a result from a file has no rows over which it would be called
@@ -140,8 +149,8 @@ def settled_levels(evaluator: EffectsEvaluator, loaded: Loaded, u0: Float[Host, 
         separated: "report", "drop" or "raise".
 
     Raises:
-        DataError: there are levels without a finite effect and ``separated`` is "raise"; or all levels are so; or without
-            them other factors fall apart.
+        DataError: there are levels without a finite effect and ``separated`` is "raise"; or no level has a finite effect; or
+            without their rows the levels of the other columns are no longer connected.
     """
     key = evaluator.spec.likelihood.effects[0]
     evaluator.eliminated(u0)
@@ -172,6 +181,9 @@ def without_open_levels(likelihood: Likelihood, loaded: Loaded, separated: str) 
         likelihood: the model, with fixed effects of several columns.
         loaded: all data.
         separated: "report", "drop" or "raise".
+
+    Raises:
+        DataError: there are such levels and ``separated`` is "raise", or no level has a finite effect.
     """
     while True:
         spec = Spec(likelihood, loaded.problem.space)
@@ -183,22 +195,25 @@ def without_open_levels(likelihood: Likelihood, loaded: Loaded, separated: str) 
 
 
 def _without(loaded: Loaded, evaluator: EffectsEvaluator, separated: str) -> Loaded:
-    """The data without the rows of levels whose effect is infinite."""
-    levels, likelihood, gone = evaluator.levels, evaluator.spec.likelihood, evaluator.signs != 0
+    """The data without the rows of levels whose effect is infinite; DataError as of `_check_separated`."""
+    levels, gone = evaluator.levels, evaluator.signs != 0
     more = levels.labels[gone], evaluator.signs[gone], evaluator.grouped.counts[gone]
-    _check_separated(likelihood.effects[0].by, more, len(levels), separated)
+    _check_separated(evaluator.spec.likelihood.effects[0].by, more, len(levels), separated)
     labels, signs, counts = (np.concatenate(parts) for parts in zip(loaded.left_out, more, strict=True))
-    return replace(leave_out(loaded, gone[levels.codes], likelihood.mode), left_out=(labels, signs, counts))
+    return replace(leave_out(loaded, gone[levels.codes]), left_out=(labels, signs, counts))
 
 
 def _check_separated(by: str, left_out: tuple[np.ndarray, ...], n_levels: int, separated: str) -> None:
-    """Raise DataError if all levels have infinite effects, or some and ``separated`` is "raise"."""
+    """Raise DataError if all levels of the column ``by`` have infinite effects, or some and ``separated`` is "raise".
+
+    ``left_out``: labels of the levels with infinite effects, signs of these, and numbers of rows; ``n_levels``: of all levels.
+    """
     labels, signs, counts = left_out
     shown = _listed(labels)
     what = (
         f"{len(labels)} of {n_levels} levels of {by} ({int(counts.sum())} rows) have no finite effect: within each of them the "
         f"log-likelihood rises all the way to {'-inf' if (signs < 0).all() else 'inf' if (signs > 0).all() else '-inf or inf'} "
-        f"(all outcomes zero, or all one): {shown}"
+        f"(as where all outcomes are zero, or all one): {shown}"
     )
     if len(labels) == n_levels:
         raise data_room.DataError(f"{what}. No level is left to estimate from")
@@ -215,7 +230,10 @@ def _listed(labels: Sequence[Hashable] | Host) -> str:
 
 
 def _left_out_in_words(by: str, left_out: tuple[np.ndarray, ...]) -> str:
-    """A phrase on the levels that were left out: "2 levels of firm (10 rows) without a finite effect were left out: ..."."""
+    """A phrase on the levels that were left out: "2 levels of firm (10 rows) without a finite effect were left out: ...".
+
+    Arguments as of `_check_separated`.
+    """
     labels, _, counts = left_out
     one = len(labels) == 1
     return (
@@ -291,7 +309,11 @@ def with_effects_at_end(
 
 
 def with_levels_told(verdict: Verdict, evaluator: EffectsEvaluator, u: Host, settling: Settling) -> Verdict:
-    """The verdict at the estimate u, (p,), extended by statements on levels without a maximum and levels left out."""
+    """The verdict at the estimate u, (p,), changed or extended by what is known of the fixed effects.
+
+    It becomes "no_finite_maximum" if the effects of some levels have no finite maximum there; a verdict "not_identified" names
+    covariates that are collinear with the effects; and levels that were left out (``settling``) are mentioned.
+    """
     by, at = evaluator.spec.likelihood.effects[0].by, evaluator.eliminated(u)
     if not u.size:
         verdict = verdict.amended(statement=f"a local maximum: effects of {by} alone are estimated")
@@ -331,7 +353,9 @@ class Separation(NamedTuple):
 def separation_of(
     evaluator: EffectsEvaluator, loaded: Loaded, u0: Float[Host, " p"], reached: OptimizeResult, separated: str
 ) -> Separation | None:
-    """Find separated rows, if a search did not end at a clear maximum; None if there are none.
+    """Find separated rows, if a search did not end at a clear maximum.
+
+    None if there are none, and without looking if the search was interrupted or there is a penalty or a nonlinear constraint.
 
     Args:
         evaluator: evaluator of all rows.
@@ -373,16 +397,18 @@ def separation_of(
     return Separation(kept[found.rows], left)
 
 
-def without_rows(loaded: Loaded, rows: Sequence[int], mode: str) -> Loaded:
-    """The data without the given rows (numbers in the user's data).  ``mode``: of the likelihood, "rows"."""
+def without_rows(loaded: Loaded, rows: Sequence[int]) -> Loaded:
+    """The data of a row-wise model without the given rows (their numbers in the user's data)."""
     if not len(rows):
         return loaded
     kept = np.arange(loaded.rows.n) if loaded.rows.kept is None else loaded.rows.kept
-    return leave_out(loaded, np.isin(kept, np.asarray(rows)), mode)
+    return leave_out(loaded, np.isin(kept, np.asarray(rows)))
 
 
 def with_separated_told(fit: Any, separation: Separation, separated: str) -> Any:
-    """The fit of the other rows with a statement on the separated ones in its verdict (under "drop": in its note)."""
+    """The fit of the other rows with the statement of ``separation`` on the separated ones in its verdict (if ``separated`` is
+    "drop": in its note).
+    """
     if separated == "drop":
         return replace(fit, note=f"{separation.statement}. {fit.note}".strip())
     return replace(fit, verdict=fit.verdict.amended(note=separation.statement))

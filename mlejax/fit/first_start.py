@@ -16,9 +16,9 @@ from mlejax.shapes import Float, Host
 def first_start(
     evaluator: AnyEvaluator, method: Method, loaded: Loaded, given: list[Any], seed: int
 ) -> Float[Host, " p"]:
-    """u of the first start, (p,); for many rows improved by a search on a subsample.
+    """u of the first start, (p,): the given one, or the best candidate, improved by a search on a subsample if rows are many.
 
-    ``given``: for each leaf the value under ``start=``, or None.
+    ``given``: for each leaf the value under ``start=``, or None; with any value there is no search on a subsample.
     """
     if isinstance(evaluator, PartitionedEvaluator):
         return _start_of_stream(evaluator, loaded, given, seed)
@@ -38,7 +38,11 @@ def first_start(
 
 
 def _start_of_stream(evaluator: PartitionedEvaluator, loaded: Loaded, given: list[Any], seed: int) -> Float[Host, " p"]:
-    """u of the first start of a stream, (p,): the estimate from a sample of its rows, if that is likelier on all rows."""
+    """u of the first start of a stream, (p,).
+
+    The given one, or the best candidate on a sample of its rows; without given values the estimate from that sample instead, if
+    the log-likelihood of all rows is higher there.
+    """
     of_sample = evaluator.of_sample(evaluator.some)
     plain = start_of_one(of_sample, loaded.seen, given, seed)
     if any(v is not None for v in given) or not plain.size:

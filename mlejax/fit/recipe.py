@@ -82,7 +82,10 @@ from mlejax.status import End
 
 
 def fit_once(likelihood: Likelihood, data: Data, **asked: Any) -> Fit:
-    """Fit one data set by maximum likelihood and return the `Fit`; ``asked`` are the fields of `Request`."""
+    """Fit one data set by (penalised or bias-reduced) maximum likelihood and return the `Fit`.
+
+    If fixed effects and parameters separate some rows, the fit is repeated without these.  ``asked``: fields of `Request`.
+    """
     request = Request(**asked)
     likelihood = likelihood if is_stream(data) else with_more_levels_eliminated(likelihood, data)
     method, seed = optimize.resolve(request.method), check_count("seed", request.seed, 0)
@@ -143,7 +146,10 @@ class Ready(NamedTuple):
 
 
 def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request, listed: list[Any]) -> Ready:
-    """Read the data, apply fixed values and constraints, make the evaluator and choose the start."""
+    """Read the data, apply fixed values and constraints, make the evaluator and choose the start.
+
+    ``listed``: all starts that the user gave, the first of which is also ``request.start`` (None if none was given).
+    """
     doing("reading the data")
     loaded, validation = _read(likelihood, data, method, request)
     given = start_room.given_values(loaded.problem.space, likelihood.parameters, request.start)
@@ -179,7 +185,11 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
         remark = _joined(remark, next(filter(None, (start_moved(space, values, u, fixed) for values, u in asked)), ""))
 
     def rechosen(evaluator: AnyEvaluator, u: Float[Host, " p"]) -> tuple[AnyEvaluator, Float[Host, " p"]] | None:
-        """Solve the nonlinear constraints for other parameters if they are nearly singular at u, (p,); None if they are not."""
+        """Solve the nonlinear constraints for other parameters if they are nearly singular at u, (p,).
+
+        Returns the new evaluator and the start in its coordinates; None without nonlinear constraints, or if they are not
+        nearly singular.
+        """
         other = begun and another_choice(begun.equations, evaluator.spec.space, u, evaluator.fixed)
         if other is None:
             return None
@@ -190,7 +200,10 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
 
 
 def _read(likelihood: Likelihood, data: Data, method: Method, request: Request) -> tuple[Loaded, ValidationData | None]:
-    """Load the data of the fit, in memory or as a stream, and the validation data (None if there are none)."""
+    """Load the data of the fit, in memory or as a stream, and the validation data (None if there are none).
+
+    ``request``: the arguments of the fit; errors as of `load` and `load_stream`, and for options that a stream does not support.
+    """
     start, missing, weights, kind = request.start, request.missing, request.weights, request.weight_kind
     if request.on is not None:
         check_place(data, request.on, request.engine)
@@ -203,7 +216,7 @@ def _read(likelihood: Likelihood, data: Data, method: Method, request: Request) 
     else:
         loaded = load(likelihood, data, start, missing, request.groups, weights, kind)
         loaded = loaded if request.arranged is None else request.arranged(loaded)
-        loaded = without_rows(loaded, request.left_out, likelihood.mode)
+        loaded = without_rows(loaded, request.left_out)
     if likelihood.coded:
         loaded = without_open_levels(likelihood, loaded, request.separated)
     assert request.n_starts is not None
@@ -212,17 +225,27 @@ def _read(likelihood: Likelihood, data: Data, method: Method, request: Request) 
 
 
 def _check_constrained(constrained: Restrictions | None, method: Method, bias_reduction: object) -> None:
-    """Raise ValueError for constraints or bias reduction with minibatches, or both with nonlinear constraints."""
+    """Raise ValueError for minibatches with constraints or bias reduction, and for nonlinear constraints with bias reduction."""
     if optimize.batched(method) and (constrained is not None or bias_reduction is not None):
         raise ValueError("constraints= and bias_reduction= are not supported on minibatches: leave out batch_size=")
     if constrained is not None and constrained.functions and bias_reduction is not None:
         raise ValueError(
-            "bias_reduction= is not supported with constraints= given as functions; write linear constraints as strings"
+            "bias_reduction= is not supported with constraints= given as functions; write linear constraints as strings, or "
+            "leave bias_reduction= out"
         )
 
 
 def _finished(ready: Ready, searched: Searched, watch: Watch) -> Fit:
-    """Make the `Fit` from the result of the searches, with notes, path, modes and number of steps."""
+    """Make the `Fit` from the result of the searches, with notes, path, modes and number of steps.
+
+    Args:
+        ready: data, constraints and what else was prepared.
+        searched: the result.
+        watch: the log-likelihoods seen during the searches.
+
+    Raises:
+        LikelihoodError: terms depend on other rows or on padding, if the check at the start could not tell.
+    """
     loaded, evaluator, climbed = ready.loaded, searched.evaluator, searched.climbed
     check_rows_once(
         evaluator.spec.likelihood, searched.space, loaded.seen.problem.data, searched.found.end.u, searched.fixed
@@ -259,7 +282,11 @@ def _specified(
 ) -> tuple[Loaded, Spec]:
     """Return the data and the specification of what is maximised: the log-likelihood, with a penalty or bias reduction if given.
 
-    With these the weights of the data are not rescaled.  ``keep``: cache the specification, so that equal ones are one object.
+    With these the weights of the data are not rescaled.  ``request``: the arguments of the fit; ``keep``: cache the
+    specification, so that equal ones are one object.
+
+    Raises:
+        ValueError, TypeError, LikelihoodError: the penalty, its ``hyper`` or ``bias_reduction`` is not valid.
     """
     make = lambda: Spec(likelihood, space)
     spec = cached(likelihood, ("spec", space), make) if keep else make()
@@ -346,12 +373,12 @@ def continued(
     """Fit the same data and specification again by Newton's method from u0, (p,).
 
     Args:
-        fit: the specification, the data and what is fixed.
-        u0: the start.
-        note: of the result.
-        evaluator: of these data, which may have been at u0 before.
-        reached: the end, where u0 is one.
-        tol: of Newton's method.
+        fit: the fit from which the specification, the data, the fixed values and the constraints are taken.
+        u0: the start, (p,).
+        note: the note of the new fit.
+        evaluator: evaluator of these data; None to make one.
+        reached: result of an earlier search that ended at u0, which is then diagnosed without another search; or None.
+        tol: tolerance of Newton's method, log-likelihood units.
     """
     loaded, method, space = fit.loaded, optimize.Newton(tol=tol), fit.spec.space
     with float64(), missing_derivatives(fit.spec.likelihood), outside_transformations():
@@ -389,9 +416,10 @@ def with_fixed(fit: Fit, fixed: Mapping[str, float]) -> Fit:
 
 
 def _centred(problems: Problems, evaluator: AnyEvaluator, loaded: Loaded, u0: Float[Host, " p"]) -> Outcome | None:
-    """Run the whole search in centred and scaled coordinates, for bias reduction; None without it, or if that is not possible.
+    """Run the whole search in centred and scaled coordinates, for a fit with bias reduction of data in memory.
 
-    Bias reduction takes finite differences of gradients, whose steps need coordinates of one scale.
+    Bias reduction takes finite differences of gradients, whose steps need coordinates of one scale.  Returns None for other
+    fits, and if such coordinates cannot be found (see `search_centred`).
     """
     if evaluator.spec.reduction is None or not isinstance(evaluator, ChunkedEvaluator):
         return None

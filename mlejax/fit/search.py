@@ -69,7 +69,7 @@ class Outcome:
     at: InTheta | None = None
 
     def diagnosed(self, i: int) -> Diagnosed:
-        """The diagnosis of data set number i."""
+        """The final point of data set number i with its diagnosis (empty `Findings` if it was not diagnosed)."""
         return Diagnosed(self.spec, self.result.of(i), self.findings.get(i, Findings()), self.notes.get(i, ""))
 
 
@@ -93,6 +93,9 @@ def search_all(
         reached: results of searches from u0, if they were made already.
         report: called after each step with (number of steps, mean log-likelihood).
         in_theta: converts final points to natural coordinates; the check for clear maxima uses the inverse information from it.
+
+    Returns:
+        The `Outcome`; Ctrl-C during the search or the diagnosis ends it with ``finished=False``.
     """
     searched = reached is None
     if reached is None:
@@ -141,6 +144,9 @@ def several_starts(
 
     Returns:
         The diagnosis at the highest maximum (``first`` if there is none), and the points that the starts reached.
+
+    Raises:
+        ValueError: more than 500 free parameters.
     """
     space = evaluator.spec.space
     if space.n_free > POLISH_LIMIT:
@@ -210,7 +216,10 @@ def _candidates(spec: Spec, loaded: Loaded, given: list[Any], seed: int) -> Floa
 def start_of_one(
     evaluator: Evaluator, loaded: Loaded, given: list[Any], seed: int, n_ranked: int | None = start_room.N_RANKED
 ) -> Float[Host, " p"]:
-    """u of the start of one data set, (p,): the given one, or the best candidate on ``n_ranked`` rows (None: on all rows)."""
+    """u of the start of one data set, (p,): the given one, or the best candidate on ``n_ranked`` rows (None: on all rows).
+
+    For models with latent variables, whose terms belong to units, the candidates are compared on at least 64 units.
+    """
     spec, designs = evaluator.spec, loaded.designs
     if spec.space.n_free == 0:
         return np.zeros(0)
@@ -221,7 +230,7 @@ def start_of_one(
 
 
 def with_modes(done: Fit, modes: tuple[Mode, ...]) -> Fit:
-    """Add the number of maxima found from several starts to the statement of the verdict, if there were several."""
+    """Add what several starts found (``modes``) to the verdict; unchanged with one start (no modes) or without convergence."""
     if not modes or not done.verdict.converged:
         return done
     n_starts = sum(mode.n_starts for mode in modes)

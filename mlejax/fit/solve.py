@@ -73,7 +73,12 @@ def solve(
 
     Returns:
         :class:`mlejax.Solution`, differentiable with respect to the arrays in ``prepared``, ``weights``, ``fixed`` and
-        ``hyper``.
+        ``hyper``.  Parameters at a bound of their support have derivatives of 0; if the information is not positive definite,
+        all derivatives are NaN.
+
+    Raises:
+        ValueError, TypeError: options, weights (unless traced), fixed values or a start that are not valid.
+        LikelihoodError: a penalty that cannot be traced or does not return one number.
 
     Example:
         >>> import jax, jax.numpy as jnp, mlejax as mle
@@ -103,7 +108,10 @@ def solve(
 
 
 def _solution(spec: Spec, method: Method, data: Prepared, u0: Either, held: Either | None, hyper: PyTree) -> Solution:
-    """Run the search with derivatives stopped, then one implicit step that defines the derivatives of the solution."""
+    """Run the search with derivatives stopped, then one implicit step that defines the derivatives of the solution.
+
+    Derivatives are NaN where the information is not positive definite; a coordinate at a bound has derivative 0.
+    """
     space = spec.space
     lower = jnp.asarray(space.lower, jnp.result_type(float))
     upper = jnp.asarray(space.upper, jnp.result_type(float))
@@ -170,7 +178,7 @@ def _search(spec: Spec, method: Method, still: PyTree) -> tuple[Any, tuple[Any, 
 
 
 def _start_tree(space: Space, start: PyTree) -> Params:
-    """``start`` with zeros added for parameters that are fixed and missing in it."""
+    """``start`` with zeros added for parameters that it lacks and that are wholly fixed; unchanged if it is not a dict."""
     if not isinstance(start, Mapping) or not any(leaf.all_fixed for leaf in space.leaves):
         return start
     complete = dict(start)

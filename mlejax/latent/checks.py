@@ -38,8 +38,7 @@ def _by_unit(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | No
 
     def unit(rows: PyTree) -> PyTree:
         own = data_room.assemble(rows, data.shared, data.statics)
-        values = natural_values(likelihood.predictors, params, own) if likelihood.predictors else (params, own)
-        return one(marginal, *values)
+        return one(marginal, *natural_values(likelihood.predictors, params, own))
 
     return lax.map(unit, data.rows, batch_size=data.block)
 
@@ -55,7 +54,7 @@ def _two(spec: Spec, finer: Quadrature, u: Either, data: data_room.Prepared, fix
 
 
 def two_values(spec: Spec, finer: Quadrature, u: Either, data: data_room.Prepared, fixed: Either | None) -> Float[Host, "n 2"]:
-    """Return the log-likelihood of every unit by the quadrature of the likelihood and by a finer one (n, 2)."""
+    """Return the log-likelihood of every unit by the quadrature of the likelihood, and by ``finer``, of more points (n, 2)."""
     return np.asarray(_two(spec, finer, u, data, fixed))[: int(data.n)]
 
 
@@ -84,7 +83,12 @@ def _on_grid(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | No
 
 
 def on_grid(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None, units: Host) -> Float[Host, " m"]:
-    """Return the log-likelihood of some units by the trapezoidal rule on a fixed grid (m,)."""
+    """Return the log-likelihood of some units by the trapezoidal rule on a fixed grid around the mode (m,).
+
+    With one latent variable, where a unit says little, the larger of this and of a sum over a grid around 0.
+
+    ``units``: numbers of the units, with up to three latent variables.
+    """
     some = data_room.Prepared(
         data.taken(units), data.shared, np.ones(len(units)), np.int64(len(units)), data.statics, data.mode, len(units)
     )
@@ -114,6 +118,8 @@ def _conditional(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either 
 def conditional(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> tuple[np.ndarray, ...]:
     """Return mode, mean and standard deviation of every unit's latent variables given its rows (n, q), and the Newton
     decrement at the mode (n,).
+
+    With Laplace's approximation the mean is the mode, and the standard deviation is by the curvature there.
     """
     return tuple(np.asarray(a)[: int(data.n)] for a in _conditional(spec, u, data, fixed))
 
@@ -150,7 +156,9 @@ def by_level(
     spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None, levels: data_room.Crossing
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return, for each grouping factor, mode and standard deviation (by the curvature at the mode) of the latent variables
-    of its levels (G, q).
+    of its levels (G, q), for nested or crossed ones.
+
+    ``levels``: the unit of each level and its place there.
     """
     found, _ = _by_level(spec, u, data, fixed)
     pairs = zip(levels.unit, levels.within, strict=True)
@@ -169,7 +177,7 @@ def _standardised(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either
 
 def standardised_modes(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the mode (n, q) of every unit's standardised latent variables, and A (n, q, q) with A A' the inverse of the
-    curvature there.
+    curvature there; where that is not positive definite, of a positive definite matrix close to it.
     """
     mode, factor = _standardised(spec, u, data, fixed)
     return np.asarray(mode)[: int(data.n)], np.asarray(factor)[: int(data.n)]
@@ -189,8 +197,10 @@ def _has_mode(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | N
 
 
 def without_mode(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> np.ndarray:
-    """Return the numbers of units whose integrand has no maximum: it does not fall within four standard deviations of its
-    curvature.
+    """Return the numbers of the units of positive weight whose integrand has no maximum.
+
+    That is, its curvature at the point found is not positive definite, or it does not fall by 0.001 within four standard
+    deviations by that curvature.
     """
     has, used = (np.asarray(a)[: int(data.n)] for a in (_has_mode(spec, u, data, fixed), data.weights))
     return np.flatnonzero(~has & (used > 0))
@@ -205,7 +215,7 @@ def _repeats(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | No
 
         def logs(t: Device) -> tuple[Any, Any]:
             params = spec.space.params_from_u(t, fixed)
-            values = natural_values(likelihood.predictors, params, own) if likelihood.predictors else (params, own)
+            values = natural_values(likelihood.predictors, params, own)
             marginal = marginal_of(likelihood)
             assert marginal is not None
             found = log_mean(marginal.joint(*values), own[POINTS], repeats)
@@ -223,8 +233,8 @@ def _repeats(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | No
 def simulation_error(
     spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return, for simulated integrals f_i, the sum over units of Var(f_i) / f_i^2, its gradient in u (p,), and the variance
-    of the score in u (p, p).
+    """Return, for simulated integrals f_i, the weighted sum over units of Var(f_i) / f_i^2, its gradient in u (p,), and the
+    variance of the weighted score in u (p, p), all estimated from the independent repeats.
     """
     w = np.asarray(data.weights)[: int(data.n)]
     relative, slope, of_score = (np.asarray(a)[: int(data.n)] for a in _repeats(spec, u, data, fixed))
@@ -246,7 +256,7 @@ def _modes(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None
 
 def modes(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the mode (n, q) of every unit's latent variables given its rows, and S (n, q, q) with S S' their covariance by
-    the curvature there.
+    the curvature there; S is NaN where that is not positive definite.
     """
     mode, spread = _modes(spec, u, data, fixed)
     return np.asarray(mode)[: int(data.n)], np.asarray(spread)[: int(data.n)]

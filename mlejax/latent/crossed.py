@@ -100,14 +100,17 @@ def _first(f: OfRows, s: Structure, z: PyTree) -> PyTree:
 
 
 def _gradient(s: Structure, z: PyTree, by_row: PyTree) -> tuple[Any, ...]:
-    """Return the gradient of h for each factor (G, q), from the rows' gradients."""
+    """Return the gradient of h for each factor (G, q) at random effects ``z``, from the rows' gradients ``by_row`` (m, q)."""
     parts = [by_row[:, jnp.array(s.columns(k))] for k in range(len(s.codes))]
     sums = [jax.ops.segment_sum(p, c, g) for p, c, g in zip(parts, s.codes, s.sizes, strict=True)]
     return tuple(total - part for total, part in zip(sums, z, strict=True))
 
 
 def _factor(s: Structure, hessian: PyTree, safe: bool = False) -> Factor:
-    """Return the factorisation of H from the rows' Hessians; ``safe``: of a positive definite matrix even if H is not."""
+    """Return the factorisation of H from the rows' Hessians.
+
+    ``safe``: if H is not positive definite, of a positive definite matrix in its place; otherwise it is then NaN.
+    """
     e = s.eliminated
     others = [k for k in range(len(s.codes)) if k != e]
     own, g, q = jnp.array(s.columns(e)), s.sizes[e], s.widths[e]
@@ -136,7 +139,7 @@ def _factor(s: Structure, hessian: PyTree, safe: bool = False) -> Factor:
 
 
 def _solve(s: Structure, by: Factor, right: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return H^-1 applied to a vector, given as an array (G, q) for each factor."""
+    """Return H^-1, by its factorisation, times a vector ``right`` that is given as an array (G, q) for each factor."""
     e = s.eliminated
     others = [k for k in range(len(s.codes)) if k != e]
     first = jnp.stack(entrywise.solve_lower(by.of_blocks, right[e].T))  # (q, G)
@@ -166,8 +169,10 @@ class _State(NamedTuple):
 
 
 def find(f: OfRows, s: Structure) -> tuple[Any, Any]:
-    """Return the mode of each factor's random effects (G, q), and the Newton decrement there; ``f`` must not contain
-    tracers that are differentiated.
+    """Return the mode of each factor's random effects (G, q), and the Newton decrement there, which is above 1e-13 or NaN if none
+    was found in 100 steps.
+
+    ``f`` must not contain tracers that are differentiated.
     """
 
     def turn(state: _State) -> _State:
@@ -189,8 +194,8 @@ def find(f: OfRows, s: Structure) -> tuple[Any, Any]:
 
 
 def log_laplace(f: OfRows, stopped: OfRows, s: Structure) -> Device:
-    """Return Laplace's approximation to the log of the integral over all random effects of a unit (); NaN if there is no
-    mode.
+    """Return Laplace's approximation to the log of the integral over all random effects of a unit (); NaN if the curvature at
+    the point found is not positive definite.
 
     Args:
         f: log density of the rows (m,) as a function of their random effects (m, q).

@@ -36,6 +36,8 @@ def grid(points: int, q: int) -> tuple[np.ndarray, np.ndarray]:
 def centred(f: Integrand, stopped: Integrand, q: int) -> tuple[Any, IntegrandCurve]:
     """Return the mode of f (q,), with derivatives in the parameters of f, and the value, gradient and curvature there.
 
+    Where no mode is found the point is that of the last step.
+
     Args:
         f: the log of the integrand, as a function of z (q,).
         stopped: the same function without derivatives in its parameters.
@@ -50,7 +52,11 @@ def centred(f: Integrand, stopped: Integrand, q: int) -> tuple[Any, IntegrandCur
 
 
 def log_integral(f: Integrand, stopped: Integrand, q: int, how: Quadrature) -> Device:
-    """Return log int exp f(z) dz (); NaN if f has no maximum.  Arguments as in :func:`centred`."""
+    """Return log int exp f(z) dz (); NaN if the curvature at the point found is not positive definite.
+
+    With ``how.held`` derivatives in the parameters leave out how mode and curvature move.  Other arguments as in
+    :func:`centred`.
+    """
     points = how.points
     z, at = jax.tree.map(lax.stop_gradient, find(stopped, jnp.zeros(q)))[:2] if how.held else centred(f, stopped, q)
     factor = entrywise.cholesky(at.curvature)

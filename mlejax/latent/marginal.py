@@ -77,7 +77,11 @@ class Marginal:
         return len(self.factors) > 1
 
     def __call__(self, params: Params, data: Data) -> Device:
-        """Return the log-likelihood of the unit ()."""
+        """Return the log-likelihood of the unit (); NaN where the integrand has no maximum (not for a mean over points).
+
+        Raises:
+            LikelihoodError: the user's function does not return one value per row.
+        """
         if self.crossed:
             fixed = jax.tree.map(lax.stop_gradient, params)
             return log_laplace(self.of_rows(params, data), self.of_rows(fixed, data), self.structure(data))
@@ -87,12 +91,14 @@ class Marginal:
         return log_integral(self.joint(params, data), self.joint(stopped, data), self.q, self.how)
 
     def structure(self, data: Data) -> Structure:
-        """Return the levels of the rows of a unit, if latent variables are nested or crossed."""
+        """Return the levels of the rows of a unit, for a model whose latent variables are nested or crossed."""
         widths = [sum(v.size for v in self.latents.values() if v.factor == factor) for factor in self.factors]
         return Structure(data[LEVELS], tuple(flags.shape[0] for flags in data[THERE]), tuple(widths))
 
     def of_rows(self, params: Params, data: Data) -> OfRows:
-        """Return the log density of each row of a unit (m,), as a function of standardised latent variables (m, q)."""
+        """Return the log density of each row of a unit (m,), 0 in the padding, as a function of standardised latent variables
+        (m, q).
+        """
         mask = data["mask"]
         rows = {key: value for key, value in data.items() if key not in HIDDEN}
 
@@ -103,6 +109,7 @@ class Marginal:
         return log_densities
 
     def _checked(self, out: Device, shape: tuple[int, ...]) -> Device:
+        """Return the values of the user's function; LikelihoodError if they are not of this shape, one for each row."""
         out = jnp.asarray(out)
         if out.shape != shape:
             raise LikelihoodError(
@@ -125,8 +132,8 @@ class Marginal:
         return log_density
 
     def nodes(self, f: Integrand, data: Data) -> tuple[Any, Any]:
-        """Return points (m, q) at which the integral of exp f over the latent variables of a unit is evaluated, and log
-        weights (m,).
+        """Return points (m, q) at which the integral of exp f over the latent variables of a unit is evaluated, and their log
+        weights (m,), up to a constant.
         """
         if isinstance(self.how, Simulated):
             return data[POINTS][:, :-1], data[POINTS][:, -1]
@@ -136,7 +143,7 @@ class Marginal:
         return jax.vmap(lambda t: z + jnp.stack(entrywise.solve_upper(factor, t)))(jnp.asarray(where)), log_w
 
     def covariance(self, name: str, params: Params) -> Device:
-        """Return the covariance of a normal latent variable at some params (q, q)."""
+        """Return the covariance at some params of the normal latent variable called ``name``, (q, q) for its q entries."""
         first = 0
         for other, latent in self.latents.items():
             if other == name:
@@ -147,7 +154,9 @@ class Marginal:
         return factor @ factor.T
 
     def seen(self, params: Params) -> Params:
-        """Return params with row-wise latent variables, as the user's functions get them."""
+        """Return params with row-wise latent variables, as the user's functions get them: random effects of formulas are added to
+        the linear predictors.
+        """
         return getattr(self.function, "given", lambda same: same)(params)
 
     def stacked(self, params: Params, z: PyTree) -> Device:
@@ -191,7 +200,19 @@ def marginal_likelihood(
     rowwise: bool,
     unit: str | None,
 ) -> Likelihood:
-    """Return the likelihood of a model with latent variables; its terms are the levels of their column."""
+    """Return the likelihood of a model with latent variables; its terms are the levels of their column.
+
+    If they are nested, the levels of the outermost column; if crossed, groups of rows that share no level.
+
+    Args:
+        function: the user's function of rows.
+        parameters: declarations of the parameters, by name.
+        latents: declarations of the latent variables, by name.
+        rowwise, unit: as the user gave them; only the defaults are valid.
+
+    Raises:
+        ValueError: the model cannot have these latent variables.
+    """
     check_latents(latents, parameters, rowwise, unit)
     factors = factors_of(latents)
     latents = {name: v for factor in factors for name, v in latents.items() if v.factor == factor}
@@ -218,7 +239,9 @@ def marginal_of(likelihood: Likelihood) -> Marginal | None:
 
 
 def integrated(likelihood: Likelihood, how: Quadrature | Simulated) -> Likelihood:
-    """Return the same likelihood with another method of integration; the same object for the same method."""
+    """Return the likelihood, which has a `Marginal`, with the method of integration ``how``; the same object for the same
+    method.
+    """
     marginal = marginal_of(likelihood)
     assert marginal is not None
     if how == marginal.how:
@@ -234,7 +257,8 @@ def integrated(likelihood: Likelihood, how: Quadrature | Simulated) -> Likelihoo
 
 
 def way_of(likelihood: Likelihood, integrate: object) -> Quadrature | Sobol | Draws | None:
-    """Return the method of integration of ``integrate=``; None for ``"auto"`` if the number of points is to be chosen.
+    """Return the method of integration of ``integrate=``; None for ``"auto"`` if the number of points is to be chosen, or
+    without continuous latent variables.
 
     Raises:
         ValueError, TypeError: ``integrate`` is not an option, or is not supported for these latent variables.
@@ -271,7 +295,7 @@ def way_of(likelihood: Likelihood, integrate: object) -> Quadrature | Sobol | Dr
 
 
 def quadrature_of(likelihood: Likelihood, integrate: object) -> Quadrature | None:
-    """Return the method of integration for many data sets at once, which do not support simulation.
+    """Return the method of integration for many data sets at once, which do not support simulation; None as :func:`way_of`.
 
     Raises:
         ValueError, TypeError: as :func:`way_of`, or ``integrate`` is a simulation.
@@ -285,6 +309,7 @@ def quadrature_of(likelihood: Likelihood, integrate: object) -> Quadrature | Non
 
 
 def _check_draws(marginal: Marginal, draws: Draws) -> None:
+    """Raise ValueError for draws of another number of latent variables, or for latent variables that are not normal."""
     if draws.values.shape[2] != marginal.q:
         raise ValueError(
             f"integrate={draws!r}: expected {marginal.q} numbers in each draw, one for each latent variable of a unit "

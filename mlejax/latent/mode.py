@@ -59,8 +59,8 @@ class _ModeState(NamedTuple):
 
 
 class InnerMode(NamedTuple):
-    """The mode z (q,) of an integrand, value, gradient and curvature there, and the Newton decrement (), which is large if
-    no mode was found.
+    """The mode z (q,) of an integrand, value, gradient and curvature there, and the Newton decrement (), which is above 1e-13
+    or NaN if no mode was found.
     """
 
     z: Either
@@ -69,8 +69,9 @@ class InnerMode(NamedTuple):
 
 
 def find(f: Integrand, z0: Either) -> InnerMode:
-    """Find the mode of f near z0 (q,).
+    """Find a mode of f by at most 100 Newton steps from z0 (q,); if none is found, return the point of the last step.
 
+    A step that does not increase f, or leads to values that are not finite, is made shorter.
     ``f`` must not contain tracers that are differentiated: make it with ``lax.stop_gradient`` of the parameters.
     """
 

@@ -47,12 +47,14 @@ class WithRandom:
         return self.base.name
 
     def __call__(self, params: Params, data: Data) -> jax.Array:
-        """Return ``function(params, data)``, with params whose random effects are given for each row (n, q)."""
+        """Return the user's function of ``data`` and of params with the random effects added (:meth:`given`)."""
         return self.function(self.given(params), data)
 
     def given(self, params: Params) -> dict[str, Any]:
-        """Return params as the user's functions get them, from linear predictors and columns of random effects (n, 1 + q),
-        and each row's effects.
+        """Return params as the user's functions get them: the inverse link of linear predictor plus random effects.
+
+        ``params``: a parameter with random effects is an array (n, 1 + q) of the linear predictor and the columns that multiply
+        the effects, whose values for each row stand under the names of the latent variables; other parameters stay as they are.
         """
         values = dict(params)
         for p in self.predictors:
@@ -95,7 +97,7 @@ def regressed(likelihood: Likelihood, given: Mapping[str, str | Linear]) -> Like
 
 
 def without_random(likelihood: Likelihood) -> Likelihood:
-    """Return the likelihood without formulas and their random effects."""
+    """Return the likelihood without formulas and their random effects; latent variables that the model declares stay."""
     natural = likelihood.natural or likelihood
     marginal = marginal_of(natural)
     inner = None if marginal is None else marginal.function
@@ -103,6 +105,11 @@ def without_random(likelihood: Likelihood) -> Likelihood:
 
 
 def _with_random(base: Likelihood, random: Mapping[str, Linear]) -> Likelihood:
+    """Return the likelihood ``base`` with random effects of these parameters as latent variables, by name of the parameter.
+
+    Raises:
+        ValueError: together with effects of ``mle.Real(by=...)`` or a latent class, or for a parameter that is not a scalar.
+    """
     assert base.parameters is not None
     parameters, predictors, marginal = dict(base.parameters), [], marginal_of(base)
     latents = {} if marginal is None else dict(marginal.latents)

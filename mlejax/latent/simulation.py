@@ -35,9 +35,9 @@ class Sobol:
     at most ``within`` standard errors.
 
     Args:
-        draws: number of draws for each unit, over all repeats; rounded up to ``repeats`` times a power of two.
-        repeats: number of independent randomisations, at least 2, from whose variance the error is computed.
-        seed: seed of the randomisation.
+        draws: number of draws for each unit, over all repeats, 2 to 2^20; rounded up to ``repeats`` times a power of two.
+        repeats: number of independent randomisations, 2 to 2^19, from whose variance the error is computed.
+        seed: seed of the randomisation, 0 or more.
         within: the largest Monte Carlo error of an estimate, in standard errors; None: do not increase ``draws``.
 
     Raises:
@@ -64,7 +64,7 @@ class Sobol:
 
     @property
     def each(self) -> int:
-        """The number of points of one repeat, a power of two."""
+        """The number of points of one repeat: ``draws / repeats``, rounded up to a power of two."""
         return 1 << max(-(-int(self.draws) // int(self.repeats)) - 1, 0).bit_length()
 
 
@@ -116,8 +116,9 @@ class Simulated:
 
 
 def log_mean(f: Integrand, points: Device, repeats: int = 1) -> Device:
-    """Return the log of the integral of exp f estimated by each repeat (repeats,); points (D, q + 1) have minus log (D
-    g(z)) as a last entry.
+    """Return the log of the integral of exp f estimated by each repeat (repeats,).
+
+    ``points``: (D, q + 1), repeat by repeat, with minus log (D g(z)) as a last entry, where g is the density they are drawn from.
     """
     values = jax.vmap(lambda one: f(one[:-1]) + one[-1])(points)
     return jax.nn.logsumexp(jnp.reshape(values, (repeats, -1)), axis=1) + np.log(repeats)
@@ -148,7 +149,10 @@ def around(how: Sobol, mode: Float[Host, "n q"], factor: Float[Host, "n q q"]) -
 
 
 def _uniform(how: Sobol, n: int, q: int) -> Float[Host, "n d q"]:
-    """Return randomised Sobol points in the open unit cube (n, repeats * each, q)."""
+    """Return randomised Sobol points in the unit cube of q dimensions for each of n units (n, repeats * each, q).
+
+    Each repeat of ``how`` has a scrambling of its own, and each unit a digital shift in each repeat, from the seed ``how.seed``.
+    """
     from scipy.stats import qmc
 
     out = np.empty((n, how.repeats, how.each, q))

@@ -36,11 +36,13 @@ class Latent:
             then they are integrated out by Laplace's approximation, and the terms of the log-likelihood are the groups of rows
             that share no level: the schools, or all rows together if persons and items are crossed.
         law: distribution: ``"normal"``: independent standard normal entries.  A pure JAX function ``law(u, params)`` -> log
-            density of one value.  None: the user's function includes the density in its values.
+            density of one value (of declared shape).  None: the user's function includes the density in its values, once for
+            each level.
         cov: the name of the parameter of a vector's covariance: ``mle.Covariance(shape=q)``, ``mle.Cholesky(shape=q)``
             (Cholesky factor, whose diagonal may be 0), or ``mle.NonNegative(shape=q)`` (standard deviations of independent
-            entries).  ``params["u"]`` is then the Cholesky factor times standard normal entries.  None: the identity matrix.
-        labels: names of the entries of a vector, for tables.
+            entries), for ``law="normal"`` only.  ``params["u"]`` is then the Cholesky factor times standard normal entries.
+            None: the identity matrix.
+        labels: names of the entries of a vector, all different, for tables; None: their numbers.
 
     Raises:
         ValueError, TypeError: a shape, column, distribution or covariance is not valid or not supported.
@@ -112,7 +114,9 @@ class Latent:
         return math.prod(self.shape)
 
     def addresses(self, name: str) -> list[str]:
-        """Return the names of its entries: ``u``, or ``u[Intercept]``, ``u[visit]``."""
+        """Return the names of its entries: ``u``, or for a vector ``u[Intercept]``, ``u[visit]`` by its labels, without labels
+        ``u[0]``, ``u[1]``.
+        """
         return [f"{name}[{label}]" for label in self.labels or range(self.shape[0])] if self.shape else [name]
 
 
@@ -158,8 +162,10 @@ def factors_of(latents: Mapping[str, Latent]) -> tuple[tuple[str, ...], ...]:
 
 
 def unit_of(latents: Mapping[str, Latent]) -> str:
-    """Return the column of units (terms of the log-likelihood), in which all levels are nested; if there is none, a name
-    made of the factors.
+    """Return the column of units (terms of the log-likelihood), in which all levels are nested.
+
+    If there is none, a name made of the factors, ``person and item``; for levels of one combination of columns
+    ``school:class``.
     """
     factors = factors_of(latents)
     if len(factors) == 1:
@@ -171,8 +177,10 @@ def unit_of(latents: Mapping[str, Latent]) -> str:
 def check_latents(
     latents: Mapping[str, Latent], parameters: Mapping[str, Declaration], rowwise: bool, unit: str | None
 ) -> None:
-    """Raise ValueError for latent variables of a model that is not row-wise, with an invalid covariance, or too many of
-    them.
+    """Raise ValueError for latent variables that the model cannot have.
+
+    That is: it has ``unit=`` or ``rowwise=False``; nested or crossed ones are not normal; a covariance parameter is not declared
+    or of another kind or shape; or there are more than 8 entries in all.
     """
     name, first = next(iter(latents.items()))
     if unit is not None:

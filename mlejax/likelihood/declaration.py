@@ -119,7 +119,9 @@ class Likelihood:
 
     @property
     def mode(self) -> str:
-        """``"rows"``, ``"units"`` or ``"whole"``."""
+        """What a term of the log-likelihood is of: ``"units"`` if a column names them, ``"whole"`` (the whole data) if
+        ``rowwise`` is False, otherwise ``"rows"``.
+        """
         return "units" if self.unit is not None else ("rows" if self.rowwise else "whole")
 
     @cached_property
@@ -134,7 +136,9 @@ class Likelihood:
 
     @property
     def grouping(self) -> tuple[str, ...]:
-        """Columns that define the units; empty for models without units."""
+        """Columns that define the units, with nested or crossed latent variables those of all their factors; empty for models
+        without units.
+        """
         if self.joint is not None and self.joint.factors:
             return tuple(dict.fromkeys(name for factor in self.joint.factors for name in factor))
         return () if self.unit is None else (self.unit,)
@@ -146,7 +150,9 @@ class Likelihood:
 
     @property
     def written(self) -> Callable[[Any, Any], Any]:
-        """The function that the user wrote; for a model with formulas ``function``."""
+        """The function that the user wrote, without what integrates out latent variables or adds effects of levels; for a model
+        with formulas or an expected total the wrapped ``function``.
+        """
         if self.predictors or not (self.joint or self.effects or self.per_unit):
             return self.function
         wrapper: Any = self.joint or self.function
@@ -154,13 +160,22 @@ class Likelihood:
 
     @property
     def name(self) -> str:
+        """The name of the user's function; of its class if it is an object without a name."""
         return getattr(self.function, "__name__", type(self.function).__name__)
 
     def contributions(self, params: Params, rows: PyTree, shared: PyTree, layout: data_room.Layout) -> jax.Array:
         """Return the terms l_i of a block of rows or units (N,), or of a model of the whole data (T,); a scalar becomes
         (1,).
 
-        ``rows`` may have more arrays than ``layout``: precomputed values that do not depend on params (:meth:`split`).
+        Args:
+            params: parameters in the user's structure.
+            rows: arrays of the rows or units.  Further arrays after those of ``layout`` are values that were computed beforehand
+                since they do not depend on params (:meth:`split`); they are ignored if their shapes do not fit these rows.
+            shared: arrays that are common to all rows.
+            layout: how these arrays make up the data that the function takes.
+
+        Raises:
+            LikelihoodError: a row-wise model with latent variables on data without column names.
         """
         beside = rows[layout.n_leaves :] if isinstance(rows, tuple) else ()
         if not beside:
@@ -174,7 +189,10 @@ class Likelihood:
         return parts.rest(params, own, shared, beside)
 
     def split(self, params: Params, rows: PyTree, shared: PyTree, layout: data_room.Layout) -> invariants.Split | None:
-        """Return the terms split into a part that depends on the data alone, and the rest; None if there is no such part."""
+        """Return the terms split into a part that depends on the data alone, and the rest; None if there is no such part.
+
+        Arguments as of :meth:`contributions`, of which only shapes and types are used.
+        """
         return invariants.split(
             lambda p, r, s: self._contributions(p, r, s, layout), params, rows, shared, _designs_in(layout)
         )
@@ -195,7 +213,12 @@ class Likelihood:
         return terms(params, rows, shared)
 
     def seen(self, rows: PyTree, shared: PyTree, layout: data_room.Layout) -> Data:
-        """Return the data of rows, or of one unit, in the form that :attr:`function` takes."""
+        """Return the data of rows, or of one unit, in the form that :attr:`function` takes: with a column ``EVERY_ROW`` of ones
+        for a class of each row.
+
+        Raises:
+            LikelihoodError: a row-wise model with latent variables on data without column names.
+        """
         data = data_room.assemble(rows, shared, layout)
         if self.joint is None or self.mode != "rows":
             return data
@@ -220,22 +243,24 @@ class Likelihood:
         return loops.needs_forward_mode(inside, (params, latents), unit, shared)
 
     def example_latents(self, n: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """Return abstract latent variables of n rows, for tracing."""
+        """Return abstract latent variables of n rows by name, for tracing a model that has some; integers for classes."""
         assert self.joint is not None
         dtype = jnp.result_type(int if self.joint.classes else float)
         return {name: jax.ShapeDtypeStruct((n, *shape), dtype) for name, shape in self.joint.latents.items()}
 
     def given_latents(self, params: Params, latents: PyTree, data: Data) -> jax.Array:
-        """Return the log-likelihood of rows (N,), given row-wise latent variables."""
+        """Return the log-likelihood of rows (N,) given row-wise latent variables, for a model that has some.
+
+        Raises:
+            LikelihoodError: ``data`` have no column names.
+        """
         assert self.joint is not None
         if not isinstance(data, Mapping):
             raise self._needs_names()
         if not isinstance(data, data_room.View):
             data = {key: value for key, value in data.items() if key != "mask"}
-        function = self.joint.function
-        if self.predictors:
-            params, data = natural_values(self.predictors, params, data)
-        return jnp.asarray(function({**params, **latents}, data))
+        params, data = natural_values(self.predictors, params, data)
+        return jnp.asarray(self.joint.function({**params, **latents}, data))
 
     def weighted_sum(
         self,
@@ -245,7 +270,18 @@ class Likelihood:
         weights: jax.Array,
         prepared: data_room.Prepared,
     ) -> jax.Array:
-        """Return the weighted sum of a companion function's values for rows or units (N, ...)."""
+        """Return the weighted sum of a companion function's values for rows or units (N, ...).
+
+        Args:
+            function: the companion ``f(params, data)``, which for units gets the rows of one.
+            params: parameters in the user's structure.
+            rows: arrays of the rows or units.
+            weights: their weights (N,).
+            prepared: the data they are from, of which the shared arrays and the layout are used.
+
+        Raises:
+            LikelihoodError: the function does not return N values.
+        """
 
         def call(part: PyTree) -> jax.Array:
             return jnp.asarray(function(params, data_room.assemble(part, prepared.shared, prepared.statics)))
@@ -259,11 +295,17 @@ class Likelihood:
         return jnp.tensordot(weights, values, axes=1)
 
     def with_companion(self, name: str, function: Callable[..., Any]) -> Likelihood:
-        """Return the same declaration with one more companion function."""
+        """Return the same declaration with one more companion function, in the place of one of the same name."""
         return replace(self, companions={**self.companions, name: function})
 
     def space(self, table: data_room.Table, start: PyTree = None) -> Space:
-        """Return the parameter space for these data (shapes and labels of ``columns=`` come from them)."""
+        """Return the parameter space for these data, from which come shapes and labels of ``columns=``, of the levels of
+        ``by=`` and of the coefficients of formulas; ``start`` gives the structure if no parameters are declared.
+
+        Raises:
+            ValueError: no parameters are declared and there is no ``start``.
+            DataError, DataTypeError, MissingColumnError: a column of ``columns=`` is missing, not numeric, or of another shape.
+        """
         if self.parameters is None:
             made = bare_space(start, self.name)
         else:
@@ -305,7 +347,11 @@ def _unpickled(
 
 
 def bare_space(start: PyTree, name: str) -> Space:
-    """Return the parameter space of a bare ``@mle.model``: the structure of ``start``, unconstrained."""
+    """Return the parameter space of a model without declared parameters: the structure of ``start``, unconstrained.
+
+    Raises:
+        ValueError: ``start`` is None; ``name``, of the function, is for the message.
+    """
     if start is None:
         raise ValueError(
             f"{name} declares no parameters, so that start= must give their structure: "
@@ -324,7 +370,9 @@ def _free(value: PyTree) -> Declaration:
 
 
 def example_params(space: Space, by_row: Collection[str] = (), n: int = 0) -> Params:
-    """Return abstract params (ShapeDtypeStructs) for tracing the user's function; those in ``by_row`` have n rows."""
+    """Return abstract params (ShapeDtypeStructs) for tracing the user's function; those named in ``by_row`` have a leading axis
+    of n rows.
+    """
     dtype = jnp.result_type(float)
     shapes = [(n, *leaf.shape) if leaf.name in by_row else leaf.shape for leaf in space.leaves]
     return space.build([jax.ShapeDtypeStruct(shape, dtype) for shape in shapes])

@@ -9,8 +9,10 @@ from mlejax.misuse import linked
 
 
 class missing_derivatives:
-    """Context manager: replaces JAX's error about an operation that it cannot differentiate by a message that names
-    alternatives.
+    """Context manager: replaces JAX's error about an operation that it cannot differentiate by a LikelihoodError that names
+    alternatives; other errors pass unchanged.
+
+    ``likelihood``: the declaration, for its name.
     """
 
     def __init__(self, likelihood: Likelihood) -> None:

@@ -38,10 +38,15 @@ DRAWS = (
 
 
 def warn_of_constants(likelihood: Likelihood, program: Any, draws: bool) -> None:
-    """Warn of float32 constants in a float64 fit, and of random numbers.
+    """Warn of float32 constants in a float64 fit, and of random numbers of JAX or of a generator that the function makes.
+
+    Args:
+        likelihood: the declaration.
+        program: the traced program of its function.
+        draws: True if NumPy or Python drew random numbers while the function was traced.
 
     Raises:
-        LikelihoodError: NumPy or Python drew random numbers while the function was traced.
+        LikelihoodError: ``draws`` is True.
     """
     name = likelihood.name
     shown = outside(likelihood, dtype=np.float32)
@@ -69,7 +74,10 @@ def warn_of_constants(likelihood: Likelihood, program: Any, draws: bool) -> None
 
 
 def warn_of_betaln(likelihood: Likelihood, program: Program) -> None:
-    """Warn of JAX's betaln, where it is inaccurate; its use is recognised by a coefficient of its series."""
+    """Warn if the traced program uses JAX's betaln, in float64 and in a version of JAX in which that is inaccurate.
+
+    The use is recognised by a coefficient of its series.
+    """
     numbers = (np.asarray(v.val) for eqn in _equations(program) for v in eqn.invars if is_literal(v))
     used = any(x.shape == () and x.dtype.kind == "f" and abs(float(x) - _LAST_OF_ALGDIV) < 1e-10 for x in numbers)
     if used and jnp.result_type(float) == np.float64 and _betaln_error() > 1e-9:
@@ -90,7 +98,9 @@ def _betaln_error() -> float:
 
 def warn_of_waiting(likelihood: Likelihood, space: Space, calls: list[tuple[int, int]]) -> None:
     """Warn of a single call of LAPACK for many matrices inside the user's function, which can deadlock and cannot be split
-    from outside.
+    from outside; not for row-wise models, and not with a version of jaxlib that does not have this defect.
+
+    ``calls``: for each call the number of matrices and the work for one.
     """
     m = max((m for m, work in calls if m > 1 and m * work * max(space.n_free, 1) > limits().lapack_work), default=0)
     if m and likelihood.mode != "rows" and lapack.cuts_calls_up():
@@ -113,13 +123,13 @@ def _equations(program: Program) -> Iterator[Equation]:
 
 
 def _function(likelihood: Likelihood) -> Any:
-    """Return the user's function."""
+    """Return the function that the user wrote, without what wraps or decorates it."""
     function = likelihood.function
     return inspect.unwrap(function.function if isinstance(function, Regressed) else function)
 
 
 def _taken(likelihood: Likelihood) -> dict[str, Any]:
-    """Return the globals and closure variables that the function uses, by name."""
+    """Return the globals and closure variables that the function uses, by name; empty for an object that is called."""
     try:
         names = inspect.getclosurevars(_function(likelihood))
     except TypeError:  # a callable object
@@ -128,7 +138,10 @@ def _taken(likelihood: Likelihood) -> dict[str, Any]:
 
 
 def outside(likelihood: Likelihood, n: int | None = None, dtype: DTypeLike | None = None) -> str:
-    """Return a phrase naming the arrays that the function closes over, with n rows or of a dtype; empty if there are none."""
+    """Return a phrase that names the arrays, with their shapes, that the function takes from outside; empty if there are none.
+
+    ``n``: only those with n rows, if given.  ``dtype``: only those of this type, if given; otherwise tables too.
+    """
     found = [
         f"{name} (shape {np.shape(value)})"
         for name, value in _taken(likelihood).items()
@@ -169,7 +182,9 @@ def _makes_generators(likelihood: Likelihood) -> bool:
 
 
 def scalar_functions(error: BaseException) -> str:
-    """Return the functions of Python's math that the innermost user function calls (``math.exp, math.log``); empty if none."""
+    """Return the functions of Python's math (``math.exp, math.log``) that are used where the error arose, in the innermost
+    function that is not JAX's; empty if there are none.
+    """
     frames = [
         frame for frame, _ in traceback.walk_tb(error.__traceback__) if "jax" not in frame.f_globals.get("__name__", "")
     ]

@@ -19,7 +19,10 @@ Terms = Callable[[Any, Any, Any], jax.Array]
 
 
 def needs_forward_mode(terms: Terms, params: Params, rows: PyTree, shared: PyTree) -> bool:
-    """True if JAX cannot differentiate the terms in reverse mode because of such a loop."""
+    """True if JAX cannot differentiate the terms in reverse mode because of a ``jax.lax.while_loop``.
+
+    Of the arguments of ``terms`` only shapes and types are used.
+    """
     arguments = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), (params, rows, shared))
     if not _has_while(jax.make_jaxpr(terms)(*arguments).jaxpr):
         return False

@@ -83,8 +83,14 @@ def unit_check(
 
 
 def refuse_unmasked_units(likelihood: Likelihood, as_they_are: np.ndarray, longer: np.ndarray) -> bool:
-    """Raise LikelihoodError if a unit's term changes with its padding; return True if values were finite, so that the check
-    is conclusive.
+    """Raise LikelihoodError if a unit's term changes with its padding, by more than rounding errors or to or from NaN.
+
+    Args:
+        likelihood: the declaration, for messages.
+        as_they_are, longer: terms at two points (2, N), without and with more padded rows.
+
+    Returns:
+        True if the check is conclusive: at both points the term of some unit is finite.
     """
     finite = np.isfinite(as_they_are) & np.isfinite(longer)
     with np.errstate(invalid="ignore"):
@@ -112,7 +118,11 @@ def refuse_unmasked_units(likelihood: Likelihood, as_they_are: np.ndarray, longe
 
 
 def refuse_dependent_rows(likelihood: Likelihood, together: np.ndarray, alone: np.ndarray) -> bool:
-    """Raise LikelihoodError if row-wise terms or scores depend on the other rows.
+    """Raise LikelihoodError if row-wise terms or scores depend on the other rows, by more than rounding errors or to or from NaN.
+
+    Args:
+        likelihood: the declaration, for messages.
+        together, alone: terms and scores at two points (2, 2, N), evaluated with the other rows and by themselves.
 
     Returns:
         True if the check is conclusive: values and scores of some row are finite at both points.
@@ -151,6 +161,19 @@ def check_rows_once(
 ) -> None:
     """Check, once for each structure of the data, that row-wise terms depend on their own row only and units' terms not on
     their padding.
+
+    A check whose values were not finite, which proves nothing, is made again at the next fit.  Models of the whole data, and a
+    single row, are not checked.
+
+    Args:
+        likelihood: the declaration.
+        space: the layout of the parameters.
+        data: the data, of which up to 256 rows or 32 units are evaluated.
+        u0: the start; terms are also evaluated at a point nearby.
+        held: values under ``fixed=``, or None.
+
+    Raises:
+        LikelihoodError: terms depend on other rows or on padding.
     """
     key = ("checked", data.statics, space)
     if likelihood.mode != "whole" and not (likelihood.mode == "rows" and int(data.n) < 2):
@@ -177,6 +200,9 @@ def _rows_checked(
 
 
 def _rows_provably_apart(likelihood: Likelihood, space: Space, data: Prepared) -> bool:
+    """True if by the traced program the terms (of units: given the latent variables) depend on their own row only; False if that
+    is not certain.
+    """
     if likelihood.mode == "units":
         return _apart_given_latents(likelihood, space, data)
 
@@ -190,7 +216,9 @@ def _rows_provably_apart(likelihood: Likelihood, space: Space, data: Prepared) -
 
 
 def _apart_given_latents(likelihood: Likelihood, space: Space, data: Prepared) -> bool:
-    """True if, by the traced program, the terms given row-wise latent variables depend on their own row only."""
+    """True if by the traced program the terms given row-wise latent variables depend on their own row only; False if that is
+    not certain.
+    """
     names = list(likelihood.example_latents(1))
 
     def contributions(params: PyTree, columns: PyTree, shared: PyTree) -> Device:

@@ -56,6 +56,8 @@ def trace_reads(
 ) -> tuple[tuple[Any, ...], int]:
     """Return the keys of the columns that the function reads, and the number of rows (of terms, if the mode is "whole").
 
+    Warns of float32 constants, random numbers, and calls of betaln or LAPACK that are inaccurate or can deadlock.
+
     Args:
         likelihood: the likelihood whose function is traced.
         table: the data.
@@ -65,8 +67,9 @@ def trace_reads(
 
     Raises:
         LikelihoodError: it does not return what its declaration requires, needs concrete values, reads a
-            parameter that is not declared, or works only for the number of rows of these data.
-        DataError, DataTypeError, MissingColumnError: it reads a column that is missing or not numeric.
+            parameter that is not declared, draws random numbers, or works only for the number of rows of these data.
+        DataError, DataTypeError, MissingColumnError: it reads a column that is missing or not numeric, or columns of different
+            lengths.
     """
     whole = likelihood.mode == "whole"
     key = ("reads", table.signature, space, table.n_rows if whole else None, by_row, regressed)
@@ -114,8 +117,15 @@ def regressed_reads(likelihood: Likelihood, table: Table, natural: Space) -> tup
     """Return how the user's function takes parameters with a formula, "array" or "row", and the keys of the columns that it
     reads.
 
-    A scalar parameter is passed as a vector with a row axis if the function supports it. A vector or a simplex (in row-wise
-    models) is passed row by row with its declared shape, as in the same model without covariates.
+    A scalar parameter is passed as a vector with a row axis if the function can be traced so. A vector or a simplex (in
+    row-wise models) is passed row by row with its declared shape, as in the same model without covariates. If that fails, the
+    other way is tried; models that are not row-wise get arrays.
+
+    ``natural``: the parameter space of the model without formulas.
+
+    Raises:
+        DataError, DataTypeError, MissingColumnError: as :func:`trace_reads`, without trying the other way.
+        Exception: both ways fail: the error of the first, with a note on shapes.
     """
     base = likelihood.natural
     assert base is not None
@@ -134,7 +144,7 @@ def regressed_reads(likelihood: Likelihood, table: Table, natural: Space) -> tup
     assert first is not None
     shown = ", ".join(f"params[{name!r}]" for name in sorted(names))
     first.add_note(
-        f"In a regressed model {shown} varies by row: a scalar is then a vector with one entry per row, a vector of K "
+        f"In a model with formulas {shown} varies by row: a scalar is then a vector with one entry per row, a vector of K "
         "entries an array (rows, K)."
     )
     raise first
@@ -145,7 +155,12 @@ def _n_rows(table: Table, names: Sequence[Any]) -> int:
 
 
 def _traced_by_rows(likelihood: Likelihood, table: Table, space: Space, regressed: frozenset[str]) -> _Trace:
-    """Return the trace of a row-wise function with one row more than the data have."""
+    """Return the trace of a row-wise function with one row more than the data have.
+
+    Raises:
+        LikelihoodError: it works with the number of rows of the data only.
+        Exception: it fails with that number too; errors as of :func:`_traced`.
+    """
     n = table.most_rows
     try:
         return _traced(likelihood, table, space, n + 1, regressed)
@@ -153,7 +168,7 @@ def _traced_by_rows(likelihood: Likelihood, table: Table, space: Space, regresse
         raise
     except Exception as error:
         _traced(likelihood, table, space, n, regressed)  # raises what is wrong with these data, too
-        outside = _rowsoutside(likelihood, table, space, regressed)
+        outside = _rows_from_outside(likelihood, table, space, regressed)
         raise LikelihoodError(
             f"{likelihood.name} works with the {n} rows of these data and fails with {n + 1}; a row-wise function is "
             "evaluated on blocks of rows, so that it must work for any number of them.  "
@@ -164,11 +179,11 @@ def _traced_by_rows(likelihood: Likelihood, table: Table, space: Space, regresse
 
 
 def _traced_alone(likelihood: Likelihood, table: Table, space: Space, n: int, regressed: frozenset[str]) -> _Trace:
-    """Return the trace of a function of one row, or of the rows of one unit."""
+    """Return the trace of a function of one row, or of the rows of one unit, with n rows; errors as of :func:`_traced`."""
     try:
         return _traced(likelihood, table, space, n, regressed)
     except LikelihoodError as error:
-        outside = _rowsoutside(likelihood, table, space, regressed) if table.most_rows > n else ""
+        outside = _rows_from_outside(likelihood, table, space, regressed) if table.most_rows > n else ""
         if not outside:
             raise
         part = "one row" if likelihood.unit is None else f"the rows of one {likelihood.unit}"
@@ -178,7 +193,13 @@ def _traced_alone(likelihood: Likelihood, table: Table, space: Space, n: int, re
 
 
 def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, regressed: frozenset[str]) -> _Trace:
-    """Return the trace with n rows (None: those of the data), after checking its output against the declaration."""
+    """Return the trace with n rows (None: those of the data), after checking its output against the declaration; ``regressed``
+    as of :func:`trace_reads`.
+
+    Raises:
+        LikelihoodError: the output is not as declared, or the function cannot be traced for a reason that is known.
+        Exception: another error of the user's function, unchanged.
+    """
     reads: set[Any] = set()
     units = likelihood.mode == "units" and likelihood.joint is None
     structs = table.abstract(n)
@@ -215,9 +236,9 @@ def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, r
 # ---- what the function takes from outside
 
 
-def _rowsoutside(likelihood: Likelihood, table: Table, space: Space, regressed: frozenset[str]) -> str:
-    """Return advice on arrays from outside with one entry per row, by name or as constants of the traced program; empty if
-    there are none.
+def _rows_from_outside(likelihood: Likelihood, table: Table, space: Space, regressed: frozenset[str]) -> str:
+    """Return advice on arrays that the function takes from outside with one entry per row, by name or as constants of the
+    traced program; empty if there are none, or if it cannot be traced with the rows of the data.
     """
     n = table.most_rows
     found = outside(likelihood, n)
@@ -239,8 +260,8 @@ def _rowsoutside(likelihood: Likelihood, table: Table, space: Space, regressed: 
 
 
 def _random_states(likelihood: Likelihood) -> tuple[Any, ...]:
-    """Return the states of the random generators of NumPy, Python and those that the function takes from outside, which
-    draws change.
+    """Return the states of NumPy's and Python's global random generators and of those that the function takes from outside:
+    they differ after a draw.
     """
     state: Mapping[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002
     own = [
@@ -251,6 +272,7 @@ def _random_states(likelihood: Likelihood) -> tuple[Any, ...]:
 
 
 def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
+    """Raise LikelihoodError unless ``out``, the abstract output for n rows, is one real array of the shape that is declared."""
     name = likelihood.name
     leaves = jax.tree.leaves(out)
     if len(leaves) != 1 or not hasattr(out, "shape"):

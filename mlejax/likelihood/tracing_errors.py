@@ -17,7 +17,19 @@ from mlejax.shapes import PyTree
 def clear_error(
     likelihood: Likelihood, table: Table, space: Space, reads: set[Any], structs: PyTree, error: Exception
 ) -> Exception | None:
-    """Return an error that says what to do, for a function that cannot be traced; None if its own error is clear."""
+    """Return an error that says what to do, for a function that cannot be traced; None if its own error is clear.
+
+    Args:
+        likelihood: the declaration.
+        table: the data.
+        space: the layout of the parameters.
+        reads: keys of the columns that were read before it failed.
+        structs: the abstract columns on which it was traced.
+        error: the error.
+
+    Raises:
+        DataError: the columns that were read have different lengths.
+    """
     said = f"JAX said: {(str(error) or type(error).__name__).splitlines()[0]}"
     if isinstance(error, jax.errors.TracerArrayConversionError):
         text = (
@@ -78,7 +90,9 @@ def _wrong_attribute(likelihood: Likelihood, space: Space, error: AttributeError
 
 
 def _wrong_key(likelihood: Likelihood, table: Table, space: Space, error: KeyError) -> Exception:
-    """Return the error for a name that is neither a parameter nor a column, or that was looked up in the wrong argument."""
+    """Return the error for a name that is neither a parameter nor a column, or that was looked up in the wrong argument; a column
+    that does not exist, or a key in a model without named parameters, keeps its own error.
+    """
     params = [group.name for group in space.groups if group.name is not None]
     missing = isinstance(error, MissingColumnError)
     key = error.args[-1] if error.args else None
@@ -110,7 +124,7 @@ def _about_shapes(error: Exception) -> bool:
 
 def _shapes(table: Table, reads: set[Any], structs: PyTree) -> str:
     """Return a phrase with the shapes of the columns that were read before the function failed: ``'y' of shape (12, 2), 'x'
-    of shape (12,)``.
+    of shape (12,)``; ``structs``: the abstract columns of the table.
     """
     view = table.view(structs, set())
     parts = []

@@ -57,7 +57,8 @@ def _reduction(kind: str, expected: Callable[..., Any] | None) -> BiasReduction:
 
 
 def check_reduction(kind: object, expected: Callable[[Any, Any], Any] | None) -> BiasReduction | None:
-    """Return the `BiasReduction` of ``bias_reduction=``, or None.
+    """Return the `BiasReduction` of the option ``kind``, None for None; ``expected``: a companion that computes the expected
+    information, or None.
 
     Raises:
         ValueError: the kind is unknown.

@@ -22,9 +22,11 @@ from mlejax.shapes import Either, PyTree
 def contributions_at_once(
     likelihood: Likelihood, space: Space, rows: PyTree, shared: PyTree, layout: Layout
 ) -> int | None:
-    """Return the largest number of rows (or units) of a block; None for models that do not call LAPACK for each row.
+    """Return the largest number of rows (or units) of a block; None without a limit: for models that do not call LAPACK for each
+    row, for models of the whole data, and on other devices than the CPU.
 
     Args:
+        likelihood, space: the model and its parameter space.
         rows: the row-wise (or unit-wise) arrays (N, ...).
         shared, layout: as in `Prepared`.
     """
@@ -47,6 +49,7 @@ def data_sets_at_once(spec: Spec, one: Prepared, fixed: Either | None, hyper: Py
     """Return the largest number of data sets under one ``vmap``; None if LAPACK calls set no limit.
 
     Args:
+        spec: what is compiled.
         one: the largest data set (N, ...).
         fixed, hyper: its fixed values and hyper-parameters, as in `objective_of`.
     """
@@ -70,9 +73,11 @@ def budget_for(
     once.
 
     Args:
+        spec: what is compiled.
         one: the largest data set (N, ...).
         data_set_bytes: its size in bytes.
         fixed, hyper: its fixed values and hyper-parameters.
+        limits: the budget before.
     """
     each = 2 * (data_set_bytes + 8 * spec.space.n_free * (spec.space.n_free + 12))
     workers = max(min(limits.workers, limits.memory // max(each, 1)), 1)

@@ -60,7 +60,7 @@ def products_of_shared(
 
 
 def values_and_scores(rows_of: RowFunction, u: Either, rows: PyTree) -> tuple[Any, Any]:
-    """Return the values of all rows (N,) and their gradients in u (N, p).
+    """Return the values of all rows (N,) and their gradients in u (N, p), for the function ``rows_of`` of u and rows.
 
     Separable functions are differentiated row by row (reverse mode, ``vmap`` over single rows), others as a whole vector
     (forward mode).
@@ -83,7 +83,7 @@ def values_and_scores(rows_of: RowFunction, u: Either, rows: PyTree) -> tuple[An
 
 def differenced(value_and_grad: Callable[[Any], tuple[Any, Any]], u: Either) -> tuple[Any, Any, Any]:
     """Return value (), exact gradient (p,), and the Hessian (p, p) by central differences of the gradient with one
-    extrapolation.
+    extrapolation; ``value_and_grad``: function of u (p,) that returns both.
 
     Step ``h_j = 1e-3 max(1, |u_j|)``; error O(h^4) plus rounding of order eps / h.  One program evaluates all 4p + 1 points.
     """

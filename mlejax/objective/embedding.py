@@ -46,7 +46,7 @@ class Embedding:
         return out
 
     def of_free(self, value: PyTree, score: PyTree, hessian: PyTree) -> tuple[Any, Any, Any]:
-        """Return value, gradient and Hessian in u from those of the full model."""
+        """Return value, gradient and Hessian in u from those of the full model: the entries of the free coordinates."""
         return value, score[self.free], hessian[np.ix_(self.free, self.free)]
 
 

@@ -122,7 +122,9 @@ def _arguments(sample: Prepared, u: Either, fixed: Any) -> list[Any]:
 
 
 def _row_units(data: Prepared, n_rows: int | None = None) -> float | None:
-    """Return the relative rounding error, in units of eps, of a sum over all rows that is taken block by block."""
+    """Return the relative rounding error, in units of eps, of a sum over all rows (``n_rows``; None: those of ``data``) that is
+    taken block by block; None for a model of the whole data.
+    """
     n_blocks, size = (data.n_blocks, data.block) if n_rows is None else blocks(n_rows)
     return None if data.mode == "whole" else sum_units(size) + n_blocks
 
@@ -140,7 +142,9 @@ def _structure(spec: Spec, sample: Prepared, fixed: Any) -> tuple[Any, ...]:
 
 
 def _program(spec: Spec, sample: Prepared, fixed: Any) -> RunningBound:
-    """Return the program of the bounds for value, gradient and (if JAX has second derivatives) Hessian of the weighted sum."""
+    """Return the program of the bounds for value, gradient and (if JAX has second derivatives) Hessian of the weighted sum over
+    the rows of ``sample``, without the penalty.
+    """
     order = 1 if spec.hessian == "differenced" else 2
     key = ("rounding", order, *_structure(spec, sample, fixed))
     return cached(
@@ -149,7 +153,7 @@ def _program(spec: Spec, sample: Prepared, fixed: Any) -> RunningBound:
 
 
 def _traced(spec: Spec, sample: Prepared, fixed: Any, order: int) -> Closed:
-    """Return the closed jaxpr of the weighted sum over the rows and its derivatives up to an order."""
+    """Return the closed jaxpr of the weighted sum over the rows of ``sample`` and its derivatives in u up to an order, 0 to 2."""
 
     def sums(u: Either, fixed: Any, rows: PyTree, shared: PyTree, weights: Either) -> tuple[Any, ...]:
         data = replace(sample, rows=rows, shared=shared, weights=weights)

@@ -77,8 +77,11 @@ class SearchEvaluator(Protocol):
         which: Int[Host, " m"] | None = None,
         report: Report | None = None,
     ) -> OptimizeResult:
-        """Run the method from u0 for the data sets ``which``; return arrays over all L data sets, with status INTERRUPTED
-        for those not run.
+        """Run the method from u0 for the data sets ``which`` (None: all); return arrays over all L data sets, with status
+        INTERRUPTED for those not run.
+
+        ``report``: function that is called after every step, or every few, with their number, the mean log-likelihood and half
+        the Newton decrement; None for none.  It is not called for many data sets.
         """
         ...
 
@@ -98,15 +101,15 @@ class Evaluator(SearchEvaluator, Protocol):
         self, u: Float[Host, "m p"] | FromData, order: Literal[0, 1, 2] = 2, which: Int[Host, " m"] | None = None
     ) -> Evaluation:
         """Evaluate as `SearchEvaluator.evaluate`; ``u`` may also be a function of (numbers of data sets, their data with a
-        leading axis).
+        leading axis) that returns the points.
         """
         ...
 
     def best(
         self, points: FromData, which: Int[Host, " m"] | None = None, n_rows: int | None = None
     ) -> Float[Host, "m p"]:
-        """Return, for each data set, the point with the highest log-likelihood among those (m, k, p) that ``points`` makes
-        of its data, compared on at most ``n_rows`` rows.
+        """Return, for each of the data sets ``which`` (None: all), the point with the highest log-likelihood among those
+        (m, k, p) that ``points`` makes of its data, compared on at most ``n_rows`` rows (None: all).
         """
         ...
 

@@ -212,7 +212,7 @@ class Objective:
         return self._map_rows(lambda rows: self.contributions(u, rows))
 
     def row_derivatives(self, u: Float[Either, " p"]) -> tuple[Float[Device, "n p"], Float[Device, "n p p"]]:
-        """Return scores (N, p) and minus the Hessians (N, p, p) in u of all terms of rows or units, unweighted."""
+        """Return scores (N, p) and minus the Hessians (N, p, p) in u of all terms, unweighted; not for mode "whole"."""
 
         def one(row: PyTree) -> tuple[Any, Any]:
             alone = jax.tree.map(lambda a: a[None], row)
@@ -349,7 +349,7 @@ class Objective:
 def objective_of(
     spec: Spec, data: Prepared, fixed: Either | None, hyper: PyTree, n_blocks_used: Count | None = None
 ) -> Objective:
-    """Return the objective of one data set, divided by the sum of its weights."""
+    """Return the `Objective` of one data set, whose scale is the sum of its weights; arguments as its attributes."""
     return Objective(spec, data, fixed, hyper, jnp.maximum(jnp.sum(data.weights), SMALLEST_SCALE), n_blocks_used)
 
 
@@ -374,20 +374,22 @@ def to_loglik(value: PyTree, grad: PyTree, hessian: Either | None, scale: Any) -
 
 
 def penalty_at(spec: Spec, params: PyTree, hyper: PyTree) -> Float[Device, ""]:
-    """Return the penalty at parameters in the user's structure ()."""
+    """Return the penalty of a specification that has one at parameters in the user's structure (); ``hyper``: its second
+    argument, None if it takes one argument.
+    """
     assert spec.penalty is not None
     return jnp.asarray(spec.penalty(params) if hyper is None else spec.penalty(params, hyper), jnp.result_type(float))
 
 
 @partial(compiled, static=("spec",))
 def penalty_value(spec: Spec, u: Float[Either, " p"], fixed: Either | None, hyper: PyTree) -> Float[Device, ""]:
-    """Return the penalty at u ()."""
+    """Return the penalty at u (); ``spec`` and ``hyper`` as for :func:`penalty_at`."""
     return penalty_at(spec, spec.space.params_from_u(u, fixed), hyper)
 
 
 @partial(compiled, static=("spec",))
 def penalty_derivatives(spec: Spec, u: Float[Either, " p"], fixed: Either | None, hyper: PyTree) -> Minimised:
-    """Return the penalty (), its gradient (p,) and its Hessian (p, p) in u."""
+    """Return the penalty (), its gradient (p,) and its Hessian (p, p) in u; ``spec`` and ``hyper`` as for :func:`penalty_at`."""
     return derivatives.value_grad_hessian(lambda t: penalty_at(spec, spec.space.params_from_u(t, fixed), hyper), u)
 
 

@@ -67,7 +67,8 @@ def sample_of_one(data: Prepared, n: int, chosen: Int[Host, " m"] | None = None)
 
 
 def extreme_rows(data: Prepared) -> Int[Host, " m"]:
-    """Numbers of the rows (or units) of positive weight with the largest or smallest number of a column of one data set."""
+    """Return the numbers of the rows (or units) of positive weight with the largest or smallest value of a column of one data
+    set; of a matrix the first 32 columns count."""
     weights, found = np.asarray(data.weights), []
     for leaf in data.rows:
         values = np.asarray(leaf.values if isinstance(leaf, StreamedColumn) else leaf)
@@ -79,8 +80,8 @@ def extreme_rows(data: Prepared) -> Int[Host, " m"]:
 
 
 def counted(data: Prepared, n_sets: int) -> Bool[Host, "sets rows"]:
-    """Return True for rows of positive weight; for mode "whole" all rows, since its weights belong to the terms that the
-    function returns.
+    """Return True for rows of positive weight of the first ``n_sets`` data sets; for mode "whole" all rows, since its weights
+    belong to the terms that the function returns.
     """
     if data.mode == "whole":
         return np.ones((n_sets, int(np.max(data.n))), bool)
@@ -89,7 +90,7 @@ def counted(data: Prepared, n_sets: int) -> Bool[Host, "sets rows"]:
 
 def spread(counted: Bool[Host, "sets rows"], most: int) -> tuple[Int[Host, "sets most"], Bool[Host, "sets most"]]:
     """Return the numbers of at most ``most`` counted rows of each data set, spread evenly, and True for the numbers that
-    are not padding.
+    are not padding.  Each data set must have a counted row.
     """
     index, inside = np.zeros((len(counted), most), np.int64), np.zeros((len(counted), most), bool)
     for i, flags in enumerate(counted):

@@ -18,6 +18,8 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
+
 from mlejax.shapes import Bool, Count, Either, Flag, Float, PyTree, Scalar
 from mlejax.status import End
 
@@ -254,5 +256,5 @@ def check_options(method: Method) -> None:
     name = type(method).__name__
     if not (isinstance(method.tol, int | float) and method.tol > 0):
         raise ValueError(f"{name}(tol={method.tol!r}): expected a positive number, in log-likelihood units")
-    if not (isinstance(method.max_steps, int) and method.max_steps > 0):
+    if isinstance(method.max_steps, bool) or not (isinstance(method.max_steps, (int, np.integer)) and method.max_steps > 0):
         raise ValueError(f"{name}(max_steps={method.max_steps!r}): expected a positive whole number")

@@ -373,10 +373,8 @@ def column_labels(table: Table, names: Any) -> tuple[tuple[str, ...] | None, int
         return tuple(str(name) for name in names), len(names)
     column = _single_column(table, names)
     if len(column.probe.shape) != 2:
-        raise DataError(
-            f"columns={names!r}: expected a matrix of shape (n, k), got shape {column.probe.shape}; "
-            f"write columns=[{names!r}] for one column"
-        )
+        hint = f"; write columns=[{names!r}] for one column" if len(column.probe.shape) == 1 else ""
+        raise DataError(f"columns={names!r}: expected a matrix of shape (n, k), got shape {column.probe.shape}{hint}")
     labels = tuple(str(c) for c in column.raw.columns) if is_pandas(column.raw, "DataFrame") else None
     return labels, column.probe.shape[1]
 

@@ -64,7 +64,7 @@ class Traced:
         return [product.at[:, j] for product in self.products for j in range(product.at.shape[1])]
 
     def matrices(self, multiplied: list[jax.Array], n: int) -> list[jax.Array | Dummies]:
-        """Return the matrix X_a (N, k_a) of each predictor, from the results of ``data`` and the number n of rows."""
+        """Return the matrix X_a (N, k_a) of each predictor, from what ``data`` returned and the number n of rows."""
         out: list[jax.Array | Dummies] = []
         for x, product in zip(multiplied, self.products, strict=True):
             k, m = product.at.shape
@@ -228,7 +228,10 @@ def _moved(eqn: Equation, places: dict[Any, np.ndarray]) -> np.ndarray | None:
 
 
 def _product(eqn: Equation, places: dict[Any, np.ndarray], n: int) -> tuple[Any, Product] | None:
-    """Return (matrix, `Product`) if the equation is data (N, ..., k) times coefficients (k,) or (k, m); else None."""
+    """Return (matrix, `Product`) if the equation is data (N, ..., k) times coefficients (k,) or (k, m); else None.
+
+    ``places``: positions in u of the entries of the variables that are coefficients; ``n``: number of rows.
+    """
     if eqn.primitive.name != "dot_general":
         return None
     (left_axes, right_axes), batched = eqn.params["dimension_numbers"]
@@ -248,7 +251,10 @@ def _product(eqn: Equation, places: dict[Any, np.ndarray], n: int) -> tuple[Any,
 
 
 def _lookup(eqn: Equation, places: dict[Any, np.ndarray], n: int) -> tuple[Any, Lookup] | None:
-    """Return (codes, `Lookup`) if the equation looks up one of k coefficients for each of N rows; else None."""
+    """Return (codes, `Lookup`) if the equation looks up one of k coefficients for each of N rows; else None.
+
+    ``places``, ``n``: as for :func:`_product`.
+    """
     if eqn.primitive.name != "gather":
         return None
     beta, codes = eqn.invars
@@ -306,7 +312,10 @@ def _at_predictors(
 def score_sums(
     traced: Traced, u: Either, others: list[jax.Array], weights: jax.Array
 ) -> tuple[Float[Device, ""], Float[Device, " p"]]:
-    """Return weighted value () and gradient (p,) of one block, whose rows many u share under one ``vmap``."""
+    """Return weighted value () and gradient (p,) of one block at u, whose rows many u share under one ``vmap``.
+
+    ``others``: the further arguments of the traced function.
+    """
     matrices, etas, pair = _at_predictors(traced, u, others, weights, shared=True)
     _, (value, (grad, slopes)) = pair(u, etas)
     for x, at, slope in zip(matrices, traced.places, slopes, strict=True):
@@ -360,7 +369,10 @@ def sums(
 
 
 def pair_sums(matrices: list[Any], bend: list[jax.Array], crossed: Callable[..., jax.Array]) -> list[jax.Array]:
-    """Return X_a' diag(h_ab) X_b for a <= b; all in one product if three or more predictors have the same narrow matrix."""
+    """Return X_a' diag(h_ab) X_b for a <= b; all in one product if three or more predictors have the same narrow matrix.
+
+    ``bend``: h_ab of every row, in ``bend[b][a]``; ``crossed``: function that computes one of the products.
+    """
     q, x = len(matrices), matrices[0]
     k = x.k if isinstance(x, Dummies) else x.shape[1]
     if q < 3 or k > NARROW or any(other is not x for other in matrices):
@@ -373,7 +385,7 @@ def pair_sums(matrices: list[Any], bend: list[jax.Array], crossed: Callable[...,
 
 
 def assemble(traced: Traced, sums: PredictorSums, p: int) -> tuple[Float[Device, ""], Float[Device, " p"], Float[Device, "p p"]]:
-    """Return value (), gradient (p,) and Hessian (p, p) in u from the sums over all blocks."""
+    """Return value (), gradient (p,) and Hessian (p, p) in u, p coordinates, from the sums over all blocks."""
     dtype = sums.grad.dtype
     places, theta = traced.places, traced.theta
     few = p <= FEW_COORDINATES

@@ -4,7 +4,7 @@ A row-wise log-likelihood is traced at two numbers of rows.  The axis of the row
 elementwise operations, products and sums over other axes, and look-ups in tables of parameters keep it; a sum, a sort or a shift
 along it does not.  The two traces must be the same but for their shapes, so that nothing depends on the number of rows.  An
 operation without a rule here proves nothing; then rows are checked by evaluating them together and alone
-(:func:`mlejax.likelihood.row_check`), which takes a program of its own: a third of a first fit.
+(:func:`mlejax.likelihood.check_rows_once`), which takes a program of its own: a third of a first fit.
 """
 
 from __future__ import annotations

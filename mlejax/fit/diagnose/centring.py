@@ -59,7 +59,10 @@ def straight(space: Space) -> Bool[Host, " p"]:
 def coordinates_for(
     evaluator: ChunkedEvaluator, u0: Float[Host, " p"], u: Float[Host, " p"], always: bool = False
 ) -> Coordinates | None:
-    """Return the affine map for a search that continues from u; None if it is not needed or the rows' scores are not finite.
+    """Return the affine map for a search that continues from u.
+
+    None if no columns are nearly collinear (unless ``always``), if no coordinates are untransformed and unbounded (with one, only
+    if ``always``), or if the rows' scores are not finite or no more than p.
 
     Args:
         evaluator: evaluator of one data set.

@@ -73,7 +73,10 @@ def _followed_from(
     u0: Float[Host, "L p"],
     reached: dict[int, OptimizeResult],
 ) -> dict[int, Diagnosed]:
-    """Diagnose data sets from the final points ``reached`` (by number); rays of all are evaluated together."""
+    """Diagnose data sets from the final points ``reached`` (by number); rays of all are evaluated together.
+
+    ``one``, ``loaded``: evaluator and data of each data set, by number; ``u0``: the starts, (L, p).
+    """
     if not reached:
         return {}
     first = rays_of_many(evaluator.spec, reached, u0)
@@ -98,6 +101,8 @@ def _from_elsewhere(
 
     A maximum found so replaces the first diagnosis if its log-likelihood is higher than where the first search stopped or
     levelled off, if that one is not known, or if it was unbounded, which the new findings then mention.
+
+    ``found``: the first diagnoses, by number; other arguments as of `_followed_from`.
 
     Returns:
         New diagnoses by number, only of data sets whose diagnosis changed.
@@ -189,8 +194,9 @@ def _worth_another_start(d: Diagnosed, limited: bool) -> bool:
     """True if the search stopped at its start, on a plateau or where the function is not finite or has lost its digits, or the
     log-likelihood is unbounded or levels off as a transformed parameter moves.
 
-    False for more than 50 parameters, and where the search was interrupted or used up the user's ``max_steps``
-    (``limited``).
+    False for more than 50 parameters, without second derivatives, if the function may return minus the log-likelihood, if its
+    value at the start was not finite, and if the search was interrupted or used up the user's ``max_steps`` (``limited``: the
+    user set it).
     """
     if d.end.information is None or d.end.end == End.INTERRUPTED or d.findings.negated:
         return False
@@ -219,7 +225,10 @@ def _level(found: Diagnosed | OptimizeResult) -> float:
 def _started_anew(
     problems: Problems, evaluator: SingleEvaluator, loaded: Loaded, i: int, before: Diagnosed
 ) -> Diagnosed:
-    """If the log-likelihood was not finite at the start, search and diagnose from another start, unless that fails as well."""
+    """If the log-likelihood was not finite at the start, search and diagnose from another start, and note that.
+
+    The first diagnosis, ``before``, is returned unchanged if it was finite there, or if the other start is not better.
+    """
     if before.end.end != End.START_NOT_FINITE:
         return before
     space = before.spec.space

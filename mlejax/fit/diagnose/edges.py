@@ -143,17 +143,18 @@ def others_maximised(
 ) -> tuple[Float[Host, " p"], float]:
     """Maximise over all coordinates but number e, from u, (p,); return the point, (p,), and its log-likelihood.
 
-    With ``level`` the search is left, wherever it is, once it would not reach that log-likelihood in the turns that remain, at
-    the pace of its last ones; without, once it would not gain 1e-7 in them.
+    The search ends early if, at the pace of its last evaluations, the remaining ones would not reach the log-likelihood
+    ``level`` (None: would not gain 1e-7).  KeyboardInterrupt after Ctrl-C.
     """
     carry, whole = _maximised(evaluator, u, np.arange(u.size) == e, _Pace(float(evaluator.total_weights[0]), level))
     return whole, -float(carry.f) * float(evaluator.total_weights[0])
 
 
 class _Pace:
-    """Whether a search would miss ``level`` (a log-likelihood; None: a gain of 1e-7) in its further turns at its present pace.
+    """Called with the state of a search after each evaluation: True if the remaining evaluations, at the pace of the last
+    fifteen, would not reach the log-likelihood ``level`` (None: would not gain 1e-7).
 
-    Flat log-likelihoods keep searches busy until their turns are used up, though all that is gained is gained in the first few.
+    On a flat log-likelihood a search would use all its evaluations, though the first few gain all there is to gain.
     """
 
     def __init__(self, scale: float, level: float | None) -> None:
@@ -172,10 +173,13 @@ class _Pace:
 def _maximised(
     evaluator: SingleEvaluator, u: Float[Host, " p"], held: Bool[Host, " p"], enough: _Pace | None = None
 ) -> tuple[optimize.Carry, Float[Host, " p"]]:
-    """Maximise the log-likelihood over the coordinates that are not ``held`` (mask), from u.
+    """Maximise the log-likelihood over the coordinates that are not ``held`` (mask), from u; ``enough`` may end the search early.
 
     Returns:
         The state of the optimiser (whose objective is minus the mean log-likelihood), and the point, (p,).
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C.
     """
     space, others, method = evaluator.spec.space, ~held, optimize.Newton(max_steps=STEPS)
     whole, scale = u.copy(), float(evaluator.total_weights[0])

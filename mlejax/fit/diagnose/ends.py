@@ -89,8 +89,9 @@ def errors_over(information: linalg.Symmetric, free: Bool[Host, " p"]) -> Float[
 def clean(result: OptimizeResult, space: Space, at: InTheta | None = None) -> Bool[Host, " L"]:
     """Boolean mask, (L,), of the final points that are accepted as maxima without further tests (clean).
 
-    Those converged faster than linearly to positive definite information, with plausible standard errors, and at no bound
-    where the score vanishes.
+    Those converged faster than linearly to positive definite information, with scaled eigenvalues that are not nearly 0 and
+    plausible standard errors; no coordinate is within 1e-4 standard errors of a bound, or at a bound where the score vanishes
+    or points inside.  False without information.
 
     Args:
         result: final points of L data sets.

@@ -246,7 +246,10 @@ def _searched_on(
     end: OptimizeResult,
     first: RaysOfEnd | None,
 ) -> Asks[Diagnosed]:
-    """`search_on` for a final point with small rounding errors: set to bounds, test rays, restart from higher points."""
+    """`search_on` for a final point with small rounding errors: set to bounds, test rays, restart from higher points.
+
+    ``u0``: the start of the search; ``end``: its result; ``first``: the rays to test first, None to find them here.
+    """
     spec, space = evaluator.spec, evaluator.spec.space
     if end.end == End.INTERRUPTED:
         return Diagnosed(spec, end, Findings())
@@ -324,7 +327,7 @@ def limited(method: Method) -> bool:
 
 
 def _higher(after: OptimizeResult, before: OptimizeResult) -> bool:
-    """True if a restart gained more than rounding."""
+    """True if the log-likelihood of the second result exceeds that of the first by more than rounding."""
     return bool(after.loglik > before.loglik + HIGHER[0] + HIGHER[1] * abs(before.loglik))
 
 
@@ -342,7 +345,10 @@ def _followed(
     end: OptimizeResult,
     first: RaysOfEnd | None,
 ) -> Asks[Findings]:
-    """Test rays from a final point that is not clearly a maximum, and return the findings (a generator, as `search_on`)."""
+    """Test rays from a final point that is not clearly a maximum, and return the findings (a generator, as `search_on`).
+
+    ``first``: as of `_searched_on`.
+    """
     spec = evaluator.spec
     # a penalty may tell apart what the rows cannot
     known = [] if spec.penalty is not None else formulas.null_directions(loaded.designs, spec.space, loaded.seen.rows)

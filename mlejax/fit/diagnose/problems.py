@@ -29,7 +29,7 @@ class Problems:
         given: number -> for each parameter array (leaf) the value under ``start=``, or None.
         start_anew: (evaluator of one, checked data, given values) -> another start u (p,), chosen on all rows.
         scattered: (layout, checked data, given values, final point) -> random starts in u, (N_SCATTERED, p).
-        candidates: (model, checked data, given values) -> the candidates among which a start is chosen, in u, (n, p).
+        candidates: (specification, checked data, given values) -> candidates among which a start is chosen, in u, (n, p).
         together: most data sets diagnosed at one time.
     """
 

@@ -56,9 +56,10 @@ class Integration:
         errors: largest relative difference between the two standard errors of a parameter.
         loglik: difference of the two log-likelihoods.  For a simulation: its expected downward bias, half the sum over units of
             the relative variance of their simulated integrals.
-        worst: label of the unit whose log-likelihood differs most from that on a fixed grid, among the ten most uncertain.
+        worst: label of the unit whose log-likelihood differs most from that on a fixed grid, among the ten whose values by q and
+            2 q + 1 points differ most.
         off: that difference, log-likelihood units.
-        accepted: all of these differences are small.
+        accepted: True if all of these differences are small, or the sum over classes is exact.
         kind: ``"quadrature"`` or ``"simulation"``.
         repeats: number of independent parts of the draws, whose variation gives Monte Carlo errors; for draws that the user
             gave, their number.
@@ -79,7 +80,11 @@ class Integration:
     monte_carlo: tuple[float, ...] = ()
 
     def judged(self, shift: float, errors: float, loglik: float) -> Integration:
-        """Return a copy with ``accepted`` set: True if all differences are at most these limits (``off`` at most ``loglik``)."""
+        """Return a copy with ``accepted`` True if all differences are at most these limits (``off`` at most ``loglik``); False if
+        one is larger or NaN.
+
+        ``shift``, ``errors``, ``loglik``: limits of the attributes of the same names.
+        """
         good = self.shift <= shift and self.errors <= errors and self.loglik <= loglik and self.off <= loglik
         return replace(self, accepted=good)
 
@@ -175,12 +180,12 @@ class Fit:
         """Scores of every row or unit with respect to theta, unweighted, (n, p).
 
         Rows of weight 0 have the score of another row.  Fixed effects are profiled out.  The last row of an
-        extended likelihood, that of its expected total, is 0.
+        extended likelihood, that of its expected total, is 0.  ValueError after a fit without second derivatives.
         """
         return self.row_terms()[1]
 
     def row_terms(self) -> tuple[np.ndarray, np.ndarray]:
-        """Log-likelihood terms of every row or unit, unweighted, (n,), and :meth:`scores`, (n, p)."""
+        """Log-likelihood terms of every row or unit, unweighted, (n,), and :meth:`scores`, (n, p); errors as there."""
         if self.loaded.stream is not None:
             raise DataError(OF_ROWS)
         if self.jacobian is None:
@@ -209,14 +214,15 @@ def finish(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, method:
 
 
 def _error_bars(spec: Spec, loaded: Loaded, fixed: Any, own: Mapped | None, end: OptimizeResult) -> dict[str, Any]:
-    """Compute the error bars of `Verdict.evidence` at a final point."""
+    """Compute the error bars of `Verdict.evidence` at a final point, or at that in centred and scaled coordinates, ``own``."""
     with float64():
         evaluator: Any = evaluator_of(spec, loaded, fixed)
         return bars_of_end(evaluator, end) if own is None else bars_of_end(mapped(evaluator, own.coordinates), own.end)
 
 
 def _in_theta(fit: Fit, evaluator: ChunkedEvaluator, own: Mapped) -> Fit:
-    """Convert a fit from centred and scaled coordinates to u and theta; the centred information is kept in ``Fit.centred``.
+    """Convert a fit from centred and scaled coordinates, ``own``, to u and theta; the centred information is kept in
+    ``Fit.centred``.
 
     The map combines untransformed coordinates only, which are the same in u and theta.
     """
@@ -240,7 +246,8 @@ def _in_theta(fit: Fit, evaluator: ChunkedEvaluator, own: Mapped) -> Fit:
 
 
 def _contributions(spec: Spec, loaded: Loaded, u: Host, fixed: Host | None) -> tuple[float, str]:
-    """Number of terms that the log-likelihood sums and what one is, ``(3, "rows")``; (inf, "") if the function returns a sum."""
+    """Number of terms that the log-likelihood sums and what one is, ``(3, "rows")``; (inf, "") if that is not known, because the
+    function returns a sum or classes form a hidden Markov chain."""
     likelihood, data = spec.likelihood, loaded.problem.data
     n, mixture = counts(loaded)[1], mixture_of(likelihood)
     if mixture is not None and isinstance(mixture.latent, Markov):
@@ -308,7 +315,9 @@ def _finished(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, meth
 
 
 def with_effects(fit: Fit, evaluator: Any, settling: Settling) -> Fit:
-    """Add the estimated fixed effects to the fit, and statements on their levels to its verdict."""
+    """Add the estimated fixed effects to the fit, and statements on their levels, also those left out (``settling``), to its
+    verdict.
+    """
     loaded = with_effects_at_end(evaluator, fit.loaded, fit.u, fit.jacobian, settling)
     return replace(fit, loaded=loaded, verdict=with_levels_told(fit.verdict, evaluator, fit.u, settling))
 
@@ -331,7 +340,10 @@ def _method_text(method: Any, end: OptimizeResult, spec: Spec) -> str:
 
 
 def nothing_to_estimate(evaluator: SingleEvaluator, loaded: Loaded) -> Fit:
-    """The `Fit` of a model in which every parameter is fixed: the log-likelihood is only evaluated."""
+    """The `Fit` of a model in which every parameter is fixed: the log-likelihood is only evaluated.
+
+    Its verdict is "verified", or "not_computable" if the log-likelihood is not finite.
+    """
     spec, fixed, empty, square = evaluator.spec, evaluator.fixed, np.zeros(0), np.zeros((0, 0))
     value = loaded.scale * float(evaluator.with_spec(spec.plain).logliks({0: empty[None]})[0][0])
     penalised = None

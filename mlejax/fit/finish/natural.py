@@ -90,7 +90,7 @@ def off_edges(space: Space, u: Either) -> Either:
 def _estimates(
     space: Space, u: Either, score: Either, information: Either, fixed: Either | None
 ) -> tuple[NaturalEstimates, Any]:
-    """`to_theta` and the user's params at u, compiled."""
+    """`to_theta` and the user's params at u, compiled; ``score``, ``information``: with respect to u."""
     return to_theta(space, u, fixed, score, information), space.params_from_u(u, fixed)
 
 
@@ -175,7 +175,8 @@ def _in_theta(space: Space, u: Either, score: Either, information: Either, fixed
 def in_theta(space: Space, result: OptimizeResult, fixed: Either | None, budget: Budget) -> InTheta:
     """Convert the final points of L data sets to natural coordinates, in chunks of one size so that one program serves all L.
 
-    ``budget`` limits the threads.
+    ``result``: the final points, with score and information in u; ``budget`` limits the threads.  After Ctrl-C the rest is
+    converted in this thread.
     """
     n, p = result.u.shape
     at_once = limits().described_numbers

@@ -16,7 +16,7 @@ from mlejax import transforms
 from mlejax.execution import float64
 from mlejax.fit.elimination_checks import terms_of_rows
 from mlejax.fit.finish.finish import Fit
-from mlejax.fit.latents.labels import laws
+from mlejax.fit.latents.labels import probability_leaves
 from mlejax.fit.prepare.streaming import evaluator_of
 from mlejax.fit.recipe import continued
 from mlejax.parameters import Space
@@ -27,7 +27,10 @@ LOST = 1e-6  # log-likelihood that going onto the edge may cost
 
 
 def on_closed_edges(done: Fit, values: list[Any]) -> Fit | None:
-    """Continue a fit with vanishing class probabilities set to 0; None if that is not a maximum either.
+    """Continue a fit with vanishing class probabilities set to 0.
+
+    Returns None if that is not a maximum, if no probability is small, if the log-likelihood of the fit does not approach a
+    supremum, and under constraints.
 
     Args:
         done: a fit whose log-likelihood levels off while class probabilities go to 0.
@@ -37,7 +40,7 @@ def on_closed_edges(done: Fit, values: list[Any]) -> Fit | None:
     if space.ties is not None or space.mapped or done.verdict.supremum is None:
         return None
     leaves, found = list(space.leaves), False
-    for i in laws(done.spec):
+    for i in probability_leaves(done.spec):
         leaf, p = leaves[i], np.asarray(values[i]).reshape(-1, leaves[i].shape[-1])
         if leaf.free is None and (p < NEAR).any() and type(leaf.transform) is transforms.Simplex:
             found, rest = True, tuple(p.argmax(axis=1).tolist())
@@ -70,7 +73,11 @@ def _with_edges(space: Space, params: PyTree) -> Space:
 
 
 def _continued(done: Fit, space: Space, values: list[Any]) -> Fit | None:
-    """Search from ``values`` in the layout with bounded probabilities; None if no maximum is found or the fit is worse."""
+    """Search from ``values`` in the layout with bounded probabilities.
+
+    None if no maximum is found, if the log-likelihood is lower than that of ``done``, or if parameters of an empty class cannot
+    be fixed one by one (transitions from its state).
+    """
     fixed = np.concatenate([np.ravel(v) for v in values])
     with float64():
         u = _on_edges(done, space, fixed, values)

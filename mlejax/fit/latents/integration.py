@@ -48,6 +48,9 @@ def fit(likelihood: Likelihood, data: Data, *, integrate: Any = "auto", **option
         data: as ``Model.fit`` takes them.
         integrate: how random effects are integrated out, as in ``Model.fit``.
         **options: fields of :class:`mlejax.fit.prepare.request.Request`.
+
+    Raises:
+        ValueError: bias reduction for a model with random effects or latent classes; errors of `fit_once`.
     """
     how, marginal = way_of(likelihood, integrate), marginal_of(likelihood)
     if likelihood.joint is not None and options.get("bias_reduction") is not None:
@@ -78,7 +81,7 @@ def with_latents_named(done: Fit) -> Fit:
 
 
 def _asked(likelihood: Likelihood, how: Quadrature | Sobol | Draws, data: Data, options: dict[str, Any]) -> Fit:
-    """Fit with the integration method that the user gave."""
+    """Fit with the integration method that the user gave; ``options``: further arguments of the fit."""
     if not isinstance(how, Quadrature):
         return simulated(likelihood, how, data, options)
     done = fit_once(integrated(likelihood, how), data, **options)
@@ -86,7 +89,10 @@ def _asked(likelihood: Likelihood, how: Quadrature | Sobol | Draws, data: Data, 
 
 
 def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
-    """Fit by quadrature, with more points until they are enough (see the module docstring)."""
+    """Fit by quadrature, with more points until they are enough (see the module docstring).
+
+    The verdict is "not_computable" if the most points (159, 79, 15 for one, two, three effects) are not enough.
+    """
     marginal = marginal_of(likelihood)
     assert marginal is not None
     points, method = FIRST[marginal.q], optimize.resolve(options.get("method", "newton"))
@@ -153,7 +159,10 @@ def _with_rank(done: Fit) -> Fit:
 
 
 def rank_of(covariance: np.ndarray) -> int:
-    """The rank of a covariance matrix, (q, q), from the eigenvalues of its correlations, so that units do not matter."""
+    """The rank of a covariance matrix, (q, q): the number of eigenvalues of its correlation matrix above 1e-8.
+
+    Effects of variance 0 do not count.
+    """
     sd = np.sqrt(np.diag(covariance))
     there = sd > 0
     correlations = covariance[np.ix_(there, there)] / np.outer(sd[there], sd[there])
@@ -192,9 +201,15 @@ def _marginal(fit: Fit) -> Marginal:
 
 
 def _end_at(at: Evaluation, done: Fit, found: Integration) -> OptimizeResult | None:
-    """Where a search with more points would begin, as its end; None where a step may move an estimate by more than `SAME`.
+    """The estimate as the converged result of a search with more quadrature points, without making that search.
 
-    The decrement there is at most the square of the shift for each parameter, and before it was that of fewer points.
+    None unless a Newton step there moves every estimate by at most 1e-6 standard errors and Newton decrements fall
+    superlinearly.  The decrement is taken as the squared change for each parameter.
+
+    Args:
+        at: evaluation with more points at the estimate.
+        done: the fit with fewer points.
+        found: comparison of the two.
     """
     assert at.score is not None
     p, before = at.u.shape[1], done.decrement if done.integration is None else at.u.shape[1] * done.integration.shift**2
@@ -226,7 +241,14 @@ def _continued(
 
 
 def _against(done: Fit, finer: Quadrature, at: Evaluation) -> Integration:
-    """Compare the quadrature of a fit with a ``finer`` one at its estimate, where ``at`` is the evaluation by the finer one."""
+    """Compare the quadrature of a fit with a ``finer`` one at its estimate, where ``at`` is the evaluation by the finer one.
+
+    The units with the largest differences are also integrated on a fixed grid.
+
+    Returns:
+        How far estimate, standard errors and log-likelihood would move, the unit whose integral is least accurate, and whether
+        all that is within the tolerances (``accepted``).
+    """
     with float64():
         data, u, spec = done.loaded.problem.data, done.u, done.spec
         points, loglik = _quadrature(done).points, done.llf / done.loaded.scale
@@ -258,7 +280,7 @@ def _against(done: Fit, finer: Quadrature, at: Evaluation) -> Integration:
 
 
 def _natural(at: Evaluation, done: Fit) -> tuple[Float[Host, " p"], Float[Host, "p p"]]:
-    """Score and information in theta."""
+    """Score, (p,), and information, (p, p), with respect to theta, from an evaluation of one data set in u."""
     assert at.score is not None
     assert at.information is not None
     found = estimates(done.spec.space, at.u[0], at.score[0], at.information[0], done.fixed)[0]

@@ -27,7 +27,7 @@ SAME = 1e-9  # log-likelihood, relative, of exchanged classes
 MOST_TRIED = 64  # sets of parameters that are exchanged
 
 
-def laws(spec: Spec) -> list[int]:
+def probability_leaves(spec: Spec) -> list[int]:
     """Positions, among the parameter arrays (leaves), of the probabilities of latent classes."""
     mixture = mixture_of(spec.likelihood)
     assert mixture is not None
@@ -39,12 +39,13 @@ def exchangeable(spec: Spec, u: Float[Host, " p"], data: Prepared, fixed: Either
     """Find the leaves whose classes can be exchanged together without changing the log-likelihood at u, (p,).
 
     Returns:
-        Positions of these leaves, the probabilities included; None if there are none or the model has no classes.
+        Positions of these leaves, the probabilities included.  None if there are none, the model has no classes, or it has a
+        penalty, constraints, or class parameters or probabilities that are fixed.
     """
     mixture, space = mixture_of(spec.likelihood), spec.space
     if mixture is None or space.ties is not None or space.mapped or spec.penalty is not None:
         return None
-    k, law = mixture.latent.n, laws(spec)
+    k, law = mixture.latent.n, probability_leaves(spec)
     others = [i for i, leaf in enumerate(space.leaves) if i not in law and leaf.shape[:1] == (k,) and leaf.size]
     plain = all(type(space.leaves[i].transform) is transforms.Simplex for i in law)
     if not others or not plain or any(space.leaves[i].free is not None for i in (*law, *others)):
@@ -97,13 +98,13 @@ def first_of(space: Space, leaves: tuple[int, ...]) -> int:
 
 
 def order_of(space: Space, params: PyTree, leaves: tuple[int, ...]) -> Either:
-    """The permutation, (k,), that sorts the classes."""
+    """The permutation, (k,), that sorts the classes by the first entry of the leaf `first_of`, increasing; a JAX array."""
     values = jnp.asarray(space.split(params)[first_of(space, leaves)])
     return jnp.argsort(jnp.reshape(values, (values.shape[0], -1))[:, 0], stable=True)
 
 
 def in_order(spec: Spec, ends: OptimizeResult, good: Bool[Host, " L"], data: Prepared, fixed: Either | None) -> OptimizeResult:
-    """Sort the classes in the results of many searches; return the results unchanged if classes cannot be exchanged.
+    """Sort the classes in the results of many searches; unchanged if classes cannot be exchanged or there is no information.
 
     Args:
         spec: the specification, the same for all.

@@ -26,7 +26,8 @@ FEW, THINNED = 32, 8  # draws that give a start, of one in so many
 def simulated(likelihood: Likelihood, how: Sobol | Draws, data: Data, options: dict[str, Any]) -> Fit:
     """Fit one data set by maximum simulated likelihood.
 
-    With `Sobol` points, the fit is repeated with twice as many until Monte Carlo errors are at most ``how.within``.
+    With `Sobol` points, the fit is repeated with twice as many until all Monte Carlo errors are at most ``how.within`` (None:
+    not repeated), the fit does not converge, or twice as many points would take more than 2 GiB.
 
     Args:
         likelihood: the model.
@@ -59,7 +60,7 @@ def simulated(likelihood: Likelihood, how: Sobol | Draws, data: Data, options: d
 def _by_draws(likelihood: Likelihood, points: np.ndarray, data: Data, options: dict[str, Any]) -> Fit:
     """Fit with given draws, by BHHH unless the user chose a method: scores cost an eighth of a Hessian.
 
-    With many draws, a fit with one draw in eight gives the start.
+    With at least 256 draws for a unit and without ``start=``, a fit with one draw in eight gives the start if it converges.
     """
     if optimize.named_newton(options.get("method", "newton")):
         options = {**options, "method": "bhhh"}
@@ -72,7 +73,7 @@ def _by_draws(likelihood: Likelihood, points: np.ndarray, data: Data, options: d
 
 
 def _at_points(likelihood: Likelihood, points: np.ndarray, data: Data, options: dict[str, Any]) -> Fit:
-    """Fit with these points of every unit, (n, D, q + 1)."""
+    """Fit with these points of every unit, (n, D, q + 1); ``options``: further arguments of the fit."""
     own = integrated(likelihood, Simulated(points.shape[1], 1))
     return fit_once(own, data, arranged=lambda loaded: with_points(own, loaded, points), **options)
 
@@ -113,7 +114,10 @@ def with_points(likelihood: Likelihood, loaded: Loaded, points: np.ndarray) -> L
 
 
 def _with_errors(done: Fit, repeats: int) -> Fit:
-    """The fit with the Monte Carlo error of every estimate, from the variation between ``repeats`` parts of the draws."""
+    """The fit with the Monte Carlo error of every estimate, from the variation between ``repeats`` parts of the draws.
+
+    Without errors if there are no free parameters or the information is missing or not positive definite.
+    """
     marginal = marginal_of(done.spec.likelihood)
     assert marginal is not None
     points = marginal.how.points

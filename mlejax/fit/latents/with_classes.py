@@ -37,7 +37,7 @@ class ClassFindings:
     Attributes:
         counts: expected number of rows (units) of each class, sums of posterior probabilities, (k,).
         few: number of rows below which a class is called small (about one more than parameters per class).
-        alike: pairs of classes with the same density in every row.
+        alike: pairs of classes whose log densities differ by less than 0.01 in every row.
         what: "row", or the name of the unit column.
     """
 
@@ -63,7 +63,11 @@ class ClassFindings:
 
 
 def fit_with_classes(likelihood: Likelihood, data: Data, **options: Any) -> Fit:
-    """Fit a model with latent classes by maximum likelihood; ``options`` are fields of `Request`."""
+    """Fit a model with latent classes by maximum likelihood; ``options`` are fields of `Request`.
+
+    Unless ``start=`` or ``n_starts=`` is given, the search is repeated from ten starts if it does not end at a maximum with
+    proper classes; unless ``start=`` is given, classes whose labels can be exchanged are sorted.
+    """
     done = fit_once(likelihood, data, **options)
     if done.loaded.stream is not None or not done.u.size:
         return _exact(done)
@@ -81,7 +85,10 @@ def fit_with_classes(likelihood: Likelihood, data: Data, **options: Any) -> Fit:
 
 
 def on_edges(done: Fit, keep: bool) -> Fit:
-    """Set class probabilities that go to 0 to 0, if that is a maximum; ``keep``: do not sort the labels of the classes."""
+    """Set class probabilities that go to 0 to 0, if that is a maximum, and name empty, small and identical classes.
+
+    ``keep``: do not sort the labels of the classes.
+    """
     leaves = None if keep else _exchangeable(done)
     order = np.arange(_n_classes(done)) if leaves is None else _order(done, leaves)
     closed = on_closed_edges(done, labels.exchanged(done.spec, done.params, leaves or (), order))
@@ -166,7 +173,10 @@ def _judged(done: Fit, found: ClassFindings) -> Fit:
 
 
 def _in_order(done: Fit, found: ClassFindings) -> tuple[Fit, ClassFindings]:
-    """Sort the classes by their first parameter, if their labels can be exchanged; return the fit and its `ClassFindings`."""
+    """Sort the classes by their first parameter; return the fit and its `ClassFindings`.
+
+    Both are unchanged if the labels cannot be exchanged, the fit did not converge, or the sorted fit has another verdict.
+    """
     leaves = _exchangeable(done) if done.verdict.converged else None
     if leaves is None:
         return done, found

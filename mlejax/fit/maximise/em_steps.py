@@ -70,13 +70,17 @@ def climb(
     n_steps = n_extrapolated = 0
 
     def seen(found: Expectation) -> Expectation:
-        """Report a step."""
+        """Report the number of steps and the mean log-likelihood; return ``found``."""
         if report is not None:
             report(n_steps, found.loglik / float(evaluator.scale))
         return found
 
     def step(before: Expectation) -> tuple[Expectation, bool]:
-        """Take an EM step; return its result and whether to continue.  If the log-likelihood falls (rounding), undo the step."""
+        """Take an EM step from ``before``; return its result and whether to continue.
+
+        If the log-likelihood falls (rounding), or is NaN, return ``before`` and stop; stop too if the gain is at most ``tol`` or
+        after ``max_steps``.
+        """
         nonlocal n_steps
         after = expectation(evaluator, maximisation(evaluator, before, method.inner))
         gain = after.loglik - before.loglik
@@ -124,7 +128,8 @@ def expectation(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> Expectatio
 
 
 def maximisation(evaluator: ChunkedEvaluator, at: Expectation, steps: int) -> Float[Host, " p"]:
-    """Take the M step after an E step, by at most ``steps`` Newton steps; return u, (p,)."""
+    """Take the M step after an E step, by at most ``steps`` Newton steps; return u, (p,): that of the E step if the
+    log-likelihood is not finite at the new point."""
     known = jax.tree.map(np.asarray, at.posterior)
     inner = ChunkedEvaluator(
         completed(evaluator.spec), with_posterior(evaluator.data, known), evaluator.fixed, evaluator.hyper

@@ -29,7 +29,8 @@ def maximise(
     which: Int[Host, " m"] | None = None,
     report: Report | None = None,
 ) -> tuple[E, OptimizeResult]:
-    """Run a method from u0, then up to ten Newton steps if it is not Newton's method (p <= 500).
+    """Run a method from u0, then up to ten Newton steps if it is not Newton's method (p <= 500; none after Ctrl-C or from a start
+    that is not finite).
 
     Score and information at the final point are then exact whatever the method was.
 
@@ -42,7 +43,7 @@ def maximise(
 
     Returns:
         The evaluator, with a differenced Hessian in its specification if JAX lacked a second derivative; and the results of all
-        L data sets. Without second derivatives (p > 500) the information is None.
+        L data sets.  After another method than Newton's without Newton steps the information is None.
 
     Raises:
         ValueError: too many parameters for Newton's method.
@@ -73,7 +74,11 @@ def maximise(
 
 
 def _run(evaluator: E, method: Method, u0: Host, which: Any, report: Report | None) -> tuple[E, OptimizeResult]:
-    """Run a method; if second derivatives are missing or not finite, run it again with a differenced Hessian."""
+    """Run a method from u0, for the data sets ``which``; if second derivatives are missing or not finite, run it again with a
+    differenced Hessian (not with fixed effects whose information was finite at the start).
+
+    ``report``: as of the evaluator's ``run``, or None.  Returns the evaluator in use, and the result.
+    """
     try:
         result = evaluator.run(method, u0, which, report)
     except NotImplementedError as error:

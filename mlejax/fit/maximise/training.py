@@ -62,7 +62,10 @@ class History:
 
 
 def split(loaded: Loaded, fraction: float, seed: int) -> tuple[Loaded, ValidationData]:
-    """Split off a random fraction of the rows (units) for validation; return the data of the fit and the validation data."""
+    """Split off a random fraction of the rows (units) for validation; return the data of the fit and the validation data.
+
+    ValueError if either would be empty.
+    """
     n = loaded.problem.data.n_contributions
     n_out = round(fraction * n)
     if not 0 < n_out < n:
@@ -116,7 +119,9 @@ def held_out_data(
         The data of the fit, and the validation data or None.
 
     Raises:
-        ValueError: a method without minibatches, a model of the whole data, a fraction outside (0, 1), other columns.
+        ValueError: validation data for a method without minibatches; minibatches for a model of the whole data or with several
+            starts; patience without validation data; a fraction outside (0, 1); validation data given separately if the weights
+            are an array, or with other columns.
     """
     if not optimize.batched(method):
         if validation is not None:
@@ -188,7 +193,9 @@ def _epoch(
     fixed: Either | None,
     hyper: PyTree,
 ) -> tuple[optimize.EpochCarry, optimize.EpochFacts]:
-    """Run one epoch, compiled; in every batch the penalty is multiplied by the batch's share of the weights."""
+    """Run one epoch over these ``batches`` from the state ``carry``, compiled; in every batch the penalty is multiplied by the
+    batch's share of the weights.  ``hyper``: second argument of the penalty.
+    """
     total = objective_of(spec, data, fixed, hyper)
     mean_weight = total.scale / jnp.maximum(jnp.sum(data.weights > 0), 1).astype(total.scale.dtype)
     plain = replace(spec, penalty=None)
@@ -226,7 +233,9 @@ class _Training:
         self.n_steps = self.n_skipped = 0
 
     def record(self, facts: optimize.EpochFacts, validation: float | None) -> None:
-        """Record an epoch; store its parameters if its validation log-likelihood is the highest (or there is none)."""
+        """Record an epoch, with what happened in it (``facts``); store its parameters if its validation log-likelihood is the
+        highest so far, or if there is none (None).
+        """
         self.n_steps += int(facts.used)
         self.n_skipped += int(facts.not_finite)
         self.train.append(-float(facts.f))
@@ -314,7 +323,7 @@ def train(
 
 
 def _message(method: Adam | FirstOrder, history: History, validated: bool, end: End) -> str:
-    """The statement of the verdict: why the training stopped."""
+    """The statement of the verdict: why the training stopped.  ``validated``: rows were held out to watch it."""
     ran = f"{len(history.train)} epochs of minibatches of {method.batch_size}"
     if end == End.INTERRUPTED:
         return f"interrupted after {ran}"

@@ -43,8 +43,8 @@ def checked_reduction(
     """Return the `BiasReduction` for ``bias_reduction=``, or None if it is None.
 
     Raises:
-        ValueError: a penalty is given too, there are more than 500 parameters, or this kind is not defined for the weights or
-            the model.
+        ValueError: the kind is unknown, a penalty is given too, there are more than 500 parameters, or this kind is not defined
+            for the weights or the model.
     """
     reduction = check_reduction(kind, likelihood.companions.get("expected_information"))
     if reduction is None:
@@ -72,7 +72,8 @@ def checked_reduction(
 def listed_starts(likelihood: Likelihood, start: PyTree) -> tuple[Any, list[Any]]:
     """Return the first start and the list of all starts under ``start=``.
 
-    For a model without declared parameters a list is one start, since its params may be a list.
+    For a model without declared parameters a list is one start, since its params may be a list.  ValueError if a list of starts
+    is empty.
     """
     if likelihood.parameters is None or not isinstance(start, (list, tuple)):
         return start, [start]
@@ -82,10 +83,10 @@ def listed_starts(likelihood: Likelihood, start: PyTree) -> tuple[Any, list[Any]
 
 
 def check_n_starts(n_starts: int | None, n_listed: int) -> int:
-    """Return the number of starts, ``n_starts=`` or by default the number of starts listed under ``start=``.
+    """Return the number of starts, ``n_starts=`` or by default (None) the number ``n_listed`` of starts listed under ``start=``.
 
     Raises:
-        ValueError: not a whole number of at least 1, or smaller than the number of listed starts.
+        ValueError: not a whole number from 1 to a million, or smaller than the number of listed starts.
     """
     if n_starts is None:
         return n_listed
@@ -94,12 +95,14 @@ def check_n_starts(n_starts: int | None, n_listed: int) -> int:
     if n_starts > MOST_STARTS:
         raise ValueError(f"n_starts= expected at most {MOST_STARTS:,}, got a larger number")
     if n_starts < n_listed:
-        raise ValueError(f"n_starts={n_starts} is less than the {n_listed} starts in start=")
+        raise ValueError(
+            f"n_starts={n_starts} is less than the {n_listed} starts in start=; give at least {n_listed}, or leave n_starts= out"
+        )
     return int(n_starts)
 
 
 def fix_on_host(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, np.ndarray | None]:
-    """Apply ``fixed=``: return the layout with those entries fixed, and the vector of their values (NumPy; None if none)."""
+    """Apply ``fixed=`` as `fix` does; the vector of values is NumPy.  TypeError if ``fixed`` is not a dict."""
     if fixed is not None and not isinstance(fixed, Mapping):
         raise TypeError(f"fixed= expected a dict of parameter name -> value, {{'sigma': 1.0}}, got {type(fixed).__name__}")
     layout, values = fix(space, fixed)
@@ -107,7 +110,10 @@ def fix_on_host(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, n
 
 
 def restricted(space: Space, held: np.ndarray | None, wanted: Restrictions) -> tuple[Space, tuple[str, ...], str]:
-    """Apply linear constraints; return the layout, their labels, and a note on redundant ones, which are left out."""
+    """Apply linear constraints; return the layout, their labels, and a note on redundant ones, which are left out.
+
+    Raises ValueError for constraints that cannot be satisfied or are not supported (see `Space.tie`).
+    """
     labels = wanted.labels
     tied, redundant = space.tie(wanted.R, wanted.r, labels, held)
     if not redundant:

@@ -18,7 +18,10 @@ def fix(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, Any]:
 
     Returns:
         The layout with those entries fixed, and a vector with one value for each entry of the parameters, (k,), 0 for those
-        that are not fixed; None if nothing is fixed.
+        that are not fixed; None instead of the vector if nothing is fixed.
+
+    Raises:
+        ValueError: unknown names, an entry that is given twice, values of another shape or outside the support.
     """
     if not fixed:
         return space, None
@@ -52,7 +55,9 @@ def fix(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, Any]:
 
 
 def _check_support(leaf: Leaf, value: PyTree, flat: np.ndarray | None) -> None:
-    """Raise ValueError if a value (not a tracer) lies outside the support of its parameter.
+    """Raise ValueError if a value (not a tracer) lies outside the support of its parameter or is not a number.
+
+    Values of another shape pass; their caller refuses them.
 
     ``flat``: positions of the entries that it fixes; None for the whole array.
     """
@@ -74,7 +79,11 @@ def _check_support(leaf: Leaf, value: PyTree, flat: np.ndarray | None) -> None:
 
 
 def _parts(space: Space, address: str, value: PyTree, n: int) -> list[Any]:
-    """Split one value under ``fixed=`` into n arrays, one for each leaf that the name refers to; ValueError if it has others."""
+    """Split one value under ``fixed=`` into n arrays, one for each leaf that the name ``address`` refers to.
+
+    Raises:
+        ValueError: the value has another number of arrays, or another structure than the parameter.
+    """
     group = next((g for g in space.groups if g.name == address), None)
     if group is not None:
         return group.split(value)

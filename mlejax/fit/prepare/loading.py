@@ -65,6 +65,12 @@ def reading_of(
         beside: (name, values) of weights that are not a column of the data.
         example: row numbers of one data set, on which a function of the whole data is traced; None for all rows.
         coded: categorical predictors with many levels may be stored as integer codes instead of dummy columns.
+
+    Raises:
+        DataError, DataTypeError, MissingColumnError: a column does not exist, or cannot be used for what it is read for; data
+            without names for formulas.
+        LikelihoodError: the function cannot be traced.
+        ValueError: no start in a model without declared parameters, or a formula that cannot be evaluated.
     """
     designs, columns = None, likelihood.open_columns
     table = data_room.with_observed(table, columns, to_fit=True)
@@ -128,7 +134,9 @@ def load(
         weight_kind: "frequency", "sampling" or "importance".
 
     Raises:
-        DataError, DataTypeError, MissingColumnError: unusable data.
+        DataError, DataTypeError, MissingColumnError: data, weights or labels that cannot be used.
+        ValueError: ``missing`` or ``weight_kind`` is unknown or not supported for this model, or weights for a function that
+            returns one number.
     """
     source = data_room.ingest(data)
     kind = data_room.check_weight_kind(weights, weight_kind)
@@ -220,7 +228,7 @@ def into_units(
 
 
 def _coded(key: data_room.CodesKey, source: data_room.Table, rows: data_room.Rows) -> data_room.Coded:
-    """The fixed effects of one column as coefficients, with the level of each row; all levels included."""
+    """The fixed effects of one column that are coefficients, with the level of each row; all levels of the column included."""
     codes = np.asarray(rows[key]).astype(np.int64) - 1
     return data_room.Coded(key, data_room.Levels(codes, np.array(key.labels, object)))
 
@@ -252,7 +260,7 @@ def _recoded(
 
 
 def _with_coefficients(space: Space, coded: Sequence[data_room.Coded]) -> Space:
-    """The layout with shapes and labels of the coded effects."""
+    """The layout in which the coefficients of the coded effects have the shapes and labels of ``coded``."""
     labels = {one.key.parameter: one.key.labels for one in coded}
     of = lambda x: replace(x, shape=(len(labels[x.name]),), labels=labels[x.name]) if x.name in labels else x
     return replace(space, leaves=tuple(map(of, space.leaves)))
@@ -268,7 +276,7 @@ def _levels(
     return levels.of_rows(np.where(w.used, np.arange(len(w.used)), np.argmax(w.used)))
 
 
-def leave_out(loaded: Loaded, gone: np.ndarray, mode: str) -> Loaded:
+def leave_out(loaded: Loaded, gone: np.ndarray) -> Loaded:
     """The data of a row-wise model without the rows of a mask ``gone``, (n,), which are counted as dropped."""
     kept = np.flatnonzero(~gone)
     rows = replace(loaded.rows.take(kept), n_dropped=loaded.rows.n_dropped + int(gone.sum()))
@@ -279,7 +287,7 @@ def leave_out(loaded: Loaded, gone: np.ndarray, mode: str) -> Loaded:
     if levels is not None:
         levels = levels.of_rows(kept)
         rows, space, coded = _recoded(rows, space, coded, levels, weights)
-    packed = data_room.pack(rows, scaled, mode=mode, block=max(block, limits().block_rows))
+    packed = data_room.pack(rows, scaled, mode="rows", block=max(block, limits().block_rows))
     designs = loaded.designs
     if designs is not None and coded:
         designs = replace(designs, natural=_with_coefficients(designs.natural, coded))
@@ -309,7 +317,21 @@ def most_units(likelihood: Likelihood, length: int) -> int:
 def _read_weights(
     likelihood: Likelihood, source: data_room.Table, rows: data_room.Rows, kind: str, weights: Any, n_out: int
 ) -> data_room.Weights:
-    """Check and convert weights of the rows, or of the ``n_out`` values that a function of the whole data returns."""
+    """Check and convert weights of the rows, or of the ``n_out`` values that a function of the whole data returns.
+
+    Args:
+        likelihood: the model.
+        source: the user's table.
+        rows: the rows that are used.
+        kind: "frequency", "sampling" or "importance".
+        weights: name of a column, or numbers.
+        n_out: number of values that a function of the whole data returns; the expected total, its last, may have no weight.
+
+    Raises:
+        ValueError: a function of the whole data that returns one number.
+        DataError, DataTypeError, MissingColumnError: no such column, another number of weights, or weights that are not valid
+            (not numbers, missing, infinite, negative, all zero, or frequencies that are not whole numbers).
+    """
     name, values = (weights, source.column(weights)) if isinstance(weights, str) else ("", weights)
     if likelihood.mode != "whole":
         return data_room.make_weights(kind, name, rows.select(values), rows.n, rows.index)
@@ -335,7 +357,7 @@ def _copy(column: Shaped[Host, "n ..."]) -> Shaped[Host, "n ..."]:
 
 
 def prepare(likelihood: Likelihood, data: Data, *, start: PyTree = None, missing: str = "raise") -> Problem:
-    """Load the data and return the `Problem`, a pytree, that :func:`mlejax.solve` takes."""
+    """Load the data and return the `Problem`, a pytree, that :func:`mlejax.solve` takes; arguments and errors as of `load`."""
     with float64():
         problem = load(likelihood, data, start, missing).problem
     if problem.data.streamed:  # whoever takes the tree apart takes all rows
@@ -344,7 +366,10 @@ def prepare(likelihood: Likelihood, data: Data, *, start: PyTree = None, missing
 
 
 def evaluate(likelihood: Likelihood, params: PyTree, data: Data) -> Either:
-    """Log-likelihood terms, (n,), of a model with formulas at coefficients ``params``, which may be traced; data may not."""
+    """Log-likelihood terms, (n,), of a model with formulas at the coefficients ``params``, natural scale.
+
+    ``params`` may be traced; the data may not, and errors of `load` are raised for them.
+    """
     problem = prepare(likelihood, data)
     arrays = problem.data
     out = likelihood.contributions(params, jax.tree.map(jnp.asarray, arrays.rows), arrays.shared, arrays.statics)

@@ -71,10 +71,11 @@ def _moved(index: Any, rows: PyTree) -> bool:
     return rows is not None and not index.equals(rows)
 
 
-def column_unchanged(loaded: Loaded, likelihood: Likelihood) -> bool:
+def rows_unchanged(loaded: Loaded, likelihood: Likelihood) -> bool:
     """True if the user's table still holds the rows that were fitted, in the same order; the table is read again.
 
-    False, for instance, if it was sorted in place.  True for data that are not a dict or DataFrame.
+    False, for instance, if it was sorted in place, or cannot be read any more.  Rows of weight 0 may have changed.  True without
+    a comparison for data that are not a dict or DataFrame, and for a dict of which rows with missing values were dropped.
     """
     rows, data, raw = loaded.rows, loaded.problem.data, loaded.source.raw
     if loaded.source.kind != "mapping":

@@ -62,7 +62,13 @@ class L2:
         return replace(self, space=space)
 
     def __call__(self, params: PyTree, hyper: PyTree = None) -> Device | float:
-        """Evaluate the penalty at ``params``, natural scale, (); ``hyper``, if given, is the strength."""
+        """Evaluate the penalty at ``params``, natural scale, (); ``hyper``, if given, is the strength.
+
+        Of each pair of equal entries of a symmetric matrix one counts.
+
+        Raises:
+            ValueError: no strength, or not bound to a model.
+        """
         strength = self.strength if hyper is None else hyper
         if strength is None:
             raise ValueError("l2(None, ...) has no strength: give it as hyper=, fit(..., hyper=2.0)")
@@ -87,6 +93,13 @@ def l2(strength: float | None, *names: str) -> L2:
     Args:
         strength: a number >= 0, on the scale of the summed log-likelihood; None to give it as ``hyper=``.
         *names: names of the parameters or entries to penalise, ``"beta"``, ``"beta[age]"``, on the natural scale; default all.
+
+    Returns:
+        The penalty, for ``penalty=``; a name that the model does not have raises an AddressError there.
+
+    Raises:
+        ValueError: the strength is not a finite number >= 0.
+        TypeError: a name is not a string.
 
     Example:
         >>> import mlejax as mle
@@ -120,7 +133,9 @@ def bind_penalty(
         space: layout of the parameters.
 
     Raises:
-        TypeError, ValueError: not a function, the wrong number of arguments, or hyper without penalty.
+        TypeError, ValueError: not a function, the wrong number of arguments, hyper without penalty, ``l2`` without a strength,
+            or hyper-parameters that are not finite numbers.
+        AddressError: ``l2`` names a parameter that the model does not have.
         LikelihoodError: it cannot be traced, or does not return one real number.
     """
     if penalty is None:
@@ -154,7 +169,7 @@ def _number(leaf: object) -> Either:
 
 
 def _check_arguments(penalty: Callable[..., Any], hyper: PyTree) -> None:
-    """Raise TypeError unless the penalty takes (params), or (params, hyper) if hyper is given."""
+    """Raise TypeError unless the penalty takes (params), or (params, hyper) if hyper is given; unknown signatures pass."""
     given: tuple[Any, ...] = (None,) if hyper is None else (None, None)
     try:
         inspect.signature(penalty).bind(*given)
@@ -169,7 +184,9 @@ def _check_arguments(penalty: Callable[..., Any], hyper: PyTree) -> None:
 
 
 def _check_value(penalty: Callable[..., Any], hyper: PyTree, space: Space) -> None:
-    """Raise LikelihoodError unless the penalty can be traced and returns one real number."""
+    """Raise LikelihoodError unless the penalty can be traced and returns one real number; ``hyper``: its second argument, or
+    None.
+    """
     name = getattr(penalty, "__name__", repr(penalty))
     arguments = (example_params(space),) if hyper is None else (example_params(space), hyper)
     try:
@@ -230,7 +247,7 @@ def kinks(
     fixed: Either | None,
     hyper: PyTree,
 ) -> tuple[str, ...]:
-    """Names of the parameters in which the gradient of the penalty jumps at theta, so that it has no curvature there.
+    """Names of the parameters in which the gradient of the penalty jumps at theta or is not finite, so that it has no curvature.
 
     Args:
         spec, fixed, hyper: specification, fixed values, and hyper-parameters of the penalty.
@@ -262,7 +279,10 @@ def kinks(
 
 
 def at_kink(verdict: Verdict, penalised: Penalised) -> Verdict:
-    """Change a verdict that is not a maximum to say that the search stopped at a kink of the penalty, if it did."""
+    """Change a verdict that is not a maximum to say that the search stopped at a kink of the penalty, if it did.
+
+    Unchanged for "not_computable", and without ``penalised.kinks``.
+    """
     if verdict.converged or not penalised.kinks or verdict.code == "not_computable":
         return verdict
     where = ", ".join(penalised.kinks[:6]) + (", ..." if len(penalised.kinks) > 6 else "")

@@ -170,10 +170,12 @@ class InUse(NamedTuple):
 
     @staticmethod
     def of(likelihood: Likelihood, peek: Table, start: PyTree) -> InUse:
-        """Find the columns in use from a table of some rows, ``peek``.
+        """Find the columns in use from a table of some rows, ``peek``; ``start``: the structure of undeclared parameters.
 
         Raises:
             DataTypeError: the columns have no names.
+            LikelihoodError, DataError, MissingColumnError, ValueError: the function cannot be traced on these rows, or a formula
+                uses a column that does not exist.
         """
         if peek.kind != "mapping":
             raise DataTypeError(f"a stream needs columns with names, got batches of type {type(peek.raw).__name__}")
@@ -216,6 +218,11 @@ class Wanted:
 def survey(source: Source, engine: Engine, wanted: Wanted) -> tuple[StreamSurvey, dict[str, Any]]:
     """Survey a stream; return what was collected of all rows, and a sample of rows, column -> values.
 
+    Args:
+        source: the stream.
+        engine: where its partitions are read.
+        wanted: what to collect.
+
     Raises:
         DataError: no rows, no row of positive weight, or a formula that needs columns too large for memory as a whole.
     """
@@ -235,7 +242,10 @@ def survey(source: Source, engine: Engine, wanted: Wanted) -> tuple[StreamSurvey
 
 
 def _survey_files(source: Parquet, engine: Engine, wanted: Wanted) -> tuple[StreamSurvey, dict[str, Any]]:
-    """Survey Parquet files: row counts from their footers, one pass over the columns that are needed, a sample of row groups."""
+    """Survey Parquet files: row counts from their footers, one pass over the columns that are needed, a sample of row groups.
+
+    Returns as :func:`survey`; DataError if there are no rows.
+    """
     groups = [g for g in source.partitions() if g.n_rows]
     if not groups:
         raise DataError(f"{source!r}: expected at least one row, but there is none, or none that passes the filters")
@@ -249,7 +259,10 @@ def _survey_files(source: Parquet, engine: Engine, wanted: Wanted) -> tuple[Stre
 
 
 def _survey_batches(source: Stream, engine: Engine, wanted: Wanted) -> tuple[StreamSurvey, dict[str, Any]]:
-    """Survey a stream of batches in one pass over all columns in use: count rows, and sample rows of evenly spaced batches."""
+    """Survey a stream of batches in one pass over all columns in use: count rows, and sample rows of evenly spaced batches.
+
+    Returns as :func:`survey`; DataError if there are no rows.
+    """
     found: list[StreamSurvey] = []
     parts: list[dict[str, Any]] = []
     stride = 1
@@ -271,7 +284,11 @@ def _rows_sampled(wanted: Wanted) -> int:
 
 
 def _merged(found: Iterable[StreamSurvey | None]) -> StreamSurvey:
-    """Combine the surveys of all partitions into one."""
+    """Combine the surveys of all partitions (None for empty ones) into one.
+
+    Raises:
+        DataError: all partitions are empty.
+    """
     parts = [s for s in found if s is not None]
     if not parts:
         raise DataError("the data have zero rows; expected at least one")
@@ -311,7 +328,10 @@ def _formulas_of(likelihood: Likelihood, table: Table, in_use: InUse, known: Str
 
 
 def _with_every_level(table: Table, used: Sequence[str], levels: Mapping[str, list[Any]]) -> Table:
-    """The columns of formulas with rows appended so that every level of the categorical ones occurs."""
+    """The columns ``used`` by formulas, with rows appended so that every one of the ``levels`` (column -> levels) occurs.
+
+    Without levels nothing is appended, and without columns in use the table is returned.
+    """
     import pandas as pd
 
     columns = {name: table.column(name) for name in used}

@@ -39,8 +39,10 @@ OF_ROWS = (
 class Elsewhere:
     """Placeholder for data that are not in memory: has the attributes ``known``, and raises DataError for all others.
 
+    Those whose names begin with two underscores raise AttributeError, as Python's protocols expect.
+
     Args:
-        refusal: message of the DataError.
+        refusal: message of the DataError; by default that of a stream.
         **known: attributes and their values.
     """
 
@@ -106,7 +108,10 @@ def load_stream(
 
 
 def _elsewhere(sample: Loaded, streamed: Streamed, kind: str | None) -> Loaded:
-    """The `Loaded` of a stream: that of its sample, with placeholders for what is not in memory; ``kind``: of the weights."""
+    """The `Loaded` of a stream: that of its sample, with placeholders for what is not in memory.
+
+    ``streamed``: the stream with its instructions; ``kind``: of the weights, None without.
+    """
     data: Prepared = sample.problem.data
     n = streamed.n
     known = {
@@ -142,7 +147,13 @@ def _elsewhere(sample: Loaded, streamed: Streamed, kind: str | None) -> Loaded:
 def _check_options(
     likelihood: Likelihood, missing: str, groups: Sequence[str], weights: Any, weight_kind: str | None
 ) -> str | None:
-    """Return the kind of the weights (None without weights); DataError for options that streams do not support."""
+    """Return the kind of the weights (None without weights).
+
+    Raises:
+        ValueError: weights without a valid kind, or a kind without weights.
+        DataError: options that streams do not support: models that are not row-wise, ``missing="drop"``, weights that are not
+            the name of a column.
+    """
     kind = data_room.check_weight_kind(weights, weight_kind)
     if likelihood.mode != "rows":
         what = f"unit={likelihood.unit!r}" if likelihood.mode == "units" else "rowwise=False"
@@ -163,7 +174,13 @@ def _check_options(
 
 
 def _cut_of(sample: Loaded, wanted: Wanted, scale: float) -> Cut:
-    """The instructions (`Cut`) by which partitions are converted to chunks, taken from the loaded sample."""
+    """The instructions (`Cut`) by which partitions are converted to chunks, taken from the loaded sample.
+
+    ``scale``: divisor of the weights.
+
+    Raises:
+        DataError: a column is a structure of several arrays.
+    """
     rows, data = sample.rows, sample.problem.data
     keys: dict[int, Any] = {}
     for entry in rows.layout.entries:
@@ -203,6 +220,9 @@ def evaluator_of(
         fixed: values under ``fixed=``, or None.
         resume: file in which the state of passes over a stream is stored, or None.
         devices: devices over which rows in memory are divided, or None.
+
+    Raises:
+        ValueError: ``resume`` for data in memory, or devices with fixed effects.
     """
     if loaded.stream is not None:
         return PartitionedEvaluator(spec, loaded.stream, loaded.seen.problem.data, fixed, loaded.hyper, resume)
@@ -241,7 +261,8 @@ def with_fingerprint(loaded: Loaded) -> Loaded:
 
 
 def check_stream_options(method: Method, bias_reduction: str | None, validation: Any) -> None:
-    """Raise ValueError for options that need all rows in memory."""
+    """Raise ValueError for options that need all rows in memory: methods without curvature or on minibatches, bias reduction and
+    validation data."""
     name = type(method).__name__.lower()
     if not method.dense or optimize.batched(method):
         raise ValueError(

@@ -124,7 +124,9 @@ def first_guess(
 def acceptable(
     score: Float[Host, "sets p"], information: Float[Host, "sets p p"], scale: Float[Host, " sets"]
 ) -> Bool[Host, " sets"]:
-    """Boolean mask, (sets,), of starts at which the log-likelihood is concave and the Newton decrement below one unit per row.
+    """Boolean mask, (sets,), of starts at which the log-likelihood is concave and the Newton decrement at most one per row.
+
+    Concave: the least eigenvalue of the information, scaled to unit diagonal, is above 1e-4.
 
     Args:
         score, information: of the summed log-likelihood with respect to u; a start where they are not finite is not acceptable.

@@ -78,7 +78,10 @@ def choose(
 
 
 def _given_whole(evaluator: Evaluator, which: Host, given: Given, own: list[bool]) -> np.ndarray | None:
-    """u, (m, p), of the given starts, if the user gave one for every free leaf; else None."""
+    """u, (m, p), of the given starts of the data sets ``which``, if the user gave one for every free leaf; else None.
+
+    ``own``: for each leaf whether its start has a leading axis over data sets.
+    """
     space = evaluator.spec.space
     open_ = [v is None or np.isnan(v).any() for v in given]
     if any(missing and not leaf.all_fixed for missing, leaf in zip(open_, space.leaves, strict=True)):

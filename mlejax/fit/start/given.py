@@ -141,7 +141,7 @@ def given_for_each(
 
 
 def _shape_at(space: Space, address: str) -> tuple[int, ...] | None:
-    """The shape of the leaf, or of the entries, that a name refers to; None if it refers to several leaves."""
+    """The shape of the leaf, or of the entries, that the name ``address`` refers to; None if it refers to several leaves."""
     located = space.locate(address)
     if len(located) != 1:
         return None
@@ -152,7 +152,13 @@ def _shape_at(space: Space, address: str) -> tuple[int, ...] | None:
 
 
 def _set_entry(space: Space, values: list[np.ndarray | None], address: str, value: PyTree) -> None:
-    """Set, in place, the start of the entry with this name; other entries of its leaf get central values if they have none."""
+    """Set, in place, the start of the leaf or entries with the name ``address``.
+
+    Other entries of its leaf that have no start get central values, other coefficients NaN.
+
+    Raises:
+        ValueError: an unknown name, or a value outside the support.
+    """
     for i, flat in space.locate(address):
         leaf = space.leaves[i]
         if flat is None:

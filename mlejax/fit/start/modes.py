@@ -132,7 +132,7 @@ def _count(maxima: list[_Maximum], found: Diagnosed, count: int) -> None:
 def _same(a: OptimizeResult, b: OptimizeResult, in_errors: bool) -> bool:
     """True if two final points have equal log-likelihoods and are within 0.01 standard errors of one another.
 
-    If not ``in_errors``, equal status is required instead of nearness.
+    If not ``in_errors``, equal status is required instead of nearness; so it is if neither log-likelihood is finite.
     """
     if not (np.isfinite(a.loglik) and np.isfinite(b.loglik)):
         return a.end == b.end and not np.isfinite(a.loglik) and not np.isfinite(b.loglik)

@@ -30,7 +30,7 @@ def scatter(
 
     Near u the standard deviation of a coordinate is the larger of 3 standard errors and half its own size; for logarithms and
     logits it is between 1 and 2.  Parameters with a given start are drawn as well.  Entries of a structure (kind "Free") vary
-    around their given start by about half their size.
+    around their given start by about half their size.  All starts are projected onto the bounds.
 
     Args:
         space: layout of the parameters.
@@ -71,7 +71,10 @@ def _scale_near(space: Space, u: np.ndarray, information: np.ndarray | None) -> 
 
 
 def _wide(space: Space, data: Prepared, n_sets: int, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Random starts in u, (L, n, p), with locations and scales of the data's columns, or of unit scale."""
+    """n random starts in u for each of the first ``n_sets`` data sets, (L, n, p).
+
+    In turn around 0 with unit scale, and with location and scale of a column of the data; every third is twice as wide.
+    """
     columns, small = columns_of(data, n_sets), small_effect(data, n_sets)
     zero, one = np.zeros((n_sets, 1)), np.ones((n_sets, 1))
     location = np.concatenate([zero, np.where(columns.varies, columns.mean, 0.0)], axis=1)

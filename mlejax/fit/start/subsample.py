@@ -47,7 +47,8 @@ _SEARCH = optimize.Newton(max_steps=20)
 
 
 def worthwhile(spec: Spec, data: Prepared, method: Method) -> bool:
-    """True if a start from a subsample saves time: many rows, a method with curvature, and few enough parameters."""
+    """True if a start from a subsample saves time: many rows (or units), a method with curvature, few enough parameters, and
+    neither penalty nor bias reduction."""
     p = spec.space.n_free
     if data.mode == "whole" or spec.adjusted or not method.dense or p == 0 or int(data.n) < limits().sampled_rows:
         return False
@@ -118,7 +119,13 @@ def improved(
 
 
 def estimate(evaluator: PartitionedEvaluator, u0: Float[Host, " p"]) -> Float[Host, " p"] | None:
-    """Estimate from a stream's sample of rows in memory, to within its sampling error, (p,); None if the search fails."""
+    """u, (p,), near the estimate from a stream's sample of rows in memory, to within its sampling error; None if the search
+    fails.
+
+    Args:
+        evaluator: evaluator of the stream.
+        u0: start of the search, (p,).
+    """
     on_few = evaluator.of_sample(evaluator.sampled(limits().sampled_rows))
     near = _searched(on_few, u0)
     onward = None if near is None else _one_step(evaluator, near)
@@ -163,7 +170,10 @@ def _most(p: int) -> float:
 
 
 def _expected(found: Minimised, scale: float) -> bool:
-    """True if the Newton decrement, in log-likelihood units, is at most `_most`, as expected at an estimate from other rows."""
+    """True if the Newton decrement, in log-likelihood units, is at most `_most`, as expected at an estimate from other rows.
+
+    False if the information is not positive definite.  ``scale``: factor from the minimised function to the log-likelihood.
+    """
     _, score, curvature = found
     inverse = linalg.scaled_inverse(curvature)
     if not (inverse.smallest > DEFINITE and np.isfinite(score).all()):

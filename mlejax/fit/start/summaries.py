@@ -49,7 +49,11 @@ def columns_of(data: Prepared, n_sets: int) -> ColumnStatistics:
 
 
 def small_effect(data: Prepared, n_sets: int) -> Float[Host, " sets"]:
-    """A small coefficient for each data set, (L,): 0.01 divided by the largest root mean square of a column, at most 0.01."""
+    """A small coefficient for each of the first ``n_sets`` data sets, (L,): 0.01 divided by the largest root mean square of a
+    numeric column, at most 0.01.
+
+    Design matrices, and columns with NaN or infinite values, are left out.
+    """
     rows, inside, lead = _rows(data, n_sets)
     largest = np.ones(n_sets)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -67,7 +71,7 @@ def small_effect(data: Prepared, n_sets: int) -> Float[Host, " sets"]:
 
 
 def _rows(data: Prepared, n_sets: int) -> tuple[list[np.ndarray], np.ndarray | None, int]:
-    """The columns to summarise, without design matrices and padding.
+    """The columns of the first ``n_sets`` data sets to summarise, without design matrices and padding; of long ones a sample.
 
     Returns:
         Arrays (L, n, ...), or (L, n, length, ...) for units; the mask of rows with positive weight (None: all); and the number

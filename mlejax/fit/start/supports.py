@@ -28,7 +28,8 @@ def place(
     """Values of a leaf, (\\*lead, \\*shape), around a location and a scale, inside its support.
 
     Real entries are ``location + offset``, positive ones ``scale exp(2 d)``, bounded ones ``lo + (hi - lo) logistic(2 d)``,
-    ordered ones the sorted ``location + scale d``; a simplex is the softmax of d, a matrix is diagonal.
+    ordered ones the sorted ``location + scale d``; a simplex is the softmax of d.  A matrix is diagonal, with the first d of all:
+    a Cholesky factor has ``scale exp(d)`` on the diagonal, a covariance its square, a correlation 1.
 
     Args:
         leaf: the parameter.
@@ -79,7 +80,10 @@ def central(
 
 
 def at_guess(leaf: Leaf, guess: Float[Host, "*lead 4"], rank: Float[Host, " size"]) -> Float[Host, "*values"]:
-    """Values of a leaf, (\\*lead, \\*shape), for guesses (\\*lead, 4): location, scale, spread of scalars, spread of vectors."""
+    """Values of a leaf, (\\*lead, \\*shape), for guesses (\\*lead, 4): location, scale, spread of scalars, spread of vectors.
+
+    ``rank``: as of `central`.  A vector has the location only if its spread equals the scale, else 0.
+    """
     location, scale, scalar, vector = (guess[..., i] for i in range(4))
     if leaf.shape == ():
         return central(leaf, location, scale, 0.5 * scalar[..., None] * rank, rank)

@@ -24,7 +24,7 @@ from mlejax.batch import Batch, single
 from mlejax.batch.products import summed_products
 from mlejax.covariance import KINDS, Kind, Sums
 from mlejax.execution import float64
-from mlejax.fit import Fit, column_unchanged, counts, labels_per_contribution, refuse_connected
+from mlejax.fit import Fit, counts, labels_per_contribution, refuse_connected, rows_unchanged
 from mlejax.inference.covariances.expected_counts import warn_of_count
 from mlejax.inference.covariances.leverage import adjusted_scores, parts_of, relative_leverages
 from mlejax.likelihood import ExpectedTotal
@@ -176,7 +176,7 @@ def cluster_codes(fit: Fit, groups: Any) -> Int[Host, " n"]:
     """
     if not isinstance(groups, str):
         codes = labels_per_contribution(fit.loaded, groups, "cov_kwds groups")
-    elif not column_unchanged(fit.loaded, fit.spec.likelihood):
+    elif not rows_unchanged(fit.loaded, fit.spec.likelihood):
         raise ValueError(
             f"the data have changed since the fit, so that their column {groups!r} may belong to other rows; pass the labels "
             "themselves as groups, in the order of the rows that were fitted"

@@ -19,7 +19,7 @@ import numpy as np
 
 from mlejax.batch.refits import row_derivatives
 from mlejax.covariance import KINDS, check_kind
-from mlejax.fit import Fit, column_unchanged
+from mlejax.fit import Fit, rows_unchanged
 from mlejax.inference.covariances.covariances import covariance_of
 from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted_scores
 from mlejax.inference.normal import two_sided_p
@@ -210,7 +210,7 @@ def check_restricted(fit: Fit) -> None:
             f"score_test: {', '.join(on)} is estimated at a bound of its support, where the score need not be 0 and the "
             "statistic has no chi2 distribution; use lr_test(..., bootstrap=999) of a fit of the larger model"
         )
-    if not column_unchanged(fit.loaded, fit.spec.likelihood):
+    if not rows_unchanged(fit.loaded, fit.spec.likelihood):
         raise ValueError("score_test: the data were changed since the fit; fit them again")
 
 

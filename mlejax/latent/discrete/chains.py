@@ -37,21 +37,28 @@ class Chain(NamedTuple):
 
 
 def log_total(log_densities: Float[Either, "*n k"], p: Float[Either, "*n k"]) -> Float[Device, "*n"]:
-    """Return log sum_k p_k exp d_k over the last axis; its derivative with respect to a p_k of 0 is finite."""
+    """Return log sum_k p_k exp d_k over the last axis, -inf if all terms are 0; its derivative in a p_k of 0 is finite."""
     weights, scale = weighed(log_densities, p)
     return scale + jnp.log(jnp.sum(weights, axis=-1))
 
 
 def weighed(log_densities: Float[Either, "*n k"], p: Float[Either, "*n k"]) -> tuple[Device, Device]:
-    """Return p_k exp(d_k - m) (*n, k), and the constant m (*n), the largest d_k with p_k > 0."""
+    """Return p_k exp(d_k - m) (*n, k), and the constant m (*n), the largest d_k with p_k > 0; 0 if that is not finite.
+
+    The exponents are at most 700.
+    """
     highest = lax.stop_gradient(jnp.max(jnp.where(p > 0.0, log_densities, -jnp.inf), axis=-1))
     highest = jnp.where(jnp.isfinite(highest), highest, 0.0)
     return jnp.asarray(p) * jnp.exp(jnp.minimum(log_densities - highest[..., None], MOST_LOG)), highest
 
 
 def forward(chain: Chain, real: Device, over: Callable[..., Any] = jnp.sum) -> Float[Device, ""]:
-    """Return the log-likelihood of a series (); ``real`` is False for padding, which comes last (T,); ``over`` is the sum
-    over states, or the maximum for the most probable path.
+    """Return the log-likelihood of a series (), -inf if no path of states is possible.
+
+    Args:
+        chain: densities and probabilities.
+        real: False for padding, which comes last (T,).
+        over: the sum over states; ``jnp.max`` gives the log density of the most probable path instead.
     """
     by_row = chain.transition.ndim == 3
 
@@ -73,8 +80,10 @@ def forward(chain: Chain, real: Device, over: Callable[..., Any] = jnp.sum) -> F
 
 
 def stationary(a: Float[Device, "k k"]) -> Float[Device, " k"]:
-    """Return the stationary distribution of a transition matrix, by an algorithm without subtractions (Grassmann, Taksar &
-    Heyman 1985).
+    """Return the stationary distribution of a transition matrix in which every state can be reached from every other.
+
+    By an algorithm without subtractions (Grassmann, Taksar & Heyman 1985); NaN if from some state j > 0 none of the states below
+    it is reached, directly or by way of states above it.
     """
     k = a.shape[0]
     for j in range(k - 1, 0, -1):

@@ -70,7 +70,13 @@ class Discrete:
         return _text("Discrete", self.n, by=self.by, probs=self.probs)
 
     def declared(self, name: str, observed: Mapping[str, Declaration]) -> dict[str, Declaration]:
-        """Return the parameters that the class called ``name`` adds to the model."""
+        """Return the parameters that the class called ``name`` adds to the model; none if ``probs=`` names one.
+
+        ``observed``: the declarations of the user.
+
+        Raises:
+            ValueError: ``probs=`` names no parameter ``mle.Simplex(shape=n)``.
+        """
         if self.probs is None:
             return {self.names(name)["probs"]: Simplex(shape=self.n)}
         there = observed.get(self.probs)
@@ -150,7 +156,7 @@ class Markov:
         return self.initial == "stationary"
 
     def declared(self, name: str, observed: Mapping[str, Declaration]) -> dict[str, Declaration]:
-        """Return the parameters that the state called ``name`` adds to the model."""
+        """Return the parameters that the state called ``name`` adds to the model; ``observed`` is not used."""
         shapes = {"transition": (self.n, self.n), "initial": (self.n,)}
         return {parameter: Simplex(shape=shapes[what]) for what, parameter in self.names(name).items()}
 
@@ -160,7 +166,7 @@ class Markov:
         return {"transition": f"{name}_transition", **first}
 
     def square(self, name: str) -> frozenset[str]:
-        """Return the names of those parameters that have states along two axes."""
+        """Return the names of those parameters that have states along two axes: the transitions."""
         return frozenset({f"{name}_transition"})
 
 
@@ -187,8 +193,11 @@ def check_classes(
 ) -> tuple[str, ClassLike]:
     """Return the name and declaration of the only discrete latent variable of a model.
 
+    ``observed``: the declarations of its parameters.
+
     Raises:
-        ValueError: the model has another latent variable, is not row-wise, or uses the name of the probabilities.
+        ValueError: the model has another latent variable, is not row-wise, uses the name of the probabilities, or ``probs=``
+            names no simplex of it.
     """
     name, found = next((n, v) for n, v in latents.items() if isinstance(v, ClassLike))
     others = [n for n in latents if n != name]

@@ -68,12 +68,16 @@ class Mixture:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
     def __call__(self, params: PyTree, data: Data) -> Device:
-        """Return the log-likelihood of each row (n,), or of the unit ()."""
+        """Return the log-likelihood of each row (n,), or of the unit (); errors as of :meth:`terms`."""
         return self.summed(self.terms(params, data), data)
 
     def terms(self, params: PyTree, data: Data) -> PyTree:
         """Return log densities and probabilities of the classes, (n, k) each for rows, (k,) for a unit; for a chain a
         `Chain`.
+
+        Raises:
+            LikelihoodError: the user's function does not return one value per row, or the transitions of a stationary chain vary
+                with covariates.
         """
         density, names = self.densities(params, data), self.latent.names(self.name)
         if isinstance(self.latent, Markov):
@@ -84,7 +88,11 @@ class Mixture:
         return Classes(jnp.sum(density, axis=0), p[0] if p.ndim == 2 else p)
 
     def _chain(self, density: Device, law: Mapping[str, Any]) -> Chain:
-        """Return the parts of the likelihood of a series."""
+        """Return the parts of the likelihood of a series, from log densities (T, k) and the parameters ``law`` of the chain.
+
+        Raises:
+            LikelihoodError: the chain is stationary, and its transitions vary with covariates.
+        """
         transition = law["transition"]
         if self.latent.stationary and transition.ndim == 3:  # type: ignore[union-attr]
             raise LikelihoodError(
@@ -96,7 +104,11 @@ class Mixture:
         return Chain(density, first, transition)
 
     def densities(self, params: PyTree, data: Data) -> Device:
-        """Return the log density of each row in each class (n, k), 0 in the padding."""
+        """Return the log density of each row in each class (n, k), 0 in the padding.
+
+        Raises:
+            LikelihoodError: the user's function does not return one value per row.
+        """
         key = EVERY_ROW if self.latent.by is None else "mask"
         real, rows = data[key], {name: value for name, value in data.items() if name not in (key, POSTERIOR)}
 
@@ -112,7 +124,7 @@ class Mixture:
         return jax.vmap(in_class, out_axes=1)(jnp.arange(self.latent.n))
 
     def summed(self, terms: PyTree, data: Data) -> Device:
-        """Return the log-likelihood L(a) of the parts."""
+        """Return the log-likelihood L(a) from the result of :meth:`terms`, (n,) for rows, () for a unit."""
         return forward(terms, data["mask"]) if isinstance(terms, Chain) else log_total(*terms)
 
     def posterior(self, terms: PyTree, data: Data) -> PyTree:
@@ -160,7 +172,17 @@ def mixture_likelihood(
     rowwise: bool,
     unit: str | None,
 ) -> Likelihood:
-    """Return the likelihood of a model with a latent class; its terms are the rows, or the levels of the class's column."""
+    """Return the likelihood of a model with a latent class; its terms are the rows, or the levels of the class's column.
+
+    Args:
+        function: the user's function of rows.
+        parameters: declarations of the parameters, by name.
+        latents: declarations of the latent variables, one class, by name.
+        rowwise, unit: as the user gave them; only the defaults are valid.
+
+    Raises:
+        ValueError: the model cannot have this class.
+    """
     name, latent = check_classes(latents, parameters, rowwise, unit)
     joint = Joint(function, {name: ()}, latent.n, True, getattr(latent, "time", None))
     declared = {**parameters, **latent.declared(name, parameters)}
@@ -176,7 +198,7 @@ def mixture_of(likelihood: Likelihood) -> Mixture | None:
 
 
 def latents_of(likelihood: Likelihood) -> Mapping[str, Latent | ClassLike]:
-    """Return the declared latent variables of a likelihood, by name."""
+    """Return the declared latent variables of a likelihood, by name; empty if it has none."""
     marginal, mixture = marginal_of(likelihood), mixture_of(likelihood)
     return marginal.latents if marginal is not None else {} if mixture is None else {mixture.name: mixture.latent}
 
@@ -199,7 +221,7 @@ class Posterior(NamedTuple):
 
 @partial(compiled, static=("spec",))
 def posterior(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> Posterior:
-    """Evaluate log-likelihoods, class probabilities given the data, and log densities in each class."""
+    """Evaluate the `Posterior` of all rows or units, padding included, at u, for a likelihood with a class."""
     likelihood, mixture = spec.likelihood, mixture_of(spec.likelihood)
     assert mixture is not None
     by_row = likelihood.mode == "rows"
@@ -207,7 +229,7 @@ def posterior(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | N
 
     def one(row: PyTree) -> Posterior:
         own = likelihood.seen(jax.tree.map(lambda a: a[None], row) if by_row else row, data.shared, data.statics)
-        values = natural_values(likelihood.predictors, params, own) if likelihood.predictors else (params, own)
+        values = natural_values(likelihood.predictors, params, own)
         terms, densities = mixture.terms(*values), mixture.densities(*values)
         value, known = mixture.summed(terms, values[1]), mixture.posterior(terms, values[1])
         likeliest = mixture.likeliest(terms, values[1])
@@ -233,8 +255,8 @@ class Completed:
 
 
 def completed(spec: Spec) -> Spec:
-    """Return the specification whose log-likelihood the M step maximises, on data of :func:`with_posterior`; the same
-    object for equal arguments.
+    """Return the specification whose log-likelihood the M step maximises, on data of :func:`with_posterior`; for one
+    likelihood, with a class, always the same.
     """
     likelihood, mixture = spec.likelihood, mixture_of(spec.likelihood)
     assert mixture is not None
@@ -248,14 +270,20 @@ def completed(spec: Spec) -> Spec:
 
 
 def with_posterior(data: data_room.Prepared, known: PyTree) -> data_room.Prepared:
-    """Return the data with class probabilities as a further column."""
+    """Return the data with class probabilities, in the form of ``Posterior.posterior``, as a further column."""
     leaves, tree = jax.tree.flatten(known)
     return replace(data, rows=(*data.rows, *leaves), statics=data.statics.with_column(POSTERIOR, tree, len(data.rows)))
 
 
 def random_posterior(mixture: Mixture, data: data_room.Prepared, rows: int, rng: np.random.Generator) -> PyTree:
-    """Return random class probabilities: a few randomly chosen rows (units) belong mainly to one class, all others equally
-    to every class with little weight.
+    """Return random class probabilities, not normalised: a few randomly chosen rows or units belong mainly to one class, all
+    others equally to every class with little weight.
+
+    Args:
+        mixture: the class; for a chain the probabilities of states have the form of its parts.
+        data: the rows or units; those of weight 0 are not chosen.
+        rows: how many are chosen for each class.
+        rng: the random generator.
     """
     n, k = int(data.n), mixture.latent.n
     weights = np.asarray(data.weights, np.float64)
@@ -269,7 +297,9 @@ def random_posterior(mixture: Mixture, data: data_room.Prepared, rows: int, rng:
 
 
 def _random_chain(data: data_room.Prepared, k: int, rows: int, rng: np.random.Generator) -> Chain:
-    """Return random state probabilities of chains: for a few random rows of all series; transitions mostly stay in a state."""
+    """Return random state probabilities of chains, as :func:`random_posterior`: ``rows`` random rows for each of k states belong
+    mainly to it; transitions mostly stay in a state.
+    """
     real = np.asarray(data.rows[-1]) & (np.asarray(data.weights) > 0)[:, None]
     at = np.argwhere(real)
     density = np.where(real[:, :, None], rows / len(at), 0.0) * np.ones(k)

@@ -48,7 +48,11 @@ class ExpectedTotal:
         return self.function
 
     def __call__(self, params: PyTree, data: Data) -> jax.Array:
-        """Return the terms of the log-likelihood (n + 1,)."""
+        """Return the terms of the log-likelihood (n + 1,).
+
+        Raises:
+            LikelihoodError: the log-intensities are not a vector, or the total is not one number.
+        """
         rows, total = jnp.asarray(self.function(params, data)), jnp.asarray(self.total(params))
         if total.shape != () or rows.ndim != 1:
             raise LikelihoodError(
@@ -63,7 +67,9 @@ def _again(function: Any, total: Callable[..., Any]) -> ExpectedTotal:
 
 
 def scores_of_rows(function: Any, scores: np.ndarray) -> np.ndarray:
-    """Return scores (n + 1, p) with zeros in the row of the expected total, if the function has one; otherwise unchanged."""
+    """Return scores (n + 1, p) with zeros in the row of the expected total, set in place, if the function has one; otherwise
+    unchanged.
+    """
     if isinstance(function, ExpectedTotal):
         scores[-1] = 0.0
     return scores

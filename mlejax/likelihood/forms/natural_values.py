@@ -14,8 +14,11 @@ from mlejax.shapes import Data, PyTree
 def natural_values(predictors: Sequence[Predictor], params: PyTree, data: Data) -> tuple[dict[str, Any], Any]:
     """Return params with the row values of the parameters that have a formula, and the data without the designs.
 
-    For a function of single rows (view "row"), the values have the declared shape.
+    Both are returned unchanged if ``predictors`` is empty.  For a function of single rows (the designs have the view "row") the
+    values have the declared shape; otherwise they have a leading axis of rows.
     """
+    if not predictors:
+        return params, data
     view = "row" if data_room.DesignKey(predictors[0].name, "design", "row") in data else "array"
     values, hidden = dict(params), set()
     for p in predictors:

@@ -37,7 +37,7 @@ class OfUnit:
         return self.function
 
     def __call__(self, params: PyTree, data: Data) -> jax.Array:
-        """Return ``function(params, data)`` with the first entry of each of these columns in its place."""
+        """Return ``function(params, data)``, where each column of ``per_unit`` is replaced by its first entry."""
         if isinstance(data, View):
             return self.function(params, data.replacing(self.per_unit, lambda a: a[0]))
         return self.function(params, {k: v[0] if k in self.per_unit else v for k, v in data.items()})

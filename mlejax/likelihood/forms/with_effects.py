@@ -57,7 +57,9 @@ class WithEffects:
 
 
 def looked_up(coefficients: Float[Either, " k"], codes: Float[Either, " n"]) -> Float[Either, " n"]:
-    """Return the value of every row (n,) by its code: 0 for code 0, the j-th coefficient for code j."""
+    """Return the value of every row (n,) by its code: 0 for code 0, the j-th coefficient for code j, the last one for codes
+    beyond k.
+    """
     code = jnp.asarray(codes).astype(int)
     if not coefficients.shape[0]:
         return jnp.zeros(code.shape, jnp.result_type(float))
@@ -71,7 +73,9 @@ def _again(function: Any, *keys: tuple[EffectKey, ...]) -> WithEffects:
 def declared_likelihood(
     function: Callable[[Any, Any], Any], declared: Mapping[str, Declaration] | None, rowwise: bool, unit: str | None
 ) -> Likelihood:
-    """Return the likelihood of a function and its declarations.
+    """Return the likelihood of a function and its declarations (None or empty: the structure comes from ``start=``).
+
+    ``rowwise``, ``unit``: as of ``mle.model``.
 
     Raises:
         ValueError: ``mle.Real(by=...)`` is declared in a model that is not row-wise, twice for one column, or as the only
@@ -114,7 +118,10 @@ def _eliminating(
 
 def eliminating(likelihood: Likelihood, first: EffectKey) -> Likelihood:
     """Return the same likelihood, declared so that the effects of key ``first`` are maximised over level by level
-    (`Eliminated`), and those of the other keys are coefficients among the parameters."""
+    (`Eliminated`), and those of the other keys are coefficients among the parameters.
+
+    It is returned unchanged if that is so already.
+    """
     if likelihood.effects[0] == first:
         return likelihood
     natural = likelihood.natural or likelihood

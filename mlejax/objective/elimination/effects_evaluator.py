@@ -106,7 +106,10 @@ class EffectsEvaluator:
         self._last: Eliminated | None = None
 
     def with_spec(self, spec: Spec) -> EffectsEvaluator:
-        """Return the same data with another specification of the same parameter space."""
+        """Return the same data with another specification of the same parameter space.
+
+        ValueError for one with a differenced Hessian: the effects are eliminated by exact second derivatives.
+        """
         return self if spec == self.spec else self._with(spec, self.given)
 
     @property
@@ -163,7 +166,10 @@ class EffectsEvaluator:
         return np.where(self.given, 0.0, np.where(np.isfinite(way), values + way, values)), near
 
     def _settled(self, u: Float[Host, " p"]) -> Settled:
-        """Return the maximising effects at u, by Newton's method from the predicted effects."""
+        """Return the maximising effects at u, by Newton's method from the predicted effects.
+
+        Levels whose effect diverges are recorded in ``signs`` and get a large effect.
+        """
         terms = partial(self._terms, u)
         found = settle(terms, self._predicted(u)[0], self._free, LOOK_AFTER)
         if not found.open.any():
@@ -222,7 +228,10 @@ class EffectsEvaluator:
         return self.data.n_contributions
 
     def evaluate(self, u: Host | FromData, order: Literal[0, 1, 2] = 2, which: Host | None = None) -> Evaluation:
-        """Evaluate value, score and information at u (1, p), or at the point that ``u(which, data)`` returns."""
+        """Evaluate the (penalised) value, score and information at u (1, p), or at the point that ``u(which, data)`` returns.
+
+        With order 0 only the value; ``which`` is not used.
+        """
         u = np.asarray(u(np.zeros(1, np.int64), with_leading_axis(self.data)) if callable(u) else u)
         if order == 0:
             return Evaluation(u, self.logliks({0: u})[0])
@@ -247,6 +256,8 @@ class EffectsEvaluator:
     def best(self, points: FromData, which: Host | None = None, n_rows: int | None = None) -> np.ndarray:
         """Return, of the points (1, m, p) that ``points(which, data)`` returns, the one with the highest log-likelihood (1,
         p).
+
+        They are compared on the rows of random levels, about ``n_rows`` rows and at least 4096; None: on all rows.
         """
         at = points(np.zeros(1, np.int64), with_leading_axis(self.data))[0]
         on = self if n_rows is None else self._some(max(n_rows, N_RANKED))
@@ -282,7 +293,13 @@ class EffectsEvaluator:
         return -value[0] / self.scale, -score[0] / self.scale, np.asarray(information[0] / self.scale, np.float64)
 
     def run(self, method: Method, u0: Host, which: Host | None = None, report: Report | None = None) -> OptimizeResult:
-        """Run Newton's method from u0 (1, p); the result has a leading axis of length 1."""
+        """Run Newton's method from u0 (1, p); the result has a leading axis of length 1.
+
+        ``which`` is not used; ``report`` is called as by `mlejax.optimize.run_on_host`.
+
+        Raises:
+            ValueError: another method.
+        """
         if not isinstance(method, optimize.Newton):
             raise ValueError(
                 f"method={type(method).__name__.lower()!r} is not supported with effects of "
@@ -306,7 +323,7 @@ class EffectsEvaluator:
         return with_values(self.data, self.position, self.levels, values)
 
     def map_reduce(self, task: Task, merge: Callable[[Any, Any], Any], u: Float[Host, " p"]) -> PyTree:
-        """Return ``task(objective of all rows with the effects at u, u)`` as NumPy arrays."""
+        """Return ``task(objective of all rows with the effects at u, u)`` as NumPy arrays; ``merge`` as of `ChunkedEvaluator`."""
         return ChunkedEvaluator(self.spec, self.filled(u), self.fixed, self.hyper).map_reduce(task, merge, u)
 
     def sample(self, n_rows: int) -> Prepared:
@@ -329,9 +346,10 @@ class EffectsEvaluator:
 
 
 def _with_digits(arrow: Arrow, score: Float[Host, " p"]) -> tuple[Float[Host, " p"], Float[Host, "p p"]]:
-    """Return score and Schur complement without the directions in which the Schur complement is only rounding error.
+    """Return the score and the Schur complement of ``arrow`` without the directions in which that is only rounding error.
 
-    Such a direction is collinear with the effects: a column that is constant within every level.
+    Such a direction is collinear with the effects: a column that is constant within every level.  Both are unchanged if there is
+    none, or if the Schur complement is not finite.
     """
     schur, root = arrow.schur, np.sqrt(np.abs(arrow.head.diagonal()))
     root = np.where(root > 0, root, 1.0)
@@ -350,8 +368,8 @@ def _with_digits(arrow: Arrow, score: Float[Host, " p"]) -> tuple[Float[Host, " 
 
 
 def with_values(data: Prepared, position: int, levels: Levels, values: Float[Host, " levels"]) -> Prepared:
-    """Return the rows with the values of effects in their column; the padding has the effect of the first row of positive
-    weight.
+    """Return the data with the effect of every row in the column of effects, at ``position``, from the values by level; the
+    padding has the effect of the first row of positive weight.
     """
     column = np.empty(data.n_padded)
     column[: len(levels.codes)] = values[levels.codes]

@@ -95,8 +95,8 @@ class RowsByLevel:
         return [made for made, _ in found], total
 
     def _chunks_of(self, some: Bool[Host, " levels"]) -> list[LevelChunk]:
-        """Return the chunks that contain rows of these levels; if the rows are few, they are copied into new chunks of the
-        same size.
+        """Return the chunks that contain rows of the levels of the mask ``some``; if the rows are few, they are copied into new
+        chunks of the same size.
         """
         n_some = int(self.counts[some].sum())
         if n_some > FEW * self.n_rows or not n_some:

@@ -31,7 +31,10 @@ ALONE = 3  # number of row values of `by_effect`: log-likelihood, score, minus t
 
 
 def _contributions(spec: Spec, data: Prepared, position: int) -> Callable[..., Device]:
-    """Return the function (u, effects (N,), fixed values, shared arrays, other rows) -> log-likelihoods of the rows (N,)."""
+    """Return the function (u, effects (N,), fixed values, shared arrays, rows) -> log-likelihoods of the rows (N,).
+
+    The effects replace the column at ``position`` of the rows; so in the functions below.
+    """
 
     def function(u: Either, effects: PyTree, fixed: Either | None, shared: PyTree, rows: PyTree) -> Device:
         params = spec.space.params_from_u(u, fixed)

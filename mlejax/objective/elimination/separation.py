@@ -44,7 +44,9 @@ class Separated(NamedTuple):
 
 
 def separated_rows(evaluator: EffectsEvaluator, u: Float[Host, " p"], straight: Bool[Host, " p"]) -> Separated | None:
-    """Return the rows that are separated, or None if there are none (or if the data are too large for the test).
+    """Return the rows that are separated, or None if there are none.
+
+    None without a test if rows times parameters exceed 50 million or an effect at u is not finite.
 
     Args:
         evaluator: evaluator of a log-likelihood without a penalty.

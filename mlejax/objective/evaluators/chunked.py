@@ -129,7 +129,9 @@ class ChunkedEvaluator:
         return type(self)(spec, self.data, self.fixed, self.hyper, threads=self._threads, program_of=self._program_of)
 
     def evaluate(self, u: Host | FromData, order: Literal[0, 1, 2] = 2, which: Host | None = None) -> Evaluation:
-        """Evaluate value, score and information at u (1, p), or at the point that ``u(which, data)`` returns."""
+        """Evaluate the value at u (1, p), or at the point that ``u(which, data)`` returns; with ``order`` 1 the score too, with 2
+        the information too.
+        """
         u = u(np.zeros(1, np.int64), with_leading_axis(self.data)) if callable(u) else u
         if order == 0:
             return Evaluation(u, self.logliks({0: u})[0])
@@ -221,7 +223,10 @@ class ChunkedEvaluator:
         return self._chunks
 
     def run(self, method: Method, u0: Host, which: Host | None = None, report: Report | None = None) -> OptimizeResult:
-        """Run the method from u0 (1, p); the result has a leading axis of length 1."""
+        """Run the method from u0 (1, p); the result has a leading axis of length 1.
+
+        ``which`` is not used; ``report``: as of `SearchEvaluator.run`.
+        """
         space = self.spec.space
         if method.dense:
             bounds = (space.lower, space.upper) if space.boxed else (None, None)
@@ -347,7 +352,7 @@ def sample_chunks(data: Prepared, n: int, pieces: int, skip: float = 0.0, n_bloc
 
 
 def _joined(parts: Sequence[np.ndarray], n: int) -> np.ndarray:
-    """Return the pieces joined and extended by zeros to n rows, in aligned memory."""
+    """Return the arrays ``parts`` joined along their rows and extended by zeros to n rows, in aligned memory."""
     out = aligned((n, *parts[0].shape[1:]), parts[0].dtype)
     used = sum(map(len, parts))
     np.concatenate(parts, out=out[:used])

@@ -91,7 +91,8 @@ class DataSetsEvaluator:
         """Evaluate values, scores and information of some data sets at u (m, p), or at the points that ``u(which, data)``
         returns.
 
-        NaN for data sets that were not evaluated because of a KeyboardInterrupt.
+        Scores and information are evaluated whatever the ``order``.  NaN for data sets that were not evaluated because of a
+        KeyboardInterrupt.
         """
         which = np.arange(self.n_sets) if which is None else which
         m, p = len(which), self.spec.space.n_free
@@ -176,12 +177,17 @@ class DataSetsEvaluator:
         return answers
 
     def each_chunk(self, which: np.ndarray, work: Callable[[Task], int], unit: str, most: int | None = None) -> bool:
-        """Call ``work((data sets, width, capacity))`` for every chunk; return False if a KeyboardInterrupt stopped it."""
+        """Call ``work((data sets, width, capacity))`` for every chunk of the data sets ``which``, of at most ``most``; return
+        False if a KeyboardInterrupt stopped it.  ``unit``: what is counted, for the progress shown.
+        """
         tasks = chunks(self.sets, which, self.spec.space.n_free, self.budget, most)
         return run_tasks(tasks, work, self.budget, unit, len(which))
 
     def _chunk(self, mine: np.ndarray, capacity: int, views: bool = False) -> tuple[Any, Any, Any]:
-        """Return data, fixed values and hyper-parameters of some data sets, extended to ``capacity`` data sets."""
+        """Return data, fixed values and hyper-parameters of the data sets ``mine``, extended to ``capacity`` data sets.
+
+        ``views``: arrays of the data may be a `ChunkView` of the table instead of a copy.
+        """
 
         def taken(a: Any) -> np.ndarray:
             return filled(np.asarray(a)[mine], capacity)
@@ -194,7 +200,9 @@ class DataSetsEvaluator:
     def run(
         self, method: Method, u0: np.ndarray, which: np.ndarray | None = None, report: Report | None = None
     ) -> OptimizeResult:
-        """Run the method from u0 (L, p) for some data sets, in rounds."""
+        """Run the method from u0 (L, p) for the data sets ``which`` (None: all), in rounds; the status is INTERRUPTED for those
+        that did not end because of a KeyboardInterrupt.  ``report`` is not used.
+        """
         which = np.arange(self.n_sets) if which is None else which
         p, n = self.spec.space.n_free, len(u0)
         ends = OptimizeResult.empty(n, p, method.dense)
@@ -203,7 +211,7 @@ class DataSetsEvaluator:
         begun = cache(lambda capacity: jax.tree.map(lambda a: filled(a[None], capacity), template))
 
         def carried(at: PyTree, n: int, capacity: int, first: bool) -> PyTree:
-            """The states of n data sets, and of stand-ins that do not run."""
+            """The states of the n data sets ``at``, at their starts if ``first``, and of ``capacity - n`` that do not run."""
             if first:
                 start = filled(u0[at], capacity)
                 carry = begun(capacity)._replace(u=start, trial=start, status=np.array(begun(capacity).status))
@@ -273,8 +281,9 @@ def _result(carry: Any, scale: np.ndarray, dense: bool) -> OptimizeResult:
 def _aligned_rows(data: Prepared, own_rows: bool, memory: threading.local) -> Prepared:
     """Return a chunk in aligned memory (a multiple of 64 bytes), which XLA reads in place.
 
-    Otherwise XLA would copy it into new memory, for which threads wait.  Each thread has one buffer for its chunks; the next
-    chunk overwrites the last, whose results have all been fetched.
+    Otherwise XLA would copy it into new memory, for which threads wait.  Each thread has one buffer for its chunks, in
+    ``memory``; the next chunk overwrites the last, whose results have all been fetched.  Unchanged if the data sets have no rows
+    of their own (``own_rows``), if they are viewed in place, or on another device than a CPU.
     """
     if not on_cpu() or not own_rows or any(isinstance(leaf, ChunkView) for leaf in data.rows):
         return data

@@ -29,8 +29,8 @@ from mlejax.shapes import Count, Device, Either, PyTree
 def _over_blocks(
     function: Callable[..., Any], width: int, n_blocks: Count, out: PyTree, sets: PyTree, data: Prepared
 ) -> PyTree:
-    """Apply ``function`` of one data set to the first blocks of ``sets`` (a pytree with a leading axis), and write the
-    results into ``out``.
+    """Apply ``function`` of one data set to the first ``n_blocks`` blocks, of ``width`` data sets each, of ``sets`` (a pytree
+    with a leading axis), and return ``out`` with the results in their places.
 
     Data sets of one padded size may differ in length: only as many blocks of rows are summed as the longest data set of a block
     has (from ``data.n``).
@@ -71,7 +71,9 @@ class _Split:
         self.sets = rows, data.weights, data.n, own_fixed, own_hyper
 
     def objective(self, part: PyTree, n_blocks_used: Count | None) -> Objective:
-        """Return the objective of one data set from its own arrays."""
+        """Return the objective of one data set from its own arrays ``part``, summed over ``n_blocks_used`` blocks of rows (None:
+        all).
+        """
         rows, weights, n, fixed, hyper = part
         own_rows, own_fixed, own_hyper = self.own
         one = replace(self.data, rows=rows if own_rows else self.data.rows, weights=weights, n=n)
@@ -127,7 +129,11 @@ def logliks_of_sets(
     hyper: PyTree,
     n_blocks: Count,
 ) -> PyTree:
-    """Return (penalised) log-likelihoods (C, m) of every data set at the first ``n_points`` of its own points (C, m, p)."""
+    """Return (penalised) log-likelihoods (C, m) of every data set at the first ``n_points`` of its own points (C, m, p).
+
+    Zeros beyond these points, and for the data sets after the first ``n_blocks`` blocks of ``width``.  ``own``: whether rows,
+    fixed values and hyper-parameters differ between the data sets.
+    """
     split = _Split(spec, data, fixed, hyper, own)
 
     def one(part: PyTree, _: PyTree, used: Count | None) -> PyTree:
@@ -154,7 +160,10 @@ def evaluate_sets(
     hyper: PyTree,
     n_blocks: Count,
 ) -> tuple[Any, Any, Any]:
-    """Return (penalised) log-likelihoods (C,), scores (C, p) and information (C, p, p) in u."""
+    """Return (penalised) log-likelihoods (C,), scores (C, p) and information (C, p, p) in u, (C, p).
+
+    Zeros for the data sets after the first ``n_blocks`` blocks; arguments as of :func:`logliks_of_sets`.
+    """
     split, (c, p), dtype = _Split(spec, data, fixed, hyper, own), u.shape, jnp.result_type(float)
 
     def one(part: PyTree, _: PyTree, used: Count | None) -> PyTree:
@@ -177,8 +186,10 @@ def products_of_sets(
     n_blocks: Count,
     n_clusters: int = 0,
 ) -> PyTree:
-    """Return the summed outer products of scores in u (C, p, p): over rows or units, or over clusters with ``codes`` (C, N)
-    < n_clusters.
+    """Return the summed outer products of weighted scores in u (C, p, p): over rows or units, or over clusters with ``codes``
+    (C, N) < n_clusters if that is above 0.
+
+    Zeros for the data sets after the first ``n_blocks`` blocks of ``width``.
     """
     split, p = _Split(spec, data, fixed, None, (True, False, False)), u.shape[1]
 

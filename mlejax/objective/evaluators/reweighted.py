@@ -39,6 +39,8 @@ class Reweighted:
         n: number B of weight vectors.
         own_rows: if True, each data set has a copy of the rows, in which rows of weight 0 are replaced by a row of positive
             weight (since 0 times infinity is NaN: a row that a resample leaves out may have likelihood 0).
+        in_place: False: chunks are not views of a table.
+        unweighted: False: the weights of a data set need not sum to its number of terms.
     """
 
     data: Prepared
@@ -64,7 +66,7 @@ class Reweighted:
         return self.of(np.arange(self.n)).sum(axis=1)
 
     def of(self, which: np.ndarray) -> np.ndarray:
-        """Return some of the weight vectors (k, n)."""
+        """Return the weight vectors with the numbers ``which`` (k, n)."""
         return self.weights(which) if callable(self.weights) else self.weights[which]
 
     def viewable_run(self, capacity: int) -> tuple[int, int]:
@@ -77,8 +79,8 @@ class Reweighted:
         return 8 * size + (rows if self.own_rows else 0)
 
     def fetch(self, which: np.ndarray, capacity: int, *, views: bool = False) -> Prepared:
-        """Return the data of some weight vectors, with a leading axis (capacity, ...) for the arrays that differ between
-        data sets.
+        """Return the data under the weight vectors ``which``, with a leading axis (capacity, ...) for the arrays that differ
+        between them; places that are left repeat the first.  ``views`` is not used.
         """
         given = self.of(which)
         weights = np.zeros((capacity, self.data.n_padded))
@@ -122,7 +124,7 @@ class SeparateEvaluator:
     def evaluate(
         self, u: Float[Host, "m p"], order: Literal[0, 1, 2] = 2, which: Int[Host, " m"] | None = None
     ) -> Evaluation:
-        """Evaluate values, scores and information of some data sets at u (m, p)."""
+        """Evaluate values (order 0), scores (1) and information (2) of the data sets ``which`` (default: all) at u (m, p)."""
         numbers = range(self.n_sets) if which is None else which.tolist()
         one = lambda i: ChunkedEvaluator(self.spec, self.sets.single(i), self.fixed, self.hyper, threads=1)
         found = [one(i).evaluate(at[None], order) for i, at in zip(numbers, u, strict=True)]
@@ -132,7 +134,9 @@ class SeparateEvaluator:
     def run(
         self, method: Method, u0: Float[Host, "L p"], which: Int[Host, " m"] | None = None, report: Report | None = None
     ) -> OptimizeResult:
-        """Run the method from u0 (L, p); status INTERRUPTED for data sets that a KeyboardInterrupt stopped."""
+        """Run the method from u0 (L, p) for the data sets ``which`` (None: all), one by one; status INTERRUPTED for data sets
+        that a KeyboardInterrupt stopped.  ``report`` is not used.
+        """
         ends = OptimizeResult.empty(len(u0), u0.shape[1], method.dense)
         which = np.arange(self.n_sets) if which is None else which
         ends.status[which] = int(End.INTERRUPTED)

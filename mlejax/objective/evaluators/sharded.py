@@ -33,6 +33,9 @@ class ShardedEvaluator(ChunkedEvaluator):
     Args:
         spec, data, fixed, hyper: as for `ChunkedEvaluator`.
         devices: a list of JAX devices, one device, or a Mesh.
+
+    Raises:
+        DataError: a model with rowwise=False, or bias reduction.
     """
 
     def __init__(

@@ -72,7 +72,7 @@ class Curvature:
     method: Method
 
     def __call__(self, objective: Objective, u: Either) -> PyTree:
-        """Return log-likelihood (), score (p,) and curvature (p, p), summed."""
+        """Return log-likelihood (), score (p,) and curvature (p, p) of the objective at u, summed."""
         return objective.in_loglik_units(*self.method.evaluate(objective, u))
 
 
@@ -82,7 +82,7 @@ def added(a: PyTree, b: PyTree) -> PyTree:
 
 
 def in_pairs(parts: list[Any], merge: Callable[[Any, Any], Any]) -> PyTree:
-    """Merge neighbours in a fixed tree until one result is left, so that it does not depend on the order of arrival."""
+    """Merge the results ``parts``, at least one, in pairs of neighbours until one is left: the order of the sums is fixed."""
     while len(parts) > 1:
         merged = [merge(a, b) for a, b in zip(parts[::2], parts[1::2], strict=False)]
         parts = merged + parts[len(merged) * 2 :]
@@ -125,7 +125,14 @@ class Job:
         return given if self.also is None else (given, _RUN(self.spec, self.also, self.u, chunk, self.fixed))
 
     def __call__(self, partition: Partition, first: bool) -> tuple[Seen | None, Any]:
-        """Return the summary of the partition and the merged result of its chunks; (None, None) for an empty partition."""
+        """Return the summary of the partition and the merged result of its chunks; (None, None) for an empty partition, or one in
+        which every weight is 0.
+
+        ``first``: in the first pass the values are checked.
+
+        Raises:
+            DataError: values are missing, infinite or wrong weights.
+        """
         table = self.cut.table(partition)
         if table is None:
             return None, None
@@ -262,7 +269,8 @@ class PartitionedEvaluator:
         return replace(some, weights=np.asarray(some.weights) * (self.scale / max(some.total_weight, 1e-300)))
 
     def evaluate(self, u: Host | FromData, order: Literal[0, 1, 2] = 2, which: Host | None = None) -> Evaluation:
-        """Evaluate value, score and information at u (1, p), or at the point that ``u(which, data)`` makes of the sample."""
+        """Evaluate the (penalised) value, score (from order 1) and information (order 2) at u (1, p), or at the point that
+        ``u(which, data)`` makes of the sample; ``which`` is not used."""
         u = u(np.zeros(1, np.int64), with_leading_axis(self.some)) if callable(u) else u
         if order == 0:
             return Evaluation(u, self.logliks({0: u})[0])
@@ -344,7 +352,13 @@ class PartitionedEvaluator:
         return np.asarray(self.map_reduce(PRODUCTS[by_root], added, u))
 
     def run(self, method: Method, u0: Host, which: Host | None = None, report: Report | None = None) -> OptimizeResult:
-        """Run the method from u0 (1, p); the result has a leading axis of length 1."""
+        """Run the method from u0 (1, p); the result has a leading axis of length 1.
+
+        ``which`` is not used; ``report``: as of `SearchEvaluator.run`.
+
+        Raises:
+            DataError: a method without curvature.
+        """
         if not method.dense:
             raise DataError(
                 f"method={type(method).__name__.lower()!r} is not supported for rows of a stream, since it needs very "

@@ -69,8 +69,8 @@ def by_label(a: Tables, b: Tables) -> Tables:
 def streamed_products(
     evaluator: PartitionedEvaluator, u: Float[Host, " p"], by_root: bool, groups: Sequence[str] = ()
 ) -> tuple[list[Float[Host, "p p"]], list[int]]:
-    """Return the summed outer products of scores in u, one matrix for each grouping (or a single one), and the numbers of
-    clusters.
+    """Return the summed outer products of scores in u, one matrix for each grouping (a single one without groups; with two
+    columns a third one, of pairs of labels), and the numbers of clusters ([0] without groups).
 
     Args:
         evaluator: evaluator of the log-likelihood without penalty.

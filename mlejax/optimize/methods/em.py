@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from mlejax.optimize.method import Method, Point, Setting, Step, check_options
 from mlejax.shapes import Either, Float, PyTree
 
@@ -41,7 +43,7 @@ class EM(Method):
 
     def __post_init__(self) -> None:
         check_options(self)
-        if isinstance(self.inner, bool) or not isinstance(self.inner, int) or self.inner < 1:
+        if isinstance(self.inner, bool) or not isinstance(self.inner, (int, np.integer)) or self.inner < 1:
             raise ValueError(f"EM(inner={self.inner!r}): expected a positive whole number")
 
     def init(self, u: Float[Either, " p"]) -> PyTree:

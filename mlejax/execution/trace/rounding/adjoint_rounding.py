@@ -79,9 +79,8 @@ class AdjointBound:
         self._row_units = sum_units(n_rows or 1)
 
     def __call__(self, arguments: Sequence[Any], row_units: float | None = None) -> tuple[float, float]:
-        """Return (value, bound of its absolute rounding error) at these arguments; the bound is NaN or inf if unknown.
-
-        Arguments as of `RunningBound`.
+        """Return (value, bound of its absolute rounding error) at these arguments; the bound is NaN or inf if numbers are too
+        large or not finite, and not valid if there are ``unknown`` operations.  Arguments as of `RunningBound`.
         """
         value, error = self._evaluate(list(arguments), self._row_units if row_units is None else row_units)
         return float(value), float(error)
@@ -201,7 +200,7 @@ class _Run:
         return results, jnp.broadcast_to(size, change.shape)
 
     def _size(self, eqn: Equation, operands: Sequence[Any], v: Either) -> Either:
-        """Return the rounding of an operation with result v, in units of 2**-53, as an array."""
+        """Return the rounding of an operation with these operands and result v, in units of 2**-53, as an array."""
         name, params = eqn.primitive.name, eqn.params
         if name in ("reduce_sum", "dot_general", "cumsum"):
             of_sizes = eqn.primitive.bind(*(jnp.abs(a) for a in operands), **params)

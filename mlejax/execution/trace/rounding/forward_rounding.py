@@ -134,7 +134,14 @@ class RunningBound:
     def _enter(
         self, program: Program, consts: Sequence[Any], operands: Sequence[int], unknown: dict[str, None]
     ) -> list[int]:
-        """Add the operations of a program to the prepared steps; return the positions of its results among the stored values."""
+        """Add the operations of a program to the prepared steps; return the positions of its results among the stored values.
+
+        Args:
+            program: the program.
+            consts: its constants.
+            operands: positions of its arguments.
+            unknown: names of operations without a rule are added to it.
+        """
         slots: dict[Any, int] = dict(zip(program.invars, operands, strict=True))
         for v, value in zip(program.constvars, consts, strict=True):
             if isinstance(value, jax.core.Tracer):  # as the second derivative of JAX's own expn keeps one

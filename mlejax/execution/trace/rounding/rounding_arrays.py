@@ -14,7 +14,10 @@ from . import rounding_sums
 
 
 def _moved(make: Callable[[Operation], Callable[[Any], Any]]) -> Callable[[Operation], Rule]:
-    """Return the rule of an operation that rearranges its operand (reshape, slice, ...): the bound is rearranged alike."""
+    """Return the rule of an operation that rearranges its operand (reshape, slice, ...): the bound is rearranged alike.
+
+    ``make``: returns the operation as a function of its operands; so in the functions below.
+    """
 
     def of(operation: Operation) -> Rule:
         function = make(operation)
@@ -209,7 +212,9 @@ def _dynamic_slice(operation: Operation) -> Callable[..., Any]:
 def _places(
     operation: Operation, starts: Host, windows: Sequence[int], sizes: Sequence[int], shape: Sequence[int], dims: Any
 ) -> tuple[tuple[Any, ...], Any]:
-    """Return the indices in the operand of each entry of a gather's result or a scatter's updates, and True where they are valid.
+    """Return the places in the operand of each entry of a gather's result or a scatter's updates: one index array for each axis
+    of the operand, which broadcast to ``shape``; and a mask, True where the whole window lies inside the operand.  Other windows
+    are shifted inside.
 
     Args:
         operation: the gather or scatter.

@@ -200,7 +200,7 @@ def _with_underflow(rule: Rule, n_factors: int) -> Rule:
     The square of 1 / (1 + exp(407)) is 0; times exp(407)**2 it would be 1, as in the second derivative of log(1 + exp(e)).
 
     Args:
-        rule: of a product, a quotient, a power or an exponential.
+        rule: the rule of a product, a quotient, a power or an exponential.
         n_factors: how many of the first operands make the result 0 where they are.
     """
 
@@ -400,7 +400,8 @@ _IDENTITY = frozenset({"copy", "copy_p", "stop_gradient", "optimization_barrier"
 
 
 def scalar_rule(operation: Operation) -> Rule | None:
-    """Return the rule of an elementwise operation, which gives value and rounding bound from those of the operands; or None."""
+    """Return the rule of an elementwise operation, which gives value and rounding bound from those of the operands; None if there
+    is none for this operation or type."""
     name, kind = operation.name, operation.out.dtype.kind
     if name in _EXACT:
         return _exact(_EXACT[name])
@@ -420,7 +421,7 @@ def scalar_rule(operation: Operation) -> Rule | None:
 
 
 def _float_rule(operation: Operation) -> Rule | None:
-    """`scalar_rule` of a result in floating point."""
+    """Return the rule of an elementwise operation with a floating-point result, as `scalar_rule`; None if there is none."""
     name = operation.name
     if name == "integer_pow":
         return _integer_power(operation)

@@ -15,9 +15,9 @@ class Behaviour(NamedTuple):
     Attributes:
         name: ``falls``, ``rises``, ``higher`` (a rise and then a fall), ``flat``, ``still`` (no change, but points too near
             to call it flat) or ``unknown``.
-        gain: largest increase.
-        last: position of the last finite point.
-        bounded: the increase levels off.
+        gain: largest increase; 0 if there is none.
+        last: position of the last point before the first that is not finite.
+        bounded: False for a rise that does not level off; else True.
     """
 
     name: str
@@ -27,7 +27,13 @@ class Behaviour(NamedTuple):
 
 
 def behaviour_of(change: Float[Host, " m"], noise: float, expected: Float[Host, " m"]) -> Behaviour:
-    """Classify one side by the changes of the log-likelihood along it (`Side.change`, `Side.expected`)."""
+    """Classify one side by the changes of the log-likelihood along it.
+
+    Args:
+        change: changes at points of increasing distance, (m,); those from the first that is not finite on are not used.
+        noise: largest change that may be rounding.
+        expected: falls that the information predicts, (m,), as in `Side`.
+    """
     finite = np.isfinite(change)
     stop = int(np.argmin(finite)) if not finite.all() else change.size
     usable = change[:stop]

@@ -27,7 +27,9 @@ LEAST_RISE = 1e-6  # log-likelihood over all points, below which the ridge is fl
 
 
 def levelled(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult) -> Direction | None:
-    """Return the direction along which the log-likelihood levels off on a curved ridge; None if it does not.
+    """Return the direction along which the log-likelihood levels off on a curved ridge.
+
+    None if it does not, if the search converged, or if no coordinate went far from the start.
 
     The profile of the coordinate that moved furthest is evaluated at points back towards its start: at halves of the
     parameter (for logarithms and logits), then at halves of the distance in u.  If the profile is higher at one of them, the

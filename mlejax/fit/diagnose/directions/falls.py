@@ -34,7 +34,8 @@ def falls_as_it_should(evaluator: SingleEvaluator, end: OptimizeResult, bar: flo
 
     Tested along every coordinate, with the others changing as the covariance says, and along the eigenvector of the smallest
     eigenvalue of the information.  A direction that fails is tested again over a half, a quarter and so on of a standard error,
-    where higher derivatives matter less, as far as rounding allows.
+    where higher derivatives matter less, as far as rounding allows.  True without a test if the information is not positive
+    definite, so that there are no standard errors.
 
     Args:
         evaluator: evaluator of one data set.

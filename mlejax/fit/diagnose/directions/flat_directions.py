@@ -46,6 +46,8 @@ def _errors_alone(end: OptimizeResult, otherwise: Host | float) -> Float[Host, "
 def settle_flat(evaluator: SingleEvaluator, end: OptimizeResult, findings: Findings) -> Asks[Findings]:
     """Mark directions that are flat only at the final point as ``ridge``, and add flat directions along curves.
 
+    A generator: it yields points, (m, p), is sent their log-likelihoods, (m,), and returns the new findings.
+
     A flat direction along a curve is the null vector of an information that is singular at nearby points as well; rounding may
     make that positive definite (``findings.blurred``).
     """
@@ -75,10 +77,13 @@ def settle_flat(evaluator: SingleEvaluator, end: OptimizeResult, findings: Findi
 
 
 def _dependent_nearby(evaluator: SingleEvaluator, end: OptimizeResult, least: float) -> bool | None:
-    """True if the scores of all terms are linearly dependent at points near the final one too; None if not computable.
+    """True if the scores of all terms are linearly dependent at points near the final one too.
 
-    Then the direction is flat everywhere (collinear columns, a product of two parameters).  If two components of a mixture have
-    become identical, the log-likelihood is flat at that point only, and its maximum may be elsewhere.
+    None if they are not finite at these points, or there are fewer terms than coordinates off their bounds.  ``least``: the
+    eigenvalue of the products of scaled scores below which they are called dependent.
+
+    If they are, the direction is flat everywhere (collinear columns, a product of two parameters).  If two components of a
+    mixture have become identical, the log-likelihood is flat at that point only, and its maximum may be elsewhere.
     """
     space, free = evaluator.spec.space, interior(evaluator.spec.space, end.u)
     if evaluator.n_contributions < free.sum():

@@ -40,7 +40,7 @@ def _params(space: Space, u: Either, fixed: Either | None) -> Params:
 
 
 def _roots(information: np.ndarray) -> np.ndarray:
-    """Square roots of the diagonal of the information, (p,); 0 where it is not positive and finite."""
+    """Square roots of the diagonal of the information, (p,); 0 where the diagonal is not positive and finite."""
     diagonal = np.diag(information)
     return np.sqrt(np.where(np.isfinite(diagonal) & (diagonal > 0), diagonal, 0.0))
 
@@ -61,7 +61,10 @@ def _sizes(u: np.ndarray, space: Space, roots: np.ndarray) -> np.ndarray:
 def _in_own(
     line: tuple[np.ndarray, np.ndarray], information: np.ndarray | None, space: Space, constants: Any
 ) -> tuple[tuple[Any, Any], np.ndarray | None, Space, Any]:
-    """Convert from centred and scaled coordinates to u: (point, direction), information, layout, and fixed values."""
+    """Convert from centred and scaled coordinates to u: (point, direction), information (or None), layout, and fixed values.
+
+    ``constants``: the fixed values followed by the numbers of the map.
+    """
     coordinates, fixed = split_constants(constants, space.n_free)
     own = None if information is None else coordinates.information_in_u(information)
     return (coordinates.to_u(line[0]), coordinates.matrix @ line[1]), own, space.own, fixed
@@ -132,7 +135,18 @@ def _limit(transform: Transform, change: float) -> str:
 def describe_plateau(
     u: np.ndarray, far: np.ndarray, kink: np.ndarray, space: Space, fixed: Either | None, value: float
 ) -> tuple[str, tuple[str, ...]]:
-    """``the log-likelihood is exactly -520 along s -> 0, a plateau from s = 5 on``: where it goes, and where it begins."""
+    """Describe a plateau: ``"the log-likelihood is exactly -520 along s -> 0, a plateau from s = 5 on: ..."``.
+
+    Args:
+        u, far: the final point and the farthest point on the plateau, in u, (p,) each.
+        kink: the point at which the plateau begins, (p,).
+        space: the layout.
+        fixed: values under ``fixed=``, or None.
+        value: the log-likelihood on the plateau.
+
+    Returns:
+        The statement, and the names of the parameters that move.
+    """
     movement, names = describe_movement(u, far, space, fixed)
     if space.mapped:
         coordinates, fixed = split_constants(fixed, space.n_free)  # type: ignore[arg-type]

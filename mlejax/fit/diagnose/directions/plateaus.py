@@ -30,7 +30,13 @@ DIGITS = 2e-13  # relative rounding of a log-likelihood, and what a smooth limit
 
 
 class Kink(NamedTuple):
-    """Where a plateau ends, (p,), and a point (p,) beyond at which the log-likelihood is higher, if there is one."""
+    """The end of a plateau.
+
+    Attributes:
+        at: the point at which it ends, (p,).
+        higher: a point beyond at which the log-likelihood is higher by more than 0.001, (p,); None if none was found.
+        gain: largest change of the log-likelihood at the points beyond.
+    """
 
     at: Float[Host, " p"]
     higher: Float[Host, " p"] | None
@@ -38,7 +44,7 @@ class Kink(NamedTuple):
 
 
 def kink(level: Side, other: Side, last: int, origin: Origin) -> Asks[Kink | None]:
-    """The end of a plateau to one side of the origin, on its other side; None if it is no plateau.
+    """Find where a plateau to one side of the origin ends, on the other side; None if it is no plateau (a generator).
 
     Args:
         level: the side without any change.
@@ -74,7 +80,15 @@ def kink(level: Side, other: Side, last: int, origin: Origin) -> Asks[Kink | Non
 
 
 def direction(level: Side, last: int, kink: Kink, origin: Origin) -> Direction:
-    """A side on which the log-likelihood is exactly constant; or the way to where it is higher, beyond the kink."""
+    """The `Direction` of a side on which the log-likelihood is exactly constant, behaviour ``plateau``; or, if the log-likelihood
+    is higher beyond the kink, the direction to that point, behaviour ``higher``.
+
+    Args:
+        level: the side.
+        last: number of its last finite point.
+        kink: where the constant part ends, and what is beyond.
+        origin: the final point.
+    """
     at, far, ends = origin.in_u(origin.at), origin.in_u(level.points[last]), origin.in_u(kink.at)
     if kink.higher is not None:
         best = origin.in_u(kink.higher)
@@ -87,8 +101,8 @@ def direction(level: Side, last: int, kink: Kink, origin: Origin) -> Direction:
 def far_along(sides: list[Side], origin: Origin, noise: float) -> Asks[Direction | None]:
     """Follow a direction of logarithms and logits that is flat nearby much further, to both sides.
 
-    Returns a direction of behaviour ``rises`` if the log-likelihood falls on just one side (it levels off on the other);
-    else None.
+    Returns a direction of behaviour ``rises`` if the log-likelihood falls on just one side and stays, within ``noise``, level
+    on the other; else None, and for a direction in which other parameters take part.
     """
     unit = sides[0].unit / np.abs(sides[0].unit).max()
     moved = np.abs(unit) > 0.01

@@ -112,7 +112,10 @@ class RaysOfEnd(NamedTuple):
 
 
 def rays_of_many(spec: Spec, found: dict[int, OptimizeResult], u0: Float[Host, "L p"]) -> dict[int, RaysOfEnd]:
-    """The rays from the final points ``found`` of several data sets (by number), whose searches began at u0, (L, p)."""
+    """The rays from the final points ``found`` of several data sets (by number), whose searches began at u0, (L, p).
+
+    Data sets without information or with a score that is not finite are left out.
+    """
     usable = {i: e for i, e in found.items() if e.information is not None and np.isfinite(e.score).all()}
     if not usable:
         return {}

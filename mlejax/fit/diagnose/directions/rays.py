@@ -199,10 +199,14 @@ def follow_all(rays: Sequence[ScaledRay], origin: Origin) -> Asks[tuple[Directio
 
 
 def plainly_falls(values: Float[Host, "k m"], value: float) -> Bool[Host, " k"]:
-    """Boolean mask, (k,), of rays along which the log-likelihood clearly falls on both sides, from the first values, (k, 2 m).
+    """Boolean mask, (k,), of rays along which the log-likelihood clearly falls on both sides.
 
-    True if all values are finite, both sides fall by more than rounding errors, and no value exceeds ``value`` by more.
-    :func:`follow` finds the same, and may find others to fall.
+    True if all values are finite, both sides fall by more than rounding errors and 0.001, and no value is higher than at the
+    final point by more than ten rounding errors.  :func:`follow` finds the same, and may find others to fall.
+
+    Args:
+        values: log-likelihoods at the first m points of one side, then of the other, of each ray, (k, 2 m).
+        value: log-likelihood at the final point.
     """
     with np.errstate(invalid="ignore"):
         change = values.reshape(len(values), 2, -1) - value
@@ -261,7 +265,10 @@ def follow(ray: ScaledRay, origin: Origin) -> Asks[Direction]:
 
 
 def _rising(side: Side, seen: Behaviour, origin: Origin, noise: float) -> Asks[Direction]:
-    """The `Direction` of a side that rises or does not fall: to a supremum, without bound, or up to a higher point."""
+    """The `Direction` of a side that rises or does not fall: to a supremum, without bound, or up to a higher point.
+
+    ``seen``: what the side does; ``noise``: changes of the log-likelihood that may be rounding.
+    """
     straight = origin.straight
     far = np.clip(side.points[seen.last], straight.lower, straight.upper)
     gain, bounded, turned = seen.gain, seen.bounded, False
@@ -313,13 +320,20 @@ def _both_sides(ray: ScaledRay, origin: Origin) -> Asks[list[Side]]:
 def _extended(
     unit: Float[Host, " p"], far: Float[Host, " p"], gain: float, noise: float, origin: Origin
 ) -> Asks[tuple[Float[Host, " p"], float, bool, bool]]:
-    """Follow a side that still rises as steeply as at first to far greater distances.
+    """Follow a side of a ray whose log-likelihood rises to its farthest point to far greater distances.
 
     Far from a maximum any log-likelihood rises linearly for a while; it is called unbounded only if it rises to the largest
     distances at which it is finite.
 
+    Args:
+        unit: the step of the side, (p,).
+        far, gain: its farthest point so far, (p,), and the increase of the log-likelihood from the origin to it.
+        noise: a change that may be rounding.
+        origin: the point at which the ray begins.
+
     Returns:
-        The highest point, (p,), the increase there, whether it levels off, and whether it falls again beyond.
+        The highest point found, (p,), the increase from the origin to it, whether the rise ends (the side levels off or falls),
+        and whether it falls.
     """
     straight = origin.straight
     for _ in range(4):
@@ -344,7 +358,10 @@ def _extended(
 
 def _lopsided(still: Side, other: Side, last: int, noise: float) -> bool:
     """True if the ``other`` side falls over a hundred times as far as its information predicts, at distances where ``still``
-    has not changed; a maximum does not look like that."""
+    has not changed; a maximum does not look like that.
+
+    ``last``: number of the furthest point of ``still`` without a change; ``noise``: changes that may be rounding.
+    """
     ratio = float(np.max(np.abs(other.unit)) / np.max(np.abs(still.unit)))
     near = STEPS * ratio <= STEPS[last]
     with np.errstate(invalid="ignore"):

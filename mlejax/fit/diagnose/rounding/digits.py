@@ -64,7 +64,12 @@ def suspect(
 
 
 def _explained_beside(evaluator: SearchEvaluator, result: OptimizeResult, which: Int[Host, " m"]) -> Bool[Host, " m"]:
-    """Boolean mask, (m,), of points at which the information explains the change of the score over 0.001 standard errors."""
+    """Boolean mask, (m,), of the final points of data sets ``which`` at which the information explains the change of the score
+    over 0.001 standard errors.
+
+    False if one of the informations is not positive definite, or if a bound is closer; True for all without an information matrix
+    or without coordinates.
+    """
     if not isinstance(result.information, np.ndarray) or not result.u.shape[-1]:
         return np.ones(which.size, bool)
     information, u = result.information[which], result.u[which]

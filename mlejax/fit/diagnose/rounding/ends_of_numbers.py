@@ -120,7 +120,10 @@ def _traced(objective: Objective, u: Either) -> Any:
 
 
 def _first_not_finite(objective: Objective, u: Either) -> Either:
-    """Number of the first operation, in the order of `_operations`, whose result is not finite in a term that is not, ()."""
+    """Number of the first operation, in the order of `_operations`, whose result is not finite in a term that is not, ().
+
+    The number of operations if there is none.
+    """
     weights = objective.prepared.weights
     bad = ~jnp.isfinite(objective.contributions(u, objective.prepared.rows)) & (weights > 0)
     flags: list[Any] = []
@@ -138,7 +141,10 @@ def _operations(program: Program) -> Iterator[Equation]:
 
 
 def _follow(program: Program, consts: Sequence[Any], operands: Sequence[Any], bad: Either, flags: list[Any]) -> list[Any]:
-    """Evaluate a program, and append a flag for each of `_operations`: its result is not finite in a ``bad`` term, (n,)."""
+    """Evaluate a program with its constants and operands, and return its results.
+
+    To ``flags`` is appended, for each of `_operations`, whether its result is not finite in a term of the mask ``bad``, (n,).
+    """
     values = dict(zip([*program.constvars, *program.invars], [*consts, *operands], strict=True))
     read = lambda v: v.val if is_literal(v) else values[v]
     for eqn in program.eqns:

@@ -277,7 +277,8 @@ def _levelled(evaluator: SingleEvaluator, end: OptimizeResult, d: Direction) -> 
 
 
 def _fall_is_real(evaluator: SingleEvaluator, end: OptimizeResult, far: Float[Host, " p"]) -> bool:
-    """That the log-likelihood is lower at a point far from an end is no rounding."""
+    """True if the fall of the log-likelihood from the final point to ``far``, (p,), is at least ten times the rounding error
+    there, or that error is not known."""
     return gain_is_real(evaluator, far, float(end.loglik - evaluator.logliks({0: far[None]})[0][0]))
 
 
@@ -291,7 +292,10 @@ def _numbers_end(space: Space, d: Direction) -> bool:
 
 
 def _cut(evaluator: SingleEvaluator, end: OptimizeResult, d: Direction) -> Direction:
-    """Test the direction again, using only points where the rounding error of the log-likelihood is small."""
+    """Test the direction again, using only points where the rounding error of the log-likelihood is small.
+
+    A gain of at most 0.01 at these points counts as levelled off (``bounded``).
+    """
 
     def digits_only(points: Float[Host, "m p"]) -> Float[Host, " m"]:
         """Log-likelihoods (m,), NaN where they are not finite or their rounding error is known to exceed 0.1."""

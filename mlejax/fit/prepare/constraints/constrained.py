@@ -90,8 +90,8 @@ def begin(
         u: a start that need not satisfy the constraints, (n,).
 
     Raises:
-        TypeError, ValueError: constraints that are not supported (see `equations_of` and `satisfied`), or not with this model
-            or method.
+        TypeError, ValueError: constraints that are not supported (see `equations_of` and `satisfied`), or a model with fixed
+            effects, or method EM.
     """
     if likelihood.effects:
         raise ValueError(
@@ -124,7 +124,7 @@ def _dependent(slope: Float[Host, "m n"], u: Float[Host, " n"], space: Space) ->
         space: the layout.
 
     Returns:
-        Their numbers, and the absolute determinant of their scaled derivatives.
+        Their numbers, and the absolute determinant of their scaled derivatives.  If that is 0, fewer than m may be chosen.
     """
     weight = np.maximum(1.0, np.abs(u))
     boxed = np.isfinite(space.lower) | np.isfinite(space.upper)
@@ -148,7 +148,8 @@ def tied_at(equations: Equations, u: Float[Host, " n"], fixed: Either | None) ->
     """Choose the coordinates that the equations are to be solved for, at a point u, (n,), that satisfies them.
 
     Returns:
-        The layout under the constraints, and the natural values at the point (`Begun.reference`), (k,).
+        The layout whose coordinates are the others, with the derivatives of all coordinates with respect to them, and all
+        natural values at u, (k,), as in `Begun.reference`.
     """
     space = equations.space
     dependent, _ = _dependent(equations.at(u, fixed)[1], u, space)
@@ -177,7 +178,7 @@ def another_choice(
     """Choose other kept coordinates, if the equations are nearly singular in the dependent ones at u, (q,).
 
     Returns:
-        Layout, reference and start (see `Begun`); None if the present choice is good enough.
+        Layout, reference and start (see `Begun`); None if the present choice is good enough, or a coordinate is not finite.
     """
     assert isinstance(space.ties, CurvedTies)
     full = np.asarray(_completed(space, u, fixed))
@@ -204,7 +205,10 @@ def _completed(space: Space, u: Either, fixed: Either | None) -> Either:
 
 
 def at_estimate(fit: Fit) -> Fit:
-    """The fit with the derivatives of nonlinear constraints taken at its estimate, as the covariance needs them."""
+    """The fit with the derivatives of nonlinear constraints taken at its estimate, as the covariance needs them.
+
+    The fit itself if it has no nonlinear constraints or an estimate is not finite.
+    """
     space = fit.spec.space
     if not isinstance(space.ties, CurvedTies):
         return fit

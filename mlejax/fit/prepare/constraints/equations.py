@@ -45,7 +45,7 @@ class Equations:
 
 @partial(compiled, static=("ties", "space"))
 def _values(ties: CurvedTies, space: Space, u: Either, fixed: Either | None) -> PyTree:
-    """`Equations.at`, compiled."""
+    """The residuals of the equations ``ties`` at u, and their derivatives in u: `Equations.at`, compiled."""
     residual = lambda t: ties.residuals(space, space.params_from_u(t, fixed))
     return residual(u), jax.jacfwd(residual)(u)
 
@@ -71,7 +71,7 @@ def equations_of(
         functions: nonlinear constraints, g(params) = 0.
         regressed: names of parameters that have a formula.
         linear: R, r and labels of linear constraints (see `Restrictions`).
-        u: any point, (n,).
+        u: any point, (n,), whose params are used to trace the functions.
 
     Raises:
         TypeError, ValueError: a function that does not take params alone, or does not return floating-point numbers.
@@ -170,7 +170,8 @@ def _inside(space: Space, u: Float[Host, " n"]) -> Float[Host, " n"]:
 
 
 def _refuse_constants(equations: Equations, u: Float[Host, " n"], fixed: Either | None) -> None:
-    """Raise ValueError for an equation that is constant, or not finite, at u and three random points near it."""
+    """Raise ValueError for an equation whose derivatives are all 0, or whose value or derivatives are not finite, at each of four
+    points: u, (n,), and three random ones near it."""
     rng, seen = np.random.default_rng(1), np.zeros(len(equations.labels), bool)
     bad = np.ones(len(equations.labels), bool)
     for k in range(4):
@@ -259,5 +260,5 @@ def _refuse_singular(equations: Equations, u: Float[Host, " n"], fixed: Either |
 
 
 def _first(labels: Sequence[str], which: Bool[Host, " m"]) -> list[str]:
-    """The first six labels of the mask."""
+    """The first six of the labels where the mask ``which`` is True."""
     return [labels[i] for i in np.flatnonzero(which)[:6]]
