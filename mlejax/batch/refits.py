@@ -118,8 +118,9 @@ def refit(
         evaluator = kind(spec, shared, budget, fixed, hyper)
         _, ends = maximise(evaluator, method, starts if near is None else near)
         ends, good = _ended(spec.space, ends, fixed, None if separate else budget)
-        again = np.flatnonzero(~good & (ends.status != int(End.INTERRUPTED)))
-        if again.size and not _interrupted(ends).any() and data.mode != "whole":
+        stopped = ends.status == int(End.INTERRUPTED)
+        again = np.flatnonzero(~good & ~stopped)
+        if again.size and not stopped.any() and data.mode != "whole":
             apart = kind(spec, replace(shared, own_rows=True), budget, fixed, hyper)
             ends.put(again, maximise(apart, method, starts, again)[1].of(again))
             ends, good = _ended(spec.space, ends, fixed, None if separate else budget)
@@ -184,16 +185,11 @@ def _digits_lost(
     return out
 
 
-def _interrupted(ends: OptimizeResult) -> Bool[Host, " B"]:
-    """Return a mask, (B,), True for refits with the status INTERRUPTED."""
-    return np.asarray(ends.status == int(End.INTERRUPTED))
-
-
 def _refits(space: Space, ends: OptimizeResult, good: Host, fixed: Host | None) -> Refits:
     """Return the `Refits` made from results in u and the mask ``good`` of clear maxima; ``fixed`` as in `refit`."""
     theta, params = theta_and_params(space, ends.u, fixed)
     loglik, status, n_steps = (np.asarray(a) for a in (ends.loglik, ends.status, ends.n_steps))
-    return Refits(ends.u, theta, params, loglik, good, status, n_steps, not bool(_interrupted(ends).any()))
+    return Refits(ends.u, theta, params, loglik, good, status, n_steps, not (status == int(End.INTERRUPTED)).any())
 
 
 def _first_steps(spec: Spec, method: Method, work: Reweighted, u0: np.ndarray, fixed: Host | None) -> np.ndarray | None:

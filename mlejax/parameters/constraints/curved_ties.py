@@ -107,7 +107,7 @@ class CurvedTies:
 
     def in_u(self, space: Space, u: Float[Either, " kept"], fixed: Either) -> Either:
         """Return all coordinates of u (n,) from the kept ones. Those that follow are NaN if Newton's method finds no root from
-        the reference, and all are NaN if one is beyond a bound.
+        the reference; in a space with bounds all are NaN then, and if one is beyond its bound.
 
         Args:
             space: the parameter space without constraints.
