@@ -88,7 +88,7 @@ def test_a_kind_without_a_formula_is_refused(far: mle.Results, monkeypatch: pyte
     table = {**KINDS, "HC9": Kind("HC9", "sandwich")}  # type: ignore[arg-type]
     for module in (options, sandwich, covariances):
         monkeypatch.setattr(module, "KINDS", table)
-    with pytest.raises(ValueError, match="of form 'sandwich' is not made from no products of scores"):
+    with pytest.raises(ValueError, match="of form 'sandwich' is not computed from no products of scores"):
         far.with_cov("HC9")  # type: ignore[arg-type]
 
 
