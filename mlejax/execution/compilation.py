@@ -44,6 +44,7 @@ _QUICK: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
 _OPTIONS: dict[str, dict[str, Any]] = {
     "quick": _QUICK,
     "hasty": {**_QUICK, "xla_backend_optimization_level": 1},
+    "once": {**_QUICK, "xla_backend_optimization_level": 0},
     # By default XLA splits loops over rows into tasks for its pool of threads.  Where every core has a call of its own, the
     # tasks would only move between cores.
     "side by side": {

@@ -152,8 +152,8 @@ def refuse_dependent_rows(likelihood: Likelihood, together: np.ndarray, alone: n
     )
 
 
-_row_check = compiled(row_check, static=("likelihood", "space", "layout"))
-_unit_check = compiled(unit_check, static=("likelihood", "space", "layout"))
+_row_check = compiled(row_check, static=("likelihood", "space", "layout"), how="once")
+_unit_check = compiled(unit_check, static=("likelihood", "space", "layout"), how="once")
 
 
 def check_rows_once(

@@ -155,6 +155,8 @@ def _step(a: Equation, b: Equation, states: list[_State]) -> list[_State]:
     if inner is not None and other is not None:
         _need(all(_equal(c, d) for c, d in zip(inner.consts, other.consts, strict=True)))
         return _walk(inner.program, other.program, states)
+    if name == "scan":
+        return _scan(a, b, states)
     found = _result(name, a, b, states)
     left_out = _SIZED.get(name, ())
     for key in a.params:
@@ -163,6 +165,44 @@ def _step(a: Equation, b: Equation, states: list[_State]) -> list[_State]:
         # the number of rows stands nowhere but along the axis of the rows
         _need(not isinstance(found, _Rows) or _but(v.aval.shape, found.axis) == _but(w.aval.shape, found.axis))
     return [found] * len(a.outvars)
+
+
+def _scan(a: Equation, b: Equation, states: list[_State]) -> list[_State]:
+    """Return the states of the results of a loop of a fixed number of steps, whose body keeps the rows apart.
+
+    A carried value that depends on no row before the loop may depend on each row's own after a step: states are followed until
+    they repeat.
+    """
+    p, q = a.params, b.params
+    _need(all(p[key] == q[key] for key in ("length", "num_consts", "num_carry", "reverse")))
+    n_consts, n_carried = p["num_consts"], p["num_carry"]
+    short, long = p["jaxpr"], q["jaxpr"]
+    _need(all(_equal(c, d) for c, d in zip(short.consts, long.consts, strict=True)))
+    consts, carried = states[:n_consts], states[n_consts : n_consts + n_carried]
+    steps: list[_State] = []
+    for s in states[n_consts + n_carried :]:
+        _need(not isinstance(s, _Rows) or s.axis > 0)
+        inside = _Rows(s.axis - 1) if isinstance(s, _Rows) else _Same(frozenset(d - 1 for d in s.uniform if d > 0))
+        steps.append(inside)
+    for _ in range(2 * n_carried + 2):
+        found = _walk(short.jaxpr, long.jaxpr, [*consts, *carried, *steps])
+        after = [_both(s, t) for s, t in zip(carried, found[:n_carried], strict=True)]
+        if after == carried:
+            each = [_Rows(s.axis + 1) if isinstance(s, _Rows) else _Same(frozenset()) for s in found[n_carried:]]
+            return [*carried, *each]
+        carried = after
+    raise _Unproved
+
+
+def _both(s: _State, t: _State) -> _State:
+    """Return the state of an array that has the one state or the other."""
+    if isinstance(s, _Rows):
+        _need(t == s or (isinstance(t, _Same) and s.axis in t.uniform))
+        return s
+    if isinstance(t, _Rows):
+        _need(t.axis in s.uniform)
+        return t
+    return _Same(s.uniform & t.uniform)
 
 
 def _result(name: str, a: Equation, b: Equation, states: list[_State]) -> _State:
@@ -200,7 +240,7 @@ def _elementwise(eqn: Equation, states: list[_State]) -> _State:
     uniform = frozenset(range(n_axes))
     for v, s in zip(eqn.invars, states, strict=True):
         if isinstance(s, _Same) and len(v.aval.shape) == n_axes:
-            uniform &= s.uniform
+            uniform &= s.uniform | {d for d, size in enumerate(v.aval.shape) if size == 1}
     if not axes:
         return _Same(uniform)
     _need(axes <= uniform)

@@ -30,6 +30,11 @@ def proved(function: Callable[[Any, Any, Any, Any], Any]) -> bool:
         return rows_apart(lambda p, r, _: function(p, *r), PARAMS, rows, [])
 
 
+def _steps(body: Callable[..., Any], begin: Any) -> Any:
+    end, each = jax.lax.scan(body, begin, jnp.arange(4.0))
+    return end + each.sum(axis=0)
+
+
 APART: dict[str, Callable[..., Any]] = {
     "normal": lambda p, X, y, g: norm.logpdf(y, X @ p["b"], jnp.exp(p["s"])),
     "logit": lambda p, X, y, g: y * (X @ p["b"]) - softplus(X @ p["b"]),
@@ -45,6 +50,10 @@ APART: dict[str, Callable[..., Any]] = {
     "quadratic form": lambda p, X, y, g: jnp.einsum("ni,ij,nj->n", X, jnp.outer(p["b"], p["b"]), X),
     "filled": lambda p, X, y, g: y + jnp.full(y.shape, 2.0) * p["s"],
     "integers": lambda p, X, y, g: jnp.where(g > 0, y, p["s"]) * (g // 2 + 1),
+    "incomplete gamma": lambda p, X, y, g: log_gammaincc(jnp.exp(p["s"]), y / jnp.exp(X @ p["b"])),
+    "beside a row of numbers": lambda p, X, y, g: jnp.sum(y[:, None] * (jnp.arange(5.0)[None] + p["s"]), axis=1),
+    "steps that keep rows": lambda p, X, y, g: _steps(lambda c, t: (c * p["s"] + y * t, c), jnp.zeros_like(y)),
+    "steps over columns": lambda p, X, y, g: jax.lax.scan(lambda c, x: (c * p["s"] + x, None), y, X.T)[0],
 }
 
 MIXED: dict[str, Callable[..., Any]] = {
@@ -66,6 +75,10 @@ MIXED: dict[str, Callable[..., Any]] = {
     "gram": lambda p, X, y, g: (X @ X.T).sum(axis=1),
     "softmax over rows": lambda p, X, y, g: jax.nn.log_softmax(y),
     "scan": lambda p, X, y, g: jax.lax.scan(lambda c, t: (p["s"] * c + t, c), 0.0, y)[1],
+    "a scan of rows": lambda p, X, y, g: _steps(lambda c, t: (c * p["s"] + jnp.mean(y) * t, c), jnp.zeros_like(y)),
+    "a scan that shifts": lambda p, X, y, g: _steps(lambda c, t: (jnp.roll(c, 1) + t * p["s"], c), y),
+    "a scan that mixes late": lambda p, X, y, g: _steps(lambda c, t: (c[::-1] + y, c), jnp.zeros_like(y)),
+    "a carried sum": lambda p, X, y, g: y + jax.lax.scan(lambda c, t: (c + y.sum() * t, None), p["s"], jnp.arange(3.0))[0],
     "other rows looked up": lambda p, X, y, g: y[g],
     "captured": lambda p, X, y, g: y * jnp.resize(jnp.asarray(CAPTURED), y.shape),
     "if many": lambda p, X, y, g: y if y.shape[0] < 100 else y * p["s"],

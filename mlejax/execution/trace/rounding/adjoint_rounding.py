@@ -75,7 +75,7 @@ class AdjointBound:
             term = lambda g, m: jnp.sum(jnp.where(g == 0.0, 0.0, jnp.abs(g) * m))
             return out, UNIT * sum(jax.tree.leaves(jax.tree.map(term, slopes, sizes)), jnp.zeros(()))
 
-        self._evaluate = compiled(evaluate)
+        self._evaluate = compiled(evaluate, how="once")
         self._row_units = sum_units(n_rows or 1)
 
     def __call__(self, arguments: Sequence[Any], row_units: float | None = None) -> tuple[float, float]:
