@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.data.read.checked import Rows
-from mlejax.shapes import Host, Shaped
+from mlejax.shapes import Host, Int, Shaped
 
 _CHUNK = 1 << 16
 _RTOL = 1e-10
@@ -112,15 +112,35 @@ def moments(values: Shaped[Host, "n ..."]) -> tuple[float, float]:
     return total, square
 
 
-def numbers_of(values: Any, rows: Rows) -> np.ndarray:
+class KeptRows:
+    """The kept rows of a column, taken when they are asked for: a slice of them needs no copy of the column.
+
+    Attributes:
+        values: the whole column (n, ...).
+        kept: numbers of its rows (m,).
+        shape: that of the rows (m, ...).
+    """
+
+    def __init__(self, values: np.ndarray, kept: Int[Host, " m"]) -> None:
+        self.values, self.kept, self.shape = values, kept, (len(kept), *values.shape[1:])
+
+    def __getitem__(self, at: Any) -> np.ndarray:
+        return np.asarray(self.values[self.kept[at]])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
+
+
+def numbers_of(values: Any, rows: Rows) -> np.ndarray | KeptRows:
     """Return the kept rows of a column as numbers, for the fingerprint; anything but numbers and booleans becomes its rank among
     the levels sorted as strings.
     """
     import pandas as pd
 
+    whole = np.asarray(values)
+    if whole.dtype.kind in "fiub":
+        return whole if rows.kept is None else KeptRows(whole, rows.kept)
     array = np.asarray(rows.select(values))
-    if array.dtype.kind in "fiub":
-        return array
     codes, levels = pd.factorize(array.reshape(-1))
     rank = np.argsort(np.argsort([str(level) for level in levels], kind="stable"))
     return rank[codes].astype(np.float64).reshape(array.shape)

@@ -68,6 +68,7 @@ def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how:
         static: names of its hashable arguments for each value of which a program is compiled.
         how: "quick", compiled in little time; "careful", XLA's defaults, for programs that run long; "hasty", for programs that
             hardly run: a tenth less compile time, a tenth to two fifths more run time, the same numbers up to rounding;
+            "once", for programs of few rows that run once or a few times: a third to two thirds less compile time;
             "side by side", for programs of which the host runs one on every core: as "quick", and no loop is split
             among cores; "host", for small ones: in NumPy, with results in NumPy, where all operations are known there and their
             results have at most `MOST_NUMBERS` numbers in all, else "hasty".

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.data.errors import DataError
-from mlejax.data.fingerprint import Fingerprint, fingerprint, numbers_of
+from mlejax.data.fingerprint import Fingerprint, KeptRows, fingerprint, numbers_of
 from mlejax.data.formulas.design_keys import DesignKey, DesignValues, LevelsKey, levels_key
 from mlejax.data.formulas.evaluation import (
     FittedFormula,
@@ -124,7 +124,7 @@ class Designs:
     rows: Rows
     natural: Space
     used: tuple[str, ...]
-    extra: Mapping[str, np.ndarray]
+    extra: Mapping[str, np.ndarray | KeptRows]
 
     def again(self, table: Table) -> dict[str, DesignValues]:
         """Return the columns of every parameter with a formula, by its name, in all rows of new data; errors as in

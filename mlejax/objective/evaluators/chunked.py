@@ -72,9 +72,11 @@ def _value_and_grad(spec: Spec, u: Either, data: Prepared, fixed: Either | None,
     return objective_of(spec, data, fixed, hyper).value_and_grad(u)
 
 
-@partial(compiled, static=("spec", "task"))
 def _mapped(spec: Spec, task: Task, u: Either, data: Prepared, fixed: Either | None, hyper: PyTree) -> PyTree:
     return task(objective_of(spec, data, fixed, hyper), u)
+
+
+_MAPPED = {how: compiled(_mapped, static=("spec", "task"), how=how) for how in ("quick", "once")}
 
 
 def chunk_size(data: Prepared) -> int:
@@ -177,7 +179,8 @@ class ChunkedEvaluator:
 
     def map_reduce(self, task: Task, merge: Callable[[Any, Any], Any], u: Float[Host, " p"]) -> PyTree:
         """Return ``task(objective of all rows, u)`` as NumPy arrays; there is one partition, so that nothing is merged."""
-        return jax.tree.map(np.asarray, _mapped(self.spec, task, u, self.data, self.fixed, self.hyper))
+        how = "once" if self.data.n_padded * self.spec.space.n_free < limits().short_work else "quick"
+        return jax.tree.map(np.asarray, _MAPPED[how](self.spec, task, u, self.data, self.fixed, self.hyper))
 
     def sample(self, n_rows: int) -> Prepared:
         """Return at most ``n_rows`` rows (or units), with weights under which their sums estimate those of all rows."""
