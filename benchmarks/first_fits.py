@@ -6,8 +6,8 @@
 Nearly all of a first fit is compilation.  `bare` is what a user who writes the program by hand waits for: `jax.jit` of the
 summed log-likelihood, its gradient and `jax.hessian`, with XLA's own options, called once.  After the first fit come `other n`,
 a fit to a tenth more rows, `nlcom` and `predict` of functions that are new, and a bootstrap of eight; `unclean` is a first fit to
-data that have no maximum.  Every kind runs in a process of its own without a cache on disk; the smallest of three.  The table tells seconds of the
-cores, which other work on the machine changes less than those of the clock.
+data that have no maximum.  Every kind runs in a process of its own without a cache on disk; the smallest of three.  The
+table tells seconds of the cores, which other work on the machine changes less than those of the clock.
 """
 
 from __future__ import annotations
