@@ -139,7 +139,13 @@ def _with_latents_named(batch: Batch, which: Host, keep: bool) -> Batch:
 
 
 def budget_for_largest(spec: Spec, sets: DataSets, held: Host | None, budget: Budget) -> Budget:
-    """Return the limits on memory and threads that `budget_for` gives for the largest usable data set; one must be usable."""
+    """Return the limits on memory and threads that `budget_for` gives for the largest usable data set; one must be usable.
+
+    Args:
+        spec, held: what is fixed when programs are compiled, and the values under ``fixed=`` or None.
+        sets: the data sets.
+        budget: the user's limits.
+    """
     largest = int(sets.usable[np.argmax(sets.sizes[sets.usable])])
     bytes_ = sets.data_set_bytes(int(sets.sizes[largest]))
     return budget_for(spec, sets.single(largest), bytes_, held, sets.hyper_at(largest), budget)
@@ -179,7 +185,9 @@ def _given(spec: Spec, sets: DataSets, start: PyTree) -> tuple[list[Any], list[b
 
 
 def _alone(sets: DataSets, i: int, space: Space) -> Loaded:
-    """Return data set number i as `Loaded`, in the padded size of the batch, without its table, weights and labels."""
+    """Return data set number i as `Loaded` in the parameter space ``space``, in the padded size of the batch, without its table,
+    weights and labels.
+    """
     data = sets.single(i)
     n = int(data.n)
     rows = data_room.Rows(tuple(leaf[:n] for leaf in data.rows), data.shared, sets.layout, n)
@@ -236,6 +244,12 @@ def _pooled(
     """Return the final point u, (p,), of a search over the rows of the data sets ``which`` together, without weights; the start
     of that search if the final point is not finite.
 
+    Args:
+        spec, held, method, seed: what is fixed when programs are compiled, the values under ``fixed=``, the optimiser, and the
+            seed of random starts.
+        sets, which: the data sets, and the numbers of those to pool.
+        given: given start values, one (or None) for each array of params.
+
     Raises:
         ValueError: a model of the whole data, or a penalty with hyper-parameters for each data set.
     """
@@ -265,7 +279,8 @@ def _several_starts(
     problems: Problems, outcome: Outcome, evaluator: DataSetsEvaluator, which: np.ndarray, n_starts: int
 ) -> tuple[Outcome, dict[int, tuple[Mode, ...]]]:
     """Search the data sets ``which`` from ``n_starts`` starts in all, one by one; return the outcome, changed in place, with
-    the best final points, and all final points by number of the data set.
+    the best final points, and all final points by number of the data set. ``problems`` and ``evaluator`` are those of the
+    batch.
     """
     modes: dict[int, tuple[Mode, ...]] = {}
     for i in which.tolist():

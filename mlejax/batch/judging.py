@@ -174,8 +174,9 @@ def judged(
 
 
 def _from_centred(at: InTheta, findings: Mapping[int, Findings]) -> InTheta:
-    """Return natural coordinates and derivatives in which the inverse information of each data set that was searched in centred
-    and scaled coordinates is computed there, where it keeps more digits; NaN if it is not positive definite.
+    """Return ``at`` with other inverse informations for the data sets that were searched in centred and scaled coordinates:
+    computed there, where they keep more digits; NaN if not positive definite. ``findings``: what the diagnosis found, by data
+    set.
     """
     found = {i: f.mapped for i, f in findings.items() if f.mapped is not None and f.mapped.end.information is not None}
     if not found:

@@ -112,9 +112,7 @@ def grouped(
 
 
 def _stack_shape(data: Data) -> tuple[int, int]:
-    """Return the number of data sets and the number of rows of stacked arrays. DataError if the arrays differ in these, if one of
-    the two is 0, or if there are no arrays; errors of `_stacked_array`.
-    """
+    """Return the numbers of data sets and of rows of stacked arrays; DataError if arrays differ in these, or one is 0."""
     seen: dict[str, tuple[int, ...]] = {}
     parts = [(f"[{key!r}]", value) for key, value in data.items()] if isinstance(data, Mapping) else [("", data)]
     for name, part in parts:
@@ -153,8 +151,8 @@ def _refuse_tables(data: Data) -> None:
 
 
 def _stacked_array(leaf: PyTree, where: str) -> np.ndarray:
-    """Return an array of the stack as a NumPy array; ``where`` is its name in messages. DataTypeError for a pandas object or a
-    tracer, DataError for an array of fewer than two axes.
+    """Return ``leaf``, an array of the stack, as a NumPy array; ``where`` is its name in messages. DataTypeError for a pandas
+    object or a tracer, DataError for an array of fewer than two axes.
     """
     if hasattr(leaf, "iloc"):
         raise DataTypeError(

@@ -161,8 +161,8 @@ def refit_data(
 def _relabelled(
     spec: Spec, ends: OptimizeResult, good: Bool[Host, " B"], u0: Float[Host, " p"], data: Prepared, fixed: Any
 ) -> OptimizeResult:
-    """Return the results with latent classes sorted in each ``good`` one, if the model has classes that can be exchanged and
-    they are sorted at the estimate u0, (p,); otherwise the results unchanged.
+    """Return the results ``ends`` with latent classes sorted in each ``good`` one, if the model has classes that can be
+    exchanged and they are sorted at the estimate u0, (p,); otherwise unchanged. ``data``: those of a fit, for tracing.
     """
     leaves = exchangeable(spec, u0, data, fixed)
     if leaves is None:
@@ -177,7 +177,13 @@ def _digits_lost(
     good: Bool[Host, " B"],
     starts: Float[Host, "B p"],
 ) -> Bool[Host, " B"]:
-    """Return a mask, (B,), True for the ``good`` results that are suspect and at which rounding errors dominate."""
+    """Return a mask, (B,), True for the ``good`` results that are suspect and at which rounding errors dominate.
+
+    Args:
+        evaluator: evaluator of all refits.
+        ends, good: their results, and the mask of clear maxima, (B,).
+        starts: their starts, (B, p).
+    """
     spec, out = evaluator.spec, np.zeros(len(good), bool)
     for i in np.flatnonzero(good & suspect(evaluator, ends, starts, good)).tolist():
         one = ChunkedEvaluator(spec, evaluator.sets.single(i), evaluator.fixed, evaluator.hyper)
@@ -260,7 +266,8 @@ def _ended(
 
 
 def _maximum_on_edge(end: OptimizeResult, space: Space) -> bool:
-    """True if a result is a maximum at a bound where the score vanishes by symmetry (a standard deviation at 0).
+    """True if the result ``end`` of one refit is a maximum at a bound where the score vanishes by symmetry (a standard deviation
+    at 0).
 
     That is, the information is positive definite in the coordinates at the bound too, and it would be a clear maximum if the
     score there pointed across the bound.

@@ -98,8 +98,8 @@ def crossing(factors: Sequence[Sequence[str]], column: Callable[[str], Any], out
 
 
 def _codes(names: Sequence[str], column: Callable[[str], Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the level codes (n,) and level labels (G,) of the values of one column, or of the combined values of several, whose
-    labels are joined by colons.
+    """Return the level codes (n,) and level labels (G,) of the values of one column, or of the combined values of several
+    (``names``), whose labels are joined by colons; ``column`` as in `crossing`.
     """
     codes, labels = group_codes(column(names[0]), names[0])
     for name in names[1:]:

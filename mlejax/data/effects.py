@@ -113,8 +113,8 @@ def with_effects(table: Table, keys: Sequence[EffectKey], known: Sequence[Float[
 
 
 def with_codes(table: Table, keys: Sequence[EffectKey]) -> Table:
-    """Return the table with one further column for each key, under the `CodesKey` of its parameter: the level code of each row,
-    1, 2, ... in sorted order of the levels, NaN where the level is missing.
+    """Return the table with one further column for each of the ``keys``, under the `CodesKey` of its parameter: the level code of
+    each row, 1, 2, ... in sorted order of the levels, NaN where the level is missing.
     """
     import pandas as pd
 

@@ -134,6 +134,10 @@ class KeptRows:
 def numbers_of(values: Any, rows: Rows) -> np.ndarray | KeptRows:
     """Return the kept rows of a column as numbers, for the fingerprint; anything but numbers and booleans becomes its rank among
     the levels sorted as strings.
+
+    Args:
+        values: the column in all rows of the user's table, as `Table.column` returns it.
+        rows: the checked rows, which know the rows kept.
     """
     import pandas as pd
 

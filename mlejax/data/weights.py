@@ -121,7 +121,9 @@ def weight_column(weights: Any, name: str = "") -> Column:
 
 
 def weight_values(column: Column, n: int) -> Float[Host, " n"]:
-    """Return the weights as float64 (n,), NaN where missing. DataError if their shape is not (n,); errors of `read`."""
+    """Return the weights in a `weight_column` as float64 (n,), NaN where missing. DataError if their shape is not (n,); errors of
+    `read`.
+    """
     values, missing = read(column)
     if values.shape != (n,):
         raise linked(

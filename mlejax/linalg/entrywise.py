@@ -37,7 +37,7 @@ def cholesky(matrix: Either, safe: bool = False) -> Entries:
 
 
 def _dot(a: Sequence[Any], b: Any) -> Either:
-    """Return the sum of products of two sequences of entries, (), as far as the shorter one goes."""
+    """Return the sum of products of the entries of two sequences, (), as far as the shorter one goes."""
     return sum((x * y for x, y in zip(a, b, strict=False)), jnp.zeros(()))
 
 

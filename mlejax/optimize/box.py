@@ -39,12 +39,12 @@ def _infinite(bound: Either | None) -> bool:
 
 
 def clip(u: Float[Either, " p"], setting: Setting) -> Float[Either, " p"]:
-    """Return u (p,) with coordinates beyond a bound replaced by that bound."""
+    """Return u (p,) with coordinates beyond a bound of the setting replaced by that bound."""
     return u if setting.lower is None else namespace(u).clip(u, setting.lower, setting.upper)
 
 
 def outside(u: Float[Either, " p"], setting: Setting) -> Bool[Either, " p"]:
-    """Return a mask (p,), True for the coordinates beyond a bound; those on a bound are not."""
+    """Return a mask (p,), True for the coordinates of u beyond a bound of the setting; those on a bound are not."""
     if setting.lower is None or setting.upper is None:
         return namespace(u).zeros(u.shape, bool)
     return (u < setting.lower) | (u > setting.upper)

@@ -218,8 +218,9 @@ def take_turn(method: Method, evaluated: Evaluated, carry: Carry, setting: Setti
 
 
 def _mismatch(carry: Carry, new: Point, accepted: Flag) -> Scalar:
-    """Return `Carry.mismatch` after a step to ``new``: the largest part of the gradient's change that the mean of both Hessians
-    does not explain, over the largest part of the change, with coordinates scaled by the diagonal of the Hessian.
+    """Return `Carry.mismatch` after a step from the kept point of ``carry`` to ``new``: the largest part of the gradient's change
+    that the mean of both Hessians does not explain, over the largest part of the change, with coordinates scaled by the diagonal
+    of the Hessian.
 
     Near a minimum that mean explains the change to second order in the length of the step, unless rounding dominates one of
     the Hessians.  Returns the previous mismatch if the step is not accepted or began within 1e-4 standard errors of a minimum.

@@ -63,8 +63,9 @@ def locate(leaves: Sequence[Leaf], address: str) -> Located:
 
 
 def _entry(leaf: Leaf, inner: str) -> int | None:
-    """Return the position, in the flattened array, of the entry that the text between brackets names by labels or indices; None
-    if tables show no such entry. Of a symmetric or triangular matrix the two indices may come in either order.
+    """Return the position, in the flattened array ``leaf``, of the entry that ``inner``, the text between brackets, names by
+    labels or indices; None if tables show no such entry. Of a symmetric or triangular matrix the indices may come in either
+    order.
     """
     if not leaf.shape:
         return None
@@ -90,8 +91,9 @@ def _entry(leaf: Leaf, inner: str) -> int | None:
 
 
 def _coefficients(leaf: Leaf, inner: str) -> np.ndarray | None:
-    """Return the positions, in the flattened array of coefficients of an array with a formula, of those that the text between the
-    outer brackets names: ``2`` (all of an entry), ``2][age`` or ``2,age`` (one); None if there are none.
+    """Return the positions, in the flattened array ``leaf`` of the coefficients of an array with a formula, of those that
+    ``inner``, the text between the outer brackets, names: ``2`` (all of an entry), ``2][age`` or ``2,age`` (one); None if there
+    are none.
     """
     assert leaf.entries is not None
     assert leaf.labels is not None

@@ -76,8 +76,8 @@ class Coordinates(NamedTuple):
 
 
 def split_constants(constants: Either, p: int) -> tuple[Coordinates, Any]:
-    """Return the map of p coordinates and the values under ``fixed=`` from their common vector, which :meth:`Coordinates.after`
-    makes.
+    """Return the map of p coordinates and the values under ``fixed=`` from their common vector ``constants``, which
+    :meth:`Coordinates.after` makes.
     """
     n = constants.shape[0] - p - p * p
     origin, matrix = constants[n : n + p], constants[n + p :].reshape(p, p)

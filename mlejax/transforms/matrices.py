@@ -120,8 +120,8 @@ class Triangular(Structured):
         return tuple(shape[:-2]), shape[-1]
 
     def _packed(self, x: ArrayLike, shape: Shape) -> jax.Array:
-        """Return coordinates, (k,), as packed triangles, one for each of the stacked matrices, (..., d (d + 1) / 2) or, without
-        the diagonal, (..., d (d - 1) / 2).
+        """Return coordinates x, (k,), as packed triangles, one for each of the stacked matrices of this shape, (..., d (d + 1)
+        / 2) or, without the diagonal, (..., d (d - 1) / 2).
         """
         lead, d = self._matrices(shape)
         return as_float(x).reshape(*lead, len(_lower(d, self.strict)[0]))

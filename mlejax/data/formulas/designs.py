@@ -311,8 +311,8 @@ def first_design(
 
 
 def _first_random(p: Predictor, table: Table, kept: Host | None) -> tuple[FittedFormula | None, np.ndarray | None]:
-    """Return the evaluated formula of random effects and its columns (n, q), one for each term; (None, None) without random
-    effects. DataError if a term gives several columns.
+    """Return the evaluated formula of a predictor's random effects and its columns (n, q), one for each term; (None, None)
+    without random effects. DataError if a term gives several columns; arguments and other errors as in `first_design`.
     """
     if p.random is None:
         return None, None
@@ -370,8 +370,8 @@ def _what(p: Predictor) -> str:
 
 
 def _log_exposure(p: Predictor, values: Float[Host, "n ..."]) -> Float[Host, "n ..."]:
-    """Return the logarithm of the values of an exposure, or the values of an offset unchanged; DataError if an exposure is not
-    positive.
+    """Return the logarithm of the values of an exposure, if the predictor has one, or those of an offset unchanged; DataError if
+    an exposure is not positive.
     """
     if p.linear.exposure is None:
         return values

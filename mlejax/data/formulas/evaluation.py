@@ -280,8 +280,8 @@ def _expression(text: str) -> str:
 def _unchanged(
     table: Table, name: str, kept: Int[Host, " m"] | None
 ) -> tuple[Float[Host, "n ..."], tuple[str, ...] | None]:
-    """Return the kept rows of a numeric column (n,) or matrix (n, k) of the data as float64, and the labels of the columns of a
-    DataFrame (None for other arrays). With ``kept`` None, DataError if a row has missing or infinite values.
+    """Return the numeric column (n,) or matrix (n, k) called ``name`` as float64 in the rows ``kept`` (None for all), and the
+    labels of the columns of a DataFrame (None for other arrays). With ``kept`` None, DataError for missing or infinite values.
     """
     raw = table.column(name)
     labels = tuple(str(c) for c in raw.columns) if is_pandas(raw, "DataFrame") else None
@@ -333,7 +333,7 @@ def materialise(make: Callable[..., Any], frame: pd.DataFrame, what: str) -> Mod
 
 
 def _refuse_not_finite(values: Float[Host, "n k"], labels: Sequence[str], what: str) -> None:
-    """Raise DataError if the columns of a design, named by ``labels``, have missing or infinite values."""
+    """Raise DataError, beginning with ``what``, if the columns ``labels`` of a design have missing or infinite values."""
     if all(np.isfinite(values[rows]).all() for rows in chunks(len(values))):
         return
     bad = ~np.isfinite(values)
@@ -351,8 +351,8 @@ def _refuse_not_finite(values: Float[Host, "n k"], labels: Sequence[str], what: 
 
 
 def _refuse_joined_rows(formula: FittedFormula, what: str) -> None:
-    """Raise DataError if the few rows that the formula keeps of the first data give other columns, evaluated by themselves, than
-    they gave with all rows.
+    """Raise DataError, which begins with ``what``, if the few rows that the formula keeps of the first data give other columns,
+    evaluated by themselves, than they gave with all rows.
     """
     alone = np.asarray(materialise(formula.spec.get_model_matrix, formula.rows, what), np.float64)
     there = formula.values
@@ -379,8 +379,8 @@ def levels(formula: FittedFormula) -> Mapping[str, tuple[Any, ...]]:
 
 
 def _refuse_new_levels(formula: FittedFormula, frame: pd.DataFrame, what: str) -> None:
-    """Raise DataError if a factor ``region`` or ``C(region)`` has a level that the data of the fit did not have; other factors
-    are not looked at.
+    """Raise DataError, which begins with ``what``, if a factor ``region`` or ``C(region)`` of the formula has a level in
+    ``frame``, the new data, that the data of the fit did not have; other factors are not looked at.
     """
     for factor, known in levels(formula).items():
         used = [factor] if factor in formula.columns else [n for n, _ in names_in(factor) if n in formula.columns]

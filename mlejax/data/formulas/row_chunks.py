@@ -76,7 +76,9 @@ def chunks(n: int) -> Iterator[slice]:
 
 
 def rows_with_levels(frame: pd.DataFrame, categories: set[str]) -> np.ndarray:
-    """Return the positions, ascending, of the first two rows and of those in which a level of these columns first occurs."""
+    """Return the positions, ascending, of the first two rows of ``frame`` and of those in which a level of a column of
+    ``categories`` first occurs.
+    """
     wanted = np.zeros(len(frame), bool)
     wanted[:2] = True
     for name in categories:
@@ -85,8 +87,9 @@ def rows_with_levels(frame: pd.DataFrame, categories: set[str]) -> np.ndarray:
 
 
 def categories_of(parsed: Formula, frame: pd.DataFrame) -> set[str] | None:
-    """Return the names of the columns that a formula treats as categorical, from its text and the types of the columns; None if
-    the values in a row may depend on other rows (any function outside `BY_ENTRY`, `BY_ENTRY_NUMPY` and ``C(column)``).
+    """Return the names of the columns that formulaic's formula ``parsed`` treats as categorical, from its text and the types of
+    the columns in ``frame``; None if the values in a row may depend on other rows (any function outside `BY_ENTRY`,
+    `BY_ENTRY_NUMPY` and ``C(column)``).
     """
     found: set[str] = set()
     for term in parsed:
@@ -111,8 +114,8 @@ def is_number(column: pd.Series) -> bool:
 
 
 def _by_entry(text: str, frame: pd.DataFrame) -> bool:
-    """True if a Python expression has a column, and only numeric columns, numbers, arithmetic without ``@``, and the functions
-    in `BY_ENTRY` and `BY_ENTRY_NUMPY` of one argument.
+    """True if a Python expression has a column of ``frame``, and only numeric columns, numbers, arithmetic without ``@``, and the
+    functions in `BY_ENTRY` and `BY_ENTRY_NUMPY` of one argument.
     """
     if "`" in text:
         return False

@@ -202,7 +202,7 @@ def assemble(rows: Sequence[Any], shared: Sequence[Any], layout: Layout) -> Data
 
 
 def build(entry: Entry, rows: Sequence[Any], shared: Sequence[Any]) -> Data:
-    """Return the array, static value or tree under one key of the data, from the arrays that `assemble` takes."""
+    """Return the array, static value or tree under the key of an entry of the layout, from the arrays that `assemble` takes."""
     leaves = [_leaf(slot, rows, shared) for slot in entry.slots]
     return leaves[0] if entry.treedef is None else jax.tree_util.tree_unflatten(entry.treedef, leaves)
 

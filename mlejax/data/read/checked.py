@@ -202,7 +202,7 @@ def _common_index(columns: Sequence[Column]) -> Any:
 
 def _gaps(column: Column, values: Shaped[Host, "n ..."], mask: Bool[Host, "n ..."] | None) -> list[Gap]:
     """Return the gaps of a numeric column: one for its infinite entries, then one for its missing entries (NaN, or True in
-    ``mask``); none of a kind that does not occur.
+    ``mask``); none of a kind that does not occur. ``values`` and ``mask`` are those that `read` returns for it.
     """
     found = []
     if values.dtype == np.float64 and not is_finite(values):
@@ -225,7 +225,9 @@ def is_finite(values: Shaped[Host, ...]) -> bool:
 
 
 def _at(mask: Bool[Host, "n ..."], column: Column, index: Any) -> str:
-    """Return a phrase with the first five rows where a mask is True; for a matrix also with the first five such columns."""
+    """Return a phrase with the first five rows where a mask is True, with their labels in ``index`` (or None); for a matrix also
+    with the first five such columns, named by those of a DataFrame in ``column``.
+    """
     text = rows_phrase(np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1)), index)
     if mask.ndim == 2:
         js = np.flatnonzero(mask.any(axis=0))
@@ -258,7 +260,7 @@ def _read_shared(column: Column) -> np.ndarray:
 
 
 def rows_of(gaps: Sequence[Gap], n: int) -> Bool[Host, " n"]:
-    """Return flags (n,), True for the rows with any of these missing or infinite entries."""
+    """Return flags (n,), True for the rows with any of the missing or infinite entries of these ``gaps``."""
     rows = np.zeros(n, bool)
     for gap in gaps:
         rows |= gap.rows

@@ -63,11 +63,12 @@ class OptaxMethod(Method):
         return FirstOrderState(memory, u, np.ones((), u.dtype), no_progress(u.dtype))
 
     def propose(self, state: FirstOrderState, kept: Point) -> Float[Either, " p"]:
-        """Return the point to which the transformation's last update leads, (p,)."""
+        """Return ``state.trial``, the point to which the transformation's last update leads, (p,)."""
         return state.trial
 
     def update(self, state: FirstOrderState, kept: Point, new: Point, setting: Setting) -> tuple[FirstOrderState, Step]:
-        """Keep the new point if it is the best so far, and compute the next trial point by the transformation.
+        """Keep the new point if it is the best so far, and compute the next trial point by the transformation; arguments as in
+        `Method.update`.
 
         The next point starts from the new one, or, if f is not finite there, from the kept one with the transformation's state
         reset and its updates halved. Status SETTLED without progress (`watch`), STALLED if updates were halved below 1e-12.

@@ -100,7 +100,7 @@ class LBFGS(Method):
 
     def update(self, state: LBFGSState, kept: Point, new: Point, setting: Setting) -> tuple[LBFGSState, Step]:
         """Accept or reject the new point (`_judge`); if accepted, add a pair of differences and find a direction, else shorten
-        the step.
+        the step; arguments as in `Method.update`.
 
         After 12 rejections in a row the memory is cleared and the direction is minus the gradient. Status SETTLED by ``tol`` or
         ``patience``, or if the gradient is 0; after 40 rejections in a row SETTLED where nearly there, else STALLED.
@@ -140,7 +140,8 @@ class LBFGS(Method):
         """Return the search direction at the best point, (p,), 0 for active coordinates and for those that it would move across
         their bound, and the memory with the pair of differences between ``kept`` and ``best`` added.
 
-        A pair without positive curvature is replaced by one with it; the direction may still not be one of descent.
+        A pair without positive curvature is replaced by one with it; the direction may still not be one of descent. Arguments are
+        those of `update`, with ``best`` the point that is kept after it.
         """
         s, y = best.u - kept.u, best.g - kept.g
         bent = (s @ y < LEAST_CURVATURE * norm(s) * norm(y)) & ~jnp.isinf(kept.f)
@@ -158,8 +159,8 @@ class LBFGS(Method):
 def _judge(kept: Point, new: Point, setting: Setting) -> tuple[Flag, Scalar]:
     """Return whether the new point is accepted, and the factor on the step's length if it is rejected, between 0.1 and 0.5.
 
-    It is accepted if it is the start, if f falls enough (Armijo condition), or if f changes only by rounding and the gradient
-    became smaller; never if f is not finite.
+    It is accepted if it is the start, if f falls enough from ``kept`` (Armijo condition), or if f changes only by rounding and
+    the gradient became smaller; never if f is not finite. ``setting`` has the bounds.
     """
     first, finite = jnp.isinf(kept.f), jnp.isfinite(new.f)
     slope = kept.g @ (new.u - kept.u)  # 0 at the start
@@ -175,5 +176,5 @@ def _judge(kept: Point, new: Point, setting: Setting) -> tuple[Flag, Scalar]:
 
 
 def _free_gradient(point: Point, setting: Setting) -> Float[Either, " p"]:
-    """Return the gradient, (p,), with 0 for the active coordinates (`active_bounds`)."""
+    """Return the gradient at a point, (p,), with 0 for the coordinates that are active under the bounds (`active_bounds`)."""
     return without(point.g, active_bounds(point, setting))

@@ -139,7 +139,7 @@ class TrustRegion(Method):
         return kept.u + state.step
 
     def update(self, state: TrustState, kept: Point, new: Point, setting: Setting) -> tuple[TrustState, Step]:
-        """Accept or reject the new point, then find the next step from the point that is kept.
+        """Accept or reject the new point, then find the next step from the point that is kept; arguments as in `Method.update`.
 
         Status CONVERGED after the confirming step, or, with many rows, after a step of quadratic convergence; DIVERGED if the
         curvature vanished along the confirming step; PRECISION_FLOOR, after it or without progress, if only rounding prevents
@@ -201,7 +201,7 @@ def _rounding(level: Any) -> Scalar:
 
 
 def _judge(state: TrustState, kept: Point, new: Point, setting: Setting) -> Judgement:
-    """Accept or reject the new point, and adapt the radius.
+    """Accept or reject the new point, and adapt the radius; arguments are those of `TrustRegion.update`.
 
     The start is accepted; the confirming step if f does not grow beyond rounding; a step whose predicted reduction is below
     rounding if the scaled gradient became smaller too; any other by its gain ratio. None is if f is not finite at its end.
@@ -232,7 +232,9 @@ def _judge(state: TrustState, kept: Point, new: Point, setting: Setting) -> Judg
 
 
 def _scores_grew(scaling: Float[Either, " p"], kept: Point, new: Point, setting: Setting) -> Flag:
-    """True if the squared norm of the scaled gradient (active coordinates left out) is larger at the new point."""
+    """True if the squared norm of the gradient, divided by the root of ``scaling`` and without active coordinates, is larger at
+    the new point than at the kept one.
+    """
     size = lambda point: without(point.g, _active(point, setting)) ** 2
     return ((size(new) - size(kept)) / _positive(scaling)).sum() > 0
 
@@ -323,7 +325,7 @@ def _propose(point: Point, weight: Float[Either, " p"], radius: Scalar, enough: 
 
 
 def _active(point: Point, setting: Setting) -> Bool[Either, " p"] | None:
-    """Return `active_bounds`, (p,), or None without bounds, so that no code for them is compiled."""
+    """Return `active_bounds` of a point, (p,), or None if the setting has no bounds, so that no code for them is compiled."""
     return None if setting.lower is None else active_bounds(point, setting)
 
 

@@ -202,7 +202,9 @@ def solve_ties(
 def _refuse_structured(
     row: np.ndarray, label: str, names: Sequence[str], supports: Sequence[Support | None], kinds: Sequence[str]
 ) -> None:
-    """Raise ValueError if a constraint involves an entry of a structured parameter."""
+    """Raise ValueError if a constraint, with coefficients ``row`` (p,), involves an entry of a structured parameter; the other
+    arguments are those of `solve_ties`.
+    """
     for j in np.flatnonzero(row).tolist():
         if supports[j] is None:
             raise ValueError(
@@ -214,7 +216,7 @@ def _refuse_structured(
 
 def _follows(row: np.ndarray, constant: float, pivot: int, supports: Sequence[Support | None]) -> bool:
     """True if the constraint row @ theta = constant, solved for the coordinate ``pivot``, gives it a value in its support for all
-    values of the other coordinates.
+    values of the other coordinates in theirs (``supports``, one for each coordinate).
     """
     others = -row / row[pivot]
     others[pivot] = 0.0
@@ -223,8 +225,8 @@ def _follows(row: np.ndarray, constant: float, pivot: int, supports: Sequence[Su
 
 
 def _choose(row: np.ndarray, constant: float, supports: Sequence[Support | None]) -> int:
-    """Return the coordinate of a constraint to solve for: the last whose support is the real line; else the last that stays in
-    its support (`_follows`); else the last. Only coordinates with a coefficient other than 0 count.
+    """Return the coordinate for which to solve the constraint row @ theta = constant: the last whose support is the real line;
+    else the last that stays in its support (`_follows`); else the last. Only coordinates with a coefficient other than 0 count.
     """
     candidates = np.flatnonzero(row)[::-1].tolist()
     real = [j for j in candidates if supports[j] == REAL]

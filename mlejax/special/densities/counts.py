@@ -251,7 +251,7 @@ def _nb2_tails(kind: str, y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.
 
 
 def _log_density(k: jax.Array, alpha: jax.Array, mu: jax.Array) -> jax.Array:
-    """Return log(-dP(Y <= k)/dmu) of the negative binomial."""
+    """Return log(-dP(Y <= k)/dmu) of the negative binomial with mean mu and overdispersion alpha."""
     return _nb2(k, mu, alpha) + jnp.log1p(alpha * k) - jnp.log1p(alpha * mu)
 
 

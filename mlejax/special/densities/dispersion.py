@@ -145,7 +145,7 @@ def _invgauss_tilt(x: jax.Array, mu: jax.Array) -> jax.Array:
 
 
 def _log_density(mu: jax.Array, lam: jax.Array, x: jax.Array) -> jax.Array:
-    """Return the log-density of the inverse Gaussian distribution inside of its support, for finite mu."""
+    """Return the log-density at x > 0 of the inverse Gaussian distribution with finite mean mu and shape lam."""
     return 0.5 * jnp.log(lam) - 1.5 * jnp.log(x) - HALF_LOG_2PI - 0.5 * lam * _invgauss_deviance(x, mu)
 
 

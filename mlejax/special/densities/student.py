@@ -89,7 +89,9 @@ def _direct_piece(df: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _beta_piece(df: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return (log P(0 < T < t), True) or (log P(T > t), False), whichever of them `beta_tail` computes; t > 0."""
+    """Return (log P(0 < T < t), True) or (log P(T > t), False) for df degrees of freedom, whichever of them `beta_tail` computes;
+    t > 0.
+    """
     total = df + t * t
     log_tail, central = beta_tail(0.5 * df, jnp.full_like(df, 0.5), df / total, t * t / total)
     return log_tail - _LOG_2, central
@@ -144,7 +146,8 @@ def _cdf_jvp(log: bool, primals: tuple[jax.Array, ...], tangents: tuple[jax.Arra
 
 
 def _tail_slope(nu: jax.Array, t: jax.Array, slope: jax.Array) -> jax.Array:
-    """Return the derivative of log P(T <= t) in t: ``slope``, except far in the lower tail for df >= 20.
+    """Return the derivative of log P(T <= t) in t for nu degrees of freedom: ``slope``, except far in the lower tail for nu >=
+    20.
 
     There density and tail are both as small as exp(-t^2 / 2), so that neither their ratio nor its derivative has digits; the
     derivative of the logarithm of the integral has.
@@ -259,7 +262,7 @@ def _t_logpdf(x: jax.Array, h: jax.Array, loc: jax.Array, scale: jax.Array) -> j
 
 
 def t_log_density(z: jax.Array, h: jax.Array) -> jax.Array:
-    """Return the log-density of Student's t with 1/h degrees of freedom, h >= 0; the normal one at h = 0."""
+    """Return the log-density at z of Student's t with 1/h degrees of freedom, h >= 0; the normal one at h = 0."""
     q = z * z
     return log_rising(jnp.full_like(h, 0.5), 2.0 * h) - HALF_LOG_2PI - 0.5 * (1.0 + h) * log1p_over(q, h)
 
