@@ -134,7 +134,9 @@ class ByOwners(Generic[T]):
         return len(self._entries)
 
     def get(self, values: tuple[Any, ...], make: Callable[[], T]) -> T:
-        """Return the entry for this key, computed by ``make()`` if it is missing; it must not refer to the owners in the key."""
+        """Return the entry for the key ``values``, computed by ``make()`` if it is missing; it must not refer to the owners in
+        the key.
+        """
         key = tuple([_reference(value) for value in values])
         found = self._entries.get(key)
         if found is None:

@@ -398,7 +398,7 @@ def separation_of(
 
 
 def without_rows(loaded: Loaded, rows: Sequence[int]) -> Loaded:
-    """The data of a row-wise model without the given rows (their numbers in the user's data)."""
+    """The data of a row-wise model without the given rows (their numbers in the user's data); unchanged if there are none."""
     if not len(rows):
         return loaded
     kept = np.arange(loaded.rows.n) if loaded.rows.kept is None else loaded.rows.kept

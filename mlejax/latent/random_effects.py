@@ -124,7 +124,10 @@ def _with_random(base: Likelihood, random: Mapping[str, Linear]) -> Likelihood:
         if mixture_of(base) is not None:
             raise ValueError(f"{what}: random effects together with a latent class are not supported; leave one out")
         if not p.scalar:
-            raise ValueError(f"{what}: random effects are supported for scalar parameters only, and {name} is {p.parameter!r}")
+            raise ValueError(
+                f"{what}: random effects are supported for scalar parameters only, and {name} is {p.parameter!r}; declare "
+                "u=mle.Latent(by=...) in the model and add params['u'] inside the function"
+            )
         assert p.random is not None
         terms = terms_of(p.random.formula, what)
         q = len(terms)

@@ -166,8 +166,8 @@ def _uniform(how: Sobol, n: int, q: int) -> Float[Host, "n d q"]:
 
 
 def _student(u: Float[Host, "n d q"]) -> tuple[Float[Host, "n d q"], Float[Host, "n d"]]:
-    """Return quantiles of Student's t with 4 degrees of freedom (n, d, q), and the log of their density, summed over
-    entries (n, d).
+    """Return the quantiles of Student's t with 4 degrees of freedom at the probabilities u (n, d, q), and the log of their
+    density, summed over entries (n, d).
     """
     alpha = np.clip(4.0 * u * (1.0 - u), 1e-300, 1.0)
     size = 4.0 * np.cos(np.arccos(np.sqrt(alpha)) / 3.0) / np.sqrt(alpha) - 4.0

@@ -292,7 +292,8 @@ def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
     elif likelihood.mode == "whole":
         if len(shape) > 1:
             raise LikelihoodError(
-                f"{name} should return one value per time point or group, or one scalar, got shape {shape}"
+                f"{name} should return one value per time point or group, or one scalar, got shape {shape}; sum over the other "
+                "axes"
             )
     elif shape == ():
         raise linked(

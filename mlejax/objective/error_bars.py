@@ -130,7 +130,10 @@ def _row_units(data: Prepared, n_rows: int | None = None) -> float | None:
 
 
 def _of_differences(score: Float[Host, " p"], u: Float[Host, " p"]) -> Float[Host, "p p"]:
-    """Return the error bars of a Hessian by `derivatives.differenced`, which adds scores with weights of total 18 / (12 h)."""
+    """Return the error bars of a Hessian by `derivatives.differenced`, which adds scores with weights of total 18 / (12 h).
+
+    ``score``: error bars of the score at u, (p,).
+    """
     h = 1e-3 * np.maximum(1.0, np.abs(u))
     return 1.5 * score[None, :] / h[:, None]
 

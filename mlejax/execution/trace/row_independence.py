@@ -336,7 +336,9 @@ def _gather(eqn: Equation, states: list[Any]) -> int:
 
 
 def _along(parameter: str) -> Callable[[Any, list[Any]], int]:
-    """Return the rule of an operation along one axis (named by ``parameter``), which must not be that of the rows."""
+    """Return the rule of an operation along one axis (named by ``parameter``), which raises `_Unproved` if that is the axis of
+    the rows, or if the operands differ in theirs.
+    """
 
     def rule(eqn: Equation, states: list[Any]) -> int:
         _need(len(set(states)) == 1 and eqn.params[parameter] != states[0].axis)

@@ -73,7 +73,7 @@ def _unit(end: OptimizeResult, e: int, others: Bool[Host, " p"]) -> float:
 def decided_within(evaluator: SingleEvaluator, end: OptimizeResult) -> float | None:
     """How much the profile could rise away from the bounds without `off_the_edges` noticing, log-likelihood units.
 
-    None if no coordinate is at a bound, or the score decides there.
+    None if no coordinate is at a bound, the score decides there, or there are no second derivatives.
     """
     space = evaluator.spec.space
     if not space.boxed or end.information is None or not unclear(end, space.lower, space.upper).any():
@@ -120,7 +120,11 @@ def held_on_edges(evaluator: SingleEvaluator, u: Float[Host, " p"], end: Optimiz
     """Maximise over the coordinates of u, (p,), that are not at a bound, with those at a bound fixed there.
 
     If the score vanishes at a bound, the scores of other parameters may be collinear with it, and a search over all does not
-    converge.  The steps of the search that led to ``end`` are added to ``n_steps``.
+    converge.
+
+    Returns:
+        ``end`` with the point found, derivatives in all coordinates there, and the status of this search, whose steps are added
+        to its own.
     """
     carry, whole = _maximised(evaluator, u, ~interior(evaluator.spec.space, u))
     found = evaluator.evaluate(whole[None])

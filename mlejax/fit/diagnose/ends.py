@@ -67,7 +67,7 @@ def on_nearest_edges(u: Float[Host, "*sets p"], near: Bool[Host, "*sets p"], spa
 
 
 def interior(space: Space, u: Float[Host, "*sets p"]) -> Bool[Host, "*sets p"]:
-    """Boolean mask, (..., p), of the coordinates strictly between their bounds."""
+    """Boolean mask, (..., p), of the coordinates strictly between their bounds; of the finite ones in a model without bounds."""
     if not space.boxed:
         return np.isfinite(u)
     with np.errstate(invalid="ignore"):

@@ -50,7 +50,10 @@ def blurred(evaluator: SingleEvaluator, end: OptimizeResult) -> bool:
 
 
 def explain(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
-    """A statement that names the rows and parameters for which the log-likelihood or its score is not finite at u, (p,)."""
+    """A statement that names the rows and parameters for which the log-likelihood or its score is not finite at u, (p,).
+
+    If those of every row are finite, it names what is not: the bias reduction, the penalty, or else the sum over the rows.
+    """
     spec, fixed = evaluator.spec, evaluator.fixed
     values, scores, *_ = row_terms(evaluator, u)
     own, held = spec.space.in_own(u, fixed)

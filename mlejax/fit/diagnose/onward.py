@@ -74,7 +74,10 @@ def search_centred(
     end: OptimizeResult,
     always: bool = False,
 ) -> Diagnosed | None:
-    """Continue a search in centred and scaled coordinates, if columns are nearly collinear; None if they are not.
+    """Continue a search in centred and scaled coordinates, if columns are nearly collinear, and return its diagnosis.
+
+    None if they are not (see `coordinates_for`), and for data sets that are not in memory as rows, ends without derivatives or
+    that are not finite, after Ctrl-C, and at the end of the ``max_steps`` that the user set.
 
     Args:
         problems: the data sets.

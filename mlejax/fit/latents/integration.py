@@ -119,7 +119,10 @@ def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
 
 
 def _with_units_named(done: Fit) -> Fit:
-    """Replace the verdict by one that names the units whose integrand has no maximum (possible with a user's own log density)."""
+    """Replace the verdict by one that names the units whose integrand has no maximum (possible with a user's own log density).
+
+    Unchanged if there are none, or if all latent variables are normal.
+    """
     marginal = _marginal(done)
     normal = all(latent.law == "normal" for latent in marginal.latents.values())
     if normal or marginal.crossed:
@@ -143,7 +146,10 @@ def _with_units_named(done: Fit) -> Fit:
 
 
 def _with_rank(done: Fit) -> Fit:
-    """Add the rank of singular covariance matrices of random effects to the statement of a ``boundary`` verdict."""
+    """Add the rank of singular covariance matrices of random effects to the statement of a ``boundary`` verdict.
+
+    Unchanged for another verdict, and if none is singular.
+    """
     if done.verdict.code != "boundary":
         return done
     marginal, texts = _marginal(done), []

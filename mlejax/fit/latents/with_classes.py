@@ -98,7 +98,7 @@ def on_edges(done: Fit, keep: bool) -> Fit:
 
 
 def with_classes_named(done: Fit) -> Fit:
-    """The fit with a verdict (or a note, if it is a maximum) that names empty, small and identical classes."""
+    """The fit with a verdict or a note that names empty, small and identical classes, as `_judged`."""
     return _exact(_judged(done, class_findings(done)))
 
 
@@ -139,7 +139,10 @@ def class_findings(done: Fit) -> ClassFindings:
 
 
 def _judged(done: Fit, found: ClassFindings) -> Fit:
-    """The fit with a verdict (or a note, if it is a maximum) that names empty, small and identical classes."""
+    """The fit with a verdict that names empty, small and identical classes, or, at a maximum without an empty class, with a note.
+
+    Unchanged if there are none.
+    """
     if found.healthy:
         return done
     name = next(iter(done.spec.likelihood.joint.latents))  # type: ignore[union-attr]

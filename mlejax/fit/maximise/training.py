@@ -261,8 +261,9 @@ def train(
     """Train on minibatches from u0; call inside ``float64()``.
 
     With validation data, training stops when ``method.patience`` epochs have not improved their log-likelihood, and the
-    parameters after the best epoch are returned. Without, those after the last epoch; if there are at most 500, Newton steps
-    follow, and their result is returned if they converge.
+    parameters after the best epoch are returned. Without, those after the last epoch; if the model has at most 500 parameters,
+    Newton steps follow after all epochs, and their result is returned if they converge.  After Ctrl-C, or if no minibatch of an
+    epoch has a finite value, training ends with what there is.
 
     Args:
         spec: the specification.

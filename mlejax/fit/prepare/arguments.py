@@ -139,7 +139,8 @@ def warn_of_dense_steps(name: str, evaluator: SearchEvaluator, u0: Float[Host, "
     """Warn that Newton's method, the default, takes long with many parameters, how long, and name methods for networks.
 
     The time of a score at u0, (p,), is measured if the parameters are more than a hundred and include a structure
-    (`mle.Free`).  There is no warning of less than ten seconds, unless the parameters are more than a thousand.
+    (`mle.Free`).  There is no warning of less than ten seconds, unless the parameters are more than a thousand; and none of so
+    many that Newton's method refuses them.  ``name``: of the model.
     """
     p = evaluator.spec.space.n_free
     network = any(leaf.kind == "Free" for leaf in evaluator.spec.space.leaves)

@@ -216,6 +216,10 @@ def into_units(
     """Group the rows by unit; with random effects of several columns also return their levels (`Crossing`), else None.
 
     ``labels``: name of a column -> its values, one per row.
+
+    Raises:
+        DataError, DataTypeError: missing labels, values that cannot be labels, or values that must be constant within units and
+            are not.
     """
     assert likelihood.unit is not None
     factors = () if likelihood.joint is None else likelihood.joint.factors

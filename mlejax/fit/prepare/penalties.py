@@ -132,6 +132,9 @@ def bind_penalty(
         hyper: its second argument, or None.
         space: layout of the parameters.
 
+    Returns:
+        The penalty and its hyper-parameters, in arrays; None for what is not given.
+
     Raises:
         TypeError, ValueError: not a function, the wrong number of arguments, hyper without penalty, ``l2`` without a strength,
             or hyper-parameters that are not finite numbers.

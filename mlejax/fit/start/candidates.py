@@ -220,7 +220,7 @@ def with_coefficients(designs: Designs, space: Space, natural: Sequence[np.ndarr
 def _coefficients(design: Design, value: Float[Host, "*values"], given: np.ndarray | None) -> Float[Host, "*lead k"]:
     """Coefficients, (*lead, k), whose linear predictor gives this natural value in every row, at the mean offset.
 
-    Entries of ``given`` that are not NaN are used instead.
+    0 where the link of the value is not finite.  Entries of ``given`` that are not NaN are used instead.
     """
     with float64(), np.errstate(all="ignore"):
         eta = np.asarray(design.predictor.link.link(value), np.float64) - design.mean_offset

@@ -141,7 +141,11 @@ def given_for_each(
 
 
 def _shape_at(space: Space, address: str) -> tuple[int, ...] | None:
-    """The shape of the leaf, or of the entries, that the name ``address`` refers to; None if it refers to several leaves."""
+    """The shape of the leaf, or of the entries, that the name ``address`` refers to; None if it refers to several leaves.
+
+    Raises:
+        AddressError: no parameter or entry has this name.
+    """
     located = space.locate(address)
     if len(located) != 1:
         return None

@@ -66,6 +66,8 @@ def modes_of(
 ) -> tuple[tuple[Mode, ...], Diagnosed | None]:
     """Sort the final points ``ends`` of several searches into modes.
 
+    Those that are no clear maxima are grouped, and the searches to the highest few of them are continued.
+
     Returns:
         The modes, maxima first, the highest of them first; and the diagnosis at the highest maximum, or None.
     """

@@ -123,7 +123,7 @@ def estimate(evaluator: PartitionedEvaluator, u0: Float[Host, " p"]) -> Float[Ho
     fails.
 
     Args:
-        evaluator: evaluator of the stream.
+        evaluator: evaluator of the sample.
         u0: start of the search, (p,).
     """
     on_few = evaluator.of_sample(evaluator.sampled(limits().sampled_rows))
@@ -184,9 +184,10 @@ def _expected(found: Minimised, scale: float) -> bool:
 def _searched(
     evaluator: ChunkedEvaluator | PartitionedEvaluator, u0: Float[Host, " p"]
 ) -> Float[Host, " p"] | None:
-    """Run Newton's method on a sample until the decrement is within the sampling error; return the next point, (p,).
+    """Run Newton's method on a sample from u0, (p,), until the decrement is within the sampling error; return the next point,
+    (p,).
 
-    None if the search stops before.
+    What is maximised has a weak normal penalty around u0.  None if the search stops before.
     """
     space, scale = evaluator.spec.space, evaluator.scale
     carry = optimize.begin(_SEARCH, u0)

@@ -265,7 +265,7 @@ class EffectsEvaluator:
         return at[int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))][None]
 
     def _some(self, n_rows: int) -> EffectsEvaluator:
-        """Return the evaluator of the rows of some randomly chosen levels, about ``n_rows`` rows."""
+        """Return the evaluator of the rows of some randomly chosen levels, about ``n_rows`` rows; of all if there are no more."""
         counts = self.grouped.counts
         if counts.sum() <= n_rows:
             return self

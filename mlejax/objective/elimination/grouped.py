@@ -126,7 +126,7 @@ class RowsByLevel:
 
 
 def _cut(data: Prepared, codes: Int[Host, " n"]) -> list[LevelChunk]:
-    """Return chunks of as many rows as a block of the data has, as views."""
+    """Return chunks of as many rows as a block of the data has, as views; ``codes``: level of every row, ascending."""
     out = []
     for begin in range(0, len(codes), data.block):
         run = slice(begin, begin + data.block)

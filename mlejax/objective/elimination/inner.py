@@ -85,6 +85,10 @@ def newton_steps(
 ) -> tuple[Float[Host, " levels"], Bool[Host, " levels"]]:
     """Return the Newton step of every level (uphill also if the log-likelihood is not concave there), and True for levels
     that have not converged.
+
+    Args:
+        terms: log-likelihood, score and minus the second derivative of every level, (3, levels).
+        free: True for levels whose effect is to be found; the step of the others, and where the score is not finite, is 0.
     """
     _, score, curvature = terms
     with np.errstate(all="ignore"):

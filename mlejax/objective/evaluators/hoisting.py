@@ -24,7 +24,10 @@ def blocks_used(data: Prepared) -> Count:
 
 
 def hoists(spec: Spec, data: Prepared) -> bool:
-    """True if a part of the log-likelihood depends on the data alone and is small enough to be stored as further columns."""
+    """True if a part of the log-likelihood depends on the data alone and is small enough to be stored as further columns.
+
+    False for models of the whole data and for streams.
+    """
     if data.mode == "whole" or data.streamed:
         return False
     shapes = (

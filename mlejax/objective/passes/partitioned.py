@@ -297,7 +297,7 @@ class PartitionedEvaluator:
 
     def best(self, points: FromData, which: Host | None = None, n_rows: int | None = None) -> np.ndarray:
         """Return, of the points (1, m, p) that ``points(which, data)`` makes of the sample, the one with the highest
-        log-likelihood on the sample (1, p).
+        log-likelihood on the sample, or on at most ``n_rows`` rows of it (1, p).
         """
         return ChunkedEvaluator(self.spec, self.some, self.fixed, self.hyper).best(points, which, n_rows)
 
@@ -318,7 +318,11 @@ class PartitionedEvaluator:
         return tuple(np.asarray(a) for a in penalty_derivatives(self.spec, u, self.fixed, self.hyper))
 
     def _kept(self, method: Method, u: Host) -> tuple[Any, ...]:
-        """Return log-likelihood, score and curvature at u, from the ``resume`` folder if an earlier run stored them."""
+        """Return log-likelihood, score and curvature at u, from the ``resume`` folder if an earlier run stored them.
+
+        Without such a folder, if products of scores will be needed and the search is nearly done, the same pass sums and keeps
+        them.
+        """
         evaluating = optimize.evaluating(method)
         work = lambda: self.map_reduce(Curvature(evaluating), added, u)
         if self.resume is None:

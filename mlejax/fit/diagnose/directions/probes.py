@@ -222,7 +222,10 @@ def _u_of_theta(space: Space, theta: Either, fixed: Either | None) -> Either:
 
 
 def _natural_rays(spec: Spec, fixed: Any, end: OptimizeResult, u0: Host) -> Asks[tuple[Direction, ...]]:
-    """Test rays that are straight lines in natural coordinates, if u is nonlinear in them (ordered cutpoints, for instance)."""
+    """Test rays that are straight lines in natural coordinates, if u is nonlinear in them (ordered cutpoints, for instance).
+
+    No direction if u is not, or if the model has bounds.
+    """
     space = spec.space
     joint = any(not leaf.transform.elementwise for leaf in space.leaves if leaf.n_free)
     if not joint or space.boxed or not interior(space, end.u).all():

@@ -171,7 +171,8 @@ def _limit_on_edge(space: Space, last: Sequence[OptimizeResult], e: int) -> Opti
 def rest_to_rise(gains: Float[Host, " k"]) -> float | None:
     """Estimate how much a sequence still rises from its last gains, (k,), which shrink about geometrically.
 
-    None if there are fewer than three, they do not shrink, or the estimate is not accurate to 0.01.
+    0 if the last three are so small that the rise has ended.  None if there are fewer than three, they do not shrink, or the
+    estimate is not accurate to 0.01.
     """
     if len(gains) < 3:
         return None
@@ -269,7 +270,10 @@ def with_good_digits(
 
 
 def _levelled(evaluator: SingleEvaluator, end: OptimizeResult, d: Direction) -> bool:
-    """True if the log-likelihood levels off along a rising direction: over three doublings, and next to nothing is left."""
+    """True if the log-likelihood levels off along a rising direction, so that next to nothing is left of its rise.
+
+    Told from its gains over three doublings of the way; False for a direction that is not bounded or has no point.
+    """
     if not d.bounded or d.point is None:
         return False
     points = end.u + 0.5 ** np.arange(3, -1, -1)[:, None] * (d.point - end.u)

@@ -224,7 +224,9 @@ def _solved(
 
 
 def _refuse_singular(equations: Equations, u: Float[Host, " n"], fixed: Either | None) -> None:
-    """Raise ValueError if the derivatives of the equations are 0 or linearly dependent at a solution u, (n,)."""
+    """Raise ValueError if the derivatives of the equations are 0 or linearly dependent at a solution u, (n,), also because one
+    equation follows from the others.
+    """
     rng, weight = np.random.default_rng(2), np.maximum(1.0, np.abs(u))
     beside = [_inside(equations.space, u + SPREAD * weight * rng.normal(size=u.size)) for _ in range(5)]
     slope = equations.at(u, fixed)[1] * weight
