@@ -16,7 +16,6 @@ from mlejax.fit.prepare.loading import most_units
 from mlejax.fit.recipe import continued, fit_once
 from mlejax.latent import LAPLACE, POINTS, Draws, Simulated, Sobol, around, checks, integrated, marginal_of, of_law
 from mlejax.likelihood import Likelihood
-from mlejax.objective import Spec
 from mlejax.shapes import Data
 
 MOST_BYTES = 2 << 30  # of points
@@ -41,7 +40,8 @@ def simulated(likelihood: Likelihood, how: Sobol | Draws, data: Data, options: d
     while done.information is not None and done.u.size > 0:
         spec, loaded = done.spec, done.loaded
         with float64():
-            where = checks.standardised_modes(_laplace(done), done.u, loaded.problem.data, done.fixed)
+            laplace = replace(spec, likelihood=integrated(spec.likelihood, LAPLACE))
+            where = checks.standardised_modes(laplace, done.u, loaded.problem.data, done.fixed)
             own = integrated(spec.likelihood, Simulated(how.repeats * how.each, how.repeats))
             begun = replace(done, spec=replace(spec, likelihood=own), loaded=with_points(own, loaded, around(how, *where)))
         found = _with_errors(continued(begun, done.u, done.note), how.repeats)
@@ -77,10 +77,6 @@ def _at_points(likelihood: Likelihood, points: np.ndarray, data: Data, options: 
     own = integrated(likelihood, Simulated(points.shape[1], 1))
     return fit_once(own, data, arranged=lambda loaded: with_points(own, loaded, points), **options)
 
-
-def _laplace(fit: Fit) -> Spec:
-    """The specification of a fit with Laplace's approximation for its random effects."""
-    return replace(fit.spec, likelihood=integrated(fit.spec.likelihood, LAPLACE))
 
 
 def with_points(likelihood: Likelihood, loaded: Loaded, points: np.ndarray) -> Loaded:

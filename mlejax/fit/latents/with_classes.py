@@ -22,7 +22,6 @@ from mlejax.fit.recipe import continued, fit_once
 from mlejax.latent import Markov, mixture_of, posterior
 from mlejax.likelihood import Likelihood
 from mlejax.shapes import Data
-from mlejax.verdict import Verdict
 
 RESTARTS = 10  # starts, where the first search ended with a class too many
 EMPTY = 1e-2  # rows (units) that a class is expected to have
@@ -191,9 +190,8 @@ def _in_order(done: Fit, found: ClassFindings) -> tuple[Fit, ClassFindings]:
     again = continued(done, u, done.note)
     if again.verdict.code != done.verdict.code:
         return done, found
-    kept = replace(
-        again, n_steps=done.n_steps, method=done.method, modes=done.modes, path=done.path, verdict=_verdict(done, again)
-    )
+    verdict = done.verdict if done.modes else again.verdict  # the one before tells what several starts found
+    kept = replace(again, n_steps=done.n_steps, method=done.method, modes=done.modes, path=done.path, verdict=verdict)
     return kept, class_findings(kept)
 
 
@@ -217,7 +215,3 @@ def _with_order_told(done: Fit, leaves: tuple[int, ...]) -> Fit:
     note = f"The labels of the {word} can be exchanged; they are in order of {label}."
     return replace(done, note=" ".join(n for n in (done.note, note) if n))
 
-
-def _verdict(before: Fit, after: Fit) -> Verdict:
-    """The verdict of the fit ``before`` relabelling if it came from several starts; else the one ``after``."""
-    return before.verdict if before.modes and before.verdict.converged else after.verdict

@@ -11,7 +11,6 @@ from jax.typing import ArrayLike
 from mlejax import data as data_room
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.likelihood import Likelihood
-from mlejax.shapes import PyTree
 
 
 def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarray:
@@ -33,7 +32,7 @@ def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarra
     index = getattr(values, "index", None)
     if len(values) == before and rows.n_dropped:
         values = rows.select(values)
-    elif len(values) == rows.n and index is not None and hasattr(index, "equals") and _moved(index, rows.index):
+    elif len(values) == rows.n and hasattr(index, "equals") and rows.index is not None and not index.equals(rows.index):
         raise data_room.DataError(
             f"{name}: the row labels (index) differ from those of the data.  Rows are matched by position, never by "
             "label: align them, or pass .to_numpy() if the positions are right"
@@ -65,10 +64,6 @@ def refuse_connected(loaded: Loaded, likelihood: Likelihood, what: str) -> None:
             "only.  Use cov_type='nonrobust', or a model with latents of one of the columns, which has one term per level"
         )
 
-
-def _moved(index: Any, rows: PyTree) -> bool:
-    """True if an index differs from the row labels of the data; False if the data have none."""
-    return rows is not None and not index.equals(rows)
 
 
 def rows_unchanged(loaded: Loaded, likelihood: Likelihood) -> bool:
