@@ -9,8 +9,10 @@ import os
 import pickle
 import stat
 import threading
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,6 +133,17 @@ def test_what_is_too_large_to_read_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"a: the result cannot be saved: .*at most 200000"):
         write(tmp_path / "a", [[]] * 600_000)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_many_numbers_are_read_in_few_copies(tmp_path: Path) -> None:
+    path = forged(tmp_path / "f", json.dumps(np.random.default_rng(0).normal(size=(1000, 2000)).tolist()).encode())
+    assert path.stat().st_size > 40e6
+    tracemalloc.start()
+    read(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 140e6, peak  # the text, and the numbers as Python's floats in lists
 
 
 # ---- atomic writing
