@@ -37,6 +37,7 @@ from mlejax.fit.diagnose.rounding.last_digits import (
     LOST_WHERE_IT_ENDED,
     OR_ANOTHER_START,
     STABLE_FORM,
+    limit_on_edge,
     regained,
     with_good_digits,
 )
@@ -257,7 +258,7 @@ def _searched_on(
     if end.end == End.INTERRUPTED:
         return Diagnosed(spec, end, Findings())
     if not np.isfinite(end.loglik) or not linalg.all_finite(end.score):
-        return Diagnosed(spec, end, Findings(rows=explain(evaluator, end.u)))
+        return _without_derivatives(evaluator, u0, end)
     if end.information is None:
         return Diagnosed(spec, end, Findings())
     end = by_score(evaluator, end)
@@ -319,9 +320,17 @@ def _searched_on(
         if stopped:
             findings = replace(findings, rows=stopped, advice=STAYS_FINITE)
         findings = replace(findings, within=decided_within(evaluator, end))
-        if not linalg.all_finite(end.score):  # a restart came to a higher point, from which no search can go on
-            findings = replace(findings, directions=(), rows=explain(evaluator, end.u))
+        if not linalg.all_finite(end.score):  # a higher point, or an edge, from which no search can go on
+            return _without_derivatives(evaluator, u0, end._replace(n_steps=steps))
     return Diagnosed(evaluator.spec, end._replace(n_steps=steps), findings)
+
+
+def _without_derivatives(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult) -> Diagnosed:
+    """The diagnosis of a final point where log-likelihood or score is not finite: the limit on an edge, or the rows at fault."""
+    limit = limit_on_edge(evaluator, u0, end)
+    if limit is not None:
+        return Diagnosed(evaluator.spec, limit, Findings(limit=True))
+    return Diagnosed(evaluator.spec, end, Findings(rows=explain(evaluator, end.u)))
 
 
 def limited(method: Method) -> bool:

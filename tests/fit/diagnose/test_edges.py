@@ -61,3 +61,21 @@ def test_beside_a_slope_the_mean_is_collinear_with_the_edge(seed: int) -> None:
     res = regression.fit({"x": x, "y": y})
     assert res.verdict.code == ("verified" if stats.skew(rest) < 0 else "boundary")
     assert res.llf >= stats.norm.logpdf(rest, 0.0, rest.std()).sum() - 1e-9
+
+
+@mle.model(p=mle.Interval(0, 1, closed="both"))
+def shares(q: Any, d: Any) -> Any:
+    """Its score is NaN at p = 0 where y = 0, and at p = 1 where y = n: a float power of 0."""
+    return jnp.log(q["p"] ** d["y"] * (1 - q["p"]) ** (d["n"] - d["y"]))
+
+
+@pytest.mark.parametrize("edge", [0.0, 1.0])
+def test_an_edge_on_which_the_score_is_no_number_is_decided_by_its_limit(edge: float) -> None:
+    """All failures, or all successes: the likelihood (1 - p)**n or p**n is highest on the edge, where it is 1."""
+    n = np.arange(1.0, 21.0)
+    res = shares.fit({"y": edge * n, "n": n})
+    assert res.verdict.code == "boundary", res.verdict
+    assert res.params["p"] == edge
+    assert res.llf == pytest.approx(0.0, abs=1e-9)
+    many = shares.fit_batch({"y": np.stack([edge * n] * 2), "n": np.stack([n] * 2)})
+    assert list(many.verdict) == ["boundary"] * 2

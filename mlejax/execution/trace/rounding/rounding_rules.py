@@ -122,8 +122,10 @@ def _pow(a: Host, b: Host, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     v = np.power(a, b)
     e = 2.0 * abs(v)
     if ea is not None:
-        e = e + abs(b * np.power(a, b - 1.0)) * ea
-    return v, e if eb is None else e + abs(v * np.where(v == 0, 0.0, np.log(abs(a)))) * eb
+        e = e + abs(b * np.power(a, np.where(b == 0, 0.0, b - 1.0))) * ea  # a**0 is 1, also where a is 0
+    if eb is not None:
+        e = e + np.where(eb == 0, 0.0, abs(v * np.where(v == 0, 0.0, np.log(abs(a)))) * eb)
+    return v, e
 
 
 def _atan2(a: Host, b: Host, ea: Bound, eb: Bound) -> tuple[Any, Bound]:

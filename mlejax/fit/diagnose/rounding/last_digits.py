@@ -28,6 +28,8 @@ from mlejax.status import End
 from mlejax.verdict import Direction
 
 RUNGS = 60
+CLOSE_TO_EDGE = 2.0**-20, 2.0**-21  # shares of the way from a bound to the start of the search
+SAME_LIMIT = 1e-3  # log-likelihood
 ALONG = 0.1  # share of the way of a coordinate that another goes which moves along with it
 LONGEST = 41.0  # way of a logarithm, that many doublings
 REST = 0.01  # error of what is left to rise where the log-likelihood levels off
@@ -139,6 +141,35 @@ def along(evaluator: SingleEvaluator, before: Float[Host, " p"], last: Float[Hos
     vector /= np.abs(vector).max()
     words = partial(movements.describe_movement, last, last + 10.0 * vector, space, evaluator.fixed)
     return Direction("rises", vector, words=words)
+
+
+def limit_on_edge(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult) -> OptimizeResult | None:
+    """The limit of the profile at a final point on one bound, where the score is not finite (as of p**y at p = 0 with y = 0).
+
+    Extrapolated from two points close to the bound.  None unless the score there points outwards and the log-likelihood is
+    the limit to 0.001.
+
+    Args:
+        evaluator: evaluator of one data set.
+        u0: start of the search, (p,).
+        end: the final point.
+    """
+    space, last = evaluator.spec.space, []
+    on_bound = np.flatnonzero(~ends.interior(space, end.u))
+    if len(on_bound) != 1 or not np.isfinite(end.loglik):
+        return None
+    e = int(on_bound[0])
+    for share in CLOSE_TO_EDGE:
+        u = end.u.copy()
+        u[e] += share * (u0[e] - end.u[e])
+        if not np.isfinite(evaluator.logliks({0: u[None]})[0]).all():
+            return None
+        here = end_at(evaluator, others_maximised(evaluator, u, e)[0], end)
+        if here is None:
+            return None
+        last.append(here)
+    limit = _limit_on_edge(space, last, e)
+    return limit if limit is not None and abs(limit.loglik - end.loglik) <= SAME_LIMIT else None
 
 
 def _limit_on_edge(space: Space, last: Sequence[OptimizeResult], e: int) -> OptimizeResult | None:

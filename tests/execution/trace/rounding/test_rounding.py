@@ -204,6 +204,15 @@ def test_a_choice_hides_what_is_no_number() -> None:
     assert all(np.isfinite(bar).all() and np.all(bar < 1e-12) for bar in result.bounds)
 
 
+def test_the_power_0_of_0_is_exact() -> None:
+    """0**0 = 1 with a derivative of 0, also where the base has an error: a share at an edge."""
+    k = np.arange(4)
+    total = lambda p: jnp.sum(((p + 1.0) - 1.0) ** k)
+    result = bound(traced(jax.value_and_grad(total), 0.0), [0.0])
+    assert [float(v) for v in result.outputs] == [1.0, 1.0]
+    assert all(np.all(bar <= 1e-14) for bar in result.bounds)
+
+
 def test_tails_of_a_censored_normal() -> None:
     z = np.linspace(-8.0, 25.0, 50)
     function = lambda z: jnp.log(0.5 * special.erfc(z / np.sqrt(2.0)))
