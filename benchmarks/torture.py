@@ -369,10 +369,10 @@ def run(name: str, n: int) -> dict[str, Any]:
         found = {f"{i} in a batch": judged_one(kind, sets[i], many[i], truths[i]) for i in range(n)}
         for i in range(0, n, EVERY):
             found[f"{i}"] = judged_one(kind, sets[i], kind.model.fit(sets[i]), truths[i])
-    return _counted(found)
+    return counted(found)
 
 
-def _counted(found: dict[str, Judged]) -> dict[str, Any]:
+def counted(found: dict[str, Judged]) -> dict[str, Any]:
     return {
         "fits": len(found),
         "right": sum(j.what == "right" for j in found.values()),
@@ -496,7 +496,7 @@ def run_designs(what: str, family: str, seeds: int) -> dict[str, Any]:
             found |= {f"{seed}.{i} in a batch": of_design(many[i], w) for i, (_, w) in enumerate(cases)}
             if seed == 0:
                 found |= {f"{i}": of_design(model.fit(d), w) for i, (d, w) in enumerate(cases)}
-    return _counted(found)
+    return counted(found)
 
 
 DESIGN_KINDS = [("clean", f) for f in DESIGNS] + [("shifted", f) for f in DESIGNS]
