@@ -86,7 +86,7 @@ def group_codes(values: Any, name: str = "groups") -> tuple[np.ndarray, np.ndarr
     except TypeError:
         bad = next((i for i, v in enumerate(array) if not isinstance(v, Hashable)), 0)
         raise DataTypeError(
-            f"{name}: expected text, numbers or dates, got a {type_name(array[bad])} in row {bad}"
+            f"{name}: expected text, numbers or dates as labels, got a {type_name(array[bad])} in row {bad}: make strings of them"
         ) from None
     labels = np.empty(len(seen), object)
     labels[:] = list(seen)
@@ -130,7 +130,7 @@ def _as_labels(values: Any, name: str) -> tuple[np.ndarray, Any]:
     if array.ndim == 0:
         raise DataTypeError(f"{name}: expected one label per row, got a single {type_name(values)}")
     if array.dtype.kind in "cV":
-        raise DataTypeError(f"{name}: expected text, numbers or dates, got dtype {array.dtype}")
+        raise DataTypeError(f"{name}: expected text, numbers or dates as labels, got dtype {array.dtype}: make strings of them")
     return array, index
 
 

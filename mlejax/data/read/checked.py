@@ -130,7 +130,9 @@ def common_length(columns: Sequence[Column]) -> int:
         lengths.add(column.probe.shape[0])
     if lengths == {0}:
         where, shape = columns[0].where, columns[0].probe.shape
-        raise DataError(f"the data have zero rows ({where} has shape {shape}); expected at least one: check their selection")
+        raise DataError(
+            f"the data have zero rows ({where} has shape {shape}); expected at least one: check how they were read and selected"
+        )
     if len(lengths) == 1:
         return lengths.pop()
     if not lengths:

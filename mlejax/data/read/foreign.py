@@ -70,7 +70,7 @@ class Frame(Mapping[str, Any]):
         return len(self._eager) if self._lazy is None else int(self._lazy.count_rows())
 
     def column(self, name: str) -> ForeignColumn:
-        """Return a column, without converting its values yet."""
+        """Return a column, without converting its values yet; KeyError if there is none of this name."""
         if name not in self._columns:
             taken = self._eager
             # of a table in memory no cycle with this object: tables of a stream are freed at once, not by the garbage collector

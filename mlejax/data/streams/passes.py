@@ -84,7 +84,7 @@ class Streamed:
         engine: executor of the passes.
 
     Attributes:
-        products_wanted: True or False if the fit needs sums of products of scores, weighted by w or by w^2; None if not.
+        products_wanted: True if the fit needs sums of products of scores weighted by w, False if weighted by w^2, None if none.
         products: where these sums were evaluated, and the sums, if the last pass of the fit computed them.
     """
 
