@@ -22,12 +22,14 @@ from mlejax.objective.objective import (
     sum_over_blocks,
     to_loglik,
 )
+from mlejax.objective.passes.bad_rows import BadRows, bad_rows
 from mlejax.objective.passes.partitioned import PartitionedEvaluator, added, in_pairs
 from mlejax.objective.passes.resampled_sums import drawn_sums, sums_by_label
 from mlejax.objective.passes.score_sums import streamed_products
 from mlejax.objective.sampling import sample_rows, with_leading_axis
 
 __all__ = [
+    "BadRows",
     "BiasReduction",
     "ChunkedEvaluator",
     "DataSetsEvaluator",
@@ -48,6 +50,7 @@ __all__ = [
     "Spec",
     "Weights",
     "added",
+    "bad_rows",
     "check_reduction",
     "chunk_size",
     "drawn_sums",

@@ -10,7 +10,7 @@ from mlejax.fit.diagnose import ends
 from mlejax.fit.diagnose.directions import movements
 from mlejax.fit.diagnose.ends import information_over, interior
 from mlejax.fit.prepare.penalties import finite_penalty
-from mlejax.objective import SingleEvaluator, row_terms
+from mlejax.objective import PartitionedEvaluator, SingleEvaluator, bad_rows, row_terms
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host
@@ -55,10 +55,18 @@ def explain(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
     If those of every row are finite, it names what is not: the bias reduction, the penalty, or else the sum over the rows.
     """
     spec, fixed = evaluator.spec, evaluator.fixed
-    values, scores, *_ = row_terms(evaluator, u)
     own, held = spec.space.in_own(u, fixed)
     theta = np.asarray(spec.space.own.theta_from_u(own, held))
     at = ", ".join(f"{name} = {x:.6g}" for name, x in list(zip(spec.space.theta_labels, theta, strict=True))[:6])
+    if isinstance(evaluator, PartitionedEvaluator):
+        bad = bad_rows(evaluator, u)
+        if bad.n:
+            where = "; ".join(f"{partition}, row {row}" for partition, row, _ in bad.first) + ("; ..." if bad.n > 5 else "")
+            return (
+                f"the log-likelihood is not finite at {at}: {bad.n} of {evaluator.n_contributions} rows ({where}; first: "
+                f"{bad.first[0][2]:g})"
+            )
+    values, scores, *_ = row_terms(evaluator, u)
     found = movements.explain_non_finite(values, scores, spec.space.theta_labels, at, spec.likelihood)
     if found:
         return found

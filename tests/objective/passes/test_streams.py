@@ -173,6 +173,19 @@ def test_a_bad_value_is_named_by_file_and_row(tmp_path: Path, value: float, mode
         model.fit(write(tmp_path, frames))
 
 
+def test_a_log_likelihood_that_is_not_finite_is_named_by_file_and_row(tmp_path: Path) -> None:
+    frames = parts()
+    frames[3] = frames[3].assign(x1=np.where(np.arange(len(frames[3])) == 2345, -50.0, frames[3]["x1"]))
+
+    @mle.model(a=mle.Real())
+    def undefined(params: Any, data: Any) -> Any:
+        return -0.5 * (data["x0"] - params["a"]) ** 2 + 0.0 * jnp.log(data["x1"] + 40.0)
+
+    with pytest.warns(mle.ConvergenceWarning, match=r"1 of 6011 rows \(part-3.parquet, row group 2, row 345; first: nan\)"):
+        res = undefined.fit(write(tmp_path, frames))
+    assert res.verdict.code == "not_computable"
+
+
 def test_bad_weights_are_named(tmp_path: Path) -> None:
     frames = parts()
     frames[4] = frames[4].assign(w=np.where(np.arange(len(frames[4])) == 7, -1, frames[4]["w"]))
