@@ -24,7 +24,7 @@ from mlejax.objective.objective import (
 )
 from mlejax.objective.passes.bad_rows import BadRows, bad_rows
 from mlejax.objective.passes.partitioned import PartitionedEvaluator, added, in_pairs
-from mlejax.objective.passes.resampled_sums import drawn_sums, sums_by_label
+from mlejax.objective.passes.resampled_sums import check_rows_at_once, derivatives_of_rows, drawn_sums, sums_by_label
 from mlejax.objective.passes.score_sums import streamed_products
 from mlejax.objective.sampling import sample_rows, with_leading_axis
 
@@ -52,7 +52,9 @@ __all__ = [
     "added",
     "bad_rows",
     "check_reduction",
+    "check_rows_at_once",
     "chunk_size",
+    "derivatives_of_rows",
     "drawn_sums",
     "filled",
     "hoists",

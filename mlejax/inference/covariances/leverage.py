@@ -69,6 +69,12 @@ def parts_of(fit: Fit, codes: Int[Host, " n"] | None, what: str) -> Parts:
     whole = information.sum(axis=0)
     if codes is not None:
         scores, information = summed_by_cluster(scores, codes), summed_by_cluster(information, codes)
+    return Parts(scores, information, inverse_of(fit, whole, what))
+
+
+def inverse_of(fit: Fit, whole: Float[Host, "p p"], what: str) -> Float[Host, "p p"]:
+    """Return the inverse in `Parts` of a fit from its whole information without penalty, (p, p); errors as in `parts_of`."""
+    p = len(whole)
     if fit.penalised is not None:
         assert fit.jacobian is not None
         if not np.allclose(fit.jacobian, np.eye(p)) or fit.penalised.information is None:
@@ -83,7 +89,7 @@ def parts_of(fit: Fit, codes: Int[Host, " n"] | None, what: str) -> Parts:
         )
     inverse = np.zeros((p, p))
     inverse[np.ix_(free, free)] = found.inverse
-    return Parts(scores, information, inverse)
+    return inverse
 
 
 def relative_leverages(parts: Parts) -> Float[Host, " G"]:

@@ -27,6 +27,7 @@ from mlejax.execution import float64
 from mlejax.fit import Fit, counts, labels_per_contribution, refuse_connected, rows_unchanged
 from mlejax.inference.covariances.expected_counts import warn_of_count
 from mlejax.inference.covariances.leverage import adjusted_scores, parts_of, relative_leverages
+from mlejax.inference.covariances.streamed_leverage import adjusted_products
 from mlejax.likelihood import ExpectedTotal
 from mlejax.objective import streamed_products
 from mlejax.shapes import Bool, Float, Host, Int
@@ -108,22 +109,45 @@ def _sums_of_stream(fit: Fit, kind: Kind, options: Mapping[str, Any]) -> Sums:
     """Return the same sums as :func:`sums_of` for a fit of a stream, by one pass over its partitions.
 
     Raises:
-        ValueError: a kind with leverages or lags, or clusters that are not names of columns.
+        ValueError: a kind with lags or with leverages of clusters, or clusters that are not names of columns.
     """
-    if not kind.unadjusted_scores:
-        offered = ", ".join(k.name for k in KINDS.values() if k.unadjusted_scores)
-        raise ValueError(f"cov_type={kind.name!r} needs the rows in memory; of a stream there are {offered}")
+    by_leverage = kind.leverage_exponent is not None and kind.scores_of == "rows"
+    if not (kind.unadjusted_scores or by_leverage):
+        rows = [k.name for k in KINDS.values() if k.unadjusted_scores or (k.leverage_exponent and k.scores_of == "rows")]
+        raise ValueError(f"cov_type={kind.name!r} needs the rows in memory; of a stream there are {', '.join(rows)}")
     n, groups = counts(fit.loaded)[1], options.get("groups", ())
     if not all(isinstance(g, str) for g in groups):
         raise ValueError(
             "cov_kwds groups: for a stream, expected the name of a column of it, got labels; add them to the stream as a column"
         )
-    with float64():
-        evaluator: Any = fit_room.evaluator_of(fit.spec.plain, fit.loaded, fit.fixed)
-        products, sizes = streamed_products(evaluator, fit.u, kind.weighted_by_w(fit.weight_kind), tuple(groups))
+    if by_leverage:
+        _refuse_frequency(fit, kind)
+        adjusted, certain = adjusted_products(fit, kind.name)
+        if certain:
+            raise ValueError(_determined(kind.name, f"{certain} rows", "HC2", "row"))
+        products, sizes = [adjusted], [0]
+    else:
+        with float64():
+            evaluator: Any = fit_room.evaluator_of(fit.spec.plain, fit.loaded, fit.fixed)
+            products, sizes = streamed_products(evaluator, fit.u, kind.weighted_by_w(fit.weight_kind), tuple(groups))
     assert fit.jacobian is not None
     each = [np.linalg.solve(fit.jacobian.T, np.linalg.solve(fit.jacobian.T, m).T) for m in products]
     return Sums(np.array(each)[None], np.array([float(n)]), np.array([sizes]), None)
+
+
+def _refuse_frequency(fit: Fit, kind: Kind) -> None:
+    if fit.weight_kind == "frequency" and kind.scores_of == "rows":
+        raise ValueError(
+            f"cov_type={kind.name!r} does not support frequency weights, where a row is several observations; repeat each row by "
+            "its weight"
+        )
+
+
+def _determined(kind: str, which: str, instead: str, one: str) -> str:
+    return (
+        f"cov_type={kind!r}: {which} determine a parameter alone (a leverage of 1), so that there is no estimate without them; "
+        f"use {instead!r}, or leave out the parameter of that {one}"
+    )
 
 
 def _leveraged(fit: Fit, kind: Kind, options: Mapping[str, Any], n: float) -> Sums:
@@ -137,10 +161,7 @@ def _leveraged(fit: Fit, kind: Kind, options: Mapping[str, Any], n: float) -> Su
     """
     assert kind.leverage_exponent is not None
     what = f"cov_type={kind.name!r}"
-    if fit.weight_kind == "frequency" and kind.scores_of == "rows":
-        raise ValueError(
-            f"{what} does not support frequency weights, where a row is several observations; repeat each row by its weight"
-        )
+    _refuse_frequency(fit, kind)
     codes = [cluster_codes(fit, groups) for groups in options.get("groups", ())]
     if codes and not codes[0].any():
         return cov_room.score_products(np.zeros((codes[0].size, fit.theta.size)), n, codes)  # too few
@@ -149,10 +170,7 @@ def _leveraged(fit: Fit, kind: Kind, options: Mapping[str, Any], n: float) -> Su
     scores, certain = adjusted_scores(parts, powers[:, None])
     if (powers[certain] > 0.5).any():  # a residual goes to 0 as the root of one minus its leverage
         one = f"{int(certain.sum())} {'clusters' if codes else 'rows or units'}"
-        raise ValueError(
-            f"{what}: {one} determine a parameter alone (a leverage of 1), so that there is no estimate without them; use "
-            f"{'CR2' if codes else 'HC2'!r}, or leave out the parameter of that {'cluster' if codes else 'row'}"
-        )
+        raise ValueError(_determined(kind.name, one, *(("CR2", "cluster") if codes else ("HC2", "row"))))
     assert fit.jacobian is not None
     scores = _centred(fit, np.linalg.solve(fit.jacobian.T, scores.T).T)
     made = cov_room.score_products(scores, n)

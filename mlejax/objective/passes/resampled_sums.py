@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +29,7 @@ MOST = 50_000_000  # numbers in the informations of the rows of a chunk
 _dot = jax.jit(jnp.dot)  # in XLA: BLAS would start threads of its own in the threads of a pass
 
 
-def _derivatives(objective: Objective, u: Either) -> PyTree:
+def derivatives_of_rows(objective: Objective, u: Either) -> PyTree:
     """Score and information of every row, unweighted, side by side (N, p + p^2)."""
     scores, information = objective.row_derivatives(u)
     return jnp.concatenate([scores, information.reshape(len(scores), -1)], axis=1)
@@ -38,7 +37,7 @@ def _derivatives(objective: Objective, u: Either) -> PyTree:
 
 def _weighted(objective: Objective, u: Either) -> PyTree:
     weights = objective.prepared.weights[:, None]
-    return jnp.concatenate([_derivatives(objective, u) * weights, weights], axis=1)
+    return jnp.concatenate([derivatives_of_rows(objective, u) * weights, weights], axis=1)
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,8 @@ def drawn_sums(
     Raises:
         DataError: too many parameters for the memory.
     """
-    _check_size(evaluator)
-    return np.asarray(evaluator.map_reduce(_derivatives, added, u, Drawn(bayesian, n, seed, frequency)))
+    check_rows_at_once(evaluator, "one-step resampling of a stream")
+    return np.asarray(evaluator.map_reduce(derivatives_of_rows, added, u, Drawn(bayesian, n, seed, frequency)))
 
 
 def sums_by_label(evaluator: PartitionedEvaluator, u: Float[Host, " p"], groups: str) -> Float[Host, "G k"]:
@@ -94,17 +93,18 @@ def sums_by_label(evaluator: PartitionedEvaluator, u: Float[Host, " p"], groups:
     Raises:
         DataError: too many parameters for the memory, or the column cannot be labels.
     """
-    _check_size(evaluator)
+    check_rows_at_once(evaluator, "one-step resampling of a stream")
     rows = evaluator.rows.with_columns([groups])
     within = PartitionedEvaluator(evaluator.spec, rows, evaluator.some, evaluator.fixed)
     ((_, sums),) = within.map_reduce(_weighted, by_label, u, ByCluster((groups,), of_all=True))
     return np.asarray(sums[sums[:, -1] > 0, :-1])
 
 
-def _check_size(evaluator: Any) -> None:
+def check_rows_at_once(evaluator: PartitionedEvaluator, what: str) -> None:
+    """Raise DataError if the informations of the rows of a chunk do not fit into memory; ``what``: the caller."""
     p, size = evaluator.spec.space.n_free, evaluator.rows.cut.size
     if size * p * p > MOST:
         raise DataError(
-            f"one-step resampling of a stream needs a {p} x {p} matrix for each of {size:,} rows at once, more than "
+            f"{what} needs a {p} x {p} matrix for each of {size:,} rows at once, more than "
             f"{8 * MOST / 1e9:.1f} GB: use standard errors that do not need them, such as cov_type='HC1' or 'cluster'"
         )

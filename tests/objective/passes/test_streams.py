@@ -57,6 +57,9 @@ COVARIANCES = [
     ("opg", None),
     ("HC0", None),
     ("HC1", None),
+    ("HC2", None),
+    ("HC3", None),
+    ("HC4", None),
     ("cluster", {"groups": "g", "correction": "full"}),
     ("cluster", {"groups": ("c", "g")}),
 ]
@@ -69,7 +72,10 @@ def test_every_covariance_with_weights_and_without(files: mle.Parquet, weights: 
     streamed, memory = logit.fit(files, **options), logit.fit(frame(), **options)
     same(streamed, memory, 1e-12)
     for kind, kwds in COVARIANCES:
-        if weights != "sampling" or kind not in ("nonrobust", "opg"):
+        if weights == "frequency" and kind in ("HC2", "HC3", "HC4"):
+            with pytest.raises(ValueError, match="does not support frequency weights"):
+                streamed.with_cov(kind)
+        elif weights != "sampling" or kind not in ("nonrobust", "opg"):
             same(streamed.with_cov(kind, kwds), memory.with_cov(kind, kwds), 1e-12)
 
 

@@ -1,0 +1,69 @@
+"""Products of scores divided by leverages (HC2, HC3, HC4) of the rows of a stream, by one pass with the information of the fit.
+
+The sum of the leverages of all rows follows from the information, so that their mean is known before the pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlejax.covariance import KINDS
+from mlejax.data import Prepared, Table
+from mlejax.execution import float64
+from mlejax.fit import Fit, evaluator_of
+from mlejax.inference.covariances.leverage import Parts, adjusted_scores, inverse_of
+from mlejax.objective import added, check_rows_at_once, derivatives_of_rows
+from mlejax.shapes import Float, Host
+
+
+@dataclass(frozen=True, eq=False)
+class Adjusted:
+    """Sums of products of the adjusted scores of a chunk.
+
+    Attributes:
+        kind: name of the covariance kind.
+        inverse: inverse of the whole information, as in `Parts` (p, p).
+        mean: mean trace of the leverages of all rows.
+        scale: number by which weights were divided.
+    """
+
+    kind: str
+    inverse: Float[Host, "p p"]
+    mean: float
+    scale: float
+
+    def __call__(self, values: Float[Host, "N k"], chunk: Prepared, table: Table, place: Any) -> tuple[Any, Any]:
+        """Return the sum of products (p, p), and the number of rows with a leverage of 1 whose exponent is above 1/2."""
+        p, weights = len(self.inverse), np.asarray(chunk.weights) * self.scale
+        rows = values[weights > 0] * weights[weights > 0, None]
+        parts = Parts(rows[:, :p], rows[:, p:].reshape(-1, p, p), self.inverse)
+        exponent = KINDS[self.kind].leverage_exponent
+        assert exponent is not None
+        relative = np.einsum("gij,ji->g", parts.information, parts.inverse) / self.mean
+        powers = np.broadcast_to(exponent(relative), len(rows))
+        scores, certain = adjusted_scores(parts, powers[:, None])
+        return scores.T @ scores, np.asarray((powers[certain] > 0.5).sum())
+
+
+def adjusted_products(fit: Fit, kind: str) -> tuple[Float[Host, "p p"], int]:
+    """Return the sum of products of adjusted scores in u (p, p), and the number of rows that determine a parameter alone.
+
+    Raises:
+        DataError: too many parameters for the memory.
+        ValueError: as :func:`mlejax.inference.covariances.leverage.parts_of`.
+    """
+    assert fit.loaded.stream is not None
+    assert fit.information is not None
+    assert fit.jacobian is not None
+    whole = fit.jacobian.T @ fit.information @ fit.jacobian
+    inverse = inverse_of(fit, whole, f"cov_type={kind!r}")
+    with float64():
+        evaluator: Any = evaluator_of(fit.spec.plain, fit.loaded, fit.fixed)
+        check_rows_at_once(evaluator, f"cov_type={kind!r}")
+        mean = float(np.sum(inverse * whole.T)) / fit.loaded.stream.n_used
+        adjusted = Adjusted(kind, inverse, mean, evaluator.rows.cut.scale)
+        products, certain = evaluator.map_reduce(derivatives_of_rows, added, fit.u, adjusted)
+    return products, int(certain)
