@@ -28,6 +28,7 @@ from scipy.optimize import minimize
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import mlejax as mle
+from benchmarks import tables
 from benchmarks.limits import Judged, judged
 from benchmarks.recorded import RESULTS, circumstances, keep
 from mlejax.special import betaln  # JAX's is wrong by up to 1e-6
@@ -376,6 +377,7 @@ def main() -> None:
             before = json.loads(record.read_text())["families"] if record.exists() else {}
             now = {key: (before | found)[key] for key in FAMILIES if key in before | found}
             keep("families", {**circumstances("scipy"), **summed(now), "families": now})
+            tables.paste("counts", tables.counts())
     for kind, f in summed(found).items():
         print(
             f"{kind}: {f['fits']} fits, {f['right']} right ({f['right'] / max(f['fits'], 1):.1%}), {f['untrue']} untrue"

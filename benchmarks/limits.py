@@ -32,6 +32,7 @@ from scipy.optimize import minimize
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import mlejax as mle
+from benchmarks import tables
 from benchmarks.recorded import circumstances, keep
 from mlejax.special import betaln  # JAX's is wrong by up to 1e-6
 
@@ -278,6 +279,7 @@ def main() -> None:
     print(f"{fits} fits, {right} right ({right / fits:.1%}), {untrue} untrue")
     if options.write and not options.kinds:
         keep("limits", {**circumstances("scipy"), "fits": fits, "right": right, "untrue": untrue, "kinds": found})
+        tables.paste("counts", tables.counts())
 
 
 if __name__ == "__main__":

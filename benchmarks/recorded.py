@@ -12,7 +12,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def circumstances(*packages: str) -> dict[str, Any]:
-    """Date, Python, machine, load and the versions of mlejax, JAX, NumPy and these packages."""
+    """Date, Python, machine, load, flags of XLA, and the versions of mlejax, JAX, NumPy and these packages."""
     versions = {}
     for package in ("mlejax", "jax", "jaxlib", "numpy", *packages):
         try:
@@ -27,6 +27,7 @@ def circumstances(*packages: str) -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%d"), "python": platform.python_version(), "system": platform.platform(),
         "cpu": cpu, "cores_of_the_machine": os.cpu_count(), "load_before": load, "versions": versions,
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }  # fmt: skip
 
 

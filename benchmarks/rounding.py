@@ -10,7 +10,6 @@ by more than 1 %, or the other form has no maximum there.
 """
 
 import argparse
-import os
 import sys
 import time
 import warnings
@@ -26,6 +25,7 @@ from jax.scipy.special import gammaln
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import mlejax as mle
+from benchmarks import tables
 from benchmarks.limits import beta_binomial, negative_binomial, student
 from benchmarks.recorded import circumstances, keep
 from mlejax import special
@@ -197,8 +197,8 @@ def main() -> None:
         print(name, found[name], flush=True)
         fits, misses = sum(f["fits"] for f in found.values()), sum(len(f["misses"]) for f in found.values())
         if options.write:  # kind by kind, since all take long
-            flags = {"xla_flags": os.environ.get("XLA_FLAGS", "")}
-            keep("rounding", {**circumstances(), **flags, "fits": fits, "misses": misses, "kinds": found})
+            keep("rounding", {**circumstances(), "fits": fits, "misses": misses, "kinds": found})
+            tables.paste("counts", tables.counts())
     print(f"{fits} fits, {misses} misses")
 
 

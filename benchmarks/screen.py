@@ -26,6 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import mlejax as mle
+from benchmarks import tables
 from benchmarks.recorded import RESULTS, circumstances, keep
 from benchmarks.rounding import KINDS, N_ROWS, Kind
 
@@ -130,6 +131,7 @@ def main() -> None:
     print(total)
     if options.write:
         keep("screen", {**circumstances(), **total, "kinds": found})
+        tables.paste("counts", tables.counts())
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ PAGES = Path(__file__).parent.parent / "docs" / "benchmarks"
 PAGE = {
     "agreement": "agreement",
     "verdicts": "verdicts",
+    "counts": "verdicts",
     "batch": "batch",
     "speed": "speed",
     "overhead": "speed",
@@ -126,6 +127,23 @@ def overhead(rows: list[dict[str, Any]]) -> str:
         for r in rows
     ]  # fmt: skip
     return markdown(["rows", "parameters", "fit, ms", "verdict, ms", "share", "verdict of the first fit, ms"], lines)
+
+
+def counts() -> str:
+    """How many fits of each record are right, and how many untrue; of rounding and screen, how many are missed."""
+    wanted = [("families", kind) for kind in ("regular", "limit")] + [(name, "") for name in ("limits", "torture", "textbook")]
+    lines = []
+    for name, kind in wanted:
+        kept = record(name)
+        if kept is not None:
+            r = kept[kind] if kind else kept
+            what = f"`{name}.py`" + (f", {kind} samples" if kind else "")
+            lines.append([what, f"{r['fits']:,}", f"{r['right']:,} ({r['right'] / r['fits']:.1%})", str(r["untrue"])])
+    for name, total in (("rounding", "fits"), ("screen", "faults")):
+        kept = record(name)
+        if kept is not None:
+            lines.append([f"`{name}.py`, {total}", f"{kept[total]:,}", "", f"{kept['misses']} missed"])
+    return markdown(["script", "fits", "right", "untrue"], lines)
 
 
 TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {

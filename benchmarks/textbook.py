@@ -1,7 +1,7 @@
 """Likelihoods of many fields, each by its textbook formula, where samples put them on an edge, at a limit or amid rounding.
 
-    python benchmarks/textbook.py            # 5 samples of each kind
-    python benchmarks/textbook.py --write    # 10 of each, kept in benchmarks/results/textbook.json
+    python benchmarks/textbook.py            # 2 samples of each kind
+    python benchmarks/textbook.py --write    # 5 of each, kept in benchmarks/results/textbook.json
 
 The truth is that of a second formula in NumPy and SciPy, in a form that keeps its digits: the highest point that Nelder and Mead
 find from several starts, along edges too, or the supremum of the simpler model at the limit, whichever is higher.  *Right*,
@@ -21,12 +21,13 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import mlejax as mle
+from benchmarks import tables
 from benchmarks.recorded import RESULTS, circumstances, keep
 from benchmarks.textbook_kinds import KINDS
 from benchmarks.textbook_kinds.kind import Data, Textbook
 from benchmarks.torture import counted, highest, judged_one
 
-N_SAMPLES, A_FEW = 10, 5
+N_SAMPLES, A_FEW = 5, 2
 
 
 def truth_of(book: Textbook, d: Data) -> float:
@@ -51,7 +52,7 @@ def run(name: str, n: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="10 samples of each kind, kept in textbook.json")
+    parser.add_argument("--write", action="store_true", help="5 samples of each kind, kept in textbook.json")
     parser.add_argument("kinds", nargs="*", help="of these kinds only; the record keeps the others")
     options = parser.parse_args()
     record = RESULTS / "textbook.json"
@@ -66,6 +67,7 @@ def main() -> None:
             total: dict[str, Any] = {key: sum(g[key] for g in found.values()) for key in ("fits", "right")}
             total["untrue"] = sum(len(g["untrue"]) for g in found.values())
             keep("textbook", {**circumstances("scipy"), **total, "kinds": found})
+            tables.paste("counts", tables.counts())
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from scipy.optimize import minimize
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import mlejax as mle
+from benchmarks import tables
 from benchmarks.limits import CLOSE, Judged, judged
 from benchmarks.recorded import RESULTS, circumstances, keep
 from tests.verdict.test_torture import HONEST, stacks, verdicts
@@ -561,6 +562,7 @@ def main() -> None:
         total["false alarms"] = alarms + found.get("constructions", {}).get("false alarms", 0)
         if options.write:
             keep("torture", {**circumstances("scipy"), **total, "kinds": found})
+            tables.paste("counts", tables.counts())
     print(total)
 
 

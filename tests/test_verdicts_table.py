@@ -30,6 +30,10 @@ def test_the_page_shows_the_record() -> None:
     assert tables.pasted("verdicts") == verdicts.table(RECORD)
 
 
+def test_the_page_counts_what_the_records_count() -> None:
+    assert tables.pasted("counts") == tables.counts()
+
+
 def test_every_program_speaks_of_every_data_set() -> None:
     """None is dropped, installed or not, and R's part can be read without R."""
     wanted = {(name, tool) for name in CODES for tool in verdicts.TOOLS}
