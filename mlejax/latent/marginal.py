@@ -164,7 +164,11 @@ class Marginal:
         return jnp.concatenate([jnp.reshape(v, (-1,)) for v in self.values(params, z)[0].values()])
 
     def values(self, params: Params, z: Any) -> tuple[dict[str, Any], Any]:
-        """Return the latent variables of a unit by name, each of its declared shape, and their log density () at z (q,)."""
+        """Return the latent variables of a unit by name, each of its declared shape, and their log density () at z (q,).
+
+        z has the entries of all variables before a covariance parameter is applied: standard normal, or of a law of their own.
+        A variable with ``law=None`` adds nothing to the density.
+        """
         out, law, first = {}, jnp.zeros(()), 0
         for name, latent in self.latents.items():
             part = z[first : first + latent.size]

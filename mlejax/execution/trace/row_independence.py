@@ -195,7 +195,7 @@ def _scan(a: Equation, b: Equation, states: list[_State]) -> list[_State]:
 
 
 def _both(s: _State, t: _State) -> _State:
-    """Return the state of an array that has the one state or the other."""
+    """Return the state of an array that has the one state or the other; raise `_Unproved` if no state holds for both."""
     if isinstance(s, _Rows):
         _need(t == s or (isinstance(t, _Same) and s.axis in t.uniform))
         return s

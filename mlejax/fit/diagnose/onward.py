@@ -146,7 +146,8 @@ def _perhaps_negated(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: D
     """The diagnosis with ``negated`` set, for a final point that is not a maximum of a function that has a minimum.
 
     If the function rises without bound from the minimum towards the final point, and no such direction was found there (where
-    numbers may be as large as 1e300), this direction is added.
+    numbers may be as large as 1e300), this direction replaces those found.  The diagnosis is unchanged for a maximum, a flat
+    direction or a plateau without a rise, after Ctrl-C, and without second derivatives.
     """
     end, seen = found.end, {d.behaviour for d in found.findings.directions}
     if end.information is None or end.end == End.INTERRUPTED or found.findings.limit:

@@ -36,7 +36,9 @@ class NaturalEstimates(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _logarithms(space: Space) -> np.ndarray | None:
-    """Boolean mask, (p,), of the coordinates that are logarithms; None if some parameter is neither real nor positive."""
+    """Boolean mask, (p,), of the coordinates that are logarithms; None if some parameter is neither real nor positive, or the
+    model has constraints.
+    """
     free = [leaf for leaf in space.leaves if leaf.n_free]
     if space.mapped or space.ties is not None or not all(isinstance(leaf.transform, (Identity, Log)) for leaf in free):
         return None
@@ -44,7 +46,9 @@ def _logarithms(space: Space) -> np.ndarray | None:
 
 
 def to_u(space: Space, values: Sequence[Any]) -> np.ndarray | None:
-    """Convert natural values, one array per leaf, to u, (p,); None for models with other parameters."""
+    """Convert natural values, one array per leaf, to u, (p,); None for models that have constraints, or parameters that are
+    neither real nor positive.
+    """
     logs = _logarithms(space)
     if logs is None:
         return None
@@ -60,7 +64,7 @@ def to_u(space: Space, values: Sequence[Any]) -> np.ndarray | None:
 def at_optimum(
     space: Space, u: np.ndarray, score: np.ndarray, information: np.ndarray, fixed: np.ndarray | None
 ) -> tuple[NaturalEstimates, Any] | None:
-    """Convert a point u, (p,), with score and information, to `NaturalEstimates` and the user's params; None for other models."""
+    """Convert a point u, (p,), with score and information, to `NaturalEstimates` and the user's params; None as `to_u`."""
     logs = _logarithms(space)
     if logs is None:
         return None

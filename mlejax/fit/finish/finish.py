@@ -176,6 +176,12 @@ class Fit:
         """Number of fixed effects (``mle.Real(by=...)``) that were estimated in addition to theta."""
         return 0 if self.loaded.effects is None else self.loaded.effects.n_free
 
+    def after(self, before: Fit) -> Fit:
+        """Return a copy as the continuation of another fit: with its steps added, and its method, modes, history and path."""
+        steps = before.n_steps + self.n_steps
+        method = before.method.replace(f", {before.n_steps} steps", f", {steps} steps")
+        return replace(self, n_steps=steps, method=method, modes=before.modes, history=before.history, path=before.path)
+
     def scores(self) -> np.ndarray:
         """Scores of every row or unit with respect to theta, unweighted, (n, p).
 

@@ -240,10 +240,7 @@ def _continued(
 ) -> Fit:
     """Continue the fit from its estimate with another quadrature; steps are added up; further arguments as of `continued`."""
     spec = replace(done.spec, likelihood=integrated(done.spec.likelihood, how))
-    again = continued(replace(done, spec=spec), done.u, done.note, evaluator, reached, tol)
-    method = done.method.replace(f", {done.n_steps} steps", f", {done.n_steps + again.n_steps} steps")
-    steps = done.n_steps + again.n_steps
-    return replace(again, n_steps=steps, method=method, modes=done.modes, history=done.history, path=done.path)
+    return continued(replace(done, spec=spec), done.u, done.note, evaluator, reached, tol).after(done)
 
 
 def _against(done: Fit, finer: Quadrature, at: Evaluation) -> Integration:

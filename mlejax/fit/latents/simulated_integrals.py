@@ -44,10 +44,7 @@ def simulated(likelihood: Likelihood, how: Sobol | Draws, data: Data, options: d
             where = checks.standardised_modes(laplace, done.u, loaded.problem.data, done.fixed)
             own = integrated(spec.likelihood, Simulated(how.repeats * how.each, how.repeats))
             begun = replace(done, spec=replace(spec, likelihood=own), loaded=with_points(own, loaded, around(how, *where)))
-        found = _with_errors(continued(begun, done.u, done.note), how.repeats)
-        steps = done.n_steps + found.n_steps
-        method = done.method.replace(f", {done.n_steps} steps", f", {steps} steps")
-        done = replace(found, n_steps=steps, method=method, modes=done.modes, history=done.history, path=done.path)
+        done = _with_errors(continued(begun, done.u, done.note), how.repeats).after(done)
         error = max(done.integration.monte_carlo, default=0.0)  # type: ignore[union-attr]
         more = replace(how, draws=2 * how.repeats * how.each)
         values = more.draws * loaded.problem.data.n_padded * (where[0].shape[1] + 1)

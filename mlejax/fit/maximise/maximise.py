@@ -103,7 +103,9 @@ def _only_curvature_missing(result: OptimizeResult, which: Int[Host, " m"]) -> b
 
 
 def differenced(spec: Spec, error: NotImplementedError) -> Spec:
-    """Return the specification with a differenced Hessian, if the error says that JAX lacks a derivative; else raise the error.
+    """Return the specification with a differenced Hessian, if the error says that JAX lacks a derivative.
+
+    The error is raised if it says something else, or if the Hessian is differenced already.
 
     JAX marks a missing differentiation rule by the text of this error only.
     """

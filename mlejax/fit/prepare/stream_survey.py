@@ -135,7 +135,7 @@ def _taken(column: Any, rows: Int[Host, " m"]) -> Any:
 
 
 def _together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Concatenate the columns of several partitions."""
+    """Concatenate the columns of several partitions, at least one; categories, and columns of different types, become objects."""
     import pandas as pd
 
     def column(values: list[Any]) -> Any:

@@ -49,7 +49,8 @@ def settle_flat(evaluator: SingleEvaluator, end: OptimizeResult, findings: Findi
     A generator: it yields points, (m, p), is sent their log-likelihoods, (m,), and returns the new findings.
 
     A flat direction along a curve is the null vector of an information that is singular at nearby points as well; rounding may
-    make that positive definite (``findings.blurred``).
+    make that positive definite (``findings.blurred``).  The findings are unchanged if there is neither, if a direction leads
+    higher, or if the information is positive definite without such doubt.
     """
     space = evaluator.spec.space
     information = dense_each(end.information)

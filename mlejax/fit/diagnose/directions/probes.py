@@ -192,7 +192,8 @@ def probe_directions(
 def _runaways(evaluator: SingleEvaluator, end: OptimizeResult, u0: Host) -> tuple[Direction, ...]:
     """Directions of transformed coordinates (scales, probabilities) that went to extreme values in a search without convergence.
 
-    Rounding hides there whether the log-likelihood still rises, so the profile is compared with that ten units of u earlier.
+    Rounding hides there whether the log-likelihood still rises, so the profile is compared with that ten units of u earlier;
+    directions along which it did not rise since are left out.
     """
     space, fixed = evaluator.spec.space, evaluator.fixed
     travelled = end.u - u0
