@@ -65,7 +65,7 @@ def softplus(x: Any) -> jax.Array:
         x: real or infinite, of any shape.
 
     Returns:
-        An array of the same shape, at least 0, with the derivatives of :func:`log_sigmoid`; NaN at NaN.
+        An array of the same shape, at least 0, with the derivatives of ``log_sigmoid``; NaN at NaN.
 
     Example:
         >>> from mlejax.special import softplus
