@@ -35,6 +35,7 @@ import mlejax as mle
 from benchmarks import tables
 from benchmarks.recorded import circumstances, keep
 from mlejax.special import betaln  # JAX's is wrong by up to 1e-6
+from mlejax.verdict import NEGATED
 
 N_SAMPLES, N_ROWS, A_FEW = 20, 150, 5
 CLOSE, SUPREMUM, SAME = 1e-4, 0.01, 1e-6
@@ -229,8 +230,10 @@ class Judged:
 
 
 def judged(verdict: mle.Verdict, llf: float, truth: float) -> Judged:
-    """What a fit is worth beside the truth."""
+    """What a fit is worth beside the truth; to ask a right function for its sign is untrue."""
     supremum = verdict.supremum
+    if NEGATED in verdict.statement:
+        return Judged("untrue", verdict.code, float("nan"))
     if verdict.converged:
         off = llf - truth
         what = "right" if -CLOSE <= off <= SUPREMUM else "untrue"

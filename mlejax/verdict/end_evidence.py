@@ -32,6 +32,7 @@ class Direction:
         bounded: the log-likelihood levels off.
         point: where the log-likelihood was higher, (p,), or None.
         fell: where the log-likelihood is lower, far on the other side of a direction that is flat nearby, (p,), or None.
+        settled: the log-likelihood levels off with all other parameters at their maximum, so that steps in these gain nothing.
     """
 
     behaviour: str
@@ -42,6 +43,7 @@ class Direction:
     bounded: bool = True
     point: np.ndarray | None = None
     fell: np.ndarray | None = None
+    settled: bool = False
 
     @cached_property
     def _said(self) -> Words:
@@ -60,8 +62,8 @@ class Direction:
         return self._said[1]
 
     def __reduce__(self) -> Reduced:
-        parts = (self.behaviour, self.vector, self.gain, self.supremum, self._said, self.bounded, self.point, self.fell)
-        return Direction, parts
+        words, far = self._said, (self.bounded, self.point, self.fell, self.settled)
+        return Direction, (self.behaviour, self.vector, self.gain, self.supremum, words, *far)
 
 
 @dataclass(frozen=True)

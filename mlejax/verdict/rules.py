@@ -89,7 +89,7 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
         return "stopped_early", e.message or usual
     rising = steepest(e.findings.directions)
     unsettled = e.end == End.MAX_STEPS and not e.decrement <= UNSETTLED  # what rises here may rise further elsewhere
-    if rising is not None and not (unsettled and rising.bounded):
+    if rising is not None and (rising.settled or not (unsettled and rising.bounded)):
         return "no_finite_maximum", partial(_risen, rising, e)
     flat = [d for d in e.findings.directions if d.behaviour in ("flat", "plateau")]
     if flat:

@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from mlejax import linalg
 from mlejax.fit.diagnose import ends
 from mlejax.fit.diagnose.edges import others_maximised
 from mlejax.fit.diagnose.rounding.digits import digits, far_from_start
-from mlejax.fit.diagnose.rounding.last_digits import FLAT, along, end_at, rest_to_rise, travelled
+from mlejax.fit.diagnose.rounding.last_digits import FLAT, REST, along, end_at, rest_to_rise, travelled
 from mlejax.objective import SingleEvaluator
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import Float, Host
@@ -57,7 +58,7 @@ def _back_along(evaluator: SingleEvaluator, end: OptimizeResult, e: int, at: Seq
 
     Values where rounding dominates are left out.  None if too few are left, or the profile neither rises nor levels off.
     """
-    u, found = np.array(end.u), list[tuple[float, Float[Host, " p"]]]()
+    u, found, farthest = np.array(end.u), list[tuple[float, Float[Host, " p"]]](), None
     for value in at:
         start = u if len(found) < 2 else 2.0 * u - found[-2][1]  # the others go on as they went
         start = np.where(np.arange(u.size) == e, value, start)
@@ -69,6 +70,7 @@ def _back_along(evaluator: SingleEvaluator, end: OptimizeResult, e: int, at: Seq
                 break
             u = np.array(end.u)  # the numbers end where the search ended
             continue
+        farthest = here if farthest is None else farthest
         found.append((loglik, u.copy()))
     if len(found) < LEAST_POINTS:
         return None
@@ -80,5 +82,13 @@ def _back_along(evaluator: SingleEvaluator, end: OptimizeResult, e: int, at: Seq
     risen = float(values[0] - values[-1])
     if rest is None or risen <= LEAST_RISE:
         return None
-    supremum = float(values[0]) + rest
-    return replace(along(evaluator, found[1][1], found[0][1], e), gain=risen, supremum=supremum)
+    assert farthest is not None
+    supremum, settled = float(values[0]) + rest, _others_settled(farthest, e)
+    return replace(along(evaluator, found[1][1], found[0][1], e), gain=risen, supremum=supremum, settled=settled)
+
+
+def _others_settled(at: OptimizeResult, e: int) -> bool:
+    """True if the Newton decrement over all coordinates but e is at most 0.01: these are at their maximum given that one."""
+    others = np.arange(at.u.size) != e
+    inverse = linalg.scaled_inverse(linalg.symmetric(at.information).block(others))
+    return inverse.ok and bool(at.score[others] @ inverse.inverse @ at.score[others] <= REST)

@@ -91,3 +91,35 @@ def test_a_maximum_flatter_than_quadratic_is_one_where_its_digits_are_good() -> 
     for i in np.flatnonzero(many.verdict == "no_finite_maximum"):
         assert many[i].verdict.evidence["supremum"] == pytest.approx(levels[i], abs=0.01)
     assert set(many.verdict) == {"verified", "no_finite_maximum"}
+
+
+@mle.model(a=mle.Real(), b=mle.Positive(), loc=mle.Real(), s=mle.Positive())
+def johnson_su(p: Any, d: Any) -> Any:
+    z = (d["y"] - p["loc"]) / p["s"]
+    density = stats_norm(p["a"] + p["b"] * jnp.arcsinh(z))
+    return density + jnp.log(p["b"]) - jnp.log(p["s"]) - 0.5 * jnp.log1p(z * z)
+
+
+def stats_norm(x: Any) -> Any:
+    return -0.5 * x**2 - 0.5 * jnp.log(2.0 * jnp.pi)
+
+
+def highest_lognormal(y: np.ndarray) -> float:
+    """Of lognormals beyond a threshold, mirrored or not, and of their limit, the normal; given the threshold in closed form."""
+
+    def minus(log_distance: float, sign: float) -> float:
+        z = np.log(sign * y - (sign * y).min() + np.exp(log_distance))
+        return -float(stats.norm.logpdf(z, z.mean(), z.std()).sum() - z.sum())
+
+    ends = [optimize.minimize_scalar(minus, bounds=(-2.0, 12.0), args=(sign,), method="bounded") for sign in (1.0, -1.0)]
+    return max(stats.norm.logpdf(y, y.mean(), y.std()).sum(), *(-end.fun for end in ends))
+
+
+@pytest.mark.parametrize("seed", [4, pytest.param(0, marks=pytest.mark.slow), pytest.param(6, marks=pytest.mark.slow)])
+def test_a_johnson_su_of_light_tails_levels_off_at_the_lognormal(seed: int) -> None:
+    """Its limits have a boundary of their own, the normal: scale, location and skewness run away at different paces."""
+    y = np.random.default_rng(seed).normal(size=100)
+    assert stats.kurtosis(y) < 0.0
+    verdict = johnson_su.fit({"y": y}).verdict
+    assert verdict.code == "no_finite_maximum"
+    assert verdict.evidence["supremum"] == pytest.approx(highest_lognormal(y), abs=0.01)
