@@ -173,7 +173,8 @@ def _curved(e: Evidence, best: Direction | None) -> tuple[str, str]:
         )
     # on a ridge that bends a maximum may be far higher than the curvature promises: no distance is stated
     left = f"; g'H^-1 g = {e.decrement:.1e}" if np.isfinite(e.decrement) else ""
-    return "stopped_early", f"{stopped}{left}"
+    few = f"; the formula has too few digits there ({e.findings.rounding})" if e.findings.rounding and e.findings.advice else ""
+    return "stopped_early", f"{stopped}{left}{few}"
 
 
 def _risen(rising: Direction, e: Evidence) -> str:

@@ -137,8 +137,11 @@ def search_on(
         if again is not found.end:
             found = yield from _searched_on(problems, evaluator, loaded, u0, again, None)
     if found.end.information is not None and suspect(evaluator.with_spec(found.spec), found.end.alone(), u0[None])[0]:
-        said = rounding_in_words(evaluator.with_spec(found.spec), found.end.u)
-        found = found._replace(findings=replace(found.findings, rounding=said))
+        at_end = evaluator.with_spec(found.spec)
+        said, advice = rounding_in_words(at_end, found.end.u), found.findings.advice
+        kept = digits(at_end, found.end) if found.end.end in (End.STALLED, End.PRECISION_FLOOR) and not advice else None
+        advice = STABLE_FORM if kept is not None and not kept.good else advice
+        found = found._replace(findings=replace(found.findings, rounding=said, advice=advice))
     return _perhaps_negated(evaluator, u0, _without_noise(evaluator.with_spec(found.spec), u0, found))
 
 

@@ -282,3 +282,26 @@ def test_where_only_second_derivatives_lose_digits_they_are_differenced() -> Non
     assert usual.verdict.code == "verified"
     assert "differences" in usual.summary().as_text()
     np.testing.assert_allclose(usual.bse, right.bse, rtol=1e-4)
+
+
+@mle.model(a=mle.Positive(), s=mle.Positive())
+def gamma(p: Any, d: Any) -> Any:
+    return (p["a"] - 1.0) * jnp.log(d["y"]) - d["y"] / p["s"] - p["a"] * jnp.log(p["s"]) - gammaln(p["a"])
+
+
+@mle.model(a=mle.Positive(), m=mle.Positive())
+def stable_gamma(p: Any, d: Any) -> Any:
+    return mle.special.gamma_logpdf(d["y"], p["m"], p["a"])
+
+
+def test_a_gamma_of_nearly_constant_data_has_too_few_digits_and_points_to_the_stable_form() -> None:
+    """The shape is 9e9: terms of 1e11 cancel.  The truth is the root of log(a) - digamma(a) by mpmath at 50 digits."""
+    y = 5.0 * (1.0 + 1e-5 * np.random.default_rng(3).normal(size=100))
+    plain = gamma.fit({"y": y}).verdict
+    assert plain.code in ("stopped_early", "not_computable")
+    assert "digits" in plain.statement
+    assert "gamma_logpdf" in plain.advice
+    stable = stable_gamma.fit({"y": y})
+    assert stable.verdict.code == "verified"
+    assert stable.params["a"] == pytest.approx(8794783029.4787927, rel=1e-8)
+    assert stable.llf == pytest.approx(842.03364446428982, abs=1e-6)
