@@ -6,6 +6,7 @@ matplotlib is imported when a plot is drawn. Gray lines have the colour of the s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,24 @@ def shortened(label: str, longest: int = LONGEST) -> str:
     return label if len(label) <= longest else f"{label[: keep // 2]}…{label[-(keep - keep // 2) :]}"
 
 
+def told_apart(labels: Sequence[str], longest: int = LONGEST) -> list[str]:
+    """Shorten labels to ``longest`` characters; of those that would look the same, show the part in which they differ.
+
+    >>> told_apart(["mu[year of birth 1 of child]", "mu[year of birth 2 of child]", "sigma"], 15)
+    ['…birth 1 of ch…', '…birth 2 of ch…', 'sigma']
+    """
+    short, kept = [shortened(label, longest) for label in labels], longest - 2
+    out = short.copy()
+    for i, label in enumerate(labels):
+        alike = [other for other, cut in zip(labels, short, strict=True) if cut == short[i] and other != label]
+        if alike:
+            both = (takewhile(lambda pair: pair[0] == pair[1], zip(label, o, strict=False)) for o in alike)
+            first = min(sum(1 for _ in pairs) for pairs in both)  # character in which they differ
+            at = min(max(first - kept // 2, 0), len(label) - kept)
+            out[i] = "…" * (at > 0) + label[at : at + kept] + "…" * (at + kept < len(label))
+    return out
+
+
 def percent(alpha: float) -> str:
     """Return the coverage 1 - alpha of intervals as a string.
 
@@ -81,7 +100,7 @@ def rows_with_labels(ax: Axes, labels: Sequence[str]) -> None:
     """Label the rows of a list, at y = 0, 1, ... from top to bottom, on the y axis of ``ax``, in small letters above 20 rows;
     long labels are shortened.
     """
-    ax.set_yticks(np.arange(len(labels)), [shortened(label) for label in labels])
+    ax.set_yticks(np.arange(len(labels)), told_apart(labels))
     if len(labels) > 20:
         ax.tick_params(axis="y", labelsize=SMALL)
     ax.set_ylim(len(labels) - 0.4, -0.6)
@@ -135,7 +154,7 @@ def legend(ax: Axes, above: bool = False) -> None:
     row.
     """
     handles, labels = ax.get_legend_handles_labels()
-    labels = [shortened(label) for label in labels]
+    labels = told_apart(labels)
     beside = 3 if sum(map(len, labels[:3])) <= LONGEST else 1
     place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": beside} if above else {}
     if labels:
