@@ -183,7 +183,7 @@ def shortened(error: Exception) -> Exception:
 
 
 def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
-    """The entries of a traceback, outermost call first."""
+    """Yield the entries of a traceback, outermost call first; none for None."""
     while traceback is not None:
         yield traceback
         traceback = traceback.tb_next

@@ -138,7 +138,9 @@ def restore(carried: Any) -> Any:
 
 @contextmanager
 def travelling() -> Iterator[None]:
-    """Context in which functions of modules that are not installed are pickled by value: another machine may lack the modules."""
+    """Context manager: inside, functions of modules that are not installed are pickled by value, since another machine may lack
+    the modules.
+    """
     import cloudpickle
 
     here = cloudpickle.cloudpickle.list_registry_pickle_by_value()

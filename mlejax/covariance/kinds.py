@@ -57,7 +57,10 @@ class Kind:
         return self.form in ("information", "penalised", "products")
 
     def weighted_by_w(self, weight_kind: str | None) -> bool:
-        """True if products of scores are weighted by w (frequency weights, opg), False if by w^2."""
+        """True if outer products of scores are weighted by w, False if by w^2 (or there are no weights).
+
+        By w with frequency weights, except for sums by cluster, and for ``"opg"`` with weights of any kind.
+        """
         weighted_information = weight_kind is not None and self.form == "products"
         return weighted_information or (weight_kind == "frequency" and self.scores_of != "clusters")
 

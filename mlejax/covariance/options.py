@@ -106,7 +106,7 @@ def _groupings(groups: Any, kind: str = "cluster") -> tuple[Any, ...]:
     """Return ``groups`` (a column name, labels, a pair of these, or a matrix of two columns) as a tuple of one or two groupings.
 
     Raises:
-        ValueError: no groups, more than two, or a sparse matrix.
+        ValueError: no groups, more than two, or a sparse matrix; ``kind`` is named in the message.
     """
     if groups is None:
         raise ValueError(

@@ -307,7 +307,7 @@ def _without_negative(a: Float[Host, "L p p"]) -> tuple[Float[Host, "L p p"], In
 
 
 def _diagonals(a: Float[Host, "L p p"]) -> Float[Host, "L p"]:
-    """Return the diagonals of L matrices."""
+    """Return the diagonals of L matrices, (L, p)."""
     return a.diagonal(axis1=1, axis2=2)
 
 

@@ -41,4 +41,4 @@ def load(path: PathLike, model: Likelihood | None = None) -> ResultParts:
         raise FileError(f"{os.fspath(path)}: {error}") from None
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         said = f"{type(error).__name__}: {str(error)[:200]}"
-        raise FileError(f"{os.fspath(path)}: the content is not that of a result ({said})") from None
+        raise FileError(f"{os.fspath(path)}: the content is not that of a result ({said}); save the result again") from None

@@ -66,7 +66,8 @@ def replacing(path: PathLike) -> Iterator[IO[bytes]]:
     one.  The mode of an existing file is kept; for a symbolic link the target is replaced.
 
     Raises:
-        OSError: the folder does not exist, there is no permission, or ``path`` is not a regular file, or a link to itself.
+        OSError: the folder does not exist (FileNotFoundError), there is no permission (PermissionError), or ``path`` is not a
+            regular file, or a link to itself.
     """
     target = Path(os.path.realpath(path))
     if target.is_symlink():
@@ -160,7 +161,7 @@ def _version(header: re.Match[bytes]) -> int:
             "newer mlejax"
         )
     if version < 1:
-        raise FileError(f"format {version} does not exist: the file is damaged")
+        raise FileError(f"format {version} does not exist: the file is damaged; copy it anew")
     return version
 
 
@@ -198,5 +199,5 @@ def _refuse_above(limit: int, found: int, what: str) -> None:
 def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     out = dict(pairs)
     if len(out) != len(pairs):
-        raise FileError("a key occurs twice in one object of the content")
+        raise FileError("a key occurs twice in one object of the content: save the result again")
     return out

@@ -57,7 +57,7 @@ class ResultParts(NamedTuple):
 
 
 def content_of(parts: ResultParts) -> Json:
-    """Return a result as JSON that the schema accepts.
+    """Return a result as the JSON content of a file, checked by the schema.
 
     Raises:
         FileError: the result has a part that a file cannot store; the message names it.

@@ -132,12 +132,12 @@ matrix = Field(_matrix)  # a list of rows of equal length, (n, k)
 
 
 def one_of(*words: str) -> Field[str]:
-    """Return a field whose value is one of some strings."""
+    """Return a field whose value is one of the strings ``words``."""
     return Field(lambda value, where: value if value in words else refuse(where, f"one of {', '.join(words)}", value))
 
 
 def optional(field: Field[T]) -> Field[T | None]:
-    """Return a field whose value is null or of the given kind."""
+    """Return a field whose value is null (None) or of the kind ``field``."""
     return Field(
         lambda value, where: None if value is None else field.read(value, where),
         lambda value, where: None if value is None else field.write(value, where),
@@ -145,7 +145,7 @@ def optional(field: Field[T]) -> Field[T | None]:
 
 
 def list_of(field: Field[T]) -> Field[tuple[T, ...]]:
-    """Return a field whose value is a list of one kind, read as a tuple."""
+    """Return a field whose value is a list with entries of the kind ``field``, read as a tuple."""
 
     def read(value: Json, where: str) -> tuple[T, ...]:
         if not isinstance(value, list):
@@ -156,7 +156,7 @@ def list_of(field: Field[T]) -> Field[tuple[T, ...]]:
 
 
 def mapping_of(field: Field[T]) -> Field[dict[str, T]]:
-    """Return a field whose value is an object with any keys and values of one kind."""
+    """Return a field whose value is an object with any keys and values of the kind ``field``, read as a dict."""
 
     def read(value: Json, where: str) -> dict[str, T]:
         if not isinstance(value, dict):

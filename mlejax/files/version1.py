@@ -116,7 +116,7 @@ def _rows(shape: list[int], data: list[Json], where: str) -> list[Json]:
     have the number of ``data``.
     """
     if math.prod(shape) != len(data) or max(shape, default=0) > max(len(data), 10_000):
-        raise FileError(f"{where}: an array of shape {str(shape)[:60]} with {len(data)} numbers")
+        raise FileError(f"{where}: expected an array of shape {str(shape)[:60]}, got {len(data)} numbers; save the result again")
     if len(shape) != 2:
         return data
     return [data[i * shape[1] : (i + 1) * shape[1]] for i in range(shape[0])]

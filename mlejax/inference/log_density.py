@@ -32,7 +32,8 @@ class LogDensity:
 
     Attributes:
         start: u at the estimates (p,).
-        data, fixed, scale: data; values of the fixed entries, or None; factor from the weighted mean to the weighted sum.
+        data, fixed, scale: data; values of the fixed entries, or None; number by which the weights in ``data`` were
+            divided.
         spec: the model and its parameter space, without penalty and bias reduction.
         prior: log-density of ``params``, natural scale, or None.
     """

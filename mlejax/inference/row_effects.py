@@ -20,11 +20,13 @@ Random = Literal["integrate", "mode", "zero"]
 
 
 def check_random(random: str, likelihood: Likelihood) -> None:
-    """Raise ValueError if ``random=`` is not a valid option, or needs random effects that the model does not have."""
+    """Raise ValueError unless ``random`` is "integrate", "mode" or "zero"; for the last two also if the model has no random
+    effects.
+    """
     if random not in get_args(Random):
         raise ValueError(f"random={random!r}: expected 'integrate', 'mode' or 'zero'")
     if random != "integrate" and marginal_of(likelihood) is None:
-        raise ValueError(f"random={random!r} is for models with random effects, and {likelihood.name} has none")
+        raise ValueError(f"random={random!r} is for models with random effects, and {likelihood.name} has none: leave it out")
 
 
 class RowModes:
@@ -67,7 +69,7 @@ class RowModes:
 
     @property
     def values(self) -> dict[str, Any]:
-        """Random effects of each row at the estimates, by name."""
+        """Random effects of each row at the estimates: name -> (n, ...)."""
         return self._named(self.mode[self.rows])
 
     @property

@@ -195,7 +195,9 @@ def _names(option: str, names: Any) -> tuple[str, ...]:
 
 
 def _check_signature(user: object) -> None:
-    """Raise TypeError unless ``user`` is a function that can be called as f(params, data)."""
+    """Raise TypeError unless ``user`` is a function that can be called as f(params, data); a callable without a readable
+    signature passes.
+    """
     if isinstance(user, Model):
         raise TypeError(f"mle.model expected a function f(params, data), got a model already: {user!r}; decorate it once")
     if not callable(user):

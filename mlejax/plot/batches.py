@@ -51,7 +51,7 @@ def estimates(
 
     Raises:
         KeyError: there is no entry of that name.
-        ValueError: an unknown kind.
+        ValueError: an unknown kind, or (for a forest) ``alpha`` is not above 0 and at most 0.5.
         ImportError: matplotlib is not installed.
 
     Example:
@@ -67,7 +67,7 @@ def estimates(
     term = values.columns[0] if term is None else term
     if term not in values.columns:
         meant = near(str(term), list(values.columns))
-        raise KeyError(f"no entry {term!r}{meant}; the entries are {', '.join(values.columns[:20])}")
+        raise KeyError(f"no entry {term!r}{meant}; name one of {', '.join(values.columns[:20])}")
     if kind not in (None, "forest", "hist"):
         raise ValueError(f"kind={kind!r}: expected 'forest' or 'hist'")
     forest = kind == "forest" or (kind is None and len(values) <= FOREST)

@@ -39,7 +39,7 @@ def new_axes(ax: Axes | None, n_rows: float | None = None) -> Axes:
 
 
 def pyplot() -> ModuleType:
-    """Return matplotlib.pyplot; ImportError with the package to install if it is missing."""
+    """Return matplotlib.pyplot; ImportError, which names the package to install, if it is missing."""
     try:
         from matplotlib import pyplot as plt
     except ImportError as error:

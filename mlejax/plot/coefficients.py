@@ -45,8 +45,8 @@ def coefficients(
         The Axes.
 
     Raises:
-        ValueError: there are no entries to draw (a result of more than 200 lists none), or the number of names is not that of
-            the fits.
+        ValueError: there are no entries to draw (a result of more than 200 lists none), the number of names is not that of
+            the fits, or ``alpha`` is not above 0 and at most 0.5.
         TypeError: something in ``results`` is no result.
         ImportError: matplotlib is not installed.
 

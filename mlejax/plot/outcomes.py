@@ -89,7 +89,7 @@ def survival(
 
     Raises:
         CompanionError: ``of`` is not given and the model has no cdf.
-        ValueError: a column does not exist, or events are not 0 and 1.
+        ValueError: a column does not exist, events are not 0 and 1, or ``alpha`` is not above 0 and at most 0.5.
         ImportError: matplotlib is not installed.
 
     Example:

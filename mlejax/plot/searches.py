@@ -23,7 +23,7 @@ def convergence(result: Any, ax: Axes | None = None) -> Axes:
     by epoch.
 
     Args:
-        result: the result of a fit; Newton's method and BHHH record every step, other methods some of the steps.
+        result: the result of a fit; Newton's method, BHHH and EM record every step, other methods some of the steps.
         ax: matplotlib Axes to draw on; new ones by default.
 
     Returns:

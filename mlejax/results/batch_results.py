@@ -78,7 +78,7 @@ class BatchResults:
     @property
     def params_tree(self) -> Params:
         """Estimates in the structure of the user's parameters, natural scale; every array has a leading axis (n_datasets,
-        ...).
+        ...).  Entries that :attr:`params` has as NaN are where the search ended.
         """
         return self._batch.params
 
@@ -144,6 +144,9 @@ class BatchResults:
 
         Returns:
             A polars, pyarrow or DuckDB table if the data were one, otherwise a pandas DataFrame.
+
+        Raises:
+            ValueError: ``alpha`` is not above 0 and at most 0.5.
         """
         return data_room.like(self._batch.sets.source, self._tidy(alpha))
 
@@ -250,6 +253,8 @@ class BatchResults:
 
         Raises:
             ImportError: pyarrow is not installed.
+            OSError: the folder does not exist, or there is no permission.
+            ValueError: as :meth:`tidy`.
         """
         try:
             import pyarrow  # noqa: F401
@@ -307,8 +312,8 @@ class BatchResults:
     # ---- in words
 
     def summary(self) -> Text:
-        """Return the counts of verdicts and, for every parameter entry, quantiles of the estimates and the median standard
-        error.
+        """Return as text the counts of verdicts and, over the data sets with a maximum, 5, 50 and 95 % quantiles of the
+        estimates of each entry (at most 200) and the median standard error.
         """
         batch, n = self._batch, len(self)
         lines = [
@@ -363,8 +368,8 @@ class BatchResults:
 
     @cached_property
     def _unused(self) -> Int[Host, "m 2"]:
-        """Pairs (data set, entry) for which the log-likelihood does not depend on the entry, such as a level that does not
-        occur (m, 2).
+        """Pairs of positions (data set, entry), (m, 2), for which the log-likelihood does not depend on the entry, such as a
+        level that does not occur in the data set.
         """
         if self._absent is not None:
             return self._absent

@@ -92,12 +92,12 @@ class Results(Postestimation, Testing, OtherNames):
     ) -> str:
         r"""Return the table for LaTeX's booktabs package; ``caption`` is the title by default, ``label`` is for ``\ref``.
 
-        ``options`` are those of :meth:`summary`.
+        ``alpha`` and ``options`` are those of :meth:`summary`, and so are the errors.
         """
         return self.summary(alpha, **options).to_latex(caption=caption, label=label)
 
     def to_markdown(self, alpha: float = 0.05, **options: Any) -> str:
-        """Return the table in GitHub's Markdown; ``options`` are those of :meth:`summary`."""
+        """Return the table in GitHub's Markdown; arguments and errors are those of :meth:`summary`."""
         return self.summary(alpha, **options).to_markdown()
 
     def tidy(self, alpha: float = 0.05, *, exponentiate: bool | Sequence[str] = False) -> Data:
@@ -108,6 +108,9 @@ class Results(Postestimation, Testing, OtherNames):
 
         Returns:
             A polars, pyarrow or DuckDB table if the data were one, otherwise a pandas DataFrame.
+
+        Raises:
+            ValueError: ``alpha`` is not above 0 and at most 0.5, or as :meth:`summary` because of ``exponentiate``.
         """
         return like(self._fit.loaded.source, report.tidy(reporting.terms(self._entries, alpha, exponentiate)))
 

@@ -80,7 +80,8 @@ def load(path: files.PathLike, *, model: Any = None) -> Results:
     try:
         str(made.summary())  # finds what no field shows by itself
     except Exception as error:
-        raise files.FileError(f"{path}: the content is not a valid result ({type(error).__name__}: {error})") from None
+        said = f"{type(error).__name__}: {error}"
+        raise files.FileError(f"{path}: the content is not a valid result ({said}); save it again") from None
     return made
 
 

@@ -27,10 +27,10 @@ class Direction:
             derivative), or ``unknown`` (not evaluable).
         vector: the direction, unconstrained coordinates, (p,).
         gain: increase of the log-likelihood along it, ().
-        supremum: the limit of a log-likelihood that rises and levels off, ().
+        supremum: the limit of a log-likelihood that rises and levels off, (); else NaN.
         words: (movement, names), or a function that makes them when first needed.
         bounded: the log-likelihood levels off.
-        point: where the log-likelihood was higher, (p,), or None.
+        point: where the log-likelihood was higher, unconstrained coordinates (p,); or None.
         fell: where the log-likelihood is lower, far on the other side of a direction that is flat nearby, (p,), or None.
         settled: the log-likelihood levels off with all other parameters at their maximum, so that steps in these gain nothing.
     """

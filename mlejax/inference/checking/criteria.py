@@ -264,7 +264,7 @@ def _tic(fit: Fit, cov: CovarianceResult) -> float:
     bias = float(np.sum(matrix * information))
     if np.isnan(bias):
         raise ValueError(
-            f"TIC is not defined without standard errors of all parameters ({fit.verdict.code.replace('_', ' ')})"
+            f"TIC is not defined without standard errors of all parameters ({fit.verdict.code.replace('_', ' ')}): compare aic"
         )
     return -2.0 * fit.llf + 2.0 * bias
 

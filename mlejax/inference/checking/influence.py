@@ -80,8 +80,8 @@ class Influence:
         return pd.DataFrame(self.dfbeta.T @ self.dfbeta, index=list(self.labels), columns=list(self.labels))
 
     def frame(self) -> pd.DataFrame:
-        """Return a DataFrame with one row for each row, unit or cluster: cooks_distance, leverage, loglik, loglik_out and a
-        dfbeta column for each entry.
+        """Return a DataFrame with one row for each row, unit or cluster, named by its label: cooks_distance, leverage (NaN
+        unless computed), loglik, loglik_out and a column "dfbeta NAME" for each entry.
         """
         import pandas as pd
 
@@ -90,7 +90,9 @@ class Influence:
         return pd.DataFrame({**columns, **more}, index=pd.Index(self.index, name=self.what[:-1]))
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Plot Cook's distances in the order of the data, the largest labelled; return the axes."""
+        """Plot Cook's distances in the order of the data, the five largest labelled, on ``ax`` or new axes; return the axes.
+        ImportError: matplotlib is not installed.
+        """
         return diagnostics.distances(self.cooks_distance, self.index, self.what[:-1], ax)
 
     def __repr__(self) -> str:

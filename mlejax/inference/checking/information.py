@@ -80,7 +80,7 @@ class _Solved(NamedTuple):
 
 
 def _gradient(spec: Spec, at: InformationPoint, theta: Float[Device, " p"]) -> Float[Device, " p"]:
-    """Return the score of the penalised log-likelihood (weighted mean over the data) with respect to theta, (p,)."""
+    """Return the score of the penalised log-likelihood with respect to theta, (p,); weights divided by their scale."""
     data = at.data
 
     def block(rows: PyTree, weights: Device, t: Device) -> Device:
@@ -133,6 +133,11 @@ def _solve(
         return jnp.where(others, -along(v) + damping * v, 0.0)
 
     def one(rhs: Either) -> _Solved:
+        """Solve for one right-hand side (p,) by conjugate gradients with the diagonal as preconditioner.
+
+        They end at the relative residual ``tol``, after ``max_steps``, at a direction whose curvature is not positive, or
+        at a number that is not finite; the residual returned is computed anew from the solution.
+        """
         size = jnp.sum(rhs * rhs / diagonal)
 
         def more(state: PyTree) -> Device:
@@ -170,7 +175,7 @@ def information_of(
 ) -> Information:
     """Return the information of the chosen entries of theta; to be called inside ``float64()``.
 
-    All numbers are those of the weighted mean log-likelihood: they are multiplied by the sum of weights elsewhere.
+    The log-likelihood is that of the optimiser, whose weights are divided by their scale (sampling weights have mean 1).
 
     Args:
         spec: specification of the fitted model.

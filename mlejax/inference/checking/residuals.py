@@ -110,9 +110,10 @@ def residuals(
             log-likelihood)), its mean and :meth:`Model.saturated`; ``"response"``, y - mean; ``"score"``: as ``score_obs``.
         response: the column of outcomes; needed only if the function reads several columns.
         discrete: True if outcomes are whole numbers of positive probability, so that u is drawn between F(y - 1) and F(y).
-            None: True if all outcomes are whole numbers and the likelihood of the rows is not the derivative of F. Positive
-            probabilities at other values (censoring points) are found by evaluating F just below. Rows whose likelihood is 1 -
-            F(y) or F(y) are right- or left-censored: their u is drawn above or below F(y).
+            None: True if all outcomes are whole numbers, unless some likelihoods are the derivative of F at the outcome, and all
+            others are that or F or 1 - F (censored rows). Positive probabilities at other values (censoring points) are found by
+            evaluating F just below. Rows whose likelihood is 1 - F(y) or F(y) are right- or left-censored: their u is drawn above
+            or below F(y).
         random: for models with random effects: ``"integrate"`` averages distribution, mean and variance of the outcome over
             the distribution of the effects; ``"mode"`` evaluates them at the modes of the unit's own effects; ``"zero"`` at
             effects of 0.
@@ -157,7 +158,7 @@ def residuals(
     name = response or _response(fit)
     names = list(table.columns if hasattr(table, "columns") else table)
     if name not in names:
-        raise ValueError(f"response={name!r} is no column of the data; they have {', '.join(map(str, names))}")
+        raise ValueError(f"response={name!r} is no column of the data; name one of {', '.join(map(str, names))}")
     y = np.asarray(table[name], float)
     index = np.asarray(table.index) if hasattr(table, "index") else np.arange(y.size)
     value = lambda what, data: _companion_values(fit, what, data, f"residuals({kind!r})", random)
@@ -253,6 +254,20 @@ def _response(fit: Fit) -> str:
 
 
 def _companion_values(fit: Fit, what: str, data: Data, why: str, random: str) -> Float[Host, " n"]:
+    """Return the mean or the variance of the outcome in each row (n,), from a function that the model declares.
+
+    The variance of a model with latent variables that are averaged over is the mean of the squares minus the square of the mean.
+
+    Args:
+        fit: the fit.
+        what: "mean" or "variance".
+        data: the rows.
+        why: the feature that needs it, for the message.
+        random: what random effects are, as in `predict`.
+
+    Raises:
+        CompanionError: the model declares no such function.
+    """
     likelihood = fit.spec.likelihood
     function, theta, more = companion(likelihood, what, why), fit.theta, {}
     space, fixed, k = fit.spec.space, fit.fixed, len(fit.theta)
@@ -297,7 +312,7 @@ def _between(
     low = cdf(y - 1.0) if whole else cdf(y - BELOW * np.maximum(1.0, np.abs(y)))
     low = np.where(np.isfinite(low), low, 0.0)
     if np.isnan(high).any() or (high < low - 1e-9).any():
-        raise ValueError("residuals('quantile'): the declared cdf is not increasing, or not a number, at some outcomes")
+        raise ValueError("residuals('quantile'): the declared cdf decreases, or is NaN, at some outcomes: correct the function")
     if whole and (never := (high == low) & (low > 0) & (low < 1 - 1e-9)).any():
         i = int(np.argmax(never))
         raise ValueError(

@@ -108,7 +108,8 @@ class SimulationStudy:
             Columns ``n``, ``term``, ``truth``; ``bias`` and its Monte Carlo error ``bias_mc``; ``rmse``; ``sd``, the standard
             deviation of the estimates, and ``mean_se``, the mean of their standard errors; ``coverage`` of the intervals, with
             ``coverage_mc``; ``efficiency``, the Cramer-Rao bound (of unbiased estimators) over the variance, with
-            ``efficiency_mc``; ``n_good``, fits used, and ``n_intervals``, intervals used (there is none close to a bound).
+            ``efficiency_mc``; ``n_good``, fits used, and ``n_intervals``, intervals used (there is none close to a bound).  NaN
+            where fewer than two fits ended at a maximum.
         """
         import pandas as pd
 

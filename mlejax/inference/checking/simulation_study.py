@@ -141,6 +141,7 @@ def _study(
 
     Raises:
         KeyboardInterrupt: interrupted before the first chunk was finished; later, the chunks finished are returned.
+        ValueError, TypeError: the model cannot be fitted to any of the data sets (as of ``fit_batch``).
     """
     loaded, columns = _template(likelihood, made, seed, numbers[:1])
     step = chunk_of(columns, made.simulator.n_rows, cut.memory)
@@ -196,7 +197,10 @@ def _template(likelihood: Likelihood, made: SimulationDesign, seed: int, number:
     with float64():
         loaded = load(likelihood, table, made.params if likelihood.parameters is None else None, "raise")
         if loaded.crossing is not None:
-            raise ValueError(f"simulation_study does not support random effects of several grouping columns ({likelihood.unit})")
+            raise ValueError(
+                f"simulation_study does not support random effects of several grouping columns ({likelihood.unit}): "
+                "simulate by model.simulate, and fit in a loop"
+            )
         columns = columns_of(loaded.rows)
         check_made(likelihood, tuple(drawn), columns, () if loaded.designs is None else loaded.designs.used)
         if likelihood.unit is not None:

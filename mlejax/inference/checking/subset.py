@@ -54,14 +54,14 @@ class SubsetErrors(Estimates):
         return self.meaning
 
     def cov_params(self) -> pd.DataFrame:
-        """Return the covariance of the chosen parameters, (m, m)."""
+        """Return the covariance ``cov`` of the chosen parameters as a DataFrame, (m, m), natural scale."""
         import pandas as pd
 
         return pd.DataFrame(self.cov, index=list(self.labels), columns=list(self.labels))
 
 
 class Chosen(NamedTuple):
-    """Positions of the chosen entries: in theta, and in the vector of reported entries."""
+    """Positions of the m chosen entries: in theta, and among the entries that tables show."""
 
     theta: Int[Host, " m"]
     reported: Int[Host, " m"]
@@ -215,9 +215,9 @@ def _check_solved(found: Information, scale: float, damping: float, tol: float) 
     """Raise ValueError if conjugate gradients found negative curvature or did not converge.
 
     Args:
-        found: the information of the mean log-likelihood.
-        scale: factor from the mean to the sum.
-        damping: the ridge, for the sum.
+        found: the information, of weights divided by ``scale``.
+        scale: number by which weights were divided.
+        damping: the ridge, as the user gave it.
         tol: relative residual asked for.
     """
     if found.negative is not None:
@@ -239,7 +239,8 @@ def _check_solved(found: Information, scale: float, damping: float, tol: float) 
 def _check_size(m: int, p: int, others: str) -> None:
     if m > MAX_CHOSEN:
         raise ValueError(
-            f"expected at most {MAX_CHOSEN} parameters, got {m}: their covariance takes {dense_cost(m)}; choose fewer"
+            f"subset_errors: expected at most {MAX_CHOSEN} parameters, got {m}: their covariance takes {dense_cost(m)}; choose "
+            "fewer"
         )
     if others == "estimated" and 8.0 * m * p > MAX_BYTES:
         raise ValueError(

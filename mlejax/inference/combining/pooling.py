@@ -99,7 +99,7 @@ class Pooled(Estimates):
         """
         names = list(self.labels) if entries is None else [entries] if isinstance(entries, str) else list(entries)
         if unknown := [name for name in names if name not in self.labels]:
-            raise ValueError(f"wald_test: no entry {unknown[0]!r}; there are {', '.join(self.labels)}")
+            raise ValueError(f"wald_test: no entry {unknown[0]!r}; name some of {', '.join(self.labels)}")
         at = [self.labels.index(name) for name in names]
         W, B, m, k = self.within[np.ix_(at, at)], self.between[np.ix_(at, at)], self.n_sets, len(at)
         if not np.isfinite(W).all() or np.linalg.matrix_rank(W) < k:

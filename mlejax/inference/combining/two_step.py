@@ -132,6 +132,9 @@ def two_step(first: Entries, second: Entries, names: Mapping[str, str] | None = 
 
 
 def _check(fit: Fit, which: str) -> None:
+    """Raise ValueError unless a fit has the scores of single rows and is an unpenalised, unconstrained, interior maximum without
+    effects of ``mle.Real(by=...)``.  ``which``: "first" or "second", for the message.
+    """
     if fit.loaded.remembered is not None or fit.loaded.stream is not None:
         raise ValueError(
             f"stack needs the scores of single rows, which the {which} fit does not hold, because it is of a stream or from a "
@@ -268,6 +271,15 @@ def _robust(
 
 
 def _result(second: Entries, cov: Float[Host, "p p"], said: str, linked: list[str], alpha: float) -> TwoStep:
+    """Return the table of the second step's estimated entries.
+
+    Args:
+        second: entries of the second fit; its own errors stand beside the corrected ones.
+        cov: corrected covariance, (p, p).
+        said: how it was made; ``linked``, the entries fixed at estimates of the first step, is added.
+        linked: their names.
+        alpha: one minus the coverage of the intervals.
+    """
     space = second.space
     keep = np.flatnonzero(~space.reported_fixed)
     matrix = space.reported_matrix[keep]

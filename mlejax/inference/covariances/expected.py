@@ -76,6 +76,14 @@ def expected_information(fit: Fit, options: Mapping[str, Any]) -> tuple[Float[Ho
 
 
 def _over_outcomes(fit: Fit, outcomes: Host) -> tuple[Float[Host, "p p"], str]:
+    """Return the information (p, p) summed over all outcomes a row can have, each weighted by its probability under the model at
+    the estimate and by the row's weight; and how it was made, in words.
+
+    ``outcomes``: column -> its values, lists of one length; outcome i has the i-th value of every column.
+
+    Raises:
+        ValueError: lists of different lengths, or probabilities that do not sum to 1 in a row of positive weight.
+    """
     data = fit.loaded.problem.data
     columns = {name: np.asarray(values, np.float64) for name, values in dict(outcomes).items()}
     count = {values.shape for values in columns.values()}
@@ -146,6 +154,14 @@ def _information(fit: Fit, data: Prepared, values: PyTree) -> Float[Host, "p p"]
 
 
 def _declared(fit: Fit, own: PyTree, natural: PyTree) -> Float[Host, "p p"]:
+    """Return the expected information (p, p) from a function that the model declares, summed over the rows by weight.
+
+    ``own``: such a function of the fitted model, over theta; else ``natural``, that of the model without formulas, over the
+    parameters of one row, to which the chain rule is applied.
+
+    Raises:
+        ValueError: the result of ``natural`` does not have the shape (n, k, k), k parameters a row.
+    """
     from mlejax.inference.prediction.row_functions import of_theta
     from mlejax.inference.prediction.row_tables import rows_of
 
@@ -188,6 +204,12 @@ def _row_coordinates(fit: Fit, params: Params) -> Device:
 
 
 def _simulated(fit: Fit, n: int, seed: int) -> tuple[Float[Host, "p p"], str]:
+    """Return the mean information (p, p) of n data sets simulated at the estimate; and in words their number and the largest
+    relative Monte Carlo error of a standard error.
+
+    Raises:
+        CompanionError: the model has no simulator.
+    """
     from mlejax.inference.resampling.simulator import simulator_of
 
     seen, sim = simulator_of(fit, "cov_type='expected'")

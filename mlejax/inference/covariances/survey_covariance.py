@@ -55,6 +55,12 @@ def survey_of(fit: Fit, design: Survey) -> Surveyed | CovarianceResult:
 
 
 def _linearised(fit: Fit, design: Survey) -> Surveyed:
+    """Return the sums of scores by primary sampling unit, within strata (Binder 1983), their degrees of freedom (units minus
+    strata, counted where the subpopulation has rows), and the design in words.
+
+    Raises:
+        ValueError: no more units than strata; or as `survey_meat`.
+    """
     weights, n = fit.loaded.weights, fit.loaded.problem.data.n_contributions
     assert weights is not None
     scores = np.where(weights.used[:, None], fit.scores() * weights.values[:, None], 0.0)
@@ -127,7 +133,8 @@ def replicate_weights(fit: Fit, design: Survey) -> Float[Host, "R n"]:
     assert fit.loaded.weights is not None
     n = fit.loaded.problem.data.n_contributions
     if values.ndim != 2 or values.shape[0] != n or not (np.isfinite(values) & (values >= 0)).all():
-        raise ValueError(f"replicates= expected numbers >= 0 of shape ({n}, R), got shape {values.shape}")
+        wrong = "a negative number, NaN or infinity" if values.ndim == 2 and len(values) == n else f"shape {values.shape}"
+        raise ValueError(f"replicates= expected finite numbers >= 0 of shape ({n}, R), got {wrong}")
     return values.T * fit.loaded.weights.used / fit.loaded.weights.scale
 
 
@@ -150,5 +157,6 @@ def _numbers(fit: Fit, given: Any, option: str) -> Float[Host, " n"]:
     if fit.loaded.unit_codes is not None:
         numbers = data_room.constant_within(numbers, fit.loaded.unit_codes, name=f"{option}=")
     if numbers.shape != (fit.loaded.problem.data.n_contributions,) or not np.isfinite(numbers).all():
-        raise ValueError(f"{option}= expected one finite number for each row, got shape {numbers.shape}")
+        wrong = f"shape {numbers.shape}" if np.isfinite(numbers).all() else "NaN or infinity"
+        raise ValueError(f"{option}= expected one finite number for each row, got {wrong}")
     return numbers

@@ -265,6 +265,11 @@ def nlcom_of(fit: Fit, cov: Host | Factored, function: Callable[[Any], Any], **o
 
 
 def _notes(at: Linearised, still: Bool[Host, " m"], bse: Float[Host, " m"], reason: str) -> tuple[str, ...]:
+    """Return for each value why its standard error is missing or 0, "" if there is nothing to say.
+
+    ``still``: True where the derivative is 0 but a second-order effect remains; ``reason``: why the parameters have no
+    covariance, if known.
+    """
     notes = []
     for i, value in enumerate(at.values):
         if not np.isfinite(value):

@@ -146,6 +146,11 @@ def _leaving(low: np.ndarray, high: np.ndarray, links: Sequence[IntervalLink]) -
 def _on_link_scale(
     value: np.ndarray, error: np.ndarray, links: Sequence[IntervalLink], reach: float
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return lower and upper limits (m,), made on the scale of each value's link and transformed back, and notes.
+
+    ``reach``: the critical value.  Limits are NaN where the error is NaN, and where the value on the link scale or the slope of
+    the link is not finite or the slope not positive; a note says so if the error is finite.
+    """
     low, high = np.full(value.size, np.nan), np.full(value.size, np.nan)
     notes = [""] * value.size
     with float64(), np.errstate(all="ignore"):

@@ -249,7 +249,9 @@ class _OfRows(NamedTuple):
         return self.random == "mode" or self.fit.loaded.effects is not None
 
     def opened(self, d: Any) -> tuple[InParts, ByRow | None]:
-        """Return the function prepared for the table ``d``, and the effects of its rows or None."""
+        """Return the function prepared for the rows of the table ``d``, and the effects of their levels or units, None without
+        such effects; errors as of `row_effects`.
+        """
         fit, own = self.fit, row_effects(self.fit, ingest(d), self.random)
         at = (lambda _: {}) if own is None else (lambda t: own.at(jnp.append(t, jnp.zeros(own.n_more))))
         params_at = lambda theta: fit.spec.space.params_from_theta(theta, fit.fixed)
@@ -314,7 +316,7 @@ def _estimated(
 
 
 def _widened(cov: Any, more: int) -> Float[Host, "k k"]:
-    """Return the covariance extended by ``more`` independent coordinates of variance 1."""
+    """Return the covariance (k, k) extended by ``more`` > 0 independent coordinates of variance 1, (k + more, k + more)."""
     wide = np.pad(np.asarray(cov), (0, more))
     wide[-more:, -more:] = np.eye(more)
     return wide

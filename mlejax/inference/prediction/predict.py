@@ -208,7 +208,8 @@ def predict_function(
         the data if the function returns one value for each row.
 
     Raises:
-        ValueError: a value is outside of ``support``.
+        ValueError: ``support`` is not two bounds in order, a value is outside of it, or ``alpha`` is not above 0 and at most 0.5.
+        TypeError: the function does not return numbers, or JAX cannot differentiate it.
     """
     with float64():
         if by_row is None:
@@ -276,7 +277,7 @@ def _design_of(designs: Designs, name: str | None) -> Design:
         raise ValueError(f"predict: several parameters have a formula; choose one: {choices}")
     wanted = names[0] if name is None else name
     if wanted not in names:
-        raise ValueError(f"predict: param={wanted!r} has no formula; the parameters with a formula are {', '.join(names)}")
+        raise ValueError(f"predict: param={wanted!r} has no formula; choose one that has: {', '.join(names)}")
     return designs.designs[names.index(wanted)]
 
 
@@ -323,6 +324,11 @@ def predict_parameter(
 
 
 def _limits(link: Link, found: DeltaResult, linear: DeltaResult, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return lower and upper limits of the values of a parameter: those of the linear predictor, transformed by the inverse link;
+    for a softmax link those of each probability's logit, NaN at 0 and 1.
+
+    ``found``: the values and their errors; ``linear``: the linear predictors and theirs.
+    """
     z = critical_value(alpha, found.df)
     if link.name == "softmax":
         p, error = found.params, found.bse

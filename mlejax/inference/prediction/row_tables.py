@@ -50,7 +50,7 @@ def column_of(table: Data, name: str) -> np.ndarray:
     """Return a column of a DataFrame or a dict as an array (n,); ValueError if it does not exist."""
     names = list(table.columns if hasattr(table, "columns") else table)
     if name not in names:
-        raise ValueError(f"margins: no column {name!r}; the columns are {', '.join(map(str, names))}")
+        raise ValueError(f"margins: no column {name!r}; name one of {', '.join(map(str, names))}")
     return np.asarray(table[name])
 
 

@@ -109,7 +109,7 @@ class Paths:
         return ((values - self.origin) * self.direction).sum(axis=1) / (self.direction**2).sum(axis=1)
 
     def at(self, rho: Float[Host, " m"]) -> Float[Host, "m q"]:
-        """Return the target values c(rho), (m, q)."""
+        """Return the target values c(rho) = origin + rho * direction of every path, (m, q)."""
         return self.origin + rho[:, None] * self.direction
 
     def on_bound(self, u: Float[Host, "m p"]) -> Bool[Host, "m p"]:

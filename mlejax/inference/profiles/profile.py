@@ -114,7 +114,9 @@ class Profile:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """What is irregular: statuses of the limits other than ``finite``, ``several pieces``, ``higher maximum found``."""
+        """What is irregular: the parts of the limits' statuses other than ``finite``; ``higher maximum found``; ``several
+        pieces``.  Empty for a regular profile.
+        """
         ends = [s for end in (self.lower, self.upper) for s in end.status.split(", ") if s != "finite"]
         more = [("higher maximum found", self.better is not None), ("several pieces", len(self.pieces) > 1)]
         return tuple(dict.fromkeys([*ends, *(name for name, there in more if there)]))

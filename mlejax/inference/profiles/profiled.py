@@ -121,14 +121,15 @@ def make_paths(
     direction: Float[Host, "m q"],
     drop: Float[Host, " m"],
 ) -> Paths:
-    """Return paths from the estimates, scaled so that rho = 1 is one standard error.
+    """Return paths from the estimates, scaled so that at rho = 1 the quadratic approximation of the profile log-likelihood has
+    fallen by 1/2: one standard error (with sampling weights, for weights of mean 1).
 
     Args:
         fits: the fits.
         targets: the different targets.
         which: positions in ``targets`` of the targets of each path (m, q).
         sets: number of the fit of each path (m,).
-        direction: direction of change of the targets (m, q), any length.
+        direction: direction of change of the targets (m, q), any length; kept as it is if the approximation does not fall.
         drop: difference between the log-likelihood at the estimate and the cut, in the optimiser's units (m,).
     """
     m, space = len(sets), fits.spec.space

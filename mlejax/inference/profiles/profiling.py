@@ -160,7 +160,7 @@ class Profiling:
 
 
 def free_entries(space: Space) -> Int[Host, " k"]:
-    """Return the positions of the reported entries that are not fixed."""
+    """Return the positions, among the entries that tables show, of those that are not fixed (k,)."""
     return np.flatnonzero(~space.reported_fixed)
 
 
@@ -320,7 +320,16 @@ def _further(paths: Paths, ends: Ends) -> tuple[list[Points], Points | None, lis
 
 
 class CurvePoint(NamedTuple):
-    """One point of a curve: the target's value, log-likelihood, gap and decrement in the optimiser's units, kind, and u."""
+    """One point of the curve of a profile.
+
+    Attributes:
+        value: the target's value, on the scale on which it is profiled.
+        loglik: the highest log-likelihood with this value, divided by the scale of the weights.
+        gap: ``loglik`` minus the cut, at limits that are finite; else NaN.
+        decrement: Newton decrement of the constrained maximum, in the same units.
+        kind: "estimate", "end" (a confidence limit), "curve" (between the limits) or "beyond".
+        u: the parameters there, (p,).
+    """
 
     value: float
     loglik: float

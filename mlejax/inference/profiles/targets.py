@@ -124,6 +124,9 @@ def _mapped(link: Transform, values: Host) -> PyTree:
 
 @partial(compiled, static=("function", "space"))
 def _derivatives(function: Callable[..., Any], space: Space, u: Any, fixed: Either | None, entry: Count) -> PyTree:
+    """Return value (m,), gradient (m, p) and Hessian (m, p, p) of a target at points u (m, p): of ``function`` of params, or, if
+    that is None, of entry ``entry`` on its link scale.
+    """
     def value(t: Device) -> PyTree:
         params = space.params_from_u(t, fixed)
         if function is None:
@@ -160,7 +163,9 @@ def entry_targets(space: Space, fixed: Either | None, entries: Any) -> list[Targ
 
 
 def _coordinates(space: Space) -> np.ndarray:
-    """Return for each reported entry the coordinate of u that alone determines it, or -1 (r,)."""
+    """Return for each entry that tables show the position of the coordinate of u that alone determines it; -1 if none does,
+    or if the entry is fixed (r,).
+    """
     place = {int(j): i for i, j in enumerate(range(space.n_free) if space.ties is None else space.ties.kept)}
     out = np.full(space.n_reported, -1)
     for leaf, at, rows in zip(space.leaves, space.u_slices, space.reported_slices, strict=True):

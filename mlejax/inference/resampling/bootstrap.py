@@ -53,7 +53,7 @@ class Bootstrap(Resampled):
         drawn: description of what was drawn.
         seed: seed of the draws.
         fit: the fit.
-        groups: labels of the clusters that were drawn as a whole, or None.
+        groups: the clusters that were drawn as a whole, a column's name or labels; or None.
         mapping: the function of params whose distribution this is, and the name of its values; None for the parameters
             themselves.
     """
@@ -116,7 +116,11 @@ class Bootstrap(Resampled):
             function: maps ``params`` (the user's structure, natural scale) to a number, an array, or a dict of these; pure JAX.
             name: label of the number, or of the entries of the array; keys of a dict are labels themselves.
 
-        Replicates at which the function is not finite are left out.
+        Returns:
+            A :class:`Bootstrap` of the values.  Replicates at which one of them is not finite count as failed.
+
+        Raises:
+            TypeError: JAX cannot evaluate the function for all replicates at once (``if`` on a parameter, NumPy functions).
         """
         labels, values = mapped(function, self.refits.params, name, self.n)
         one = jax.tree.map(lambda a: np.asarray(a)[None], self.fit.params)
@@ -171,6 +175,9 @@ class Bootstrap(Resampled):
 
     @cached_property
     def _accelerated(self) -> tuple[Float[Host, " r"], str]:
+        """The acceleration constant of each entry, from the estimates without each row, unit or cluster, and how these were made;
+        those that failed are left out.  ValueError for Bayesian and parametric replicates, and for an extended likelihood.
+        """
         if self.kind not in ("case", "cluster") or self.fit.loaded.with_total:
             which = "an extended likelihood" if self.fit.loaded.with_total else f"kind={self.kind!r}"
             raise ValueError(
@@ -186,6 +193,11 @@ class Bootstrap(Resampled):
         return acceleration(influence_of(values[good], copies[good]), copies[good]), how
 
     def _limits(self, kind: str, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return lower and upper limits of all entries; NaN for fixed entries and where BCa limits do not exist, with a warning.
+
+        Warns also if the smallest or largest replicate is a limit.  ValueError: another ``kind`` or ``alpha`` than in
+        :meth:`conf_int`.
+        """
         check_alpha(alpha)
         if kind not in _NAMES:
             raise ValueError(f"kind={kind!r}: expected one of {', '.join(map(repr, _NAMES))}")

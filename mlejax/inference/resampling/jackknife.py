@@ -63,6 +63,9 @@ class Jackknife(Resampled):
     def summary(self, alpha: float = 0.05) -> Text:
         """Return a table as text: estimates, bias, standard errors, and intervals estimate - bias -+ z std err of coverage
         1 - alpha.
+
+        Raises:
+            ValueError: ``alpha`` is not above 0 and at most 0.5.
         """
         head = f"Jackknife of {self.model}: each of {int(self.copies.sum())} {self.left_out} left out in turn"
         lines = self._lines(head, alpha, *self._reach(alpha), [])

@@ -25,12 +25,22 @@ NO_ROWS = (
 def bootstrapped_stream(
     fit: Fit, kind: str, n: int, seed: int, groups: Any, short: bool, progress: bool | None
 ) -> tuple[Replicates, str]:
-    """Return n one-step replicates of the estimates of a stream, and what was drawn.
+    """Return n one-step replicates of the estimates of a stream, and what was drawn, in words.
 
-    Rows are drawn a Poisson number of times each; clusters as in memory.
+    Args:
+        fit: fit of a stream.
+        kind: "bayesian" for exponential weights of mean 1; with any other kind a row is drawn a Poisson(1) number of times. Both
+            have mean w for a row of frequency weight w.
+        n: number of replicates.
+        seed: seed of the draws.
+        groups: name of a column whose groups are drawn whole, as clusters in memory are (with replacement, or exponential
+            weights); None draws rows.
+        short: one Newton step from the estimate each, the only choice for a stream.
+        progress: a progress line; None shows it in a terminal.
 
     Raises:
-        DataError: exact refits (not ``short``), or labels in place of the name of a column.
+        DataError: not ``short``; labels in place of the name of a column, a column that cannot be labels, fewer than two
+            clusters with rows of positive weight, or too many parameters for the memory.
     """
     if not short:
         raise DataError(EXACT)
@@ -47,7 +57,10 @@ def bootstrapped_stream(
 
 
 def jackknifed_stream(fit: Fit, groups: Any, short: bool, progress: bool | None) -> tuple[Replicates, Pool]:
-    """Return the one-step estimates without each group of a stream, and the groups; DataError as `bootstrapped_stream`."""
+    """Return the one-step estimates without each group of a stream, in order of first appearance, and the groups.
+
+    Arguments and errors are those of `bootstrapped_stream`; ``groups=None`` (each row in turn) is a DataError too.
+    """
     if groups is None:
         raise DataError(NO_ROWS)
     if not short:
@@ -58,6 +71,12 @@ def jackknifed_stream(fit: Fit, groups: Any, short: bool, progress: bool | None)
 
 
 def _clusters(fit: Fit, groups: Any) -> tuple[Pool, Float[Host, "G k"]]:
+    """Return the clusters in a column with rows of positive weight, as the pool to draw from, and each one's weighted sums of
+    score and information at the estimate (k = p + p^2).
+
+    Raises:
+        DataError: as `bootstrapped_stream` because of ``groups`` or of the memory.
+    """
     if not isinstance(groups, str):
         raise DataError("groups=: for a stream, expected the name of a column of it, got labels; add them as a column")
     with float64():
@@ -70,6 +89,9 @@ def _clusters(fit: Fit, groups: Any) -> tuple[Pool, Float[Host, "G k"]]:
 
 
 def _stepped(fit: Fit, sums: Float[Host, "G k"], weights: Draws, n: int) -> Replicates:
+    """Return n replicates of one Newton step each, from clusters' sums of score and information and their weights, 1,024
+    replicates at a time.
+    """
     parts = [np.arange(i, min(i + 1024, n)) for i in range(0, n, 1024)]
     together = np.concatenate([weights(at) @ sums for at in parts])
     return replicates(fit, one_step_of(fit.spec, fit.u, together, fit.fixed), True)

@@ -125,7 +125,7 @@ def check_one_step(fit: Fit) -> None:
 
 
 def check_approximate(approximate: str | None) -> bool:
-    """True if ``approximate=`` asks for one-step approximations; ValueError for other values than None."""
+    """True if ``approximate`` is "one-step", False if it is None; ValueError for other values."""
     if approximate not in (None, "one-step"):
         raise ValueError(
             f"approximate={approximate!r}: expected None (exact refits) or 'one-step' (one Newton step from the estimate)"

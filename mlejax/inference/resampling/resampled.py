@@ -67,7 +67,9 @@ class Resampled(ABC):
 
     def frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return a DataFrame with one row for each entry: estimate, bias, std_error, conf_low, conf_high, as in
-        :meth:`summary`; ``alpha`` is one minus the coverage.
+        :meth:`summary`.
+
+        ``alpha`` is one minus the coverage; ValueError unless it is above 0 and at most 0.5.
         """
         import pandas as pd
 
@@ -121,7 +123,7 @@ class Resampled(ABC):
 
     @abstractmethod
     def summary(self) -> Text:
-        """Return the table as text."""
+        """Return the table of :meth:`frame` as text, with the number of failed refits."""
 
     def _series(self, values: np.ndarray, name: str) -> pd.Series:
         import pandas as pd

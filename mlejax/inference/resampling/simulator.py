@@ -185,8 +185,13 @@ def _with_latents(
 
 
 def _drawn(key: Device, factor: tuple[str, ...], marginal: Marginal, data: Data) -> PyTree:
-    """Return standard normal draws for the levels of one grouping factor (one or several columns), looked up for each row
-    (n, width).
+    """Return standard normal draws for the random effects of one grouping factor, (n, width): the same for all rows of a level.
+
+    Args:
+        key: random key of the data set.
+        factor: names of the columns whose combinations are the levels.
+        marginal: the random effects, some of which belong to this factor.
+        data: columns by name, with the level numbers of these columns.
     """
     width = sum(v.size for v in marginal.latents.values() if v.factor == factor)
     own = jax.random.fold_in(key, marginal.factors.index(factor))

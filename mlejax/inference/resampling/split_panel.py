@@ -87,6 +87,9 @@ class SplitPanel(Resampled):
     def summary(self, alpha: float = 0.05) -> Text:
         """Return a table as text: estimates of the whole panel, their bias, standard errors of the corrected estimates,
         intervals corrected -+ z std err of coverage 1 - alpha, and the test of equal halves.
+
+        Raises:
+            ValueError: ``alpha`` is not above 0 and at most 0.5.
         """
         head = f"Half-panel jackknife of {self.model}: {self.periods} periods, {self.n} resamples of {self.by}"
         statistic, df, p = self.halves_test

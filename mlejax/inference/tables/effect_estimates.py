@@ -18,6 +18,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax.covariance import CovarianceResult
 from mlejax.fit import Effects, Fit
+from mlejax.inference.covariances.combinations import linear_covariance
 from mlejax.inference.intervals import DeltaResult
 from mlejax.inference.normal import critical_value, z_tests
 from mlejax.inference.tables.entries import Entries
@@ -100,8 +101,8 @@ def effects_table(fit: Fit, cov: CovarianceResult) -> pd.DataFrame:
 
 
 def covariance_of_some(entries: Entries, subset: Sequence[str]) -> tuple[Float[Host, "k k"], list[str]]:
-    """Return the covariance of some entries of ``params`` and some effects (k, k), and their labels; NaN for effects fixed
-    at 0.
+    """Return the covariance of some entries of ``params`` and some effects (k, k), and their labels; NaN for fixed entries,
+    for effects fixed at 0, and for entries without a covariance.
 
     Args:
         entries: the entries of the fit.
@@ -133,13 +134,13 @@ def covariance_of_some(entries: Entries, subset: Sequence[str]) -> tuple[Float[H
                 f"cov_params({name!r}): no such level of {effects.key.by}{near(name, list(by_label)[:MOST_ENTRIES])}"
             )
         for j in fit.spec.space.resolve(name):
-            rows.append(fit.spec.space.reported_matrix[j])
+            rows.append(np.where(fit.spec.space.reported_fixed[j], np.nan, fit.spec.space.reported_matrix[j]))
             own.append(-1)
             labels.append(entries.labels[j])
     if len(rows) > MOST_ENTRIES:
         raise ValueError(f"cov_params: expected at most {MOST_ENTRIES} entries, got {len(rows)}; name fewer of them")
     R, at = np.array(rows).reshape(len(rows), fit.theta.size), np.array(own, np.int64)
-    found = R @ cov.matrix @ R.T
+    found = linear_covariance(R, cov.full).cov
     if effects is not None:
         same = (at[:, None] == at[None, :]) & (at >= 0)
         found = found + np.where(same, 1.0 / effects.curvature[np.maximum(at, 0)], 0.0)
@@ -168,6 +169,19 @@ def _codes_of_rows(one: data_room.Coded, table: data_room.Table) -> Int[Host, " 
 def _numbers_of_rows(
     by: str, known: Mapping[Any, int], table: data_room.Table, left_out: set[Any], text: bool = False
 ) -> Int[Host, " n"]:
+    """Return the number of each row's level, (n,).
+
+    Args:
+        by: name of the column of levels.
+        known: level -> number.
+        table: the rows.
+        left_out: levels of the fit without a finite effect, told apart in the message.
+        text: compare levels as strings.
+
+    Raises:
+        MissingColumnError: there is no column ``by``.
+        DataError: a level that is not in ``known``.
+    """
     if by not in table:
         raise data_room.MissingColumnError(f"the data lack the column {by!r}, whose levels have effects; add it", by)
     found = data_room.levels_of(table.column(by), by)

@@ -84,7 +84,7 @@ def entry_intervals(
     df: float = np.inf,
 ) -> Intervals:
     """Return Wald intervals of the entries that tables show of one fit or of n fits one after the other, (n * r,); further
-    arguments as of `confidence_intervals`.
+    arguments and errors as of `confidence_intervals`.
     """
     n = params.size // max(space.n_reported, 1)
     lower, upper = (np.tile(edge, n) for edge in space.closed_edges)
@@ -180,7 +180,7 @@ class Entries:
 
     def intervals(self, alpha: float, scale: str) -> Intervals:
         """Return Wald intervals of all entries, natural scale, of coverage 1 - alpha, computed on the ``scale`` "link" or
-        "natural".
+        "natural"; ValueError for another scale, or an alpha that is not above 0 and at most 0.5.
         """
         return entry_intervals(self.space, self.params, self.bse, alpha, scale, self.cov.df)
 

@@ -48,7 +48,7 @@ class Estimates(ABC):
 
     @property
     def letter(self) -> str:
-        """``"z"``, or ``"t"`` if the statistics refer to Student's t."""
+        """``"t"`` if the statistics have finite degrees of freedom, else ``"z"``."""
         return "z" if np.isinf(getattr(self, "df", np.inf)) else "t"
 
     @property

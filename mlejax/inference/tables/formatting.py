@@ -117,8 +117,8 @@ def format_estimates(
 
 
 def table_lines(cells: Sequence[Sequence[str]], *, gap: int = 2, left: int = 1) -> list[str]:
-    """Pad cells to aligned columns and return one string for each row; the first `left` columns are left-aligned, the
-    others right-aligned.
+    """Return one string for each row of cells, with aligned columns `gap` blanks apart: the first `left` columns are
+    left-aligned, the others right-aligned; short rows are filled with empty cells.
 
     >>> table_lines([["", "coef"], ["mu", "1.25"], ["sigma", "10.50"]])
     ['        coef', 'mu      1.25', 'sigma  10.50']
@@ -223,6 +223,11 @@ def _fits(row: tuple[float, float, float, float], resolution: int, decimals: int
 
 
 def _shared_decimals(rows: Sequence[tuple[float, float, float, float]]) -> int:
+    """Return the number of decimals that suits most rows (estimate, standard error, lower, upper): as many rows as possible are
+    printed with fixed decimals, then with three digits of the error (two if errors differ a thousandfold).
+
+    Without any standard error: 4, or more where the estimates are small.
+    """
     scales = [(row, e) for row in rows if (e := _resolution(row)) is not None]
     if not scales:
         # No standard error anywhere: four decimals, more when the estimates are small.

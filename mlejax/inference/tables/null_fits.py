@@ -34,6 +34,9 @@ def null_statements(entries: Entries) -> tuple[str, ...]:
 
 
 def _against_intercepts(entries: Entries) -> Iterator[str]:
+    """Yield McFadden's R2, if both log-likelihoods are negative, and the likelihood-ratio test against the model without slopes;
+    nothing if no slope is estimated.
+    """
     space = entries.space
     slopes = [int(j) for j in slopes_of(space) if not space.reported_fixed[j]]
     if not slopes:
@@ -46,6 +49,8 @@ def _against_intercepts(entries: Entries) -> Iterator[str]:
 
 
 def _against_edges(entries: Entries) -> Iterator[str]:
+    """Yield the likelihood-ratio test that a scalar parameter is at its lower bound 0, for each whose estimate is positive.
+    """
     space = entries.space
     for leaf in space.leaves:
         edged = isinstance(leaf.transform, Box) and leaf.transform.lo == 0.0 and leaf.shape == () and not leaf.all_fixed

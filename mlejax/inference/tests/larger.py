@@ -67,7 +67,8 @@ def at_values(fit: Fit, big: Larger, null: Mapping[str, Any]) -> tuple[Fit, Floa
         null: values of the parameters that the fit does not have, by name.
 
     Raises:
-        ValueError: the larger model has no further free parameter, or the models are not nested.
+        ValueError: the larger model has no further free parameter, ``null`` lacks a parameter or has one that both models
+            have, or the models are not nested.
     """
     if big.space.n_free <= fit.spec.space.n_free:
         raise ValueError(
@@ -126,7 +127,9 @@ def _meets(full: Fit, restricted: Fit, leaf: Leaf, near: float) -> bool:
 
 
 def _low(leaf: Leaf) -> float:
-    """Return the lower bound of a parameter's support; -inf if there is none, NaN for simplexes and covariances."""
+    """Return the lower bound of the support of the parameter ``leaf``, the largest over its entries; -inf if there is none,
+    NaN for simplexes and covariances.
+    """
     links = leaf.transform.interval_links(leaf.shape)
     return float(supports(links)[0].max(initial=-np.inf)) if len(links) == leaf.size else float("nan")
 
@@ -229,7 +232,7 @@ def _loaded(fit: Fit, likelihood: Likelihood, text: str) -> Larger:
         ValueError: the fit has constraints.
     """
     if fit.constraints:
-        raise ValueError("score_test of a larger model does not support constraints=; score_test() tests the constraints")
+        raise ValueError("score_test of a larger model does not support constraints=; use score_test(), which tests them")
     loaded, weights = fit.loaded, fit.loaded.weights
     raw = loaded.source.raw if loaded.rows.kept is None else loaded.source.take(loaded.rows.kept)
     values = None if weights is None else weights.values
@@ -249,7 +252,8 @@ def _embedding(fit: Fit, big: Larger, null: Mapping[str, Any]) -> Callable[[Any]
     values.
 
     Raises:
-        ValueError: a parameter of the larger model is neither in the fit nor in ``null``, or the models are not nested.
+        ValueError: a parameter of the larger model is neither in the fit nor in ``null``, one in ``null`` is in both models or
+            in none, or the fit has a parameter that the larger model lacks.
     """
     small, leaves = fit.spec.space, big.space.leaves
     mine = {leaf.name: i for i, leaf in enumerate(small.leaves)}
@@ -263,7 +267,9 @@ def _embedding(fit: Fit, big: Larger, null: Mapping[str, Any]) -> Callable[[Any]
             f"hypothesis, null={{{missing[0]!r}: 0.0}}"
         )
     if lost := [name for name in mine if name not in {leaf.name for leaf in leaves}]:
-        raise ValueError(f"score_test: the models are not nested: {big.text} has no parameter {', '.join(lost)}")
+        raise ValueError(
+            f"score_test: the models are not nested: {big.text} has no parameter {', '.join(lost)}; compare them by aic or bic"
+        )
     parts = [
         _constant(np.broadcast_to(np.asarray(null[leaf.name], float), leaf.shape))
         if leaf.name not in mine
@@ -303,6 +309,9 @@ def _as_in_larger(fit: Fit, big: Larger, leaf: Leaf, i: int) -> Callable[[Any], 
     solve = np.linalg.pinv(design / size, rcond=1e-12) / size[:, None]
 
     def coefficients(own: PyTree) -> Device:
+        """Return the coefficients under the new formula whose linear predictor equals, or is closest by least squares to, that of
+        the parameter in the smaller model.
+        """
         if old is None or own_rows is None:
             value = jnp.broadcast_to(own[i], (n, *jnp.shape(own[i])))
             eta = new.link.link(value)

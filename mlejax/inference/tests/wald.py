@@ -41,8 +41,8 @@ class WaldTest(ChiSquared):
     """Result of a joint Wald test of restrictions; further attributes as in :class:`ChiSquared`.
 
     Attributes:
-      df_denominator: denominator degrees of freedom of F, if the covariance has t intervals (few clusters); the statistic
-          is then W / df.  Else inf.
+      df_denominator: denominator degrees of freedom of F, if the covariance has t intervals (few clusters, surveys); the
+          statistic is then W / df.  Else inf.
     """
 
     df_denominator: float = np.inf
@@ -202,7 +202,11 @@ def _quadratic_form(gap: np.ndarray, size: np.ndarray, spread: Spread) -> _Form:
 def check_arguments(
     R: ArrayLike, r: ArrayLike, theta: ArrayLike, cov: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
-    """Return R (m, k), r (m,), theta (k,) and cov (k, k) or its factor as float64; ValueError if their shapes do not agree."""
+    """Return R (m, k), r (m,), theta (k,) and cov (k, k) or its factor as float64; one number r is repeated.
+
+    Raises:
+        ValueError: their shapes do not agree, R or r is not finite, or cov is not symmetric (NaN excepted).
+    """
     theta_, cov_ = np.asarray(theta, np.float64), np.asarray(cov, np.float64)
     kept = cov if isinstance(cov, Factored) else cov_
     k = theta_.size
@@ -223,7 +227,7 @@ def check_arguments(
 
 
 def _check_consistent(R: np.ndarray, r: np.ndarray) -> None:
-    """Raise ValueError if no theta satisfies R theta = r."""
+    """Raise ValueError if no theta satisfies R theta = r, or R has a row of zeros."""
     used = np.any(R != 0, axis=0)
     if np.all((R != 0).sum(axis=1) == 1) and used.sum() == r.size:
         return  # one entry each, all different

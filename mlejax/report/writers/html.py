@@ -13,7 +13,7 @@ from mlejax.report.page import Cell, Page, TextTable, in_pairs
 
 
 def write_html(page: Page) -> str:
-    """Return the report as HTML: a ``<div class="mlejax">`` with its own style.
+    """Return the report as an HTML fragment, a ``<div class="mlejax">`` with its own style; all strings are escaped.
 
     >>> "&lt;b&gt;" in write_html(Page("<b>", (), (), ()))
     True

@@ -71,7 +71,7 @@ def checked_label(label: str) -> str:
 
 
 def _facts(facts: Sequence[tuple[str, str]]) -> list[str]:
-    """Return the lines of a tabular with two (label, value) pairs in each row."""
+    """Return the lines of a LaTeX tabular with two of the (label, value) pairs in each row, the first half on the left."""
     lines = [r"\begin{tabular}{lrlr}", r"\toprule"]
     for pairs in in_pairs(facts):
         cells = [part for label, value in pairs for part in (latex(label), latex_cell(value))]

@@ -79,7 +79,7 @@ def _hung(cell: Cell, hang: int) -> str:
 
 
 def _mark(mark: str) -> str:
-    """Return stars unchanged, and the marker of a note after a caret, to separate it from the word before."""
+    """Return stars unchanged, the marker of a note after a caret, "^a", and an empty string for no mark."""
     return f"^{mark}" if mark and not mark.startswith("*") else mark
 
 

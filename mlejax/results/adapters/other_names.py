@@ -56,12 +56,15 @@ class Prediction:
 
     def conf_int(self, alpha: float = 0.05) -> np.ndarray:
         """Return confidence intervals of the predictions with coverage 1 - alpha (n, 2); not prediction intervals of new
-        outcomes.
+        outcomes; ValueError if ``alpha`` is not above 0 and at most 0.5.
         """
         return self.summary_frame(alpha)[["mean_ci_lower", "mean_ci_upper"]].to_numpy()
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Return a DataFrame with one row per prediction: ``mean``, ``mean_se``, ``mean_ci_lower``, ``mean_ci_upper``."""
+        """Return a DataFrame with one row per prediction: ``mean``, ``mean_se``, ``mean_ci_lower``, ``mean_ci_upper``.
+
+        ``alpha`` is one minus the coverage of the intervals; ValueError unless it is above 0 and at most 0.5.
+        """
         import pandas as pd
 
         found = self.table(alpha)

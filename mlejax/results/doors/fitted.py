@@ -216,7 +216,8 @@ class Fitted:
                 most 5,000 entries.  None: all entries but those effects.
 
         Raises:
-            ValueError: too many entries, or a name that no entry has.
+            ValueError: too many entries, or more than 2,000 parameters; a name that no entry has; or effects of
+                ``mle.Real(by=...)`` with a ``cov_type`` other than "nonrobust".
         """
         if subset is not None:
             return self._frame(*inference.covariance_of_some(self._entries, subset))
@@ -235,14 +236,16 @@ class Fitted:
 
     @property
     def llf_penalized(self) -> float:
-        """The maximised objective: the log-likelihood minus the penalty, or plus the term of bias reduction; :attr:`llf`
-        for other fits.
+        """The maximised objective: the log-likelihood minus the penalty plus the term of bias reduction, as far as the fit has
+        these; :attr:`llf` without them.
         """
         return inference.llf_penalized(self._fit)
 
     @property
     def edf(self) -> float:
-        """Effective degrees of freedom: tr(H_P^-1 I) of a penalised fit (Gray 1992), :attr:`df_model` for other fits."""
+        """Effective degrees of freedom: tr(H_P^-1 I) of a penalised fit (Gray 1992), NaN if it has no covariance;
+        :attr:`df_model` for other fits.
+        """
         return inference.effective_df(self._fit, self._cov)
 
     @property
@@ -319,8 +322,8 @@ class Fitted:
 
     @property
     def df_model(self) -> int:
-        """Number of free parameters less the directions that are not identified; parameters at a bound of their support
-        count.
+        """Number of free parameters, effects of ``mle.Real(by=...)`` and parameters at a bound included, less the number of
+        directions that are not identified.
         """
         return inference.df_model(self._fit, self._cov)
 

@@ -221,7 +221,12 @@ def _spreads(entries: Entries) -> str:
 
 
 def latent_table(fit: Fit, cov: CovarianceResult) -> pd.DataFrame:
-    """Return the table of `Results.latent`: latent variables of every unit given its rows, or probabilities of classes."""
+    """Return the table of `Results.latent`: latent variables of every unit given its rows; of every level with several grouping
+    columns; or the likeliest class and the probabilities of all classes, by row or by unit.
+
+    Raises:
+        ValueError: the model has no random effects, or the fit is from a file.
+    """
     import pandas as pd
 
     joint = fit.spec.likelihood.joint
@@ -314,7 +319,7 @@ def _leaves(entries: Entries, long: Mapping[str, Any]) -> tuple[report.LargeArra
 
 
 def column(entries: Entries) -> report.ComparisonColumn:
-    """Return the result as one column of a comparison of results."""
+    """Return the result as one column of a comparison of results, with 95 % intervals."""
     fit, cov = entries.fit, entries.cov
     penalised = fit.penalised is not None
     long = _long_factors(entries) if _summarised(_unfolded(entries, {})) else {}
@@ -347,7 +352,9 @@ def _float32_columns(names: tuple[str, ...]) -> str:
 
 
 def glance(entries: Entries) -> dict[str, Any]:
-    """Return the properties of a fit as one row; criteria that are not defined are None."""
+    """Return the properties of a fit, name -> number or string, as for `Results.glance`; criteria that are not defined are
+    None.
+    """
     fit, cov = entries.fit, entries.cov
     nobs, n_units = counts(fit.loaded)
     return {

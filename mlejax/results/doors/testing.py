@@ -88,6 +88,13 @@ class Testing(Fitted):
         Args:
             hypothesis, value: as for :meth:`wald_test`, functions excepted.
             alpha: one minus the coverage of the intervals.
+
+        Returns:
+            :class:`mlejax.inference.TTest`: one row for each restriction, NaN where the covariance of the restriction does not
+            exist.
+
+        Raises:
+            ValueError: the hypothesis cannot be read, or ``alpha`` is not above 0 and at most 0.5.
         """
         h, entries = self._hypotheses(hypothesis, value), self._entries
         return inference.t_test(
@@ -113,7 +120,8 @@ class Testing(Fitted):
         Raises:
             TypeError: ``restricted`` is not a result.
             ValueError: the fits have different data, are not nested, did not converge, or are pseudolikelihoods; or a parameter
-                is fixed at a closed bound and neither ``boundary`` nor ``bootstrap`` is given.
+                is fixed at a closed bound and neither ``boundary`` nor ``bootstrap`` is given; or the simulated refits fail.
+            CompanionError: the restricted model has no simulator (with ``bootstrap``).
         """
         if not isinstance(restricted, Fitted):
             raise TypeError(

@@ -57,11 +57,17 @@ def _seen(paths: Paths, ends: Ends, i: int) -> float:
 
 
 def _ratio(paths: Paths, i: int, loglik: float, alpha: float) -> float:
-    """Return the (adjusted) likelihood-ratio statistic of a log-likelihood on path i against the fit's maximum."""
+    """Return the likelihood-ratio statistic of a log-likelihood on path i against the fit's maximum, adjusted as the cut is.
+
+    ``alpha``: that of the cut, 1 - coverage.
+    """
     return float((paths.loglik0[i] - loglik) / (paths.loglik0[i] - paths.level[i])) * chi2_cut(alpha)
 
 
 def _finite(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding) -> Said:
+    """Describe limit i, where the profile crosses the cut: its value, status and note; NaN and "not computable" if the
+    log-likelihood there misses the cut by more than 1e-8 and its rounding error.
+    """
     gap = abs(float(ends.points.loglik[i] - paths.level[i]))
     if gap > EXACT and gap > (bar := rounding(ends.points.u[i])):
         return (
@@ -73,6 +79,9 @@ def _finite(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding) 
 
 
 def _infinite(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding) -> Said:
+    """Describe limit i, where the profile levels off above the cut: an infinite value, or the bound that it tends to
+    ("on the boundary"); NaN and "not computable" if the log-likelihood loses its digits there.
+    """
     bar = rounding(ends.points.u[i])
     if bar > ROUGH:
         seen = _seen(paths, ends, i)
@@ -103,6 +112,8 @@ def _on_boundary(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Round
 
 
 def _missing(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding) -> Said:
+    """Describe limit i, for which a higher maximum or no constrained maximum was found: NaN, the status, and where that was.
+    """
     seen, loglik = _seen(paths, ends, i), float(ends.points.loglik[i])
     if ends.status[i] == "higher maximum found":
         gain = loglik - float(paths.loglik0[i])

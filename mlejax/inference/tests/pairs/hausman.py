@@ -53,13 +53,13 @@ def hausman_test(
         `HausmanTest`.
 
     Raises:
-        ValueError: the fits are of different rows or from a file, have no common entries that both estimate, are penalised or
-            not interior maxima.
+        ValueError: the fits are of different rows, or of the same in another order; a fit is from a file, penalised, or no
+            interior maximum; an entry is not estimated in both, or none is.
         DataError: clusters that do not fit the rows.
     """
     a, b = _checked(first), _checked(second)
     if found := data_difference(first.fingerprint, second.fingerprint):
-        raise ValueError(f"hausman_test: the fits are of different data: {found}")
+        raise ValueError(f"hausman_test: the fits are of different data: {found}; fit both to one table")
     n = [fit.loaded.problem.data.n_contributions for fit in (a, b)]
     shared = set(a.loaded.fingerprint.columns) & set(b.loaded.fingerprint.columns)
     rows = a.loaded.problem.data.mode == b.loaded.problem.data.mode == "rows"
@@ -90,6 +90,11 @@ def _checked(facts: FitFacts) -> Fit:
 
 
 def _common(a: Fit, b: Fit, entries: str | Sequence[str] | None) -> list[str]:
+    """Return the names of the entries to compare: those that both fits estimate, or the ones asked for.
+
+    Raises:
+        ValueError: an entry asked for is not estimated in both fits, or there is none in common.
+    """
     both = [
         [x for x, held in zip(f.spec.space.labels, f.spec.space.reported_fixed, strict=True) if not held]
         for f in (a, b)

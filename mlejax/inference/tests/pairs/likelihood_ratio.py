@@ -266,6 +266,7 @@ def _both(full: FitFacts, restricted: FitFacts, what: str) -> tuple[Fit, Fit]:
 
 
 def _upper_tail(statistic: float, df: int, boundary: int) -> float:
+    """Return the p-value: of chi2(df), or with ``boundary`` (1) of the equal mixture of chi2(df - 1) and chi2(df)."""
     from scipy.special import chdtrc  # scipy.stats takes half a second to import
 
     tail = float(chdtrc(df, statistic))
@@ -288,7 +289,7 @@ def _check_pair(full: FitFacts, restricted: FitFacts, names: tuple[str, str], df
             "from the data first"
         )
     if found := data_difference(full.fingerprint, restricted.fingerprint):
-        raise ValueError(f"the fits are of different data: {found}")
+        raise ValueError(f"the fits are of different data: {found}; fit both to one table")
     if df < 0:
         raise ValueError(
             f"the restricted fit has more free parameters ({restricted.df_model}) than the full one ({full.df_model}): "
@@ -307,7 +308,7 @@ def _check_pair(full: FitFacts, restricted: FitFacts, names: tuple[str, str], df
             "them, or the weights, was put in another order): fit both to one table"
         )
     if found := not_nested(full.fit, restricted.fit):
-        raise ValueError(f"the fits are not nested: {found}")
+        raise ValueError(f"the fits are not nested: {found}; compare them by aic or bic")
 
 
 def _check_edges(full: FitFacts, restricted: FitFacts, boundary: int, names: tuple[str, str]) -> None:
@@ -375,6 +376,9 @@ def _check_classes(full: FitFacts, restricted: FitFacts) -> None:
 
 
 def _check_likelihood(facts: FitFacts, name: str) -> None:
+    """Raise ValueError unless the log-likelihood of a fit is finite, no pseudolikelihood, unpenalised, and at a maximum or at
+    its supremum in a limit of the parameters.
+    """
     if not math.isfinite(facts.llf):
         raise ValueError(f"the log-likelihood of the {name} fit is {facts.llf}: expected a finite number; read its verdict")
     if facts.pseudolikelihood:

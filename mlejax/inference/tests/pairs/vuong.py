@@ -156,6 +156,7 @@ def _checked(facts: FitFacts) -> Fit:
 
 
 def _same_terms(first: FitFacts, second: FitFacts, a: Fit, b: Fit) -> None:
+    """Raise ValueError unless both fits have the same rows or units, in the same order and without weights."""
     sizes = [fit.loaded.problem.data.n_contributions for fit in (a, b)]
     if sizes[0] != sizes[1]:
         raise ValueError(
@@ -163,7 +164,7 @@ def _same_terms(first: FitFacts, second: FitFacts, a: Fit, b: Fit) -> None:
             f"for {second.label}"
         )
     if found := data_difference(first.fingerprint, second.fingerprint):
-        raise ValueError(f"vuong_test: the fits are of different data: {found}")
+        raise ValueError(f"vuong_test: the fits are of different data: {found}; fit both to one table")
     rows = a.loaded.problem.data.mode == "rows"
     shared = set(a.loaded.fingerprint.columns) & set(b.loaded.fingerprint.columns)
     if rows and shared and not same_order(a.loaded, b.loaded):

@@ -132,8 +132,13 @@ def _closing_bracket(text: str, start: int) -> int:
 
 
 class _Source(NamedTuple):
-    """Text, tokens and the resolver of names, for the parsing functions, each of which returns its value and the next
-    position.
+    """What the parsing functions read; each of them takes a position in ``tokens`` and returns its value and the next position.
+
+    Attributes:
+        text: the hypothesis.
+        tokens: its tokens.
+        resolve: function from a name to positions of entries.
+        n: number of entries.
     """
 
     text: str
@@ -177,6 +182,11 @@ def _after_operand(source: _Source, at: int) -> str:
 
 
 def _restriction(source: _Source, at: int, depth: int) -> tuple[list[Row], int]:
+    """Read one restriction from token ``at``, such as ``a = b = 0``, which may stand in parentheses; return its rows, one for
+    each equals sign ("= 0" is added if there is none), and the position after it.
+
+    ``depth``: number of parentheses around it.  ValueError, with the position: it cannot be read, or contains no parameter.
+    """
     inside = _parenthesised_restriction(source, at)
     if inside is not None:
         if depth >= _DEEPEST:
@@ -223,6 +233,7 @@ def _parenthesised_restriction(source: _Source, at: int) -> int | None:
 
 
 def _sum(source: _Source, at: int, depth: int) -> tuple[LinearForm, int]:
+    """Read terms joined by + and - from token ``at``; return their linear form and the position after them."""
     total, at = _term(source, at, depth)
     terms, constant = list(total.terms), total.constant
     while source.tokens[at].kind in ("+", "-"):
@@ -234,6 +245,10 @@ def _sum(source: _Source, at: int, depth: int) -> tuple[LinearForm, int]:
 
 
 def _term(source: _Source, at: int, depth: int) -> tuple[LinearForm, int]:
+    """Read factors joined by * and / from token ``at``; return their linear form and the position after them.
+
+    ValueError, with the position: a product or a ratio of parameters, a division by zero, or a number too large.
+    """
     product, at = _factor(source, at, depth)
     while source.tokens[at].kind in ("*", "/"):
         operator = at
@@ -256,6 +271,9 @@ def _term(source: _Source, at: int, depth: int) -> tuple[LinearForm, int]:
 
 
 def _factor(source: _Source, at: int, depth: int) -> tuple[LinearForm, int]:
+    """Read a number, the name of an entry or a sum in parentheses, with signs before it; return its linear form and the position
+    after it.  ValueError, with the position, if there is none.
+    """
     sign = 1.0
     while source.tokens[at].kind in ("+", "-"):
         sign = -sign if source.tokens[at].kind == "-" else sign

@@ -57,7 +57,8 @@ def parse_hypotheses(
       dropped when others remain.
 
     Raises:
-      ValueError: text that cannot be parsed, with the position marked; a restriction without a parameter; wrong shapes.
+      ValueError: text that cannot be parsed, with the position marked; no restriction, or one without a parameter; numbers
+        that are not finite; wrong shapes; or r given for text or a dict.
 
     >>> index = {"a": [0], "b": [1], "beta": [2, 3]}
     >>> h = parse_hypotheses("a = 2*b, beta = 1", index.__getitem__, 4)
@@ -88,6 +89,12 @@ def _is_text(hypotheses: Any) -> bool:
 
 
 def _from_dict(hypotheses: Mapping[Any, Any], resolve: Resolve, n: int) -> list[Row]:
+    """Return the restrictions of a dict, name -> null value; the name of a whole parameter takes one value for all entries or one
+    for each.
+
+    Raises:
+        ValueError: an empty dict, a key that is not a string, or values that are not finite numbers of that count.
+    """
     if not hypotheses:
         raise ValueError("the hypothesis is an empty dict: expected values by name, {'mu': 0.0}")
     rows = []
@@ -109,6 +116,12 @@ def _from_dict(hypotheses: Mapping[Any, Any], resolve: Resolve, n: int) -> list[
 
 
 def _assemble(rows: Sequence[Row], n: int, names: Sequence[str] | None) -> Hypotheses:
+    """Return the restrictions as a matrix of n columns; a row of a whole parameter becomes one row for each entry, without those
+    in which the parameters cancel and the constants too.
+
+    Raises:
+        ValueError: parameters cancel and leave a constant, or cancel in all rows; or a number is too large.
+    """
     blocks, values, labels = [], [], []
     for row in rows:
         size = max(i.size for i, _ in row.linear.terms)
@@ -148,6 +161,20 @@ def _row_label(row: np.ndarray, value: float, names: Sequence[str] | None) -> st
 
 
 def _from_matrix(hypotheses: Any, resolve: Resolve, n: int, r: Any, names: Sequence[str] | None) -> Hypotheses:
+    """Return the restrictions R theta = r of a matrix (m, n), a vector (n,), a DataFrame whose columns are names of entries, or a
+    tuple (R, r).
+
+    Args:
+        hypotheses: one of these.
+        resolve: function from a name to the positions of its entries.
+        n: number of entries.
+        r: right-hand side, a number or (m,); None: 0, or that of the tuple.
+        names: names of all entries, for labels.
+
+    Raises:
+        ValueError: r given twice, another shape, a row of zeros, numbers that are not finite, or a column that names no single
+            entry.
+    """
     if isinstance(hypotheses, tuple) and len(hypotheses) == 2 and _dimensions(hypotheses[0]) == 2:
         if r is not None:
             raise ValueError("the right-hand side is given twice, in the tuple (R, r) and as an argument: leave one out")
@@ -185,10 +212,11 @@ def _dimensions(x: Any) -> int:
 
 
 def _numeric(x: object, what: str) -> np.ndarray:
+    """Return a copy as float64; ValueError, which begins with ``what``, unless all are finite numbers."""
     try:
         array = np.asarray(x, np.float64)
     except OverflowError:
-        raise ValueError(f"{what}: a number too large for float64") from None
+        raise ValueError(f"{what}: expected numbers that float64 has, got one that is too large") from None
     except (TypeError, ValueError) as error:
         raise ValueError(f"{what}: expected numbers, got {x!r}") from error
     if not np.all(np.isfinite(array)):
