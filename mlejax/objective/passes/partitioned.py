@@ -172,7 +172,7 @@ class SampledRows:
         cut: how the partitions of the stream are divided into chunks.
     """
 
-    products_wanted, products = None, None
+    products_wanted: bool | None = None
 
     def __init__(self, some: Prepared, cut: Cut) -> None:
         self.some, self.cut = some, cut
@@ -211,7 +211,7 @@ class PartitionedEvaluator:
     def __init__(
         self,
         spec: Spec,
-        rows: Streamed | SampledRows,
+        rows: Streamed,
         some: Prepared,
         fixed: Host | None = None,
         hyper: PyTree = None,
@@ -229,7 +229,8 @@ class PartitionedEvaluator:
 
     def of_sample(self, some: Prepared) -> PartitionedEvaluator:
         """Return the evaluator of some rows in memory, with the program of this one's passes."""
-        return PartitionedEvaluator(self.spec, SampledRows(some, self.rows.cut), some, self.fixed, self.hyper)
+        rows: Any = SampledRows(some, self.rows.cut)
+        return PartitionedEvaluator(self.spec, rows, some, self.fixed, self.hyper)
 
     @property
     def total_weights(self) -> np.ndarray:
