@@ -125,8 +125,9 @@ class Marginal:
 
         def log_density(z: PyTree) -> Device:
             values, law = self.values(params, z)
-            by_row = {name: jnp.broadcast_to(v, (*mask.shape, *v.shape)) for name, v in values.items()}
-            out = self._checked(self.function({**params, **by_row}, rows), mask.shape)
+            given = {**params, **{name: jnp.broadcast_to(v, (*mask.shape, *v.shape)) for name, v in values.items()}}
+            own = getattr(self.function, "of_unit", None)  # of random effects in formulas
+            out = self._checked(self.function(given, rows) if own is None else own(given, values, rows), mask.shape)
             return jnp.sum(jnp.where(mask, out, 0.0)) + law
 
         return log_density

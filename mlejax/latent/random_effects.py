@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 from mlejax import likelihood as likelihood_room
 from mlejax.data.formulas import terms_of
 from mlejax.execution import cached
+from mlejax.latent.by_predictors import by_predictors
 from mlejax.latent.discrete.mixture import mixture_of
 from mlejax.latent.marginal import marginal_likelihood, marginal_of
 from mlejax.latent.variable import Latent
@@ -50,19 +52,43 @@ class WithRandom:
         """Return the user's function of ``data`` and of params with the random effects added (:meth:`given`)."""
         return self.function(self.given(params), data)
 
+    def of_unit(self, params: Params, effects: Params, data: Data) -> jax.Array:
+        """Return the same as `__call__` for rows that share the random effects (q,), with derivatives by the predictors."""
+        given = [p for p in self.predictors if jnp.ndim(params[p.name]) == 2]  # others have no covariates
+        names = tuple(p.name for p in given)
+        etas = [self._predictor(p, params, effects, jnp.matmul) for p in given]
+        rest = {name: value for name, value in params.items() if name in self.own and name not in names}
+        return cached(self, ("of predictors", names), lambda: self._of_predictors(given))(etas, (rest, data))
+
+    def _of_predictors(self, given: list[Predictor]) -> Callable[[list[Any], Any], jax.Array]:
+        """Return the user's function of rows as one of (predictors, (other values, data)), traced once for each shape."""
+
+        def rows(etas: list[Any], others: Any) -> jax.Array:
+            values, columns = others
+            natural = {p.name: p.link.inverse(eta) for p, eta in zip(given, etas, strict=True)}
+            return self.function({**values, **natural}, columns)
+
+        return by_predictors(rows, len(given))
+
+    @cached_property
+    def own(self) -> frozenset[str]:
+        """Names of the parameters and latent variables that the user's function takes."""
+        marginal = marginal_of(self.base)
+        return frozenset({**(self.base.parameters or {}), **(marginal.latents if marginal else {})})
+
     def given(self, params: Params) -> dict[str, Any]:
         """Return params as the user's functions get them: the inverse link of linear predictor plus random effects.
 
         ``params``: a parameter with random effects is an array (n, 1 + q) of the linear predictor and the columns that multiply
         the effects, whose values for each row stand under the names of the latent variables; other parameters stay as they are.
         """
-        values = dict(params)
-        for p in self.predictors:
-            found = params[p.name]
-            if jnp.ndim(found) == 2:  # else it is the value of a model without covariates
-                effects = sum(params[name] for name in latent_names(p))
-                values[p.name] = p.link.inverse(found[:, 0] + jnp.sum(found[:, 1:] * effects, axis=-1))
-        return values
+        product = lambda columns, effects: jnp.sum(columns * effects, axis=-1)
+        given = [p for p in self.predictors if jnp.ndim(params[p.name]) == 2]  # others have no covariates
+        return {**params, **{p.name: p.link.inverse(self._predictor(p, params, params, product)) for p in given}}
+
+    def _predictor(self, p: Predictor, params: Params, effects: Params, product: Callable[[Any, Any], Any]) -> Any:
+        total = sum(effects[name] for name in latent_names(p))
+        return params[p.name][:, 0] + product(params[p.name][:, 1:], total)
 
 
 def latent_names(p: Predictor) -> dict[str, tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from mlejax.fit.finish.natural import many_to_u, to_u
 from mlejax.fit.maximise.maximise import POLISH_LIMIT
 from mlejax.fit.start.candidates import acceptable, candidates, first_guess
 from mlejax.fit.start.given import Given
+from mlejax.latent import LAPLACE, Quadrature, integrated, marginal_of
 from mlejax.linalg import dense_each
 from mlejax.objective import Evaluation, Evaluator
 from mlejax.parameters import Declaration
@@ -73,8 +75,17 @@ def choose(
         flat = many_to_u(space, [v.reshape(v.shape[0] * v.shape[1], *v.shape[2:]) for v in values])
         return flat.reshape(len(some), -1, space.n_free)
 
-    u0[rest] = evaluator.best(ranked, which[rest], n_ranked)
+    u0[rest] = _coarse(evaluator).best(ranked, which[rest], n_ranked)
     return u0, None
+
+
+def _coarse(evaluator: Evaluator) -> Evaluator:
+    """The evaluator with Laplace's approximation in place of quadrature, to compare starts in a fifth of the time."""
+    spec = evaluator.spec
+    marginal = marginal_of(spec.likelihood)
+    if marginal is None or not isinstance(marginal.how, Quadrature) or marginal.how == LAPLACE:
+        return evaluator
+    return evaluator.with_spec(replace(spec, likelihood=integrated(spec.likelihood, LAPLACE)))
 
 
 def _given_whole(evaluator: Evaluator, which: Host, given: Given, own: list[bool]) -> np.ndarray | None:
