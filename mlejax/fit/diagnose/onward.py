@@ -210,7 +210,8 @@ def _with_good_digits(
     """
     if end.end == End.INTERRUPTED or not np.isfinite(end.loglik) or not linalg.all_finite(end.score):
         return evaluator, end
-    if end.information is None or not suspect(evaluator, end.alone(), u0[None])[0]:
+    nowhere_up = end.end == End.STALLED and not np.isfinite(end.decrement)  # curved upwards, and yet no step gains
+    if end.information is None or not (nowhere_up or suspect(evaluator, end.alone(), u0[None])[0]):
         return evaluator, end
     with np.errstate(all="ignore"):
         found = digits(evaluator, end)
