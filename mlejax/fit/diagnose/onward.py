@@ -54,6 +54,9 @@ MAX_RESTARTS = 4
 CALLED_MAXIMUM = 1e3 * SMALL_DECREMENT  # decrement up to which an end may be called a maximum
 
 
+WELL_TOLD_APART = 1e-3  # smallest eigenvalue of the scaled information at a maximum, above which no columns are nearly collinear
+
+
 SAME_LEVEL = 1e-9  # log-likelihood, relative: no loss from moving onto an edge
 
 
@@ -93,6 +96,9 @@ def search_centred(
     if not isinstance(evaluator, ChunkedEvaluator) or end.end in (End.INTERRUPTED, End.START_NOT_FINITE):
         return None
     if end.end == End.MAX_STEPS and limited(problems.method):
+        return None
+    clear = not always and is_clean(end, evaluator.spec.space)
+    if clear and linalg.symmetric(end.information).conditioning()[0] > WELL_TOLD_APART:
         return None
     coordinates = coordinates_for(evaluator, u0, end.u, always)
     if coordinates is None:
