@@ -24,7 +24,7 @@ from mlejax.inference.resampling.refitting import (
 )
 from mlejax.inference.resampling.resampled import Resampled, facts_of
 from mlejax.notebook import Text
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Float, Host, Int
 from mlejax.status import End
 from mlejax.verdict import ConvergenceWarning
 
@@ -160,7 +160,7 @@ def jackknife(
     return made
 
 
-def without_each(fit: Fit, groups: Any, short: bool) -> tuple[Replicates, Float[Host, " m"], str]:
+def without_each(fit: Fit, groups: Any, short: bool) -> tuple[Replicates, Int[Host, " m"], str]:
     """Return the estimates without each row, unit or cluster, how many equal ones each stands for (m,), and a description.
 
     ``groups``: clusters to leave out, or None; ``short``: one Newton step each, as it is for more than 5,000 in any case.

@@ -211,13 +211,14 @@ class PartitionedEvaluator:
     def __init__(
         self,
         spec: Spec,
-        rows: Streamed,
+        rows: Streamed | SampledRows,
         some: Prepared,
         fixed: Host | None = None,
         hyper: PyTree = None,
         resume: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.spec, self.rows, self.some, self.fixed, self.hyper, self.resume = spec, rows, some, fixed, hyper, resume
+        self.spec, self.some, self.fixed, self.hyper, self.resume = spec, some, fixed, hyper, resume
+        self.rows: Any = rows  # those of a sample have no passes to compare, columns to add or results to keep
         self.scale = max(rows.sum_weights / rows.cut.scale, 1e-300)
         self._last: tuple[Any, Minimised] | None = None
 
@@ -229,8 +230,7 @@ class PartitionedEvaluator:
 
     def of_sample(self, some: Prepared) -> PartitionedEvaluator:
         """Return the evaluator of some rows in memory, with the program of this one's passes."""
-        rows: Any = SampledRows(some, self.rows.cut)
-        return PartitionedEvaluator(self.spec, rows, some, self.fixed, self.hyper)
+        return PartitionedEvaluator(self.spec, SampledRows(some, self.rows.cut), some, self.fixed, self.hyper)
 
     @property
     def total_weights(self) -> np.ndarray:
