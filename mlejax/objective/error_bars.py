@@ -28,6 +28,7 @@ from mlejax.shapes import Either, Float, Host, Int, PyTree
 __all__ = ["MOST_ROWS", "ErrorBars", "Unknown", "error_bars", "loglik_bar"]
 
 MOST_ROWS = 512  # most rows that are evaluated with bounds
+FORWARD_NUMBERS = 1 << 21  # rows times squared parameters, most that are differentiated twice forward
 MOST_WHOLE = 20_000  # most terms of a model with rowwise=False, of which no sample can be taken
 
 
@@ -79,7 +80,7 @@ def error_bars(
     """
     if data.mode == "whole" and data.n_padded > MOST_WHOLE:
         return Unknown(())
-    sample = _sample(data, rows)
+    sample = _sample(data, rows, spec.space.n_free if spec.space.mapped else 1)
     program = _program(spec, sample, fixed)
     if program.unknown:
         return Unknown(program.unknown)
@@ -107,7 +108,7 @@ def loglik_bar(
     """
     if data.mode == "whole" and data.n_padded > MOST_WHOLE:
         return Unknown(())
-    sample = _sample(data, rows)
+    sample = _sample(data, rows, 1)
     key = ("rounding of the value", *_structure(spec, sample, fixed))
     program = cached(spec.likelihood, key, lambda: AdjointBound(_traced(spec.plain, sample, fixed, 0), sample.n_padded))
     if program.unknown:
@@ -172,10 +173,14 @@ def _traced(spec: Spec, sample: Prepared, fixed: Any, order: int) -> Closed:
     return jax.make_jaxpr(sums)(u, fixed, sample.rows, sample.shared, sample.weights)
 
 
-def _sample(data: Prepared, rows: Int[Host, " m"] | None) -> Prepared:
-    """Return the rows that are evaluated with bounds, in one block, without arrays precomputed from the data."""
+def _sample(data: Prepared, rows: Int[Host, " m"] | None, p: int) -> Prepared:
+    """Return the rows that are evaluated with bounds, in one block, without arrays precomputed from the data.
+
+    ``p``: parameters, if derivatives are taken forward, with p x p numbers for every operation on a row; else 1.
+    """
     leaves = data.rows[: data.statics.n_leaves]
-    most = max(MOST_ROWS // leaves[0].shape[1], 8) if data.mode == "units" and leaves else MOST_ROWS
+    most = min(MOST_ROWS, max(FORWARD_NUMBERS // p**2, 32))
+    most = max(most // leaves[0].shape[1], 8) if data.mode == "units" and leaves else most
     some = sample_of_one(replace(data, rows=leaves), most, rows)
     own, weights = tuple(np.asarray(leaf[:]) for leaf in some.rows), np.asarray(some.weights)
     return replace(some, rows=own, weights=weights, n=np.int64(some.n_padded), block=some.n_padded)
