@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import numpy as np
@@ -156,7 +157,7 @@ def judged(
             at = jax.tree.map(lambda whole, part: _with(whole, changed, part), at, later)
         at = _from_centred(at, outcome.findings)
     if spec.penalty is not None and ends.information is not None and which.size:
-        found = evaluator.with_spec(spec.plain).evaluate(ends.u[which], 2, which)
+        found: Any = evaluator.with_spec(spec.plain).evaluate(ends.u[which], 2, which)
         none = [np.full((len(sets), *a.shape[1:]), np.nan) for a in found[1:]]
         plain, score, information = (_with(a, which, part) for a, part in zip(none, found[1:], strict=True))
         for i in which[np.isnan(plain[which]) & (codes[which] != "not_computable")].tolist():

@@ -242,8 +242,14 @@ def _ended(
 ) -> tuple[OptimizeResult, Bool[Host, " B"]]:
     """Set coordinates within 1e-4 standard errors of a bound to it, and find which results are clear maxima.
 
-    Without a budget each is judged by itself, and no program is compiled for all.  A search that began at the maximum has no
-    decrements to compare: it is accepted if the information is positive definite.  Without second derivatives none is.
+    Clear maxima are those that `clean` accepts, and those at a bound where the score vanishes (`_maximum_on_edge`).  A search
+    that began at the maximum has no decrements to compare: it is spared that test, and not the others.  Without second
+    derivatives no coordinate is set, and none is a clear maximum.
+
+    Args:
+        space, fixed: layout of the parameters and values under ``fixed=``, as in `refit`.
+        ends: results of the B searches.
+        budget: its limits; None: each result is judged by itself, and no program is compiled for all.
 
     Returns:
         The results, and a mask, (B,), True for clear maxima.

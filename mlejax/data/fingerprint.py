@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.data.read.checked import Rows
-from mlejax.shapes import Host, Int, Shaped
+from mlejax.shapes import Host, Int
 
 _CHUNK = 1 << 16
 _RTOL = 1e-10
@@ -83,7 +83,7 @@ def _close(a: float, b: float, scale: float) -> bool:
     return math.isfinite(scale) and abs(a - b) <= _RTOL * scale
 
 
-def fingerprint(rows: Rows, weights: tuple[str, float, float] | None = None, **extra: np.ndarray) -> Fingerprint:
+def fingerprint(rows: Rows, weights: tuple[str, float, float] | None = None, **extra: np.ndarray | KeptRows) -> Fingerprint:
     """Return the fingerprint of checked rows.
 
     Args:
@@ -99,7 +99,7 @@ def fingerprint(rows: Rows, weights: tuple[str, float, float] | None = None, **e
     return Fingerprint(rows.n, {name: moments(values) for name, values in named}, weights)
 
 
-def moments(values: Shaped[Host, "n ..."]) -> tuple[float, float]:
+def moments(values: np.ndarray | KeptRows) -> tuple[float, float]:
     """Return the sum and the sum of squares of all entries of an array, added over contiguous chunks of fixed size."""
     total = square = 0.0
     per_row = max(1, int(np.prod(values.shape[1:])))

@@ -167,8 +167,9 @@ def mapping_of(field: Field[T]) -> Field[dict[str, T]]:
 
 
 def record(make: Callable[..., T], **fields: Field[Any] | tuple[str, Field[Any]]) -> Field[T]:
-    """Return a field whose value is an object with exactly these fields; ``make`` is called with them, and they are written
-    from attributes of the same names.
+    """Return a field whose value is an object with these fields and no others; ``make`` is called with them, and they are
+    written from attributes of the same names.  A field with a default (`Field.absent`) may be missing: it is read as the
+    default, and not written if it has that value.
 
     A field ``name=("attribute", kind)`` has another name of the attribute and of the argument of ``make``.
 

@@ -37,9 +37,10 @@ ADVICE = {
         "The estimates are the best point found, not a maximum. Raise max_steps, give a better start=, or use another method=."
     ),
     "not_computable": (
-        "The log-likelihood or its score is not finite. Look at the rows named in the statement: a logarithm of zero, a value "
-        "outside the support, or, where the value is finite but the score is not, a jnp.where whose unused branch divides "
-        "by zero or takes the root or logarithm of zero: put a safe value inside the branch too. Or give another start=."
+        "The log-likelihood, its score or a term added to it is not finite. If the statement names rows, look at them: a "
+        "logarithm of zero, a value outside the support, or, where the value is finite but the score is not, a jnp.where whose "
+        "unused branch divides by zero or takes the root or logarithm of zero: put a safe value inside the branch too. Or give "
+        "another start=."
     ),
 }
 

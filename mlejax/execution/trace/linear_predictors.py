@@ -368,7 +368,7 @@ def sums(
     )
 
 
-def pair_sums(matrices: list[Any], bend: list[jax.Array], crossed: Callable[..., jax.Array]) -> list[jax.Array]:
+def pair_sums(matrices: list[Any], bend: list[list[jax.Array]], crossed: Callable[..., jax.Array]) -> list[jax.Array]:
     """Return X_a' diag(h_ab) X_b for a <= b; all in one product if three or more predictors have the same narrow matrix.
 
     ``bend``: h_ab of every row, in ``bend[b][a]``; ``crossed``: function that computes one of the products.

@@ -73,7 +73,8 @@ def explain(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
     if spec.reduction is not None:
         return (
             f"the information is not positive definite at {at}, or not finite, so that bias reduction "
-            f"({spec.reduction.kind}) is not defined there"
+            f"({spec.reduction.kind}) is not defined there; give a start= nearer to the maximum, such as the estimates of a fit "
+            "without bias_reduction="
         )
     if spec.penalty is not None and not finite_penalty(spec, u, fixed, evaluator.hyper):
         return f"the penalty, its gradient or its curvature is not finite at {at}"

@@ -28,11 +28,13 @@ def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarra
     before = rows.n + rows.n_dropped
     allowed = {n, before} if loaded.problem.data.mode == "whole" else {rows.n, before}
     if len(values) not in allowed:
-        raise data_room.DataError(f"{name}: expected one label per row ({before}), got {len(values)}")
-    index = getattr(values, "index", None)
+        of_values = loaded.problem.data.mode == "whole" and n != rows.n
+        wanted = f"for each of the {n} values that the model returns" if of_values else f"per row ({before})"
+        raise data_room.DataError(f"{name}: expected one label {wanted}, got {len(values)}")
+    index: Any = getattr(values, "index", None)
     if len(values) == before and rows.n_dropped:
         values = rows.select(values)
-    elif len(values) == rows.n and hasattr(index, "equals") and rows.index is not None and not index.equals(rows.index):
+    elif len(values) == rows.n and index is not None and rows.index is not None and not index.equals(rows.index):
         raise data_room.DataError(
             f"{name}: the row labels (index) differ from those of the data.  Rows are matched by position, never by "
             "label: align them, or pass .to_numpy() if the positions are right"
@@ -49,7 +51,9 @@ def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarra
                 "levels: a group must contain all rows of each level of all latents"
             ) from None
     if len(values) != n:
-        raise data_room.DataError(f"{name}: expected one label per row or unit ({n}), got {len(values)}")
+        raise data_room.DataError(
+            f"{name}: expected one label for each of the {n} values that the model returns, got {len(values)}"
+        )
     return data_room.group_codes(values, name)[0]
 
 

@@ -182,11 +182,16 @@ def _linked(one: Fit, two: Fit, names: Mapping[str, str]) -> dict[str, str]:
             )
         found[leaf.name] = name
     unknown = [name for name in names if name not in found]
-    if unknown or not found:
+    if unknown:
         raise ValueError(
-            f"stack: the second fit fixes no parameter that the first one estimated{f' as {unknown[0]!r}' if unknown else ''}. "
-            "Declare the first step's parameters in the second model and fix them at first.params_tree with fixed=; if their "
-            "names differ, give names={'name in the second model': 'name in the first'}"
+            f"stack: names={{{unknown[0]!r}: {names[unknown[0]]!r}}}: expected a parameter that the second fit fixes, and its "
+            "name in the first fit, which estimates it"
+        )
+    if not found:
+        raise ValueError(
+            "stack: the second fit fixes no parameter that the first one estimated. Declare the first step's parameters in the "
+            "second model and fix them at first.params_tree with fixed=; if their names differ, give "
+            "names={'name in the second model': 'name in the first'}"
         )
     return found
 

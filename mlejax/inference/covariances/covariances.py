@@ -29,8 +29,9 @@ from mlejax.status import CovarianceState
 def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool = True) -> CovarianceResult:
     """Return the covariance of theta of one fit; parameters without a covariance have NaN, with a state that says why.
 
-    That is all of them if the fit did not end at a maximum or its penalty has a kink at the estimates, else those at a bound
-    of their support and those that change along flat directions.
+    That is all of them if the fit did not end at a maximum or has no second derivatives, if its penalty has a kink at the
+    estimates, or if the information, or the products of scores that the kind inverts, are not finite and positive definite; else
+    those at a bound of their support, those that change along flat directions, and those whose variance is 0 but for rounding.
 
     Args:
         fit: the fit. If it has curvature in centred coordinates, the covariance is computed there and its factor is

@@ -43,9 +43,10 @@ def expected_information(fit: Fit, options: Mapping[str, Any]) -> tuple[Float[Ho
             simulated data sets.
 
     Raises:
-        ValueError: the model is not row-wise, the rows are not in memory, or the fit has a penalty, random effects or effects of
-            ``mle.Real(by=...)``; the model gives no way to compute the information; outcomes are lists of unequal length, of a
-            column that is not read, or their probabilities do not sum to 1; or the declared information has another shape.
+        ValueError: the model is not row-wise (it has units or random effects, or ``rowwise=False``), the rows are not in memory,
+            or the fit has a penalty, latent classes or effects of ``mle.Real(by=...)``; the model gives no way to compute the
+            information; outcomes are lists of unequal length, of a column that is not read, or their probabilities do not sum
+            to 1; or the declared information has another shape.
     """
     loaded = fit.loaded
     if loaded.remembered is not None or loaded.stream is not None or loaded.problem.data.mode != "rows":
@@ -54,7 +55,7 @@ def expected_information(fit: Fit, options: Mapping[str, Any]) -> tuple[Float[Ho
         )
     if loaded.effects is not None or fit.penalised is not None or fit.spec.likelihood.joint is not None:
         raise ValueError(
-            "cov_type='expected' does not support penalised fits, effects of mle.Real(by=...) and random effects; use 'nonrobust'"
+            "cov_type='expected' does not support penalised fits, effects of mle.Real(by=...) and latent classes; use 'nonrobust'"
         )
     if "outcomes" in options:
         return _over_outcomes(fit, options["outcomes"])

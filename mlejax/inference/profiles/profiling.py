@@ -198,7 +198,7 @@ def profile(
     what: str | Callable[[Any], Any],
     alpha: float = 0.05,
     adjusted: bool = False,
-    again: Callable[[Float[Host, " p"]], Any] | None = None,
+    fit_from_u: Callable[[Float[Host, " p"]], Any] | None = None,
     progress: bool | None = None,
 ) -> Profile:
     """Compute the profile likelihood of one entry or of a smooth function of ``params``: its interval and curve.
@@ -219,8 +219,9 @@ def profile(
 
     Raises:
         AddressError: there is no such entry; the message lists similar names.
-        ValueError: the fit has no profile likelihood (not converged, penalised, more than 500 parameters, a robust covariance
-            without ``adjusted``), or ``what`` is not one number, is fixed, or has derivative 0 at the estimate.
+        ValueError: the fit has no profile likelihood (not converged, penalised, bias reduction other than "jeffreys", no free
+            parameter or more than 500, a robust covariance or sampling or importance weights without ``adjusted``); ``alpha`` is
+            not in (0, 0.5]; or ``what`` is not one number, is fixed, or has a derivative at the estimate that is 0 or not finite.
         TypeError: ``what`` is neither a name nor a function, or its function cannot be differentiated.
 
     Example:
@@ -260,7 +261,7 @@ def profile(
         curve=curve,
         pieces=tuple(sorted([*own, *((a, b) for a, b in natural)])),
         entries=at.space.labels,
-        better=None if higher is None or again is None else again(higher.u[0]),  # from a point in u
+        better=None if higher is None or fit_from_u is None else fit_from_u(higher.u[0]),  # from a point in u
     )
 
 

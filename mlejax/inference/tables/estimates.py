@@ -96,8 +96,8 @@ class Estimates(ABC):
         return pd.Series(found, index=list(self.labels), name=f"p ({method})")
 
     def frame(self) -> pd.DataFrame:
-        """Return a DataFrame with one row for each quantity and broom's columns: estimate, std_error, statistic, p_value,
-        conf_low, conf_high, note.
+        """Return a DataFrame with one row for each quantity, its name in the index (``term``), and the columns estimate,
+        std_error, statistic, p_value, conf_low, conf_high (as in broom) and note.
         """
         import pandas as pd
 

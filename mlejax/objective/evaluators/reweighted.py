@@ -79,8 +79,8 @@ class Reweighted:
         return 8 * size + (rows if self.own_rows else 0)
 
     def fetch(self, which: np.ndarray, capacity: int, *, views: bool = False) -> Prepared:
-        """Return the data under the weight vectors ``which``, with a leading axis (capacity, ...) for the arrays that differ
-        between them; places that are left repeat the first.  ``views`` is not used.
+        """Return the data under the weight vectors ``which``: ``weights``, ``n`` and, with ``own_rows``, the rows have a leading
+        axis (capacity, ...), the other arrays none.  Places after those of ``which`` repeat the first.  ``views`` is not used.
         """
         given = self.of(which)
         weights = np.zeros((capacity, self.data.n_padded))

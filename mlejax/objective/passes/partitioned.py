@@ -354,7 +354,7 @@ class PartitionedEvaluator:
         kept = self.rows.products
         if kept is not None and kept[0] == self._at(u, by_root):
             return np.asarray(kept[1])
-        return np.asarray(self.map_reduce(PRODUCTS[by_root], added, u))
+        return np.asarray(self.map_reduce(PRODUCTS[by_root], added, np.asarray(u)))
 
     def run(self, method: Method, u0: Host, which: Host | None = None, report: Report | None = None) -> OptimizeResult:
         """Run the method from u0 (1, p); the result has a leading axis of length 1.

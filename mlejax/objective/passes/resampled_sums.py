@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,8 +64,8 @@ class Drawn:
         for block in range(-(-self.n // BLOCK)):
             key = np.random.SeedSequence([self.seed, block, of_partition, place.rows.start])
             rng, shape = np.random.Generator(np.random.Philox(key)), (BLOCK, len(weights))
-            drawn = rng.standard_gamma(np.broadcast_to(copies, shape)) if self.bayesian else rng.poisson(copies, shape)
-            drawn = drawn * 1.0 if self.frequency else drawn * weights
+            draws: Any = rng.standard_gamma(np.broadcast_to(copies, shape)) if self.bayesian else rng.poisson(copies, shape)
+            drawn = draws * 1.0 if self.frequency else draws * weights
             parts.append(np.asarray(_dot(drawn, values)))
         return np.concatenate(parts)[: self.n]
 
