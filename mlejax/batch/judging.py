@@ -29,6 +29,8 @@ from mlejax.verdict import CONVERGED, Findings, code_of
 class Batch:
     """Fits of L data sets by one model: estimates, derivatives and verdicts, float64 arrays on the host with leading axis L.
 
+    Estimates and derivatives of data sets that were not fitted (they cannot be used, or Ctrl-C came before) are NaN.
+
     Attributes:
         likelihood: the declaration of the model.
         spec: the parts of the problem that are fixed when programs are compiled.
@@ -39,7 +41,7 @@ class Batch:
         ends: results of the optimiser, with arrays over all L data sets.
         theta: estimates in the free natural coordinates, (L, p).
         score, information: gradient and minus the Hessian of the summed log-likelihood with respect to theta, (L, p) and
-            (L, p, p).
+            (L, p, p).  Without second derivatives the score is in unconstrained coordinates, and with the penalty.
         inverse: inverses of the (penalised) information over the coordinates that are not on a bound, 0 for the others, (L, p,
             p); NaN if it is not positive definite.
         jacobian: derivatives of theta with respect to the unconstrained coordinates, (L, p, p).  Information, inverse and
@@ -52,7 +54,7 @@ class Batch:
         notes: notes on the start, by number of the data set.
         modes: final points of all starts, by number of the data set; empty with a single start.
         plain: summed log-likelihoods without the penalty, (L,), of penalised fits, whose score and information exclude the
-            penalty too; None without a penalty.
+            penalty too; None without a penalty or without second derivatives.
         finished: False if the fits were interrupted by Ctrl-C.
         closed: fits with a probability estimated as 0, by number of the data set.  They have coordinates of their own, and
             replace the entries of `theta` and of all matrices.
@@ -89,7 +91,9 @@ class Batch:
 
     @property
     def llf(self) -> np.ndarray:
-        """Log-likelihoods, summed and weighted, (L,), without the penalty; of sampling weights with the weights as given."""
+        """Log-likelihoods, summed and weighted (sampling weights as given), (L,); without the penalty, unless the method has no
+        second derivatives.
+        """
         return (self.ends.loglik if self.plain is None else self.plain) * self.sets.scale
 
     @property

@@ -62,7 +62,7 @@ class Refits:
         llf: weighted log-likelihoods, (B,); NaN for one-step refits.
         clean: whether the refit reached a clear maximum (as :func:`mlejax.fit.diagnose.clean`, without ray tests), (B,); for
             one-step refits whether the information is positive definite.
-        end: ``End`` codes, (B,).
+        end: ``End`` codes, (B,); RUNNING for one-step refits.
         n_steps: number of accepted steps, (B,).
         finished: False if Ctrl-C interrupted the refits; those not run have the code INTERRUPTED.
     """

@@ -129,7 +129,7 @@ def effects_evaluator_of(spec: Spec, loaded: Loaded, fixed: Host | None) -> Effe
 def terms_of_rows(spec: Spec, loaded: Loaded, fixed: Host | None, u: Float[Host, " p"]) -> RowTerms:
     """Log-likelihood terms, scores and weights of data in memory at u, (p,); with fixed effects, these are profiled out.
 
-    Raises an error for a result from a file, which has neither rows nor the user's function.
+    AbsentError for a result from a file, which has neither rows nor the user's function.
     """
     function = (spec.likelihood.natural or spec.likelihood).function
     if isinstance(function, Absent):

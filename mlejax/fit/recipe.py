@@ -85,6 +85,7 @@ def fit_once(likelihood: Likelihood, data: Data, **asked: Any) -> Fit:
     """Fit one data set by (penalised or bias-reduced) maximum likelihood and return the `Fit`.
 
     If fixed effects and parameters separate some rows, the fit is repeated without these.  ``asked``: fields of `Request`.
+    Errors are those of ``Model.fit``.
     """
     request = Request(**asked)
     likelihood = likelihood if is_stream(data) else with_more_levels_eliminated(likelihood, data)

@@ -216,7 +216,8 @@ def _candidates(spec: Spec, loaded: Loaded, given: list[Any], seed: int) -> Floa
 def start_of_one(
     evaluator: Evaluator, loaded: Loaded, given: list[Any], seed: int, n_ranked: int | None = start_room.N_RANKED
 ) -> Float[Host, " p"]:
-    """u of the start of one data set, (p,): the given one, or the best candidate on ``n_ranked`` rows (None: on all rows).
+    """u of the start of one data set, (p,), as `choose` does: the given one, the first guess if it is acceptable, or the best
+    candidate on ``n_ranked`` rows (None: on all rows, and the first guess is not used).
 
     For models with latent variables, whose terms belong to units, the candidates are compared on at least 64 units.
     """

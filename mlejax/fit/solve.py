@@ -63,7 +63,8 @@ def solve(
     Args:
         model: a :class:`mlejax.model.Model` or its likelihood.
         prepared: ``model.prepare(data)``; may hold tracers or stacked arrays under ``vmap``.
-        start: start of all parameters, in the structure of ``params``, natural scale, inside their supports.
+        start: start of all parameters, in the structure of ``params``, natural scale, inside their supports; a dict may leave
+            out those that are wholly fixed.
         weights: weights >= 0 that multiply the log-likelihood terms, (n,), or padded, (N,). None for those of ``prepared``. A
             row of weight exactly 0 is replaced by another one, so that the derivative by its weight is not its influence.
         fixed: name of a parameter or entry -> its fixed value, natural scale; the values may be tracers.

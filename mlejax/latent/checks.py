@@ -119,7 +119,8 @@ def conditional(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either |
     """Return mode, mean and standard deviation of every unit's latent variables given its rows (n, q), and the Newton
     decrement at the mode (n,).
 
-    With Laplace's approximation the mean is the mode, and the standard deviation is by the curvature there.
+    With Laplace's approximation the mean is the mode, and the standard deviation is by the curvature there.  Standard deviations,
+    and means by quadrature, are NaN where the curvature at the mode is not positive definite.
     """
     return tuple(np.asarray(a)[: int(data.n)] for a in _conditional(spec, u, data, fixed))
 

@@ -272,7 +272,7 @@ def way_of(likelihood: Likelihood, integrate: object) -> Quadrature | Sobol | Dr
     if marginal is None:
         if not (isinstance(integrate, str) and integrate == "auto"):
             raise ValueError(
-                f"integrate={integrate!r} is for models with an mle.Latent, and {likelihood.name} has none"
+                f"integrate={integrate!r} is for models with an mle.Latent, and {likelihood.name} has none: leave integrate= out"
             )
         return None
     if marginal.crossed and not (isinstance(integrate, str) and integrate in ("auto", "laplace")) and integrate != LAPLACE:

@@ -94,11 +94,14 @@ class Draws:
 
     def __init__(self, values: ArrayLike) -> None:
         z = np.array(values, np.float64)
-        if z.ndim != 3 or z.shape[1] < 2 or not np.isfinite(z).all():
+        if z.ndim != 3 or z.shape[1] < 2:
             raise ValueError(
-                "Draws: expected finite standard normal draws of shape (units, at least 2 draws, latent variables of a "
-                "unit), got "
+                "Draws: expected standard normal draws of shape (units, at least 2 draws, latent variables of a unit), got "
                 f"shape {z.shape}"
+            )
+        if not np.isfinite(z).all():
+            raise ValueError(
+                f"Draws: expected finite standard normal draws, got {int((~np.isfinite(z)).sum())} that are NaN or infinite"
             )
         z.flags.writeable = False
         object.__setattr__(self, "values", z)

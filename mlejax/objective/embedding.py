@@ -53,7 +53,8 @@ class Embedding:
 def embedding(spec: Spec, fixed: Either | None) -> Embedding | None:
     """Return the embedding of a model with fixed values; None if the full model is too large or not suitable.
 
-    Not suitable are bias reduction, which depends on which coordinates are free, constraints, and fixed values at a bound.
+    Not suitable are bias reduction, which depends on which coordinates are free, constraints, centred coordinates, and fixed
+    values at a bound, of no parameter (``fixed`` is None) or of all.
     """
     space = spec.space
     if fixed is None or space.mapped or space.ties is not None or spec.reduction is not None or not space.n_free:

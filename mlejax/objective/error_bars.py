@@ -77,6 +77,10 @@ def error_bars(
         rows: numbers of rows (or units) that must be in the sample if there are more than 512 rows, such as those of the
             largest terms.  The rest of the sample is spread evenly over the data and weighted to represent all rows.
         n_rows: number of all rows, if ``data`` is a sample that represents them; default: the number of rows of ``data``.
+
+    Raises:
+        TypeError: keys of random numbers among the constants of the function.
+        NotImplementedError: JAX has no second derivative.
     """
     if data.mode == "whole" and data.n_padded > MOST_WHOLE:
         return Unknown(())

@@ -62,11 +62,12 @@ def coordinates_for(
     """Return the affine map for a search that continues from u.
 
     None if no columns are nearly collinear (unless ``always``), if no coordinates are untransformed and unbounded (with one, only
-    if ``always``), or if the rows' scores are not finite or no more than p.
+    if ``always``), or if the rows' scores are, at u0 and at u, not finite or no more than p.
 
     Args:
         evaluator: evaluator of one data set.
-        u0: start of the search, (p,), at whose scores the map is computed (at u they may be zero).
+        u0: start of the search, (p,), from whose scores the map is computed (at u they may be zero); from those at u if
+            these are not usable.
         u: the point that becomes v = 0, (p,), except for coordinates that keep their own scale.
         always: return a map even if no columns are nearly collinear.
     """

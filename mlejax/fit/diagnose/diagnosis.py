@@ -96,8 +96,7 @@ def _from_elsewhere(
     u0: Float[Host, "L p"],
     found: dict[int, Diagnosed],
 ) -> dict[int, Diagnosed]:
-    """Search again, from a few random starts, those data sets whose search did not leave its start, went to infinity, or ended
-    where the function is not finite or has lost its digits.
+    """Search again, from a few starts, random or chosen from the data, those data sets that are `_worth_another_start`.
 
     A maximum found so replaces the first diagnosis if its log-likelihood is higher than where the first search stopped or
     levelled off, if that one is not known, or if it was unbounded, which the new findings then mention.
@@ -227,7 +226,7 @@ def _started_anew(
 ) -> Diagnosed:
     """If the log-likelihood was not finite at the start, search and diagnose from another start, and note that.
 
-    The first diagnosis, ``before``, is returned unchanged if it was finite there, or if the other start is not better.
+    The first diagnosis, ``before``, is returned unchanged if it was finite there, or is not finite at the other start either.
     """
     if before.end.end != End.START_NOT_FINITE:
         return before

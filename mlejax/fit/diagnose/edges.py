@@ -101,6 +101,9 @@ def climbed(
 
     Returns:
         Increase of the log-likelihood at the peak, and the point, (p,); None if the profile does not rise.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C during a search over the other coordinates.
     """
     space, u, best = evaluator.spec.space, np.array(end.u), None
     for h in unit * 2.0**rungs:
@@ -125,6 +128,9 @@ def held_on_edges(evaluator: SingleEvaluator, u: Float[Host, " p"], end: Optimiz
     Returns:
         ``end`` with the point found, derivatives in all coordinates there, and the status of this search, whose steps are added
         to its own.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C.
     """
     carry, whole = _maximised(evaluator, u, ~interior(evaluator.spec.space, u))
     found = evaluator.evaluate(whole[None])

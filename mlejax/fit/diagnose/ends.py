@@ -43,7 +43,7 @@ def believable(u: Float[Host, "*sets p"], space: Space) -> Float[Host, "*sets p"
     """Largest plausible standard errors in u, (..., p); larger ones suggest a plateau of the log-likelihood.
 
     A thousand times the estimate (at least 1000) for untransformed coordinates, 6 for logarithms and logits, and 0 for
-    those beyond 25 in size (a scale beyond 1e11, a probability within 1e-11 of 0 or 1).
+    those beyond 25 in size (a scale above 7e10 or below 1e-11, a probability within 1e-11 of 0 or 1).
     """
     straight = ABSURD_ERROR * np.maximum(1.0, np.abs(u))
     bent = curved(space)
@@ -131,7 +131,8 @@ def is_clean(end: OptimizeResult, space: Space) -> bool:
 def onto_edges(end: OptimizeResult, space: Space) -> Float[Host, " p"] | None:
     """u, (p,), of a final point with coordinates that are within 1e-4 standard errors of a bound set to it.
 
-    None if no coordinate is that close, unless the search did not converge and some are at their bounds already.
+    None if no coordinate is that close, unless the search did not converge and some are at their bounds already; None too without
+    bounds or second derivatives.
     """
     if not space.boxed or end.information is None:
         return None

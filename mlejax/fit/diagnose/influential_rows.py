@@ -47,7 +47,8 @@ def telling_point(d: Direction, end: OptimizeResult, evaluator: SingleEvaluator)
 
 
 def few_that_move(change: np.ndarray) -> tuple[int, ...]:
-    """Positions of the few entries that make up 95 % of the total absolute change (n,); empty if they are many.
+    """Positions of the few entries that make up 95 % of the total absolute change (n,); empty if they are many, if all are 0,
+    or if one is not finite.
 
     Few means at most five, or 1 % of n.  If the entries that change at all are few, they are all included.
 
@@ -75,8 +76,9 @@ def influential_rows(
     """Find the few rows, units or terms because of which the log-likelihood rises without a maximum.
 
     Returns:
-        Their numbers in the user's table (or labels of units), and a phrase that lists them; ``((), "")`` if they are many,
-        or if the log-likelihood rises along none of the directions.
+        Their numbers in the user's table (labels of units; positions of the terms of a function of the whole data), and a phrase
+        that lists them; ``((), "")`` if they are many, if the log-likelihood rises along none of the directions, or if it
+        hardly changes along the steepest.
     """
     rising = steepest(directions)
     if rising is None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mlejax import optimize
 from mlejax.data import DataError
-from mlejax.execution import float64
+from mlejax.execution import float64, limits
 from mlejax.fit.diagnose import Diagnosed, Mapped, bars_of_end, evidence_at, explain, influential_rows, interior, mapped
 from mlejax.fit.elimination_checks import Settling, terms_of_rows, with_effects_at_end, with_levels_told
 from mlejax.fit.finish.natural import estimates
@@ -52,18 +52,20 @@ class Integration:
         points: number of Gauss-Hermite points per random effect; 1 is Laplace's approximation, 0 the exact sum over
             classes.  For a simulation: number of draws for each unit.
         tried: number q of points that was compared with 2 q + 1; 0 without a comparison.
-        shift: largest difference between the two estimates of a parameter, in standard errors.
-        errors: largest relative difference between the two standard errors of a parameter.
+        shift: largest difference between the two estimates of a parameter, in standard errors; inf if an information is not
+            positive definite.
+        errors: largest relative difference between the two standard errors of a parameter; inf as ``shift``.
         loglik: difference of the two log-likelihoods.  For a simulation: its expected downward bias, half the sum over units of
             the relative variance of their simulated integrals.
         worst: label of the unit whose log-likelihood differs most from that on a fixed grid, among the ten whose values by q and
             2 q + 1 points differ most.
-        off: that difference, log-likelihood units.
+        off: that difference, log-likelihood units.  Without a comparison ``shift``, ``errors``, ``loglik`` and ``off`` are NaN.
         accepted: True if all of these differences are small, or the sum over classes is exact.
         kind: ``"quadrature"`` or ``"simulation"``.
         repeats: number of independent parts of the draws, whose variation gives Monte Carlo errors; for draws that the user
             gave, their number.
-        monte_carlo: Monte Carlo error of each free estimate, including simulation bias, in standard errors of the estimate.
+        monte_carlo: Monte Carlo error of each free estimate, including simulation bias, in standard errors of the estimate; empty
+            for a quadrature, and if it is not known.
     """
 
     latents: tuple[str, ...]
@@ -118,9 +120,10 @@ class Fit:
         u, theta: the estimates in unconstrained coordinates, and the free parameters on the natural scale, (p,) each.
         params: the estimates in the user's structure, natural scale.
         llf: log-likelihood, summed and weighted.
-        score: its gradient with respect to theta, (p,).
-        information: minus its Hessian with respect to theta, (p, p), or None for first-order fits of many parameters.
-        jacobian: d theta / d u, (p, p), or None.
+        score: its gradient with respect to theta, (p,).  Without second derivatives: in u, and with the penalty.
+        information: minus its Hessian with respect to theta, (p, p); None without second derivatives (first-order methods with
+            more than 500 parameters, interrupted ones, and training that no Newton steps ended).
+        jacobian: d theta / d u, (p, p); None without second derivatives.
         interior: mask, (p,), of the coordinates that are not at a bound.
         verdict: the verdict.
         method: description of the method, for the header of the summary.
@@ -130,7 +133,7 @@ class Fit:
         modes: points that the starts reached, if there were several starts.
         constraints: labels of the constraints.
         reduced: bias-reduction term at the estimate, which is added to the log-likelihood.
-        penalised: the penalty at the estimate, or None; ``llf``, ``score`` and ``information`` are without it.
+        penalised: the penalty at the estimate, or None; ``llf``, ``score`` (see there) and ``information`` are without it.
         history: history of a training on minibatches, or None.
         path: (step, objective in log-likelihood units) of the search, in order; empty if it was not recorded.
         backend: hardware on which it was computed, for the header; empty for that of this process.
@@ -186,7 +189,8 @@ class Fit:
         """Scores of every row or unit with respect to theta, unweighted, (n, p).
 
         Rows of weight 0 have the score of another row.  Fixed effects are profiled out.  The last row of an
-        extended likelihood, that of its expected total, is 0.  ValueError after a fit without second derivatives.
+        extended likelihood, that of its expected total, is 0.  ValueError after a fit without second derivatives, DataError for a
+        stream, AbsentError for a result from a file.
         """
         return self.row_terms()[1]
 
@@ -196,8 +200,8 @@ class Fit:
             raise DataError(OF_ROWS)
         if self.jacobian is None:
             raise ValueError(
-                f"scores of single rows are not supported after a first-order fit without second derivatives "
-                f"({self.u.size} parameters): fit with method='newton'"
+                f"scores of single rows need second derivatives, and this fit of {self.u.size} parameters ended without them: "
+                f"fit with method='newton', for up to {limits().dense_parameters} parameters"
             )
         with float64():
             found = terms_of_rows(self.spec, self.loaded, self.fixed, self.u)

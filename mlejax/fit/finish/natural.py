@@ -36,7 +36,7 @@ class InTheta(NamedTuple):
     Attributes:
         theta, score, information, jacobian: as in `NaturalEstimates`, with a leading axis L.
         inverse: inverse of the information with respect to theta over the coordinates that are not at a bound, 0 elsewhere,
-            (L, p, p).
+            (L, p, p).  It, ``errors_u`` and ``trace`` mean something only where ``definite`` is True.
         errors_u: standard errors in u, (L, p).
         trace: trace of the inverse of the information in u scaled to unit diagonal, (L,); all its eigenvalues are at least
             1 / trace.

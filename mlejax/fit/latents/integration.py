@@ -54,10 +54,12 @@ def fit(likelihood: Likelihood, data: Data, *, integrate: Any = "auto", **option
     """
     how, marginal = way_of(likelihood, integrate), marginal_of(likelihood)
     if likelihood.joint is not None and options.get("bias_reduction") is not None:
-        raise ValueError(
-            "bias_reduction= is not supported for models with latents: its adjustment assumes independent rows.  Leave it "
-            "out; a penalty on the standard deviation, penalty=lambda p: -jnp.log(p['sd']), keeps it away from 0"
+        away = (
+            "a penalty on the class probabilities, penalty=, keeps them away from 0"
+            if marginal is None
+            else "a penalty keeps a standard deviation away from 0, penalty=lambda p: -jnp.log(p['sd'])"
         )
+        raise ValueError(f"bias_reduction= is not supported for models with latents: leave it out; {away}")
     if marginal is None:
         one = fit_once if likelihood.joint is None else fit_with_classes
         done = one(likelihood, data, **options)

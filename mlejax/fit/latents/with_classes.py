@@ -47,12 +47,12 @@ class ClassFindings:
 
     @property
     def empty(self) -> tuple[int, ...]:
-        """Numbers of the classes with an expected number of rows below 0.01."""
+        """Numbers (from 0) of the classes with an expected number of rows (units) below 0.01."""
         return tuple(k for k, n in enumerate(self.counts) if n < EMPTY)
 
     @property
     def small(self) -> tuple[int, ...]:
-        """Numbers of the classes that have rows, but fewer than ``few``."""
+        """Numbers (from 0) of the classes that have rows (units), but fewer than ``few``."""
         return tuple(k for k, n in enumerate(self.counts) if EMPTY <= n < self.few)
 
     @property
@@ -164,8 +164,8 @@ def _judged(done: Fit, found: ClassFindings) -> Fit:
     advice = (
         f"The data show fewer classes than {len(found.counts)}: fit {len(found.counts) - 1}."
         if fewer
-        else "A class with a scale of its own has no bound: give the classes one scale, penalise small scales, or fit fewer "
-        "classes; n_starts=50 looks for a proper maximum."
+        else "If each class has a scale of its own, the log-likelihood has no bound: give the classes one scale, or penalise "
+        "small scales.  Or fit fewer classes; n_starts=50 looks for a proper maximum."
     )
     code, said_before, facts = done.verdict.code, done.verdict.statement, dict[str, Any]()
     if found.alike and not found.empty and done.decrement < STATIONARY:

@@ -43,7 +43,8 @@ def maximise(
 
     Returns:
         The evaluator, with a differenced Hessian in its specification if JAX lacked a second derivative; and the results of all
-        L data sets.  After another method than Newton's without Newton steps the information is None.
+        L data sets.  After another method than Newton's without Newton steps the information is None; after such steps it is NaN
+        for data sets whose start is not finite, and those that are not in ``which``.
 
     Raises:
         ValueError: too many parameters for Newton's method.

@@ -122,6 +122,7 @@ def held_out_data(
         ValueError: validation data for a method without minibatches; minibatches for a model of the whole data or with several
             starts; patience without validation data; a fraction outside (0, 1); validation data given separately if the weights
             are an array, or with other columns.
+        DataError, LikelihoodError: validation data that `load` refuses.
     """
     if not optimize.batched(method):
         if validation is not None:

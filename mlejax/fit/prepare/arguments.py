@@ -102,7 +102,7 @@ def check_n_starts(n_starts: int | None, n_listed: int) -> int:
 
 
 def fix_on_host(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, np.ndarray | None]:
-    """Apply ``fixed=`` as `fix` does; the vector of values is NumPy.  TypeError if ``fixed`` is not a dict."""
+    """Apply ``fixed=`` as `fix` does; the vector of values is NumPy.  TypeError if ``fixed`` is not a dict; errors of `fix`."""
     if fixed is not None and not isinstance(fixed, Mapping):
         raise TypeError(f"fixed= expected a dict of parameter name -> value, {{'sigma': 1.0}}, got {type(fixed).__name__}")
     layout, values = fix(space, fixed)

@@ -119,8 +119,9 @@ class Loaded:
 def counts(loaded: Loaded) -> tuple[float, float]:
     """Number of observations and number of log-likelihood terms, (nobs, n_terms).
 
-    Sums of frequency weights if given, else the counts of those with positive weight.  The terms are rows, units, or the values
-    that a function of the whole data returns; the expected total of an extended likelihood is not counted.
+    Sums of frequency weights if given, else the counts of those with positive weight.  Observations are rows, or the values that
+    a function of the whole data returns, if they are several.  The terms are rows, units, or these values; the expected total
+    of an extended likelihood is not counted.
     """
     if loaded.remembered is not None:
         return loaded.remembered.nobs, loaded.remembered.n_units

@@ -137,6 +137,7 @@ def load(
         DataError, DataTypeError, MissingColumnError: data, weights or labels that cannot be used.
         ValueError: ``missing`` or ``weight_kind`` is unknown or not supported for this model, or weights for a function that
             returns one number.
+        LikelihoodError, ValueError: as of `reading_of`.
     """
     source = data_room.ingest(data)
     kind = data_room.check_weight_kind(weights, weight_kind)

@@ -65,7 +65,8 @@ def refuse_connected(loaded: Loaded, likelihood: Likelihood, what: str) -> None:
     if loaded.crossing is not None and loaded.problem.data.n_contributions == 1:
         raise ValueError(
             f"{what} is not supported: latents of {likelihood.unit} connect all rows, so that the log-likelihood has one term "
-            "only.  Use cov_type='nonrobust', or a model with latents of one of the columns, which has one term per level"
+            "only.  For standard errors use cov_type='nonrobust'; or use a model with latents of one of the columns, which has "
+            "one term per level"
         )
 
 

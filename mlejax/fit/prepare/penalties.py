@@ -219,7 +219,8 @@ class Penalised:
 
     Attributes:
         value: value of the penalty, ().
-        information: minus the Hessian of the penalised log-likelihood with respect to theta, (p, p), or None.
+        information: minus the Hessian of the penalised log-likelihood with respect to theta, (p, p); None without second
+            derivatives.
         kinks: names of the parameters in which the penalty is not smooth at the estimate; empty if it is smooth.
         name: name of the penalty, for the summary.
     """

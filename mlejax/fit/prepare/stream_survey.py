@@ -76,7 +76,9 @@ class Surveying:
     gaps: bool = False
 
     def __call__(self, partition: Partition) -> StreamSurvey | None:
-        """Survey one partition; None if it has no rows."""
+        """Survey one partition; None if it has no rows.  DataError for weights that are not valid and, unless ``gaps``, missing
+        values in sampled partitions.
+        """
         with naming(partition.name):
             table = ingest(partition.read(self.columns))
             n = table.length(self.columns) if has_rows(table, self.columns) else 0
@@ -160,7 +162,8 @@ class InUse(NamedTuple):
         reads: names of the columns that the user's function reads.
         used: names of the columns that formulas use.
         natural: the layout of the parameters as declared, without formulas.
-        view: how the function takes parameters that have formulas: as one row's values or as vectors over rows.
+        view: how the function takes parameters that have formulas: "row", as one row's values, or "array", as vectors over rows;
+            "" without formulas.
     """
 
     reads: tuple[Any, ...]

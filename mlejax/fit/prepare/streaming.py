@@ -77,7 +77,9 @@ def load_stream(
     ``source``: the stream; ``engine``: runs its passes, default threads.
 
     Raises:
-        DataError, DataTypeError: options that need all rows in memory; errors of `load` for the sample.
+        DataError, DataTypeError: options that need all rows in memory.
+        ValueError: weights without a valid kind, or a kind without weights.
+        Errors of `load` for the sample.
     """
     kind = _check_options(likelihood, missing, groups, weights, weight_kind)
     if likelihood.open_columns.names:
@@ -157,9 +159,10 @@ def _check_options(
     kind = data_room.check_weight_kind(weights, weight_kind)
     if likelihood.mode != "rows":
         what = f"unit={likelihood.unit!r}" if likelihood.mode == "units" else "rowwise=False"
+        part = ", or fit a sample of whole units" if likelihood.mode == "units" else ""
         raise DataError(
             f"{likelihood.name}: models with {what} need their data in memory; streams support row-wise models only. Load the "
-            "columns in use into memory, or fit a sample of whole units"
+            f"columns in use into memory{part}"
         )
     if missing != "raise":
         raise DataError(
@@ -264,7 +267,12 @@ def check_stream_options(method: Method, bias_reduction: str | None, validation:
     """Raise ValueError for options that need all rows in memory: methods without curvature or on minibatches, bias reduction and
     validation data."""
     name = type(method).__name__.lower()
-    if not method.dense or optimize.batched(method):
+    if optimize.batched(method):
+        raise ValueError(
+            f"method={name!r} with batch_size= is not supported for a stream: minibatches are drawn from all rows, in memory. "
+            "Load the columns in use into memory, or use method='newton' or 'bhhh'"
+        )
+    if not method.dense:
         raise ValueError(
             f"method={name!r} is not supported for a stream, since each of its many steps would be a pass over the data: use a "
             "method with curvature, such as 'newton' or 'bhhh', or fit a sample in memory"
@@ -274,7 +282,9 @@ def check_stream_options(method: Method, bias_reduction: str | None, validation:
             "bias_reduction= is not supported for a stream, which has so many rows that bias is negligible: leave it out"
         )
     if validation is not None:
-        raise ValueError("validation= is not supported for a stream: it needs minibatches, and these all rows in memory")
+        raise ValueError(
+            "validation= is not supported for a stream: it needs minibatches, and these all rows in memory: leave it out"
+        )
 
 
 def is_stream(data: Data) -> bool:

@@ -101,8 +101,8 @@ def first_guess(
 
     Returns:
         A function (data, number L of data sets) -> natural values, one array (L, ...) for each leaf.  None if a start is
-        given, if a parameter is neither real nor positive, or if parameters could be exchanged for one another (two scalars
-        of equal declaration, or a vector of positive numbers).  The start must also pass `acceptable`.
+        given, if a parameter is neither real nor positive, or if parameters could be exchanged for one another (two scalars, or
+        two vectors, of equal declaration, or a vector of positive numbers).  The start must also pass `acceptable`.
     """
     natural = space if designs is None else designs.natural
     known = given if designs is None else natural_given(designs, declared or {}, given)

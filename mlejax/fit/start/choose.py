@@ -44,7 +44,8 @@ def choose(
         n_ranked: most rows on which candidates are compared; None for all rows, and then the first guess is not used.
 
     Returns:
-        u, (m, p), NaN for data sets not done before Ctrl-C; and the evaluation at the first guess, if all starts are that.
+        u, (m, p), NaN for data sets not done before Ctrl-C; and the evaluation at the first guess if all starts are that, else
+        None.
     """
     space = evaluator.spec.space
     own = [False] * len(given) if own is None else own

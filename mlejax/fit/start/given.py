@@ -47,7 +47,7 @@ def given_values(space: Space, declared: Mapping[str, Declaration] | None, start
     if not isinstance(start, Mapping):
         raise TypeError(
             f"start= expected a dict of parameters, {{'{space.groups[0].name}': ...}}, or res.params_tree, "
-            f"got {type(start).__name__}; give a list of these to search from several starts"
+            f"got {type(start).__name__}"
         )
     entries: dict[str, Any] = {}
     for key, value in start.items():

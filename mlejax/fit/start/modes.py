@@ -39,11 +39,11 @@ class Mode:
     Attributes:
         kind: ``"maximum"``, ``"copy"``, ``"spike"``, ``"plateau"``, ``"digits lost"``, ``"flat"``, or the status of the
             optimiser in lower case.
-        llf: log-likelihood there; NaN if rounding errors dominate it.
+        llf: log-likelihood there; NaN if rounding errors dominate it, not finite if the function is not.
         u: the point in unconstrained coordinates, (p,).
         n_starts: number of starts from which the search stopped there.
         copy_of: for a copy, the position in the list of the maximum that it equals; else None.
-        statement: what the ray tests found; empty for maxima and copies.
+        statement: what the diagnosis found; empty for maxima and copies, and may be for others.
     """
 
     kind: str

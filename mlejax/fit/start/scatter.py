@@ -29,8 +29,9 @@ def scatter(
     The draws depend on the seed and on the data set's own rows, not on the other data sets.
 
     Near u the standard deviation of a coordinate is the larger of 3 standard errors and half its own size; for logarithms and
-    logits it is between 1 and 2.  Parameters with a given start are drawn as well.  Entries of a structure (kind "Free") vary
-    around their given start by about half their size.  All starts are projected onto the bounds.
+    logits it is between 1 and 2; each draw is multiplied by 0.3, 1 or 3.  Parameters with a given start are drawn as well.
+    Entries of a structure (kind "Free") vary around their given start by about half their size.  All starts are projected
+    onto the bounds.
 
     Args:
         space: layout of the parameters.

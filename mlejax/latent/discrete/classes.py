@@ -175,7 +175,8 @@ ClassLike: TypeAlias = Discrete | Markov
 
 def _check_number(kind: str, n: int) -> None:
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 2 <= n <= MOST_CLASSES:
-        raise ValueError(f"{kind}: expected a number of classes from 2 to {MOST_CLASSES}, got {n!r}")
+        what = "states" if kind == "Markov" else "classes"
+        raise ValueError(f"{kind}: expected a number of {what} from 2 to {MOST_CLASSES}, got {n!r}")
 
 
 def _check_columns(kind: str, **given: str | int | None) -> None:

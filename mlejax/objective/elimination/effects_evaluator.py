@@ -130,8 +130,9 @@ class EffectsEvaluator:
     def _with(self, spec: Spec, given: Bool[Host, " levels"]) -> EffectsEvaluator:
         if spec.hessian == "differenced":
             raise ValueError(
-                f"{spec.likelihood.name}: JAX has no second derivative of this log-likelihood, which is needed to eliminate the "
-                f"effects of {spec.likelihood.effects[0].by}; use functions that have one, such as those of mle.special"
+                f"{spec.likelihood.name}: JAX has no second derivative of this log-likelihood, or none that is finite at the "
+                f"start, and it is needed to eliminate the effects of {spec.likelihood.effects[0].by}; use functions that have "
+                "one, such as those of mle.special, or give another start="
             )
         one = EffectsEvaluator(
             spec, self.data, self.fixed, self.hyper, levels=self.levels, given=given, grouped=self.grouped

@@ -32,10 +32,10 @@ FARTHEST = 4.0  # the same in logarithms and logits, at most
 def falls_as_it_should(evaluator: SingleEvaluator, end: OptimizeResult, bar: float | None) -> bool:
     """True if the log-likelihood falls by about half a unit (0.25 to 1) over one standard error, on the mean of both sides.
 
-    Tested along every coordinate, with the others changing as the covariance says, and along the eigenvector of the smallest
-    eigenvalue of the information.  A direction that fails is tested again over a half, a quarter and so on of a standard error,
-    where higher derivatives matter less, as far as rounding allows.  True without a test if the information is not positive
-    definite, so that there are no standard errors.
+    Tested along the coordinates (the first 50), with the others changing as the covariance says, and along the eigenvector of
+    the smallest eigenvalue of the information.  A direction that fails is tested again over a half, a quarter and so on of a
+    standard error, where higher derivatives matter less, as far as rounding allows; False if it allows no test.  True without a
+    test if the information is not positive definite, so that there are no standard errors.
 
     Args:
         evaluator: evaluator of one data set.
@@ -71,8 +71,9 @@ def minimum_of(evaluator: SingleEvaluator, u0: Float[Host, " p"]) -> Float[Host,
     """A minimum of the function, (p,), where a log-likelihood would have its maximum, so that its sign may be wrong; or None.
 
     Searched for from the start u0, (p,), or from a simple point at which the function is lower, if the function curves upwards in
-    some parameter there.  A minimum is off all bounds, curves upwards in every direction, and is lower than all points up to 32
-    standard errors away along the coordinates.  A log-likelihood without a maximum has saddle points instead.
+    some parameter there (else None; None too without second derivatives).  A minimum is off all bounds, curves upwards in every
+    direction, and is lower than all points up to 32 standard errors away along the coordinates.  A log-likelihood without
+    a maximum has saddle points instead.
 
     Raises:
         KeyboardInterrupt: from a run of the optimiser.

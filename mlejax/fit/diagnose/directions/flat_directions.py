@@ -106,7 +106,8 @@ def _dependent_nearby(evaluator: SingleEvaluator, end: OptimizeResult, least: fl
 
 
 def _straight(space: Space, end: OptimizeResult, directions: tuple[Direction, ...]) -> Asks[bool]:
-    """True if the log-likelihood is also flat along the flat directions from a point up to thirty standard errors away.
+    """True if the log-likelihood is also flat along the flat directions (the first eleven) from a point up to thirty standard
+    errors away.
 
     True also if it is not finite there.
     """

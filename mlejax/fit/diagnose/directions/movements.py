@@ -82,7 +82,7 @@ def describe_movement(
         information: at u, (p, p), to scale the changes; optional.
 
     Returns:
-        The phrase, and the names of the parameters, largest change first.
+        The phrase, which shows six parameters at most, and the names of all that move, largest change first.
     """
     if space.mapped:
         (u, step), information, space, fixed = _in_own((u, far - u), information, space, fixed)
@@ -217,7 +217,8 @@ def _combination(weights: np.ndarray, names: tuple[str, ...]) -> str:
 def explain_non_finite(
     values: np.ndarray, scores: np.ndarray | None, labels: tuple[str, ...], at: str, likelihood: Likelihood
 ) -> str:
-    """A statement on the terms and scores that are not finite, with their numbers; empty if all are finite.
+    """A statement on the terms or, if these are finite, the scores that are not finite, with the numbers of the first five; empty
+    if all are finite.
 
     Args:
         values: log-likelihood terms, (n,).

@@ -102,7 +102,7 @@ class ScaledRay(NamedTuple):
 
     Attributes:
         unit: the direction, scaled to one standard error along it, (p,).
-        first: factor on the unit for the first step.
+        first: factor on all steps, at most 1.
         steep: whether the information along it is large enough to predict the fall of the log-likelihood.
         values: log-likelihoods at the first points of both sides, (2 m,); None before they are evaluated.
     """
@@ -146,7 +146,8 @@ def make_rays(
     """Scale directions to one standard error each.
 
     A direction without curvature is scaled by the coordinate that it changes most, in conditional standard errors if these are
-    small, so that the scale of a column does not matter.  The first step changes logarithms and logits by at most 1.
+    small, so that the scale of a column does not matter.  `ScaledRay.first` is 1, or less where a unit would change a
+    logarithm or logit by more than 1, or promises by the score a gain of more than 1.
 
     Args:
         vectors: directions, (k, p).

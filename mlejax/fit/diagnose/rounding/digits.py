@@ -153,7 +153,9 @@ def lost(evaluator: SingleEvaluator, end: OptimizeResult) -> bool:
 
 
 def digits(evaluator: SingleEvaluator, end: OptimizeResult) -> Digits | None:
-    """Return a `Digits`: whether rounding errors at a final point are small, by their error bars; None if these are not known."""
+    """Return a `Digits`: whether rounding errors at a final point are small, by their error bars; None if not even that of the
+    log-likelihood is known.
+    """
     bars = _bars(evaluator, end.u)
     if bars is None:
         return None
@@ -187,7 +189,8 @@ def bars_of_end(evaluator: SingleEvaluator, end: OptimizeResult) -> dict[str, An
 
     Returns:
         "loglik": of the log-likelihood; "score": largest effect on an estimate, in standard errors; "information": largest
-        relative error of a standard error.  NaN if not known; then "unknown" holds the reasons.
+        relative error of a standard error.  NaN if not known; "unknown" then holds the reasons.  The last two are NaN, too, if
+        the information is not positive definite or no coordinate is off its bounds.
     """
     with np.errstate(all="ignore"):
         bars, unknown = _known(evaluator, end.u)
@@ -235,8 +238,8 @@ def with_differences(
 def by_score(evaluator: SingleEvaluator, end: OptimizeResult) -> OptimizeResult:
     """Take further Newton steps, judged by the score alone, if rounding errors of the log-likelihood hide their gain.
 
-    Returns ``end`` unchanged if the search did not stop for that reason, or the error bar of the score exceeds 0.01 standard
-    errors.
+    Returns ``end`` unchanged if the search did not stop for that reason, if no error bar is known, or if that of the score
+    exceeds 0.01 standard errors.
     """
     hidden = end.end in (End.STALLED, End.PRECISION_FLOOR) and end.decrement > SMALL_DECREMENT
     bars = _bars(evaluator, end.u) if hidden else None

@@ -30,9 +30,9 @@ LEAST_PROMISE = 1e-6  # decrement, above which an end is no maximum
 N_HALVES, STUCK = 50, 0.1  # of a step, and the share of its promise that a search may leave at points it can reach
 CARRIED = 0.5  # share of a rise by terms that stay finite, above which the terms that end do not carry it
 OVERFLOWS = frozenset(
-    {"exp", "exp2", "expm1", "integer_pow", "pow", "mul", "square", "cosh", "sinh", "lgamma", "add", "sub", "reduce_sum"}
+    {"exp", "exp2", "expm1", "mul", "square", "cosh", "sinh", "add", "sub", "reduce_sum"}
 )
-OTHERS = {"log": "a logarithm is taken of 0 or less", "div": "a division is by 0 or infinite"}
+OTHERS = {"log": "a logarithm is taken of 0 or less", "div": "a division is by 0, or its result overflows"}
 STAYS_FINITE = (
     "Write it with a form that stays finite: mle.special.log_sigmoid(e) and log_sigmoid(-e) for the logarithms of a logit's "
     "probabilities, jax.scipy.stats.norm.logcdf(e) and logcdf(-e) for a probit's, jax.nn.log_softmax for those of several "
@@ -104,7 +104,8 @@ def _not_known_beyond(evaluator: SingleEvaluator, beyond: Float[Host, " p"], mov
 
 
 def first_operation(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
-    """What happens first in the terms that are not finite at u, (p,): "exp overflows"; empty if no operation is found."""
+    """What happens first in the terms that are not finite at u, (p,): "exp overflows", "lgamma is not finite"; empty if no
+    operation is found."""
     numbers = evaluator.map_reduce(_first_not_finite, np.minimum, u)
     objective = Objective(evaluator.spec.plain, evaluator.sample(8), evaluator.fixed, None, 1.0)
     names = [eqn.primitive.name for eqn in _operations(_traced(objective, u).jaxpr)]

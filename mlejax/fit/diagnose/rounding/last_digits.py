@@ -62,7 +62,7 @@ class Regained(NamedTuple):
 
     Attributes:
         point: where to continue the search, (p,), if the profile has a maximum; else None.
-        end: the last point with small rounding errors.
+        end: the last point with small rounding errors; the final point of the search if there is none.
         direction: the direction along which the log-likelihood rises, with its supremum, if it levels off; else None.
         words: a statement if it neither has a maximum nor levels off; else empty.
         at_start: rounding errors dominate at the start already.
