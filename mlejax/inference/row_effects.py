@@ -40,8 +40,9 @@ class RowModes:
         table: new data, with the column of the units.
 
     Raises:
-        ValueError: the random effects are of several grouping columns, or the data have units that were not in the fit or
-            lack the column of units.
+        ValueError: the random effects are of several grouping columns.
+        DataError: the data have units that were not in the fit.
+        MissingColumnError: the data lack the column of the units.
 
     Attributes:
         rows: number of each row's unit, (n,).
@@ -124,8 +125,9 @@ def row_effects(fit: Fit, table: data_room.Table | None, random: str) -> ByRow |
     modes of their units; None if there are neither.
 
     Raises:
-        ValueError: levels or units that were not in the fit, or whose column is missing; with ``random="mode"``, random
-            effects of several grouping columns.
+        DataError: levels or units that were not in the fit, or levels without a finite effect.
+        MissingColumnError: the data lack the column of the levels or units.
+        ValueError: with ``random="mode"``, random effects of several grouping columns.
     """
     if random != "mode" and fit.loaded.effects is None:
         return None

@@ -39,7 +39,7 @@ def aic(llf: ArrayLike, k: ArrayLike) -> float | Host:
         against ``llf``.
 
     Returns:
-      float64 scalar or array; NaN where ``llf`` is.
+      float64 scalar or array; NaN where ``llf`` or ``k`` is.
 
     >>> aic(-10.0, 2)
     24.0
@@ -110,7 +110,8 @@ CRITERIA = {"aic": "AIC", "aicc": "AICc", "bic": "BIC", "hqic": "HQIC"}
 
 
 def criterion(name: str, llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> float | Host:
-    """Return a criterion by its name, one of :data:`CRITERIA`, else ValueError; the arguments are those of :func:`bic`.
+    """Return a criterion by its name, one of :data:`CRITERIA`, else ValueError; other arguments and errors are those of the
+    function of that name (``n`` is not used by "aic").
 
     >>> criterion("aic", -10.0, 2, 50)
     24.0
@@ -185,8 +186,8 @@ def no_criterion(fit: Fit, cov: CovarianceResult) -> str:
     """Return the reason why information criteria are not defined for a fit, as the end of a sentence "AIC is not defined
     ..."; empty if they are.
 
-    They need a maximum or a supremum of the log-likelihood (flat directions are allowed) without bias reduction, sampling
-    weights and a sandwich covariance, and a penalised fit needs effective degrees of freedom.
+    They need a maximum or a supremum of the log-likelihood (flat directions are allowed) without bias reduction or sampling
+    weights, a covariance that takes the model as true, and for a penalised fit effective degrees of freedom.
     """
     if fit.penalised is not None and np.isnan(cov.edf):
         return (
@@ -198,8 +199,8 @@ def no_criterion(fit: Fit, cov: CovarianceResult) -> str:
         return "with sampling weights: the weighted sum is a pseudolikelihood, the log-likelihood of no sample that was drawn"
     if not KINDS[cov.kind].model_based:
         return (
-            f"with cov_type={cov.kind!r}: a sandwich covariance says that the model may be wrong, and then the "
-            "log-likelihood is a pseudolikelihood; res.with_cov('nonrobust') has it"
+            f"with cov_type={cov.kind!r}: this covariance allows for a wrong model, whose log-likelihood is a "
+            "pseudolikelihood; res.with_cov('nonrobust') has it"
         )
     if not fit.verdict.converged and fit.verdict.code != "not_identified" and fit.verdict.supremum is None:
         return f"because the log-likelihood was not maximised ({fit.verdict.code.replace('_', ' ')})"
@@ -224,9 +225,10 @@ def info_criterion(
         The criterion; NaN where its formula is not defined (AICc with n <= k + 1, HQIC with n <= 1).
 
     Raises:
-        ValueError: the fit has a sandwich covariance (TIC allows it), sampling weights or bias reduction, or neither a maximum
-            nor a supremum; it is penalised and the criterion is not AIC; TIC with an estimate at a bound, effects of
-            ``mle.Real(by=...)``, or without standard errors; or an option is not valid.
+        ValueError: the fit has a sandwich or bootstrap covariance (TIC allows them), sampling weights or bias reduction, or
+            neither a maximum nor a supremum; it is penalised, and the criterion is not AIC or there are no effective degrees of
+            freedom; TIC with an estimate at a bound, effects of ``mle.Real(by=...)``, or without standard errors of all
+            parameters under ``cov_type="HC0"``; or an option is not valid.
     """
     if name == "tic":
         return _tic(fit, cov)

@@ -47,13 +47,14 @@ class Influence:
         labels: names of the parameter entries (r,).
         what: ``"rows"``, ``"units"`` or ``"clusters"``.
         index: labels of the rows, units or clusters (m,).
-        dfbeta: estimate minus the estimate without row g (approximate), natural scale (m, r).
+        dfbeta: estimate minus the estimate without row g (approximate), natural scale (m, r); 0 for fixed entries and those at a
+            bound.
         bse: standard errors from the observed information (r,), NaN for fixed entries and those at a bound.
         cooks_distance: Cook's distance of each (m,).
-        loglik: log-likelihood of each row, unit or cluster at the estimates (m,).
-        loglik_out: log-likelihood of each at the estimates without it (m,); the sum approximates leave-one-out
+        loglik: log-likelihood of each row, unit or cluster at the estimates, times its weight (m,).
+        loglik_out: log-likelihood of each at the estimates without it, times its weight (m,); the sum approximates leave-one-out
             cross-validation.
-        leverage: tr(I_g I^-1) (m,), which sums to the number of parameters; NaN unless ``leverage=True``.
+        leverage: tr(I_g I^-1) (m,), which sums to the number of parameters not at a bound; NaN unless ``leverage=True``.
     """
 
     labels: tuple[str, ...]
@@ -80,8 +81,8 @@ class Influence:
         return pd.DataFrame(self.dfbeta.T @ self.dfbeta, index=list(self.labels), columns=list(self.labels))
 
     def frame(self) -> pd.DataFrame:
-        """Return a DataFrame with one row for each row, unit or cluster, named by its label: cooks_distance, leverage (NaN
-        unless computed), loglik, loglik_out and a column "dfbeta NAME" for each entry.
+        """Return a DataFrame with one row for each row, unit or cluster, its label in the index, and the columns
+        cooks_distance, leverage (NaN unless computed), loglik, loglik_out and "dfbeta NAME" for each entry.
         """
         import pandas as pd
 
@@ -121,8 +122,10 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
 
     Raises:
         ValueError: the model has ``rowwise=False`` or random effects of several grouping columns; the fit has no maximum, a
-            penalty or bias reduction, or no Hessian; the rows are not in memory; or, with ``leverage=True``, a parameter is
-            identified by one row, unit or cluster alone.
+            penalty or bias reduction, or no positive definite Hessian; the rows are not in memory, or have changed since the fit
+            (a column as ``groups``); or, with ``leverage=True``, the model has effects of ``mle.Real(by=...)``, the Hessians of
+            all rows need too much memory, or a parameter is identified by one row, unit or cluster alone.
+        DataError: labels in ``groups`` that do not fit the rows.
 
     Example:
         >>> import mlejax as mle
@@ -190,10 +193,12 @@ def _refuse(fit: Fit, what: str) -> None:
     """
     if fit.loaded.remembered is not None or fit.loaded.stream is not None:
         raise ValueError(f"{what} needs the rows of the fit in memory to evaluate their scores; fit a table in memory")
-    if fit.penalised is not None or fit.spec.reduction is not None or not fit.verdict.converged:
+    if fit.penalised is not None or fit.spec.reduction is not None:
         raise ValueError(
-            f"{what} needs a maximum of the log-likelihood, without penalty or bias reduction; the verdict is {fit.verdict.code}"
+            f"{what} needs a maximum of the log-likelihood itself: fit without penalty= and bias_reduction="
         )
+    if not fit.verdict.converged:
+        raise ValueError(f"{what} needs a maximum of the log-likelihood; the verdict is {fit.verdict.code}")
     if fit.loaded.problem.data.mode == "whole":
         why = (
             "in an extended likelihood the number of rows is an outcome, which an estimate without a row does not have"

@@ -184,7 +184,7 @@ def information_of(
         others: True for the other entries that count as estimated, (p,); None takes all others as known.
         damping: added to the diagonal of the information.
         tol: relative residual at which a column counts as solved.
-        max_steps: most conjugate gradient steps for a column; by default twice the number of others, at most 10,000.
+        max_steps: most conjugate gradient steps for a column; by default twice the number of others plus 10, at most 10,000.
     """
     p, m = np.size(at.theta), chosen.size
     at = at._replace(data=jax.device_put(at.data))
@@ -246,7 +246,8 @@ def _least_curvature(
 def _diagonal(spec: Spec, at: InformationPoint, damping: float) -> Float[Host, " p"]:
     """Return a positive approximation of the diagonal of the information plus ``damping`` (p,), used for preconditioning.
 
-    Exact up to 2,000 parameters, else estimated by 32 products; entries that are not positive are replaced by the median.
+    Exact up to 2,000 parameters, else estimated by 32 products; entries that are not positive and finite are replaced by the
+    median of the others.
     """
     p = np.size(at.theta)
     found = np.full(p, damping)

@@ -108,7 +108,8 @@ def check(
 ) -> Check:
     """Find problems of a log-likelihood on data, without a fit; arguments as in ``Model.check``.
 
-    Errors that a fit would raise for the data, the options or the function become findings of level "error".
+    Errors that a fit would raise for the data, the options or the function become findings of level "error"; only a ``seed``
+    that is not a whole number of at least 0 raises (ValueError or TypeError).
     """
     seed = check_count("seed", seed, 0)
     with float64(), outside_transformations():

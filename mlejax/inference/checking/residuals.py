@@ -75,6 +75,7 @@ class Residuals:
 
         Raises:
             ValueError: another kind, or ``"pit"`` for residuals that are not quantile residuals.
+            ImportError: matplotlib is not installed.
         """
         if kind not in ("qq", "pit", "index"):
             raise ValueError(f"kind={kind!r}: expected 'qq', 'pit' or 'index'")
@@ -124,9 +125,11 @@ def residuals(
 
     Raises:
         CompanionError: the model lacks the function that the kind needs; the message shows the lines to add.
-        ValueError: an unknown kind; a column of outcomes that is not given and not clear, or does not exist; deviance residuals
-            of a model with units or ``rowwise=False``, or with a saturated log-likelihood below that of the fit; a cdf that
-            decreases, is NaN, or gives a whole outcome probability 0; units without a mode; or rows that are not in memory.
+        ValueError: an unknown kind, or another option that is not valid; a column of outcomes that is not given and not clear,
+            does not exist, or is not drawn by the simulator that is needed; deviance residuals of a model with units or
+            ``rowwise=False``, or with a saturated log-likelihood below that of the fit; a cdf that decreases, is NaN, or gives a
+            whole outcome probability 0; ``random="mode"`` with random effects of several grouping columns; or rows that are not
+            in memory.
 
     Example:
         >>> import mlejax as mle
@@ -196,10 +199,10 @@ def _deviance(fit: Fit, gap: Float[Host, " n"], saturated: Float[Host, " n"]) ->
     """
     own = _row_logliks(fit)
     lost = saturated - own
-    if (lost < -1e-8 * np.maximum(1.0, np.abs(own))).any():
+    if (below := lost < -1e-8 * np.maximum(1.0, np.abs(own))).any():
         raise ValueError(
             "residuals('deviance'): the declared saturated log-likelihood is below that of the fit in "
-            f"{int((lost < 0).sum())} rows; correct it: it is the highest log-likelihood that any mean gives the row"
+            f"{int(below.sum())} rows; correct it: it is the highest log-likelihood that any mean gives the row"
         )
     return np.asarray(np.sign(gap) * np.sqrt(2.0 * np.maximum(lost, 0.0)))
 
@@ -254,13 +257,14 @@ def _response(fit: Fit) -> str:
 
 
 def _companion_values(fit: Fit, what: str, data: Data, why: str, random: str) -> Float[Host, " n"]:
-    """Return the mean or the variance of the outcome in each row (n,), from a function that the model declares.
+    """Return the mean or variance of the outcome, its distribution function or its saturated log-likelihood in each row (n,),
+    from a function that the model declares.
 
     The variance of a model with latent variables that are averaged over is the mean of the squares minus the square of the mean.
 
     Args:
         fit: the fit.
-        what: "mean" or "variance".
+        what: "mean", "variance", "cdf" or "saturated".
         data: the rows.
         why: the feature that needs it, for the message.
         random: what random effects are, as in `predict`.

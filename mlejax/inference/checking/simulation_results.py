@@ -28,9 +28,11 @@ class Studied:
         labels: names of the parameter entries (r,).
         truth: true values (r,), natural scale.
         fixed: True for entries that are not estimated (r,).
-        values, errors, low, high: estimates, standard errors and confidence limits (R, r).
+        values, errors, low, high: estimates, standard errors and confidence limits, natural scale (R, r); errors and limits are
+            NaN where there is none.
         codes: verdict codes of the fits (R,).
-        bound: Cramer-Rao bounds of the variances (r,).
+        bound: Cramer-Rao bounds of the variances (r,); NaN for fixed entries, and for all without a positive definite
+            information.
     """
 
     n_rows: int
@@ -102,21 +104,25 @@ class SimulationStudy:
     start: str
 
     def frame(self) -> pd.DataFrame:
-        """Return a DataFrame with one row for each size and entry, over the fits that ended at a maximum.
+        """Return a DataFrame with one row for each size and entry that is not fixed, over the fits that ended at a maximum.
 
         Returns:
-            Columns ``n``, ``term``, ``truth``; ``bias`` and its Monte Carlo error ``bias_mc``; ``rmse``; ``sd``, the standard
-            deviation of the estimates, and ``mean_se``, the mean of their standard errors; ``coverage`` of the intervals, with
-            ``coverage_mc``; ``efficiency``, the Cramer-Rao bound (of unbiased estimators) over the variance, with
-            ``efficiency_mc``; ``n_good``, fits used, and ``n_intervals``, intervals used (there is none close to a bound).  NaN
-            where fewer than two fits ended at a maximum.
+            Columns ``n``, ``term`` (its name), ``truth``; ``bias`` and its Monte Carlo error ``bias_mc``; ``rmse``; ``sd``, the
+            standard deviation of the estimates, and ``mean_se``, the mean of their standard errors; ``coverage`` of the
+            intervals, with ``coverage_mc``; ``efficiency``, the Cramer-Rao bound (of unbiased estimators) over the variance, with
+            ``efficiency_mc``; ``n_good``, fits used, and ``n_intervals``, intervals used (there is none close to a bound).  All
+            but the first three and ``n_good`` are NaN where fewer than two fits ended at a maximum (left out, if that is so in
+            every row); ``mean_se`` also without any standard error, coverage without any interval, and efficiency without a
+            bound.
         """
         import pandas as pd
 
         return pd.DataFrame([row for part in self.parts for row in part.rows()])
 
     def verdicts(self) -> pd.DataFrame:
-        """Return the share of fits with each verdict: one row for each size, one column for each verdict that occurred."""
+        """Return the share of fits with each verdict: one row for each size (in the index, ``n``), one column for each verdict
+        that occurred.
+        """
         import pandas as pd
 
         shares = [{str(c): float(np.mean(part.codes == c)) for c in np.unique(part.codes)} for part in self.parts]
@@ -133,7 +139,9 @@ class SimulationStudy:
         return self._frame(n_rows, "values")
 
     def bse(self, n_rows: int) -> pd.DataFrame:
-        """Return the standard errors at one size, in the format of :meth:`params`; KeyError as there."""
+        """Return the standard errors at one size, in the format of :meth:`params`, NaN also where there is none; KeyError as
+        there.
+        """
         return self._frame(n_rows, "errors")
 
     def summary(self) -> Text:

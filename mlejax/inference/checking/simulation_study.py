@@ -74,9 +74,10 @@ def simulation_study(
         After Ctrl-C it holds the data sets finished so far.
 
     Raises:
+        KeyboardInterrupt: Ctrl-C before the first data sets of a size were finished.
         CompanionError: the model has no simulator; the message shows the lines to add.
-        ValueError, TypeError: parameters or options that the model does not take, or random effects of several grouping
-            columns, which are not supported.
+        ValueError, TypeError: parameters or options that the model does not take, a simulator that draws columns which it must
+            not change, or random effects of several grouping columns, which are not supported.
 
     Example:
         >>> import jax, jax.numpy as jnp, mlejax as mle

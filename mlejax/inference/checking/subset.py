@@ -131,7 +131,7 @@ def subset_errors_of(
         others: ``"given"`` or ``"estimated"``.
         damping: a ridge added to the information, as an l2 penalty of that strength would add.
         tol: relative residual at which conjugate gradients stop.
-        max_steps: most conjugate gradient steps; by default twice the number of others, at most 10,000.
+        max_steps: most conjugate gradient steps; by default twice the number of others plus 10, at most 10,000.
         alpha: one minus the coverage.
 
     Returns:
@@ -140,8 +140,9 @@ def subset_errors_of(
 
     Raises:
         ValueError: the information is not positive definite; conjugate gradients found negative curvature or did not converge;
-            no parameter or too many are named, one at a bound, or one whose entries depend on one another; the
-            log-likelihood is not finite; or the fit has sampling weights or constraints.
+            no parameter or too many are named, one at a bound, only fixed ones, or one whose entries depend on one another; the
+            log-likelihood is not finite; the fit has sampling weights or constraints; or an option is not valid.
+        AddressError: no parameter or entry has a name in ``addresses``.
 
     Example:
         >>> import mlejax as mle
@@ -222,6 +223,12 @@ def _check_solved(found: Information, scale: float, damping: float, tol: float) 
     """
     if found.negative is not None:
         curvature = scale * found.negative - damping
+        if curvature == 0.0:
+            raise ValueError(
+                "the log-likelihood is flat in some direction of the other parameters (v'Iv = 0 in the information I), so that "
+                "there is no covariance that accounts for them. others='given' takes them as known; a positive damping= adds "
+                "a ridge to the information, as an l2 penalty of that strength would"
+            )
         raise ValueError(
             f"the log-likelihood curves upwards in some direction of the other parameters (v'Iv / v'v = {curvature:.3g} "
             "in the information I): this is no maximum over them, and there is no covariance that accounts for them. "
@@ -230,9 +237,9 @@ def _check_solved(found: Information, scale: float, damping: float, tol: float) 
         )
     if found.residual > max(1e3 * tol, 1e-4) or (found.lost is not None and not np.isfinite(found.lost).all()):
         raise ValueError(
-            f"conjugate gradients left a relative residual of {found.residual:.2g} after {found.n_steps} steps: the "
-            "information of the other parameters is nearly singular. Raise max_steps=, give damping=, or take them as "
-            "known: others='given'"
+            f"conjugate gradients left a relative residual of {found.residual:.2g} after {found.n_steps} steps: these are "
+            "too few, or the information of the other parameters is nearly singular. Raise max_steps=, give damping=, or take "
+            "them as known: others='given'"
         )
 
 
@@ -327,7 +334,8 @@ def subset_errors(
         alpha: 1 - coverage.
 
     Raises:
-        ValueError: the information of these parameters, or what is left of it after ``lost``, is not positive definite.
+        ValueError: the information of these parameters, or what is left of it after ``lost``, is not positive definite, or alpha
+            is not in (0, 0.5].
 
     >>> import numpy as np
     >>> from mlejax.transforms import Identity
@@ -353,7 +361,7 @@ def subset_errors(
             raise ValueError(
                 "accounting for the other parameters leaves no positive definite information of these (smallest scaled "
                 f"eigenvalue {found.smallest:.2g}): this is no maximum, or the parameters are not identified. "
-                "give others='given', or a ridge by damping="
+                "Give others='given', or a ridge by damping="
             )
         cov = found.inverse
     bse = np.sqrt(np.diag(cov))

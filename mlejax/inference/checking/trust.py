@@ -51,7 +51,8 @@ class Trust:
         bse: standard errors from the observed information, natural scale (p,); NaN at a bound.
         ratio: sandwich (HC0) standard errors over ``bse`` (p,); NaN at a bound, and if there are no more terms than parameters.
         profile: largest distance between the limits of profile and Wald intervals (95 %), in standard errors (p,); inf where a
-            profile has no finite limit, NaN where there is no profile or no Wald interval, and with more than 20 parameters.
+            profile has no finite limit, NaN where there is no Wald interval, and for all with more than 20 parameters or if any
+            profile fails or finds a higher maximum.
         skewness: third derivative of the log-likelihood along each profile, in standard errors, unconstrained scale (p,); 0 at
             a bound.
         reversal: True for coefficients whose Wald statistic falls as they move away from 0 (p,).
@@ -71,7 +72,9 @@ class Trust:
     remarks: tuple[str, ...]
 
     def frame(self) -> pd.DataFrame:
-        """Return a DataFrame with one row for each parameter entry: std_error, ratio, profile, skewness, reversal."""
+        """Return a DataFrame with one row for each free entry, its name in the index (``term``): std_error, ratio, profile,
+        skewness, reversal.
+        """
         import pandas as pd
 
         names = ("ratio", "profile", "skewness", "reversal")
@@ -97,7 +100,8 @@ def diagnose(fit: Fit) -> Trust:
         `Trust`: prints as a table; ``frame()``, ``remarks``, ``rows``.
 
     Raises:
-        ValueError: the fit is not a maximum of a log-likelihood, its rows are not in memory, or it has more than 200 parameters.
+        ValueError: the fit is no maximum, has a penalty, bias reduction or no Hessian, more than 200 parameters, or random
+            effects of several grouping columns; or its rows are not in memory.
 
     Example:
         >>> import jax.numpy as jnp, mlejax as mle
@@ -110,15 +114,13 @@ def diagnose(fit: Fit) -> Trust:
     """
     if fit.loaded.remembered is not None or fit.loaded.stream is not None:
         raise ValueError("diagnose() needs the rows of the fit in memory; fit the model to a table in memory")
-    if (
-        not fit.verdict.converged
-        or fit.information is None
-        or fit.penalised is not None
-        or fit.spec.reduction is not None
-    ):
+    if fit.penalised is not None or fit.spec.reduction is not None:
         raise ValueError(
-            "diagnose() needs a maximum of the log-likelihood, without penalty or bias reduction, and its Hessian; "
-            f"the verdict is {fit.verdict.code}"
+            "diagnose() needs a maximum of the log-likelihood itself: fit without penalty= and bias_reduction="
+        )
+    if not fit.verdict.converged or fit.information is None:
+        raise ValueError(
+            f"diagnose() needs a maximum of the log-likelihood and its Hessian; the verdict is {fit.verdict.code}"
         )
     p = fit.spec.space.n_free
     if p > MOST:
@@ -142,7 +144,8 @@ def _profile_gap(fit: Fit, model: CovarianceResult) -> Float[Host, " p"]:
     """Return the larger distance between the limits of the 95 % profile and Wald intervals of each free entry, in standard
     errors (p,).
 
-    NaN for all with more than 20 parameters or if a profile fails; inf where a profile has no finite limit.
+    NaN for all with more than 20 parameters, or if a profile fails or finds a higher maximum, and where there is no Wald
+    interval; inf where a profile has no finite limit.
     """
     space = fit.spec.space
     nothing = np.full(space.n_free, np.nan)

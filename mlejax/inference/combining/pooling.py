@@ -41,8 +41,9 @@ class Pooled(Estimates):
     Attributes:
         within: mean of the m covariances (r, r).
         between: covariance of the m estimates (r, r).
-        df_entries: degrees of freedom of Student's t for each entry (r,).
-        fmi: fraction of missing information for each entry (r,).
+        df_entries: degrees of freedom of Student's t for each entry (r,); NaN for fixed entries, inf if the estimates are the
+            same in all data sets and ``df_complete`` is inf.
+        fmi: fraction of missing information for each entry (r,); NaN for fixed entries.
         n_sets: number of imputed data sets m.
         df_complete: degrees of freedom of complete data nu_c.
     """
@@ -74,8 +75,9 @@ class Pooled(Estimates):
         return pd.DataFrame(self.total, index=list(self.labels), columns=list(self.labels))
 
     def frame(self) -> pd.DataFrame:
-        """Return a DataFrame with one row for each entry: broom's columns, ``df``, ``fmi`` and ``riv``, the relative
-        increase of the variance.
+        """Return a DataFrame with one row for each entry, its name in the index (``term``): estimate, std_error, statistic,
+        p_value, conf_low, conf_high, ``df``, ``fmi``, ``riv`` (the relative increase of the variance; NaN for fixed entries) and
+        note.
         """
         with np.errstate(all="ignore"):
             increase = (1.0 + 1.0 / self.n_sets) * np.diag(self.between) / np.diag(self.within)

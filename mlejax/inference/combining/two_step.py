@@ -70,8 +70,9 @@ class TwoStep(Estimates):
         return pd.DataFrame(self.cov, index=list(self.labels), columns=list(self.labels))
 
     def frame(self) -> pd.DataFrame:
-        """Return a DataFrame with one row for each entry: broom's columns, and ``std_error_second``, the error that takes
-        the first step as known.
+        """Return a DataFrame with one row for each entry that the second step estimates, its name in the index (``term``):
+        estimate, std_error, ``std_error_second`` (which takes the first step as known), statistic, p_value, conf_low, conf_high
+        and note.
         """
         table = super().frame()
         table.insert(2, "std_error_second", self.bse_second)
@@ -140,10 +141,12 @@ def _check(fit: Fit, which: str) -> None:
             f"stack needs the scores of single rows, which the {which} fit does not hold, because it is of a stream or from a "
             "file: fit that model again with its data in memory"
         )
-    if not fit.verdict.converged or not fit.interior.all() or fit.penalised is not None or fit.constraints:
+    if fit.penalised is not None or fit.constraints:
+        has = "a penalty" if fit.penalised is not None else "constraints"
+        raise ValueError(f"stack: expected fits without penalty= and constraints=; the {which} fit has {has}")
+    if not fit.verdict.converged or not fit.interior.all():
         raise ValueError(
-            f"stack: expected an unpenalised, unconstrained fit with an interior maximum; the {which} fit is none (its "
-            f"verdict is {fit.verdict.code})"
+            f"stack: expected fits that ended at an interior maximum; the {which} one did not (its verdict is {fit.verdict.code})"
         )
     if fit.loaded.effects is not None:
         raise ValueError(
@@ -172,7 +175,8 @@ def _linked(one: Fit, two: Fit, names: Mapping[str, str]) -> dict[str, str]:
         own, estimate = there[name]
         if np.shape(value) != np.shape(estimate) or own.n_free != own.transform.n_free(own.shape):
             raise ValueError(
-                f"stack: {leaf.name} of the second fit and {name} of the first differ in shape, or {name} is partly fixed"
+                f"stack: {leaf.name} of the second fit and {name} of the first differ in shape, or the first fit has fixed "
+                f"{name} or some of its entries; let the first fit estimate all of {name}"
             )
         if not np.allclose(value, estimate, rtol=1e-6, atol=1e-12):
             raise ValueError(

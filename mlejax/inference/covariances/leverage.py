@@ -60,7 +60,7 @@ def parts_of(fit: Fit, codes: Int[Host, " n"] | None, what: str) -> Parts:
     if data.n_padded * p * p > MOST:
         raise ValueError(
             f"{what} needs a {p} x {p} matrix for each of {data.n_padded:,} rows or units, more than {8 * MOST / 1e9:.0f} GB; "
-            "use one that does not need them, such as 'HC1'"
+            "use a kind of covariance that does not need them, such as 'HC1', or influence(leverage=False)"
         )
     scores, information = row_derivatives(fit.spec, fit.u, data, fit.fixed)
     if w is not None:

@@ -62,8 +62,10 @@ def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
         kind, options: kind of covariance and its options, as :func:`mlejax.covariance.check_kind` returns them.
 
     Raises:
-        ValueError: the kind is not made of such sums; the model returns one number, is an extended likelihood or has one term
-            only; terms have no order in time (HAC); weights are not supported; or rows are needed that are not in memory.
+        ValueError: the kind is not made of such sums; the model returns one number, or has random effects of several grouping
+            columns; it is an extended likelihood, and the kind has clusters, lags or leverages; terms have no order in time
+            (HAC); weights are not supported; there are no leverages (`parts_of`), or one is 1; the data have changed since the
+            fit (clusters by a column); or rows are needed that are not in memory.
         DataError: clusters that do not fit the rows.
     """
     of = KINDS[kind]
@@ -114,7 +116,9 @@ def _sums_of_stream(fit: Fit, kind: Kind, options: Mapping[str, Any]) -> Sums:
     by_leverage = kind.leverage_exponent is not None and kind.scores_of == "rows"
     if not (kind.unadjusted_scores or by_leverage):
         rows = [k.name for k in KINDS.values() if k.unadjusted_scores or (k.leverage_exponent and k.scores_of == "rows")]
-        raise ValueError(f"cov_type={kind.name!r} needs the rows in memory; of a stream there are {', '.join(rows)}")
+        raise ValueError(
+            f"cov_type={kind.name!r} needs the rows in memory; for a stream, use one of {', '.join(rows)}, or 'nonrobust'"
+        )
     n, groups = counts(fit.loaded)[1], options.get("groups", ())
     if not all(isinstance(g, str) for g in groups):
         raise ValueError(

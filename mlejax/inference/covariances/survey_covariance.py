@@ -20,6 +20,7 @@ def survey_weights(design: Survey, data: Data) -> Any:
 
     Raises:
         ValueError: ``subpop`` is not True or False for each row.
+        MissingColumnError: the data lack a column named by ``subpop`` or ``weights``.
     """
     if design.subpop is None:
         return design.weights
@@ -47,7 +48,8 @@ def survey_of(fit: Fit, design: Survey) -> Surveyed | CovarianceResult:
     """Return the covariance of the summed scores under a design; with replicate weights, the covariance of theta itself.
 
     Raises:
-        ValueError: the data are a stream, the design has no more primary units than strata, or its columns do not fit the rows.
+        ValueError: the data are a stream, the design has no more primary units than strata, or its columns do not fit the rows;
+            with replicate weights as of `replicated`.
     """
     if fit.loaded.stream is not None:
         raise ValueError("a survey design needs all rows in memory, got a stream; load the columns that are used into memory")

@@ -179,7 +179,11 @@ class DeltaResult(Estimates):
           value: scalar or (m,) null values; those of the z tests by default.
 
         Returns:
-          `WaldTest`; its df is the rank of the covariance.  NaN, with a ``reason``, if a value has no standard error.
+          `WaldTest`; its df is the rank of the covariance.  NaN, with a ``reason``, if a value has no standard error or none has
+          any sampling variation.
+
+        Raises:
+          ValueError: ``value`` is neither one number nor (m,).
         """
         null = np.broadcast_to(self.null_value if value is None else np.asarray(value, np.float64), self.params.shape)
         labels = tuple(f"{name} = {v:g}" for name, v in zip(self.labels, null, strict=True))
@@ -212,11 +216,11 @@ def nlcom(
       labels: m names; by default from dict keys and indices.
       reason: why the covariance has NaN, if known; used in the notes.
       df: degrees of freedom of Student's t; inf for the normal distribution.
-      at: values and Jacobian, if known, in place of the function.
+      at: values and Jacobian, if known; the function may be None then, and stationary points are not told apart.
 
     Returns:
-      `DeltaResult`.  Where the derivative is 0 but the function is not constant, or a value or derivative is not finite,
-      the standard error is NaN, with a note.
+      `DeltaResult`.  Where the derivative is 0 but the function is not constant, a value or derivative is not finite, or a
+      covariance that is used is NaN, the standard error is NaN, with a note.
 
     Raises:
       ValueError: shapes or numbers of labels differ from those expected, the function returns nothing, or alpha is outside

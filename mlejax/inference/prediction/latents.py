@@ -38,7 +38,7 @@ class LatentValues(NamedTuple):
         labels: labels of the units (n,).
         latents: dict from name to declaration of each random effect.
         mode, mean, sd: mode, mean and standard deviation given the unit's rows, at the estimates (n, q).
-        sd_all: standard deviation that includes the variance of the estimates (n, q).
+        sd_all: standard deviation that includes the variance of the estimates (n, q); NaN if the fit has no covariance.
     """
 
     labels: np.ndarray
@@ -83,7 +83,7 @@ class LevelValues(NamedTuple):
         by: columns of the grouping factor, joined by colons.
         level: labels of the levels (G,).
         mode, sd: conditional mode given the data, and standard deviation from the curvature at the mode, at the estimates (G,).
-        sd_all: standard deviation that includes the variance of the estimates (G,).
+        sd_all: standard deviation that includes the variance of the estimates (G,); NaN if the fit has no covariance.
     """
 
     name: str
@@ -130,7 +130,8 @@ class ClassValues(NamedTuple):
         name: name of the class variable.
         labels: dict from column name to the labels of the rows or units (n,); empty for a mixture over rows.
         probabilities: posterior probability of each class (n, k); NaN where the weight is 0.
-        likeliest: number of the most probable class, or the state of the most probable path (Markov), (n,).
+        likeliest: number of the most probable class, or the state of the most probable path (Markov), (n,); without meaning where
+            the weight is 0.
     """
 
     name: str

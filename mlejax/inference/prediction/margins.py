@@ -74,8 +74,9 @@ class Margins(DeltaResult):
     where: tuple[dict[str, Any], ...] = ()
 
     def frame(self) -> pd.DataFrame:
-        """Return a DataFrame with one row for each margin: ``margin`` (the variable or contrast), its group and ``at=`` values,
-        then broom's columns.
+        """Return a DataFrame with one row for each margin (the index counts them) and the columns ``margin`` (the variable or
+        contrast, or "prediction"), those of ``over=`` and ``at=``, estimate, std_error, statistic, p_value, conf_low, conf_high
+        and note.
         """
         import pandas as pd
 
@@ -166,7 +167,8 @@ def margins(
             of the units of the fit, with their conditional variance in the standard errors; ``"zero"`` uses effects of 0.
         elasticity: ``"eyex"`` d log y / d log x, ``"dyex"`` dy / d log x, ``"eydx"`` d log y / dx, in place of slopes.
         unconditional: if True, the rows count as a random sample, and standard errors include the sampling variance of their
-            covariates (Stata's ``vce(unconditional)``).  Needs ``"HC0"``, ``"HC1"``, ``"stata"`` or clusters.
+            covariates (Stata's ``vce(unconditional)``).  Needs ``"HC0"``, ``"HC1"``, ``"stata"`` or clusters by one column, and
+            standard errors of all parameters; not with ``data``, ``at_means``, ``random="mode"`` or ``mle.Real(by=...)``.
         alpha: one minus the coverage.
 
     Returns:
@@ -174,11 +176,12 @@ def margins(
         errors take the rows as fixed, unless ``unconditional``; they are robust or clustered if the fit's are.
 
     Raises:
-        ValueError: a column does not exist, no quantity to average can be found, options that exclude one another, an
-            elasticity of a column of levels, or rows of the fit that are not in memory.
+        ValueError: a column does not exist, or has levels but fewer than two; no quantity to average can be found; options that
+            are not valid or exclude one another; an elasticity of a column of levels; or rows of the fit that are not in memory.
         CompanionError: ``of="mean"``, and the model declares no mean.
-        MissingColumnError: ``at_means=True``, and a column of levels, which has no mean, gets no value by ``at=``.
-        DataError: a level that was not in the data of the fit.
+        MissingColumnError: the data lack a column that is read; or ``at_means=True``, and a column of levels, which has no mean,
+            gets no value by ``at=``.
+        DataError: a level, or with ``random="mode"`` a unit, that was not in the data of the fit.
 
     Example:
         >>> import mlejax as mle

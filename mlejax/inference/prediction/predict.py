@@ -83,13 +83,15 @@ def predict(
 
     Returns:
         Table of the same kind as ``data`` with one row for each of its rows (and each entry of a vector); columns ``estimate``,
-        ``std_error``, ``conf_low``, ``conf_high``, and ``note`` if a standard error is missing.  The limits are confidence
-        limits of the predicted quantity, for parameters computed on the link scale.
+        ``std_error``, ``conf_low``, ``conf_high``, and ``note`` if a standard error or a limit is missing (NaN).  The limits are
+        confidence limits of the predicted quantity, for parameters computed on the link scale.
 
     Raises:
-        DataError: a level that was not in the data of the fit, or missing values.
+        DataError: a level, or with ``random="mode"`` a unit, that was not in the data of the fit, or missing values.
+        MissingColumnError: the data lack a column that is read.
         ValueError: a prediction is outside of ``support``; another value of an option; several parameters have a formula and
-            ``param`` names none of them; or units without a mode.
+            ``param`` names none of them, or it names one without; ``random="mode"`` with random effects of several grouping
+            columns; or a last layer without errors (as of `subset_errors`).
         TypeError: no data; no function, and no parameter has a formula; or options that belong to the other kind of call.
         CompanionError: ``"mean"`` or ``"cdf"`` is not declared.
 
@@ -127,8 +129,10 @@ def predict(
         at, options["reason"] = (data, known.params_at, known.theta, known.cov), ""
     elif errors == "all" and layer is None and not damping:
         at = (data, lambda theta: fit.spec.space.params_from_theta(theta, fit.fixed), fit.theta, cov.full)
+    elif errors == "all":
+        raise ValueError("predict: layer= and damping= need errors='last-layer'; give that, or leave them out")
     else:
-        raise ValueError(f"errors={errors!r}: expected 'all' or 'last-layer'; layer= and damping= need errors='last-layer'")
+        raise ValueError(f"errors={errors!r}: expected 'all' or 'last-layer'")
     if function is not None:
         if param is not None or scale != "natural":
             raise TypeError("predict: param= and scale= are for res.predict(data); leave them out when you give a function")
@@ -208,7 +212,8 @@ def predict_function(
         the data if the function returns one value for each row.
 
     Raises:
-        ValueError: ``support`` is not two bounds in order, a value is outside of it, or ``alpha`` is not above 0 and at most 0.5.
+        ValueError: ``support`` is not two bounds in order, a value is outside of it, ``alpha`` is not above 0 and at most 0.5,
+            or, with effects of levels, the function does not return the same number of values for each row.
         TypeError: the function does not return numbers, or JAX cannot differentiate it.
     """
     with float64():

@@ -30,10 +30,10 @@ def random_effects(fit: Fit, cov: CovarianceResult, alpha: float = 0.05, reason:
         alpha: one minus the coverage.
 
     Returns:
-        One row for each standard deviation, ``sd(mu|patient)[visit]``, and correlation, ``corr(mu|patient)[visit,Intercept]``:
-        ``estimate``, ``std_error`` (delta method), ``conf_low``, ``conf_high`` (computed on the log and atanh scale),
-        ``note`` (why a number is missing).  A standard deviation of 0 and a correlation of -1 or 1 have no standard error; a
-        correlation with a standard deviation of 0 is NaN.
+        One row for each standard deviation, ``sd(mu|patient)[visit]``, and correlation, ``corr(mu|patient)[visit,Intercept]``
+        (in the index): ``estimate``, ``std_error`` (delta method), ``conf_low``, ``conf_high`` (computed on the log and atanh
+        scale), ``note`` (why a number is missing).  A standard deviation of 0 and a correlation of -1 or 1 have no standard
+        error; a correlation with a standard deviation of 0 is NaN.
 
     Raises:
         ValueError: the model has no random effects with a covariance, or the result is from a file.

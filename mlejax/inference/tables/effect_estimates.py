@@ -45,8 +45,8 @@ def _of(fit: Fit) -> Effects:
 
 
 def effect_variances(effects: Effects, cov: CovarianceResult) -> Float[Host, " levels"]:
-    """Return the variances of the effects of all levels (G,); NaN for an effect fixed at 0, and for all with a covariance
-    other than "nonrobust".
+    """Return the variances of the effects of all levels (G,); NaN for an effect fixed at 0, where that of theta is NaN, and for
+    all with a covariance other than "nonrobust".
     """
     if cov.kind != "nonrobust":
         return np.full(len(effects.values), np.nan)
@@ -60,9 +60,9 @@ def effects_table(fit: Fit, cov: CovarianceResult) -> pd.DataFrame:
 
     Returns:
         Columns ``estimate``, ``std_error`` (from the observed information, with the other parameters estimated; NaN under a
-        ``cov_type`` other than "nonrobust", which covers the other parameters only), ``rows`` and ``note``; the index holds the
-        levels.  Levels without a finite effect come last, with an estimate of inf or -inf.  An effect that is fixed at 0
-        because of an intercept has a note.
+        ``cov_type`` other than "nonrobust", which covers the other parameters only, and without a covariance), ``rows`` and
+        ``note``; the index holds the levels.  Levels without a finite effect come last, with an estimate of inf or -inf.  An
+        effect that is fixed at 0 because of an intercept has a note; neither of these has a standard error.
 
     Raises:
         ValueError: the model has no such effects, or the result was saved without them.
@@ -109,8 +109,8 @@ def covariance_of_some(entries: Entries, subset: Sequence[str]) -> tuple[Float[H
         subset: names of entries or of whole parameters, or one name; ``alpha[acme]`` is the effect of level acme.
 
     Raises:
-        ValueError: more than 5,000 entries, a name that no entry or level has, or effects under a covariance other than
-            "nonrobust".
+        ValueError: more than 5,000 entries, a name that no entry or level has (AddressError for an entry), effects that are not
+            named one by one, or effects under a covariance other than "nonrobust".
     """
     fit, cov, names = entries.fit, entries.cov, [subset] if isinstance(subset, str) else list(subset)
     effects, rows, own, labels = fit.loaded.effects, [], [], []
@@ -122,13 +122,15 @@ def covariance_of_some(entries: Entries, subset: Sequence[str]) -> tuple[Float[H
             if cov.kind != "nonrobust":
                 raise ValueError(
                     f"cov_params({name!r}): covariances of effects need cov_type='nonrobust', got {cov.kind!r}; use "
-                    "res.with_cov().cov_params(...)"
+                    "res.with_cov('nonrobust').cov_params(...)"
                 )
             i = by_label[name]
             rows.append(np.full(fit.theta.size, np.nan) if effects.given[i] else -effects.lever[i])
             own.append(i)
             labels.append(name)
             continue
+        if effects is not None and name == effects.key.parameter:
+            raise ValueError(f"cov_params({name!r}): name the effects one by one, such as {next(iter(by_label))!r}")
         if effects is not None and name.partition("[")[0] == effects.key.parameter:
             raise ValueError(
                 f"cov_params({name!r}): no such level of {effects.key.by}{near(name, list(by_label)[:MOST_ENTRIES])}"
@@ -175,7 +177,7 @@ def _numbers_of_rows(
         by: name of the column of levels.
         known: level -> number.
         table: the rows.
-        left_out: levels of the fit without a finite effect, told apart in the message.
+        left_out: levels of the fit without a finite effect, which the message mentions.
         text: compare levels as strings.
 
     Raises:
@@ -192,6 +194,7 @@ def _numbers_of_rows(
     if unknown:
         without = left_out & set(unknown)
         why = "have no finite effect" if without == set(unknown) else "were not in the data of the fit"
+        why += " or have no finite effect" if without and without != set(unknown) else ""
         shown = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
         rows = int(np.isin(found.codes, np.flatnonzero(numbers < 0)).sum())
         raise data_room.DataError(

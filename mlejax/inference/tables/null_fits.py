@@ -22,10 +22,10 @@ from mlejax.transforms import Box
 
 
 def null_statements(entries: Entries) -> tuple[str, ...]:
-    """Fit the null models, and return McFadden's R2, the test against intercepts alone, and the tests of parameters whose
-    support starts at 0 and includes it, one sentence each.
+    """Fit the null models, and return McFadden's R2, the test against intercepts alone, and the tests of scalar parameters
+    whose support starts at 0 and includes it and whose estimate is positive, one sentence each.
 
-    None for a model without slopes and without such parameters; R2 only if both log-likelihoods are negative.
+    An empty tuple for a model without slopes and without such parameters; R2 only if both log-likelihoods are negative.
 
     Raises:
         ValueError: the fit has no maximum, or its log-likelihood cannot be compared (sampling weights, a penalty).

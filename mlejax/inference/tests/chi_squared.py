@@ -20,8 +20,8 @@ class ChiSquared:
 
     Attributes:
       statistic: value of the test statistic; NaN if there is no result.
-      df: degrees of freedom, the rank of the restrictions' covariance.
-      pvalue: upper tail probability.
+      df: degrees of freedom, the rank of the restrictions' covariance; 0 if there is no result.
+      pvalue: upper tail probability; NaN if there is no result.
       restrictions: one label for each restriction.
       note: remark on the result (such as redundant restrictions); may be empty.
       reason: why there is no result; empty if there is one.
@@ -77,7 +77,9 @@ class ChiSquared:
         return Text(lines)
 
     def frame(self) -> pd.DataFrame:
-        """Return a DataFrame with one row: statistic, df, p_value, note (the ``reason`` if there is no result)."""
+        """Return a DataFrame with one row, the name of the test in the index (``test``): statistic, df, p_value, note (the
+        ``reason`` if there is no result).
+        """
         import pandas as pd
 
         row = {"statistic": self.statistic, "df": self.df, "p_value": self.pvalue, "note": self.reason or self.note}

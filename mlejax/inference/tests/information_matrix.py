@@ -52,8 +52,9 @@ def information_matrix_test(fit: Fit, bootstrap: int | None = 199, seed: int = 0
         `InformationMatrixTest`.
 
     Raises:
-        ValueError: the fit is from a file, has weights, a penalty, ``rowwise=False``, or no interior maximum; the indicators are
-            linear combinations of the scores; or fewer than 19 refits ended at a maximum.
+        ValueError: the fit is from a file, has weights, a penalty, bias reduction, ``rowwise=False``, or no interior maximum; the
+            indicators are linear combinations of the scores; ``bootstrap`` is below 19, or fewer than 19 refits ended at a
+            maximum.
         CompanionError: the model has no simulator (with ``bootstrap``).
     """
     _check(fit)
@@ -118,13 +119,11 @@ def _check(fit: Fit) -> None:
         )
     if fit.loaded.weights is not None:
         raise ValueError("information_matrix_test does not support weights; repeat each row by its frequency weight")
-    if (
-        fit.penalised is not None
-        or fit.spec.reduction is not None
-        or not fit.verdict.converged
-        or not fit.interior.all()
-    ):
+    if fit.penalised is not None or fit.spec.reduction is not None:
         raise ValueError(
-            "information_matrix_test needs an interior maximum of the log-likelihood, without penalty or bias reduction; the "
-            f"verdict is {fit.verdict.code}"
+            "information_matrix_test needs a maximum of the log-likelihood itself: fit without penalty= and bias_reduction="
+        )
+    if not fit.verdict.converged or not fit.interior.all():
+        raise ValueError(
+            f"information_matrix_test needs an interior maximum of the log-likelihood; the verdict is {fit.verdict.code}"
         )

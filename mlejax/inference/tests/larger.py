@@ -72,7 +72,7 @@ def at_values(fit: Fit, big: Larger, null: Mapping[str, Any]) -> tuple[Fit, Floa
     """
     if big.space.n_free <= fit.spec.space.n_free:
         raise ValueError(
-            f"score_test: expected a model with more free parameters than this fit's {fit.spec.space.n_free}; {big.text} has "
+            f"expected a model with more free parameters than this fit's {fit.spec.space.n_free}; {big.text} has "
             f"{big.space.n_free}"
         )
     with float64():
@@ -83,7 +83,7 @@ def at_values(fit: Fit, big: Larger, null: Mapping[str, Any]) -> tuple[Fit, Floa
     at = evaluated(fit, big.likelihood, big.loaded, big.space, big.fixed, values)
     if not abs(at.llf - fit.llf) <= SAME * max(1.0, abs(fit.llf)):
         raise ValueError(
-            f"score_test: the models are not nested: at the restricted estimates the log-likelihood of {big.text} is "
+            f"the models are not nested: at the restricted estimates the log-likelihood of {big.text} is "
             f"{at.llf:.10g}, and that of this fit {fit.llf:.10g}"
         )
     return at, tangent
@@ -141,8 +141,8 @@ def larger_model(fit: Fit, what: Any, param: str | None) -> Larger:
     """Return the larger model that the arguments ``what`` and ``param`` of `score_test` mean, with the rows of the fit.
 
     Raises:
-        ValueError: terms without a formula to add them to; ``param`` without terms; names of entries that are not fixed; a fit
-            without restrictions; or constraints with a larger model.
+        ValueError: terms without a formula to add them to; ``param`` without terms; names that no entry has (AddressError), or of
+            entries that are not fixed; a fit without restrictions; or constraints with a larger model.
         TypeError: ``what`` is neither terms, a model, nor names.
     """
     likelihood = getattr(what, "likelihood", None)
@@ -263,12 +263,12 @@ def _embedding(fit: Fit, big: Larger, null: Mapping[str, Any]) -> Callable[[Any]
         )
     if missing := [leaf.name for leaf in leaves if leaf.name not in mine and leaf.name not in null]:
         raise ValueError(
-            f"score_test: {big.text} has {', '.join(missing)}, which this fit does not have; give the value under the null "
+            f"{big.text} has {', '.join(missing)}, which this fit does not have; give the value under the null "
             f"hypothesis, null={{{missing[0]!r}: 0.0}}"
         )
     if lost := [name for name in mine if name not in {leaf.name for leaf in leaves}]:
         raise ValueError(
-            f"score_test: the models are not nested: {big.text} has no parameter {', '.join(lost)}; compare them by aic or bic"
+            f"the models are not nested: {big.text} has no parameter {', '.join(lost)}; compare them by aic or bic"
         )
     parts = [
         _constant(np.broadcast_to(np.asarray(null[leaf.name], float), leaf.shape))
@@ -299,7 +299,7 @@ def _as_in_larger(fit: Fit, big: Larger, leaf: Leaf, i: int) -> Callable[[Any], 
     if new is None:
         if old is not None:
             raise ValueError(
-                f"score_test: the models are not nested: {leaf.name} has a formula in this fit and none in {big.text}"
+                f"the models are not nested: {leaf.name} has a formula in this fit and none in {big.text}"
             )
         return lambda own: own[i]
     design, offset = designs_of(big.loaded)[leaf.name][:2]

@@ -276,7 +276,7 @@ def scores_with_variances(at: Fit, which: np.ndarray) -> Float[Host, "n p"]:
     if at.loaded.problem.data.mode == "whole":
         raise ValueError(
             "the score of a standard deviation is 0 at 0, and with rowwise=False there are no second derivatives by row; use "
-            "lr_test(..., boundary=1) of a fit of the larger model, or bootstrap=999"
+            "lr_test(..., bootstrap=999) of a fit of the larger model, or boundary=1 if this is the only restriction"
         )
     scores, curvature = row_derivatives(at.spec, at.u, at.loaded.problem.data, at.fixed)
     assert at.jacobian is not None

@@ -85,12 +85,13 @@ def wald_test(
       df: degrees of freedom of the covariance: W / q is compared with F(q, df) if they are finite.
 
     Returns:
-      `WaldTest`; NaN with a `reason` if a needed covariance is NaN or not positive semi-definite, if a null value is not an
-      interior point of its support, or if no restriction has sampling variation.
+      `WaldTest`; NaN with a `reason` if an estimate that is used is not finite, a needed covariance is NaN or not positive
+      semi-definite, the null value of a single entry is not an interior point of its support, or no restriction has sampling
+      variation; infinite with a `note` if the restrictions contradict a relation that holds exactly.
 
     Raises:
-      ValueError: shapes do not agree, the covariance is not symmetric, or the restrictions contradict each other or are more
-        than the rank of the covariance.
+      ValueError: shapes do not agree, R or r is not finite, R has a row of zeros, the covariance is not symmetric, or the
+        restrictions contradict each other or are more than ``rank``.
 
     >>> wald_test([[1.0, -1.0]], 0.0, [1.0, 3.0], [[1.0, 0.0], [0.0, 1.0]])
     WaldTest(chi2(1) = 2.000, p = 0.1573)

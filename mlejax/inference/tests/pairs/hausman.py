@@ -32,7 +32,7 @@ class HausmanTest(ChiSquared):
     """Result of a Hausman test; further attributes as in :class:`ChiSquared`.
 
     Attributes:
-      difference: first minus second estimate, for each compared entry.
+      difference: first minus second estimate, natural scale, for each compared entry.
     """
 
     difference: tuple[float, ...] = ()
@@ -53,8 +53,8 @@ def hausman_test(
         `HausmanTest`.
 
     Raises:
-        ValueError: the fits are of different rows, or of the same in another order; a fit is from a file, penalised, or no
-            interior maximum; an entry is not estimated in both, or none is.
+        ValueError: the fits are of different rows, or of the same in another order; a fit is from a file, penalised,
+            bias-reduced, or no interior maximum; an entry does not exist (AddressError) or is not estimated in both, or none is.
         DataError: clusters that do not fit the rows.
     """
     a, b = _checked(first), _checked(second)
@@ -82,9 +82,10 @@ def _checked(facts: FitFacts) -> Fit:
     if fit is None or fit.loaded.remembered is not None:
         raise ValueError("hausman_test needs the data, which a result from a file does not hold; fit the model again")
     if not facts.converged or facts.penalised or not fit.interior.all():
+        why = "is penalised or bias-reduced" if facts.penalised else "did not end at one"
         raise ValueError(
-            f"hausman_test: expected interior maxima of the log-likelihood, without a penalty; the fit of {facts.label} is none "
-            f"(its verdict is {fit.verdict.code})"
+            f"hausman_test: expected interior maxima of the log-likelihood; the fit of {facts.label} {why} (its verdict is "
+            f"{fit.verdict.code})"
         )
     return fit
 

@@ -49,7 +49,7 @@ class FitFacts:
       limit: True if ``llf`` is a limit, known to 0.01.
       cov_type: kind of covariance of the fit, for messages.
       penalised: True if the fit has a penalty or bias reduction.
-      pseudolikelihood: True if the objective is a pseudolikelihood (sandwich covariance, sampling weights).
+      pseudolikelihood: True if the objective is a pseudolikelihood (sandwich or bootstrap covariance, sampling weights).
       label: name of the fit in messages.
       fit: the fit itself, for its rows and its formulas; None if unknown.
     """
@@ -154,7 +154,9 @@ class LRTest:
         return Text(lines)
 
     def frame(self) -> pd.DataFrame:
-        """Return a DataFrame with one row: statistic, df, p_value, llf_full, llf_restricted, distribution."""
+        """Return a DataFrame with one row, the names of both fits in the index (``test``): statistic, df, p_value, llf_full,
+        llf_restricted, distribution.
+        """
         import pandas as pd
 
         names = ("statistic", "df", "llf_full", "llf_restricted", "distribution")
@@ -388,8 +390,8 @@ def _check_likelihood(facts: FitFacts, name: str) -> None:
         )
     if facts.penalised:
         raise ValueError(
-            f"the {name} fit is penalised: its log-likelihood is not at its maximum, so the ratio has no chi2 "
-            "distribution: use wald_test, or fit without the penalty"
+            f"the {name} fit is penalised or bias-reduced: its log-likelihood is not at its maximum, so the ratio has no chi2 "
+            "distribution: use wald_test, or fit without penalty= and bias_reduction="
         )
     if not (facts.converged or facts.limit):
         raise ValueError(

@@ -43,7 +43,8 @@ class VuongTest:
         variance: omega^2, variance of the terms of the log-likelihood ratio.
         statistic_variance, p_variance: n omega^2, and the p-value of the hypothesis that the models are indistinguishable.
         statistic, pvalue: z statistic of the log-likelihood ratio, and its two-sided p-value; for nested models the likelihood
-            ratio, with a p-value from a weighted sum of chi-squares, which is valid for a misspecified larger model too.
+            ratio, with a p-value from a weighted sum of chi-squares, which is valid for a misspecified larger model too.  Both
+            are NaN for models that are not nested whose terms all differ by the same number (variance 0).
         llr: log-likelihood ratio, the sum of the terms, first minus second.
         first, second: names of the models.
         nested: True if one model is nested in the other.
@@ -98,7 +99,8 @@ def vuong_test(first: FitFacts, second: FitFacts, correction: str = "") -> Vuong
 
     Args:
         first, second: the fits.
-        correction: ``""``, ``"aic"`` or ``"bic"``: subtract the difference of these penalties, as R's ``pscl`` does.
+        correction: ``""``, ``"aic"`` or ``"bic"``: subtract the difference of these penalties, as R's ``pscl`` does; not used for
+            nested models.
 
     Returns:
         `VuongTest`, whose terms are rows, or units.

@@ -103,13 +103,14 @@ class TermTests:
     tests: tuple[WaldTest, ...]
 
     def frame(self) -> pd.DataFrame:
-        """Return a DataFrame with one row for each term: statistic, df, p_value, note."""
+        """Return a DataFrame with one row for each term, its label in the index (``term``): statistic, df, p_value, note."""
         import pandas as pd
 
         return pd.concat([t.frame() for t in self.tests]).set_axis(pd.Index(list(self.terms), name="term"))
 
     def __repr__(self) -> str:
-        rows: list[Sequence[str]] = [("", "chi2", "df", "P>chi2")]
+        law = self.tests[0].distribution if self.tests else "chi2"
+        rows: list[Sequence[str]] = [("", law, "df", f"P>{law}")]
         for name, t in zip(self.terms, self.tests, strict=True):
             rows.append((name, format_statistic(t.statistic), str(t.df), format_test_p(t.pvalue)))
         return Text(["Wald tests of the terms", table(rows)])
