@@ -68,7 +68,8 @@ def fit_many(
 
     Raises:
         ValueError: ``batch_size`` of the method, ``n_starts`` or ``start`` that is not supported, or ``fixed``, ``penalty``
-            or ``hyper`` that does not fit the model.
+            or ``hyper`` that does not fit the model; a memory limit that is too small for one data set.
+        LikelihoodError: terms depend on other rows or on padding, or a penalty that cannot be traced.
     """
     algorithm, seed = optimize.resolve(method), check_count("seed", seed, 0)
     own_labels = start is not None or mixture_of(likelihood) is None
@@ -179,7 +180,7 @@ def _given(spec: Spec, sets: DataSets, start: PyTree) -> tuple[list[Any], list[b
     """
     if isinstance(start, str):
         if start != "pooled":
-            raise ValueError(f"start={start!r}: expected a dict of starts, common to all or one for each data set, or 'pooled'")
+            raise ValueError(f"start={start!r}: expected a dict of starts or a DataFrame of them, or 'pooled'")
         start = None
     return start_room.given_for_each(spec.space, len(sets), start, spec.likelihood.parameters)
 

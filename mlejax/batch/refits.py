@@ -104,6 +104,9 @@ def refit(
 
     Returns:
         The `Refits`, weighted log-likelihoods included.
+
+    Raises:
+        ValueError: a memory limit that is too small for the data.
     """
     with float64():
         starts = np.broadcast_to(np.asarray(u0, np.float64), (n_refits, spec.space.n_free))

@@ -181,6 +181,9 @@ def chunks(sets: ChunkSource, which: Int[Host, " m"], p: int, budget: Budget, mo
         p: number of coordinates of u.
         budget: memory and threads.
         most: largest number of data sets in a chunk; None for no bound beyond the budget's.
+
+    Raises:
+        ValueError: as of `capacity_of`.
     """
     out: list[Chunk] = []
     last: list[Chunk] = []  # small chunks, scheduled last to balance the load

@@ -28,7 +28,8 @@ def run_tasks(tasks: Sequence[T], work: Callable[[T], int], budget: Budget, unit
         unit, total: as in `progress_bar`.
 
     Returns:
-        True if all tasks are done; False after Ctrl-C, which lets running tasks finish and begins no others.
+        True if all tasks are done; False after Ctrl-C, which lets running tasks finish and begins no others.  An error of
+        ``work`` does so too, and is raised.
     """
     stop = threading.Event()
 

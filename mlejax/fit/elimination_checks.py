@@ -112,10 +112,7 @@ def refuse_effects(likelihood: Likelihood, what: str, instead: str) -> None:
     """
     if likelihood.effects:
         key = likelihood.effects[0]
-        raise ValueError(
-            f"{what} is not supported with {key.parameter}=Real(by={key.by!r}), whose effects would have to be estimated again "
-            f"each time; {instead}"
-        )
+        raise ValueError(f"{what} is not supported with {key.parameter}=Real(by={key.by!r}): {instead}")
 
 
 def effects_evaluator_of(spec: Spec, loaded: Loaded, fixed: Host | None) -> EffectsEvaluator:

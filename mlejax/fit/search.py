@@ -50,7 +50,8 @@ class Outcome:
     """The result of the searches of L data sets.
 
     Attributes:
-        spec: the specification; with a differenced Hessian if JAX lacked a second derivative.
+        spec: the specification; with a differenced Hessian if JAX's second derivatives were missing, not finite or, of a single
+            data set, inaccurate.
         result: final points, arrays with a leading axis L.
         clean: mask, (L,), of the final points that are accepted as maxima without further tests.
         findings, notes: findings and notes of the diagnosis, by number of the data set.

@@ -104,11 +104,12 @@ def warn_of_waiting(likelihood: Likelihood, space: Space, calls: list[tuple[int,
     """
     m = max((m for m, work in calls if m > 1 and m * work * max(space.n_free, 1) > limits().lapack_work), default=0)
     if m and likelihood.mode != "rows" and lapack.cuts_calls_up():
+        whole = likelihood.mode == "whole"
+        by_unit = "Declare unit= and write the function for one matrix, or use" if whole else "Use"
         misuse.warn(
             f"{likelihood.name} factorises {m} matrices in one call of LAPACK, which this jaxlib splits among the threads that "
-            "such calls run on: on few cores two calls can wait for each other for ever (a deadlock).  Declare unit= "
-            "and write the "
-            "function for one matrix, or use jax.lax.map in the place of jax.vmap; jaxlib 0.12 needs neither",
+            "such calls run on: on few cores two calls can wait for each other for ever (a deadlock).  "
+            f"{by_unit} jax.lax.map in the place of jax.vmap, or jaxlib 0.12, which does not split them",
             RuntimeWarning,
             "lapack",
             stacklevel=2,

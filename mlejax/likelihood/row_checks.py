@@ -82,12 +82,13 @@ def unit_check(
     return at(tuple(rows)), at(padded)
 
 
-def refuse_unmasked_units(likelihood: Likelihood, as_they_are: np.ndarray, longer: np.ndarray) -> bool:
+def refuse_unmasked_units(likelihood: Likelihood, as_they_are: np.ndarray, longer: np.ndarray, numbers: np.ndarray) -> bool:
     """Raise LikelihoodError if a unit's term changes with its padding, by more than rounding errors or to or from NaN.
 
     Args:
         likelihood: the declaration, for messages.
         as_they_are, longer: terms at two points (2, N), without and with more padded rows.
+        numbers: numbers of these units among all, from 0, (N,), for messages.
 
     Returns:
         True if the check is conclusive: at both points the term of some unit is finite.
@@ -99,30 +100,32 @@ def refuse_unmasked_units(likelihood: Likelihood, as_they_are: np.ndarray, longe
         bad = ~same & (~finite | (np.abs(as_they_are - longer) > 1e-8 * (1.0 + size)))
     if bad.any():
         point, unit = (int(x) for x in np.argwhere(bad)[0])
+        which = f"unit number {numbers[unit]} (from 0, in the order of {likelihood.unit})"
         if likelihood.joint is not None:
             raise LikelihoodError(
                 f"given its latents {', '.join(likelihood.joint.latents)}, {likelihood.name} must return one value per row "
-                f"that uses its own row only, but the log-likelihood of unit {unit} changes with the number of its rows (from "
-                f"{as_they_are[point, unit]:.6g} to {longer[point, unit]:.6g}).  If it centres or scales a column, do that "
+                f"that uses its own row only, but the log-likelihood of {which} changes with the number of its rows "
+                f"(from {as_they_are[point, unit]:.6g} to {longer[point, unit]:.6g}).  If it centres or scales a column, do that "
                 "beforehand or pass the mean as mle.Shared(mean)"
             )
         raise linked(
             LikelihoodError(
                 f"{likelihood.name} is declared with unit={likelihood.unit!r}, but counts padded rows: with two more of them the "
-                f"log-likelihood of unit {unit} is {longer[point, unit]:.6g} instead of {as_they_are[point, unit]:.6g}.  Sum "
-                "with jnp.sum(jnp.where(data['mask'], l, 0.0)), and use data['mask'] in means and counts too"
+                f"log-likelihood of {which} is {longer[point, unit]:.6g} instead of {as_they_are[point, unit]:.6g}.  "
+                "Sum with jnp.sum(jnp.where(data['mask'], l, 0.0)), and use data['mask'] in means and counts too"
             ),
             "padded-rows",
         )
     return bool(finite.any(axis=1).all())
 
 
-def refuse_dependent_rows(likelihood: Likelihood, together: np.ndarray, alone: np.ndarray) -> bool:
+def refuse_dependent_rows(likelihood: Likelihood, together: np.ndarray, alone: np.ndarray, numbers: np.ndarray) -> bool:
     """Raise LikelihoodError if row-wise terms or scores depend on the other rows, by more than rounding errors or to or from NaN.
 
     Args:
         likelihood: the declaration, for messages.
         together, alone: terms and scores at two points (2, 2, N), evaluated with the other rows and by themselves.
+        numbers: numbers of these rows among those in use, from 0, (N,), for messages.
 
     Returns:
         True if the check is conclusive: values and scores of some row are finite at both points.
@@ -139,14 +142,16 @@ def refuse_dependent_rows(likelihood: Likelihood, together: np.ndarray, alone: n
     where = np.argwhere(bad)
     point, kind, row = (int(x) for x in where[0])
     what = "log-likelihood" if kind == 0 else "score"
+    others = "; if the rows are dependent (a time series, groups), declare @mle.model(..., rowwise=False) or unit="
+    others = others if likelihood.joint is None else ""  # a model with latents cannot be declared so
     raise linked(
         LikelihoodError(
-            f"{likelihood.name} is declared row-wise, but its entries use other rows: the {what} of row {row} is "
-            f"{together[point, kind, row]:.6g} when evaluated with other rows and {alone[point, kind, row]:.6g} by itself "
+            f"{likelihood.name} is declared row-wise, but its entries use other rows: the {what} of row {numbers[row]} (counted "
+            f"from 0 among those in use) is {together[point, kind, row]:.6g} when evaluated with other rows and "
+            f"{alone[point, kind, row]:.6g} by itself "
             f"({len(set(where[:, 2].tolist()))} of {bad.shape[-1]} rows checked differ).  "
             "If it centres or scales a column, do that beforehand or pass the mean as "
-            "mle.Shared(mean); do not divide by the number of rows; if the rows are dependent (a time series, groups), "
-            "declare @mle.model(..., rowwise=False) or unit="
+            f"mle.Shared(mean); do not divide by the number of rows{others}"
         ),
         "other-rows",
     )
@@ -196,7 +201,7 @@ def _rows_checked(
         (_row_check, refuse_dependent_rows) if likelihood.mode == "rows" else (_unit_check, refuse_unmasked_units)
     )
     one, other = check(likelihood, space, points, held, rows, data.shared, data.statics)
-    return refuse(likelihood, np.asarray(one), np.asarray(other))
+    return refuse(likelihood, np.asarray(one), np.asarray(other), index)
 
 
 def _rows_provably_apart(likelihood: Likelihood, space: Space, data: Prepared) -> bool:

@@ -70,6 +70,7 @@ def trace_reads(
             parameter that is not declared, draws random numbers, or works only for the number of rows of these data.
         DataError, DataTypeError, MissingColumnError: it reads a column that is missing or not numeric, or columns of different
             lengths.
+        Exception: other errors of the function, unchanged.
     """
     whole = likelihood.mode == "whole"
     key = ("reads", table.signature, space, table.n_rows if whole else None, by_row, regressed)
@@ -173,8 +174,8 @@ def _traced_by_rows(likelihood: Likelihood, table: Table, space: Space, regresse
             f"{likelihood.name} works with the {n} rows of these data and fails with {n + 1}; a row-wise function is "
             "evaluated on blocks of rows, so that it must work for any number of them.  "
             + (outside or "Do not use the number of rows, or arrays made outside that have one entry per row.  ")
-            + "If the rows are dependent, declare rowwise=False or unit=.  "
-            f"The error with {n + 1} rows: {str(error).splitlines()[0]}"
+            + ("If the rows are dependent, declare rowwise=False or unit=.  " if likelihood.joint is None else "")
+            + f"The error with {n + 1} rows: {str(error).splitlines()[0]}"
         ) from error
 
 
@@ -296,11 +297,12 @@ def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
                 "axes"
             )
     elif shape == ():
+        whole = "; if there is no value for each row (a time series, one joint density), declare @mle.model(..., rowwise=False)"
+        whole = whole if likelihood.joint is None else ""  # with latents rows are independent
         raise linked(
             LikelihoodError(
                 f"{name} returns one scalar, but a row-wise model returns one log-likelihood value per row, here ({n},).  "
-                "Leave out the final .sum() or .mean(); if there is no value for each row (a time series, one joint "
-                "density), declare @mle.model(..., rowwise=False)"
+                f"Leave out the final .sum() or .mean(){whole}"
             ),
             "scalar",
         )

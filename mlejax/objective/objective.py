@@ -44,7 +44,7 @@ class Spec:
         likelihood: the user's model.
         space: the parameter space.
         penalty: ``penalty(params)`` or ``penalty(params, hyper)``, or None.
-        hessian: ``"autodiff"``, or ``"differenced"`` if JAX has no second derivative.
+        hessian: ``"autodiff"``, or ``"differenced"`` if JAX has no second derivative, or one that is inaccurate or not finite.
         reduction: the kind of bias reduction, or None.
     """
 

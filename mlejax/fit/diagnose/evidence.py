@@ -57,7 +57,8 @@ def explain(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
     spec, fixed = evaluator.spec, evaluator.fixed
     own, held = spec.space.in_own(u, fixed)
     theta = np.asarray(spec.space.own.theta_from_u(own, held))
-    at = ", ".join(f"{name} = {x:.6g}" for name, x in list(zip(spec.space.theta_labels, theta, strict=True))[:6])
+    shown = [f"{name} = {x:.6g}" for name, x in zip(spec.space.theta_labels, theta, strict=True)]
+    at = ", ".join(shown[:6]) or "the fixed values"
     if isinstance(evaluator, PartitionedEvaluator):
         bad = bad_rows(evaluator, u)
         if bad.n:

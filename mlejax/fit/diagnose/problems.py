@@ -49,7 +49,7 @@ class Diagnosed(NamedTuple):
     """The diagnosis of one data set.
 
     Attributes:
-        spec: the specification; with a differenced Hessian if JAX's second derivatives were missing or inaccurate.
+        spec: the specification; with a differenced Hessian if JAX's second derivatives were missing, inaccurate or not finite.
         end: its final point, perhaps after further searches.
         findings: what was found there.
         note: a remark on its start, for the user; may be empty.

@@ -33,6 +33,10 @@ def simulated(likelihood: Likelihood, how: Sobol | Draws, data: Data, options: d
         how: Sobol points, or draws that the user gave.
         data: as ``Model.fit`` takes them.
         options: fields of `Request`.
+
+    Raises:
+        DataError: draws for another number of units.
+        Errors of `fit_once`.
     """
     if isinstance(how, Draws):
         return _with_errors(_by_draws(likelihood, of_law(how), data, options), how.values.shape[1])

@@ -42,9 +42,9 @@ def maximise(
         report: called after each step with (number of steps, mean log-likelihood).
 
     Returns:
-        The evaluator, with a differenced Hessian in its specification if JAX lacked a second derivative; and the results of all
-        L data sets.  After another method than Newton's without Newton steps the information is None; after such steps it is NaN
-        for data sets whose start is not finite, and those that are not in ``which``.
+        The evaluator, with a differenced Hessian in its specification if JAX lacked a second derivative or it was not finite;
+        and the results of all L data sets.  After another method than Newton's without Newton steps the information is None;
+        after such steps it is NaN for data sets whose start is not finite, and those that are not in ``which``.
 
     Raises:
         ValueError: too many parameters for Newton's method.

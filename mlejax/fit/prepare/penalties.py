@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from sys import float_info
@@ -140,6 +141,7 @@ def bind_penalty(
             or hyper-parameters that are not finite numbers.
         AddressError: ``l2`` names a parameter that the model does not have.
         LikelihoodError: it cannot be traced, or does not return one real number.
+        Exception: other errors of the penalty, unchanged.
     """
     if penalty is None:
         if hyper is not None:
@@ -174,11 +176,14 @@ def _number(leaf: object) -> Either:
 def _check_arguments(penalty: Callable[..., Any], hyper: PyTree) -> None:
     """Raise TypeError unless the penalty takes (params), or (params, hyper) if hyper is given; unknown signatures pass."""
     given: tuple[Any, ...] = (None,) if hyper is None else (None, None)
+    other: tuple[Any, ...] = (None, None) if hyper is None else (None,)
     try:
         inspect.signature(penalty).bind(*given)
     except TypeError as error:
-        name = getattr(penalty, "__name__", repr(penalty))
-        hint = "give hyper= as well" if hyper is None else "leave out hyper=, which it does not take"
+        name, hint = getattr(penalty, "__name__", repr(penalty)), "change its arguments"
+        with suppress(TypeError):
+            inspect.signature(penalty).bind(*other)
+            hint = "give hyper= as well" if hyper is None else "leave out hyper=, which it does not take"
         raise TypeError(
             f"penalty={name}{inspect.signature(penalty)}: expected penalty(params), or penalty(params, hyper) with hyper=; {hint}"
         ) from error

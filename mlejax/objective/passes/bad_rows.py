@@ -19,7 +19,7 @@ class BadRows(NamedTuple):
 
     Attributes:
         n: their number.
-        first: partition, number of the row in it and value, of the first few.
+        first: partition, number of the row in it and value, of the first five at most.
     """
 
     n: int

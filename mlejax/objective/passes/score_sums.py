@@ -77,6 +77,9 @@ def streamed_products(
         u: point of evaluation (p,).
         by_root: if True, products are weighted by w, otherwise by w^2.
         groups: names of the columns of cluster labels, one or two.
+
+    Raises:
+        DataError: a missing cluster label, or values that cannot be labels.
     """
     scale = evaluator.rows.cut.scale
     if not groups:

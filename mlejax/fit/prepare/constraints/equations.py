@@ -74,7 +74,8 @@ def equations_of(
         u: any point, (n,), whose params are used to trace the functions.
 
     Raises:
-        TypeError, ValueError: a function that does not take params alone, or does not return floating-point numbers.
+        TypeError: a function that does not take params alone, cannot be traced, or does not return floating-point numbers.
+        Exception: other errors of a function, unchanged.
     """
     labels = list[str]()
     params = params_at(space, u, fixed)
