@@ -122,8 +122,12 @@ def contour(
         :class:`mlejax.inference.Contour`: ``x``, ``y``, ``frame()``, ``plot()``.
 
     Raises:
+        AddressError: there is no such entry; the message lists similar names.
         ValueError: fewer than 8 directions, twice the same parameter or functions of each other, a fit without profile
-            likelihood, or a log-likelihood above that of the estimates on the way.
+            likelihood, with a covariance other than "nonrobust" or with sampling or importance weights, a quantity that has no
+            profile (see :meth:`profile`), or a log-likelihood above that of the estimates on the way; ``alpha`` is not in
+            (0, 0.5].
+        TypeError: a quantity is neither a name nor a function, or its function cannot be differentiated.
 
     Example:
         >>> import mlejax as mle
@@ -137,6 +141,11 @@ def contour(
     """
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 8:
         raise ValueError(f"contour: n= expected at least 8 directions, got {n!r}")
+    weighted = fit.weight_kind in ("sampling", "importance")
+    if weighted or cov.kind != "nonrobust":
+        what = f"{fit.weight_kind} weights" if weighted else f"cov_type={cov.kind!r}"
+        instead = "use cov_params()" if weighted else "use cov_params(), or res.with_cov('nonrobust').contour(...)"
+        raise ValueError(f"contour: with {what} the likelihood ratio is not chi-squared, so that there is no region; {instead}")
     at = Profiling.of(fit, cov, alpha, False)
     with progress_line(progress, f"contour of {fit.spec.likelihood.name}"), float64():
         targets = (target_of(at, first), target_of(at, second))

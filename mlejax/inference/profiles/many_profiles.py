@@ -20,7 +20,7 @@ ENDS_AT_ONCE = 20_000  # of all entries that are worked on together
 
 class ManyIntervals(NamedTuple):
     """Intervals of L data sets and r entries, natural scale, with the status of each limit: as in `ProfileEnd`, "fixed", or
-    the verdict of a fit without a maximum; limits are NaN for the last two.
+    the verdict of a fit without a maximum; limits are NaN for the last two, and where those of `ProfileEnd` are.
     """
 
     lower: Float[Host, "L r"]

@@ -36,12 +36,14 @@ class ProfileEnd:
     """One limit of a profile-likelihood interval.
 
     Attributes:
-        value: the limit, natural scale.
+        value: the limit, natural scale; inf or -inf if the status is ``infinite``, NaN for ``higher maximum found`` and ``not
+            computable``.
         status: ``finite``, ``infinite`` (the profile levels off above the cut), ``on the boundary`` (of the support, where the
             profile is still above the cut), ``higher maximum found`` or ``not computable``; followed by ``, nuisance on an edge``
             if another parameter is at a bound of its support there.
-        gap: log-likelihood minus the cut at the limit; 0 up to a tolerance for a finite limit.
-        decrement: Newton decrement over the other parameters, 0 up to a tolerance, as at a constrained maximum.
+        gap: log-likelihood minus the cut at the limit, or at the last point that was evaluated if the limit is not finite (NaN
+            if none was); 0 up to a tolerance for a finite limit.
+        decrement: Newton decrement over the other parameters at the same point; 0 up to a tolerance at a constrained maximum.
         n_evaluations: number of evaluations of log-likelihood, score and information.
         note: explanation of an irregular limit; else empty.
     """

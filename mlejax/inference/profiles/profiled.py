@@ -234,8 +234,10 @@ def refused(fit: Fit) -> str:
         return f"bias_reduction={reduction.kind!r} maximises no likelihood that could be profiled; use 'jeffreys'"
     if p == 0:
         return "every parameter is fixed; leave one out of fixed="
-    if p > MOST_PARAMETERS or fit.information is None:
+    if p > MOST_PARAMETERS:
         return f"it needs the information matrix of all parameters; expected at most {MOST_PARAMETERS} parameters, got {p}"
+    if fit.information is None:
+        return "it needs the information matrix, which a first-order method leaves out; use method='newton'"
     if not verdict.converged:
         return f"the fit did not end at a maximum ({verdict.code}: {verdict.statement})"
     return ""

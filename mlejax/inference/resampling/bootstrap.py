@@ -81,7 +81,8 @@ class Bootstrap(Resampled):
 
         Raises:
             ValueError: another kind; alpha outside (0, 0.5]; fewer than two refits ended at a maximum; or BCa intervals of a
-                Bayesian or parametric bootstrap or of an extended likelihood, for which there is no jackknife.
+                Bayesian or parametric bootstrap, of an extended likelihood or of single rows of a stream, for which there is no
+                jackknife, or of more than 5,000 rows, units or clusters where one Newton step is no substitute for a refit.
         """
         import pandas as pd
 
@@ -176,10 +177,12 @@ class Bootstrap(Resampled):
     @cached_property
     def _accelerated(self) -> tuple[Float[Host, " r"], str]:
         """The acceleration constant of each entry, from the estimates without each row, unit or cluster, and how these were made;
-        those that failed are left out.  ValueError for Bayesian and parametric replicates, and for an extended likelihood.
+        those that failed are left out.  ValueError as for BCa intervals in `conf_int`.
         """
-        if self.kind not in ("case", "cluster") or self.fit.loaded.with_total:
-            which = "an extended likelihood" if self.fit.loaded.with_total else f"kind={self.kind!r}"
+        which = "" if self.kind in ("case", "cluster") else f"kind={self.kind!r}"
+        which = "single rows of a stream" if self.fit.loaded.stream is not None and self.groups is None else which
+        which = "an extended likelihood" if self.fit.loaded.with_total else which
+        if which:
             raise ValueError(
                 f"BCa intervals do not support {which}: their acceleration comes from leaving out single rows or clusters; use "
                 "'percentile', 'basic' or 'normal'"
@@ -280,9 +283,12 @@ def bootstrap(
         | "normal")``, ``replicates``, ``function(f)``.  Refits that failed are counted, by reason, and left out.
 
     Raises:
-        ValueError: the fit has no maximum, is from a file, or has more than 2,000 parameters; the model has ``rowwise=False``
-            (unless parametric); it has weights, effects of ``mle.Real(by=...)`` or an expected total (parametric); or options
-            do not fit one another.
+        ValueError: the fit has no maximum, is from a file, or has no free parameter or more than 2,000; the model has random
+            effects of several grouping columns, or ``rowwise=False`` or an intercept beside effects of ``mle.Real(by=...)``
+            (unless parametric); it has weights, such effects or an expected total (parametric); or options are not valid or do
+            not fit one another.
+        DataError: labels in ``groups`` that do not fit the rows, fewer than two rows, units or groups, or a stream without
+            ``approximate="one-step"`` or the name of a column as ``groups``.
         CompanionError: the model has no simulator (parametric).
 
     Example:

@@ -60,7 +60,7 @@ class CrossValidation:
     random: Random = "integrate"
 
     def frame(self) -> pd.DataFrame:
-        """Return a DataFrame with one row for each fold.
+        """Return a DataFrame with one row for each fold, its number in the index (``fold``).
 
         Returns:
             Columns ``n``, number of terms (sum of their weights, if there are any); ``llf``, out-of-sample log-likelihood;
@@ -152,8 +152,11 @@ def cross_validate(
         ``by_contribution``.  If a refit fails, there is a warning, and ``llf`` is NaN.
 
     Raises:
-        ValueError: the fit has no maximum, or is from a file; the model has ``rowwise=False`` or is an extended likelihood;
-            fewer than 2 folds or more than rows; a level with all of its rows in one fold; or ``random="mode"``.
+        ValueError: the fit has no maximum, is from a file, or has no free parameter or more than 2,000; the model has
+            ``rowwise=False``, random effects of several grouping columns, or an intercept beside effects of
+            ``mle.Real(by=...)``, or is an extended likelihood; fewer than 2 folds or more than rows; a level with all of its
+            rows in one fold; ``random="mode"``, ``"zero"`` with ``law=None``, or another option that is not valid.
+        DataError: labels in ``groups`` that do not fit the rows, or fewer than two rows, units or groups.
 
     Example:
         >>> import mlejax as mle

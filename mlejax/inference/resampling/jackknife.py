@@ -40,7 +40,7 @@ class Jackknife(Resampled):
 
     Attributes:
         copies: number of equal rows that each refit stands for (frequency weights), else ones (m,).
-        left_out: what was left out: "rows", "units" or "clusters".
+        left_out: what was left out: "rows", "units", "clusters" or, with effects of ``mle.Real(by=...)``, "levels of firm".
     """
 
     copies: np.ndarray
@@ -54,7 +54,7 @@ class Jackknife(Resampled):
     @property
     def influence(self) -> pd.DataFrame:
         """Jackknife influence (N - 1) (mean of the refits - refit without i), N their number (sum of frequency weights): one row
-        for each row, unit or group left out, one column for each entry.  NaN if a refit failed.
+        for each row, unit or group left out (the index counts them), one column for each entry.  NaN if a refit failed.
         """
         import pandas as pd
 
@@ -123,9 +123,13 @@ def jackknife(
         ``replicates``.  If a refit fails, it is counted, with a warning, and bias and standard errors are NaN.
 
     Raises:
-        ValueError: the fit has no maximum, or is from a file; the model has ``rowwise=False`` or is an extended likelihood; or
-            one Newton step is asked for where it does not approximate a refit.
-        DataError: fewer than two rows, units or groups.
+        ValueError: the fit has no maximum, is from a file, or has no free parameter or more than 2,000; the model has
+            ``rowwise=False``, random effects of several grouping columns, or an intercept beside effects of
+            ``mle.Real(by=...)``, or is an extended likelihood; or one Newton step is asked for where it does not approximate a
+            refit.
+        DataError: labels in ``groups`` that do not fit the rows, fewer than two rows, units or groups, or a stream without
+            ``approximate="one-step"`` and the name of a column as ``groups``.
+        KeyboardInterrupt: Ctrl-C before all refits were finished.
 
     Example:
         >>> import mlejax as mle
@@ -163,7 +167,8 @@ def jackknife(
 def without_each(fit: Fit, groups: Any, short: bool) -> tuple[Replicates, Int[Host, " m"], str]:
     """Return the estimates without each row, unit or cluster, how many equal ones each stands for (m,), and a description.
 
-    ``groups``: clusters to leave out, or None; ``short``: one Newton step each, as it is for more than 5,000 in any case.
+    ``groups``: clusters to leave out, or None; ``short``: one Newton step each, as it is for more than 5,000 in any case;
+    ValueError if that does not approximate a refit.
     """
     if fit.loaded.stream is not None:
         refits, pool = jackknifed_stream(fit, groups, short, None)
@@ -171,7 +176,8 @@ def without_each(fit: Fit, groups: Any, short: bool) -> tuple[Replicates, Int[Ho
     pool = pool_of(fit, groups)
     exact = not short and pool.m <= EXACT
     if not exact:
-        check_one_step(fit)
+        many = f"BCa intervals of more than {EXACT} {pool.what} take one Newton step without each, which is not supported"
+        check_one_step(fit, many, "use 'percentile', 'basic' or 'normal'")
     refits, _ = refit_weights(fit, without_one(pool), pool.m, not exact, None, None)
     how = "exact refits" if exact else "one Newton step each"
     return refits, pool.copies, f"jackknife of {pool.m} {pool.what}, {how}"

@@ -39,7 +39,7 @@ class Replicates:
 
     Attributes:
         values: entries of ``params``, natural scale (B, r).
-        params: the user's structure with a leading axis B.
+        params: the user's structure with a leading axis B; None for the half-panel jackknife.
         good: True for refits that ended at a maximum (B,).
         failures: dict from reason to the number of refits that failed.
         finished: False if the refits were interrupted (Ctrl-C).
@@ -104,9 +104,13 @@ def check_separable(fit: Fit, what: str, instead: str) -> None:
     warn_of_count(fit, what)
 
 
-def check_one_step(fit: Fit) -> None:
+def check_one_step(
+    fit: Fit, what: str = "approximate='one-step' is not supported", instead: str = "leave it out for exact refits"
+) -> None:
     """Raise ValueError if one Newton step does not approximate a refit of this fit: with a penalty, bias reduction,
     differenced Hessians, an estimate at a bound, effects of ``mle.Real(by=...)``, or a closed support.
+
+    ``what``, ``instead``: the beginning of the message, and its end, which says what to do.
     """
     spec = fit.spec
     reason = ""
@@ -121,7 +125,7 @@ def check_one_step(fit: Fit) -> None:
     elif spec.space.boxed:
         reason = "a parameter has a closed support, and one step may leave it"
     if reason:
-        raise ValueError(f"approximate='one-step' is not supported here: {reason}; leave it out for exact refits")
+        raise ValueError(f"{what} here: {reason}; {instead}")
 
 
 def check_approximate(approximate: str | None) -> bool:
@@ -301,14 +305,14 @@ def refits_by_chunk(
     """
     if any(fit.loaded.weights is not None for fit in (drawn, *(fit for fit, _ in targets))):
         raise ValueError(
-            f"{what} does not support weights: a simulated row is one observation and has no weight; use kind='case', or repeat "
-            "each row by its frequency weight"
+            f"{what} does not support weights: a simulated row is one observation and has no weight; repeat each row by its "
+            "frequency weight, or resample the rows themselves by res.bootstrap(kind='case')"
         )
     loaded = drawn.loaded
     if loaded.with_total:
         raise ValueError(
             f"{what} does not support extended likelihoods: the number of rows is an outcome, and a simulator draws a fixed "
-            "number.  Use kind='case', which draws Poisson numbers of rows"
+            "number.  For standard errors, res.bootstrap(kind='case') draws Poisson numbers of rows"
         )
     if loaded.crossing is not None:
         raise ValueError(

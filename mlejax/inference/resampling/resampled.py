@@ -49,7 +49,9 @@ class Resampled(ABC):
 
     @property
     def bse(self) -> pd.Series:
-        """Standard errors from the refits; NaN for fixed entries, and (jackknife) for all entries if a refit failed."""
+        """Standard errors from the refits; NaN for fixed entries, and (jackknife) for entries that are equal in all refits, at a
+        bound, and for all entries if a refit failed.
+        """
         return self._series(self._errors, "std err")
 
     @property
@@ -66,8 +68,8 @@ class Resampled(ABC):
         return pd.DataFrame(self._covariance, index=list(self.labels), columns=list(self.labels))
 
     def frame(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Return a DataFrame with one row for each entry: estimate, bias, std_error, conf_low, conf_high, as in
-        :meth:`summary`.
+        """Return a DataFrame with one row for each entry, its name in the index (``term``): estimate, bias, std_error, conf_low,
+        conf_high, as in :meth:`summary`; limits are NaN where :attr:`bse` is.
 
         ``alpha`` is one minus the coverage; ValueError unless it is above 0 and at most 0.5.
         """
@@ -84,7 +86,7 @@ class Resampled(ABC):
 
     @property
     def n_failed(self) -> int:
-        """Number of refits that did not end at a maximum; their rows of :attr:`replicates` are NaN."""
+        """Number of refits that did not end at a maximum, or were not run; their rows of :attr:`replicates` are NaN."""
         return int((~self.refits.good).sum())
 
     @property

@@ -364,7 +364,8 @@ def simulator_of(
         table: new data; None: the rows of the fit.
 
     Raises:
-        ValueError, CompanionError: another option, units or levels that were not in the fit, or no simulator.
+        ValueError, CompanionError: another option, units or levels that were not in the fit, or as of `simulator`.
+        MissingColumnError: new data lack a column that is needed.
     """
     loaded, likelihood = fit.loaded, fit.spec.likelihood
     check_random(random, likelihood)
@@ -396,7 +397,9 @@ def simulate_fit(fit: Fit, data: Any = None, seed: int = 0, *, random: Random = 
 
     Raises:
         CompanionError: the model has no simulator; the message shows the lines to add.
-        ValueError: an unknown option, units that were not in the fit, or rows that are not in memory.
+        ValueError: an unknown option, units or levels that were not in the fit, random effects that cannot be drawn (their
+            ``law`` is not ``"normal"``), a result from a file, or rows that are not in memory.
+        MissingColumnError: the data lack a column that is needed.
 
     Example:
         >>> import jax, mlejax as mle
@@ -412,10 +415,10 @@ def simulate_fit(fit: Fit, data: Any = None, seed: int = 0, *, random: Random = 
         (4,)
     """
     loaded, likelihood = fit.loaded, fit.spec.likelihood
-    if loaded.remembered is not None or (data is None and loaded.stream is not None):
-        raise ValueError(
-            "simulate() needs the rows of the fit, which this result does not hold; use model.simulate(params, data)"
-        )
+    if loaded.remembered is not None:
+        raise ValueError("simulate() needs the model, which a result from a file does not hold; use model.simulate(params, data)")
+    if data is None and loaded.stream is not None:
+        raise ValueError("simulate() needs rows in memory, and the data of this fit are a stream; give some as data=")
     table = None if data is None else data_room.with_observed(data_room.ingest(data), likelihood.open_columns)
     return _one_set(*simulator_of(fit, f"simulate() of {likelihood.name}", random, table), seed)
 

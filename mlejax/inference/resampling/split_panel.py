@@ -47,7 +47,7 @@ class SplitPanel(Resampled):
     Attributes:
         adjusted: the corrected estimates (r,).
         first, second: estimates of the halves, averaged over the ways to halve an odd number of periods (r,).
-        differences: second minus first half, for each resampled panel (B, r).
+        differences: second minus first half, for each resampled panel (B, r); NaN where a refit failed.
         periods: number of periods.
         by: the column of the levels that were resampled.
     """
@@ -66,7 +66,7 @@ class SplitPanel(Resampled):
 
     @property
     def halves(self) -> pd.DataFrame:
-        """Estimates of the first and the second half, (r, 2)."""
+        """Estimates of the halves: one row for each entry, its name in the index, and columns ``first`` and ``second``."""
         import pandas as pd
 
         return pd.DataFrame({"first": self.first, "second": self.second}, index=list(self.labels))
@@ -142,7 +142,9 @@ def split_panel(fit: Fit, time: str, n: int = 200, *, seed: int = 0) -> SplitPan
 
     Raises:
         ValueError: the model has no effects of ``mle.Real(by=...)``, such effects of several columns, or an intercept together
-            with them; the fit has constraints or a penalty; there are fewer than 4 periods; or a half has no maximum.
+            with them; the fit has constraints or a penalty; there are fewer than 4 periods or 2 resamples; or a half has no
+            maximum.
+        MissingColumnError: the data lack the column ``time``.
 
     Example:
         >>> import jax, jax.numpy as jnp, numpy as np, mlejax as mle

@@ -30,7 +30,7 @@ class Estimates(ABC):
         bse: standard errors (m,); NaN where there is none.
         tvalues: z statistics (m,); NaN where there is no test.
         pvalues: two-sided p-values (m,).
-        conf_low, conf_high: confidence limits (m,).
+        conf_low, conf_high: confidence limits (m,); NaN where there is no interval.
         notes: m strings: why a number is missing or doubtful, else empty.
         alpha: 1 - coverage of the intervals.
     """
@@ -61,7 +61,8 @@ class Estimates(ABC):
         """Return the covariance of the quantities (m, m), natural scale."""
 
     def conf_int(self, method: Literal["wald"] | Simultaneous = "wald") -> pd.DataFrame:
-        """Return confidence intervals: columns ``lower`` and ``upper``, NaN without a standard error; coverage as of the table.
+        """Return confidence intervals: one row for each quantity, its name in the index, and columns ``lower`` and ``upper``, NaN
+        without a standard error, and by ``"wald"`` where the table has no interval; coverage as of the table.
 
         Args:
             method: ``"wald"``: each interval has coverage 1 - alpha.  Joint coverage 1 - alpha: ``"bonferroni"``, ``"sidak"``,
