@@ -163,9 +163,9 @@ _COVARIANCE_ADVICE: dict[CovarianceState, str] = {
         " again, `with_cov(...)`; (b) use a kind that needs no products of scores, 'nonrobust'; or (c) fit this data set alone."
     ),
     CovarianceState.NO_SCORES: (
-        "This covariance sums products of scores over rows or units, and there are none to sum. Usual causes: (a) the"
-        " likelihood returns a single number; (b) there are fewer units than parameters; (c) every score is zero."
-        " Return one value per observation or unit, or use the observed information."
+        "This covariance sums products of scores over rows or units, which were not summed or are not finite. Usual causes:"
+        " (a) the likelihood returns a single number; (b) the score of a row is NaN or infinite; (c) the rows are not in"
+        " memory. Return one value per observation or unit, or use the observed information."
     ),
     CovarianceState.SINGULAR_SCORES: (
         "The scores span fewer directions than there are parameters, so the sum of their products is singular"

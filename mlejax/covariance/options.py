@@ -53,8 +53,8 @@ def check_kind(
         )
     if properties.form == "penalised" and not penalised:
         raise ValueError(
-            f"cov_type={kind!r} is the inverse of the penalised information, and this fit has no penalty: without one it is "
-            "'nonrobust', which to use here"
+            f"cov_type={kind!r} is the inverse of the penalised information, but this fit has no penalty; use 'nonrobust', the "
+            "inverse of the information"
         )
     if properties.refused_with_penalty and penalised:
         raise ValueError(f"cov_type={kind!r} {properties.refused_with_penalty}; use 'nonrobust', 'bayes' or 'HC0'")
@@ -108,6 +108,8 @@ def _groupings(groups: Any, kind: str = "cluster") -> tuple[Any, ...]:
     Raises:
         ValueError: no groups, more than two, or a sparse matrix; ``kind`` is named in the message.
     """
+    if groups is None and KINDS[kind].scores_of != "clusters":
+        raise ValueError("cov_kwds groups=None: expected a column name or labels; without clusters leave it out")
     if groups is None:
         raise ValueError(
             f"cov_type={kind!r} needs cov_kwds={{'groups': ...}}: a column name or one label per row or unit"
@@ -127,5 +129,8 @@ def _groupings(groups: Any, kind: str = "cluster") -> tuple[Any, ...]:
     else:
         return (groups,)
     if not 1 <= len(parts) <= 2:
-        raise ValueError(f"cov_kwds groups: expected one or two ways of clustering, got {len(parts)}; leave out some")
+        raise ValueError(
+            f"cov_kwds groups: expected one or two ways of clustering, got {len(parts)}; give a column name or labels, or a pair "
+            "of either"
+        )
     return tuple(parts)

@@ -35,7 +35,7 @@ class Survey:
         strata: strata: name of a column, or labels; default one stratum.
         psu: primary sampling units, nested in strata: name of a column, or labels; default each row.
         fpc: finite population correction: for each row the number of primary units in its stratum's population, or the
-            sampling fraction, below 1.
+            sampling fraction, at most 1.
         lonely: what to do with a stratum that has one primary unit: ``"raise"`` ValueError; ``"certainty"``: it adds no
             variance; ``"adjust"``: its deviation from the mean of all units is used.
         subpop: subpopulation: name of a boolean column, or booleans; rows outside count for the design, but not for the
@@ -129,7 +129,7 @@ def survey_meat(
         scores: weighted scores, (n, p), 0 for rows outside the subpopulation.
         strata, psu: numbers 0, 1, ... of each row's stratum and primary unit; units of equal number in different strata are
             different units.
-        fpc: population sizes, or sampling fractions below 1, constant within a stratum, (n,); or None.
+        fpc: population sizes, or sampling fractions of at most 1, constant within a stratum, (n,); or None.
         lonely: as in `Survey`.
 
     Raises:
@@ -147,8 +147,9 @@ def survey_meat(
         share = _shares(fpc, strata, counts)
     alone = counts == 1
     if lonely == "raise" and (alone & (share < 1.0)).any():
+        n = int((alone & (share < 1.0)).sum())
         raise ValueError(
-            f"{int(alone.sum())} strata have one primary unit, from which no variance can be computed: merge them with others, "
+            f"{n} strata have one primary unit, from which no variance can be computed: merge them with others, "
             "or give lonely='certainty' (it was sampled with certainty) or lonely='adjust'"
         )
     means = np.zeros((len(counts), z.shape[1]))
@@ -165,7 +166,7 @@ def _shares(fpc: Float[Host, " n"], strata: Int[Host, " n"], counts: Float[Host,
     numbers of primary units sampled, ``counts``.
 
     Raises:
-        ValueError: fpc varies in a stratum, or is less than the number of units sampled.
+        ValueError: fpc varies in a stratum, is not positive, or is less than the number of units sampled.
     """
     low, high = np.full(len(counts), np.inf), np.full(len(counts), -np.inf)
     np.minimum.at(low, strata, fpc)
@@ -176,7 +177,7 @@ def _shares(fpc: Float[Host, " n"], strata: Int[Host, " n"], counts: Float[Host,
         share = np.where(high <= 1.0, high, counts / high)
     if (share > 1.0).any() or (high <= 0.0).any():
         raise ValueError(
-            "fpc= is less than the number of primary units sampled in a stratum; expected the size of the population, or the "
-            "share that was sampled"
+            "fpc= is 0, negative, or less than the number of primary units sampled in a stratum; expected the size of the "
+            "population, or the share that was sampled"
         )
     return share

@@ -47,7 +47,7 @@ class CovarianceResult:
     """The covariance of theta of one fit, with how it was computed.
 
     Attributes:
-        matrix: covariance matrix, (p, p); NaN for parameters without one.
+        matrix: covariance matrix, (p, p); NaN for parameters without one; of shape (0, 0) above 2,000 parameters.
         state: ``CovarianceState`` of each parameter, (p,): OK, or why it has no variance.
         kind: ``cov_type``.
         statement: one line for the header: kind, factor, number of clusters.
@@ -55,7 +55,8 @@ class CovarianceResult:
         smallest_eigenvalue, condition: smallest eigenvalue and condition number of the information scaled to unit diagonal.
         nullity: number of flat directions of the information.
         edf: effective degrees of freedom, tr(H_P^-1 I), of a penalised fit; else NaN.
-        df: degrees of freedom of t distributions (number of clusters minus 1, for CR2 and CR3), else inf.
+        df: degrees of freedom of t distributions (number of clusters minus 1 for CR2 and CR3, those of the design for surveys),
+            else inf.
         groups: the clusters: names of columns or labels; empty without clusters.
         factor: F with matrix = F F', if the matrix itself would lose digits (`Factored`); else None.
     """

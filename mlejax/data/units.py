@@ -252,8 +252,10 @@ def check_steps(times: Any, codes: np.ndarray, labels: Any, unit: str, name: str
     where = f"{name} goes from {array[before]} to {array[after]} within {unit} {labels[codes[before]]}"
     step = "steps of 1" if array.dtype.kind != "M" else f"steps of {np.timedelta64(expected, 'ns').astype('m8[s]')}"
     advice = (
-        f"sort the table by {unit} and {name}"
-        if steps[wrong[0]] <= 0
+        "two rows have the same time: leave one out or correct its time"
+        if steps[wrong[0]] == 0
+        else f"sort the table by {unit} and {name}"
+        if steps[wrong[0]] < 0
         else f"insert the missing rows and let the function return 0 for a row without an outcome, or give each stretch a {unit} "
         "of its own"
     )

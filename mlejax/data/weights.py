@@ -127,7 +127,11 @@ def weight_values(column: Column, n: int) -> Float[Host, " n"]:
     values, missing = read(column)
     if values.shape != (n,):
         raise linked(
-            DataError(f"{column.where}: expected one number per row, shape ({n},), got shape {values.shape}"), "weights"
+            DataError(
+                f"{column.where}: expected one number for each row (or unit, or value that the model returns), shape ({n},), got "
+                f"shape {values.shape}"
+            ),
+            "weights",
         )
     return np.where(missing, np.nan, values) if missing is not None else values.astype(np.float64, copy=False)
 

@@ -46,9 +46,9 @@ def engine_of(on: Any) -> Engine | None:
         return Spark(on)
     if _devices(on):
         return Processes() if of_many_processes(on) else None
+    came = "a list that is empty or has something else in it" if isinstance(on, (list, tuple)) else f"a {type_name(on)}"
     raise DataTypeError(
-        f"on= expected a list of JAX devices, a Mesh, a distributed.Client, the module ray, or a SparkSession, got a "
-        f"{type_name(on)}"
+        f"on= expected a list of JAX devices, a Mesh, a distributed.Client, the module ray, or a SparkSession, got {came}"
     )
 
 

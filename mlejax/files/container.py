@@ -137,7 +137,10 @@ def read(path: PathLike) -> tuple[int, Json]:
         file.seek(header.end())
         body = file.read(max(0, size - header.end() - len(_END)))
         if file.read(len(_END) + 1) != _END:
-            raise FileError("the end is missing: the file is truncated (an interrupted copy or download?). Copy it anew")
+            raise FileError(
+                "the end is not that of a saved result: the file is truncated (an interrupted copy or download?), or something "
+                "was appended. Copy it anew"
+            )
     if hashlib.sha256(body).hexdigest().encode("ascii") != header[3]:
         raise FileError("the checksum does not match: the file was damaged or edited after it was saved. Save it anew")
     _check_bounds(body)

@@ -43,7 +43,7 @@ def evaluated_of(piece: formulas.FittedFormula) -> SimpleNamespace:
     design matrix, which has no state.
 
     Raises:
-        TypeError: levels are neither strings nor numbers (intervals of ``pd.cut``, dates).
+        TypeError: levels or values of a column are neither strings nor numbers (intervals of ``pd.cut``, dates).
     """
     out = SimpleNamespace(
         columns=piece.columns, labels=piece.labels, learnt=None, kinds={}, levels={}, rows={}, design=np.zeros((0, 0))
@@ -57,11 +57,13 @@ def evaluated_of(piece: formulas.FittedFormula) -> SimpleNamespace:
 
 
 def labels_of(values: Any, factor: str) -> list[Label]:
-    """Return levels as Python strings and numbers; TypeError for levels of another type.  ``factor``: name for the message."""
+    """Return levels or values as Python strings and numbers; TypeError for one of another type.  ``factor``: name of their
+    column or factor, for the message.
+    """
     found = [v.item() if isinstance(v, np.generic) else v for v in values]
     for v in found:
         if not isinstance(v, (str, int, float)):
-            raise TypeError(f"the levels of {factor} are of type {type(v).__name__}; make them text or numbers")
+            raise TypeError(f"the values of {factor} are of type {type(v).__name__}; make them text or numbers")
     return [str(v) if isinstance(v, str) else v for v in found]
 
 

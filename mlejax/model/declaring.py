@@ -77,10 +77,10 @@ def model(
         A :class:`Model`, or a decorator that makes one.
 
     Raises:
-        TypeError: a value that is not a declaration, a parameter with the name of an option, or ``function`` cannot be called
-            with two arguments.
+        TypeError: a value that is not a declaration, a name that cannot be that of a parameter or is declared twice, an option of
+            another type, or ``function`` cannot be called with two arguments.
         ValueError: ``unit=`` together with ``rowwise=False``; ``per_unit=`` without ``unit=`` or with latents; or latents
-            together with ``mle.Real(by=...)``.
+            together with ``mle.Real(by=...)`` or other options that they do not support.
 
     Example:
         >>> import mlejax as mle
@@ -175,12 +175,14 @@ def _declarations(params: Mapping[str, Declared] | None, parameters: Mapping[str
     declared = {**(params or {}), **parameters}
     for name, value in declared.items():
         if not isinstance(name, str) or not name or any(c in name for c in "[]=,"):
-            raise TypeError(f"expected a parameter name without brackets, commas and equals signs, got {name!r}")
+            raise TypeError(
+                f"expected a parameter name that is not empty and has no brackets, commas or equals signs, got {name!r}"
+            )
         if isinstance(value, (Parameter, FreeParameter, *LATENT)):
             continue
         hint = (
             f"mle.{value.__name__}()"
-            if callable(value) and hasattr(value, "__name__")
+            if callable(value) and getattr(value, "__module__", "").startswith("mlejax.")
             else "mle.Real(), mle.Positive(), ..."
         )
         raise TypeError(f"{name}= expected a declaration such as {hint}, got {value!r}")

@@ -42,7 +42,7 @@ def predictions(
         The Axes.
 
     Raises:
-        ValueError: ``x`` is not a column of the data, the prediction has several values for each row, or ``alpha`` is
+        ValueError: ``x`` is not a column of the data with one value per row, the prediction has several values for each row, or ``alpha`` is
             not above 0 and at most 0.5.
         ImportError: matplotlib is not installed.
 
@@ -61,7 +61,7 @@ def predictions(
     columns = {name: np.asarray(data[name]) for name in data}
     rows = pd.DataFrame({name: a.ravel() for name, a in columns.items() if a.size == len(a)})
     if x not in rows:
-        raise ValueError(f"x={x!r}: expected one of the columns of the data, {list(rows)}")
+        raise ValueError(f"x={x!r}: expected a column of the data that has one number per row, one of {list(rows)}")
     given = rows if all(a.ndim == 1 for a in columns.values()) else columns
     found = result.predict(*((given,) if of is None else (of, given)), alpha=alpha, **options)
     if len(found) != len(rows):

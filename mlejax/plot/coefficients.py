@@ -45,8 +45,9 @@ def coefficients(
         The Axes.
 
     Raises:
-        ValueError: there are no entries to draw (a result of more than 200 lists none), the number of names is not that of
-            the fits, or ``alpha`` is not above 0 and at most 0.5.
+        ValueError: there are no results or no entries to draw (a result of more than 200 lists none), the number of names is
+            not that of the fits, ``alpha`` is not above 0 and at most 0.5, or as :meth:`mlejax.Results.summary` because of
+            ``eform``.
         TypeError: something in ``results`` is no result.
         ImportError: matplotlib is not installed.
 
@@ -61,6 +62,8 @@ def coefficients(
         ['mu', 'sigma']
     """
     fits = list(results) if isinstance(results, Sequence) else [results]
+    if not fits:
+        raise ValueError("coefficients: expected the result of a fit, or several, got an empty list")
     heads = _heads(fits, names)
     found = [{t.name: t for t in fit.summary(alpha, eform=eform).terms} for fit in fits]
     every = list(dict.fromkeys(name for terms in found for name in terms))

@@ -45,8 +45,8 @@ def convergence(result: Any, ax: Axes | None = None) -> Axes:
     seen, path = result.history, result.path
     if seen is None and len(path) < 2:
         raise ValueError(
-            "convergence needs a result with a record of its steps; this one has none (one of many data sets, or an older file): "
-            "fit the data set by itself"
+            "convergence needs a result with a record of its steps; this one has none (a fit that took no step, one of many data "
+            "sets, or an older file): fit a data set of many by itself, or begin at another start="
         )
     ax = new_axes(ax)
     if seen is not None:
@@ -72,8 +72,8 @@ def convergence(result: Any, ax: Axes | None = None) -> Axes:
 
 @door
 def modes(result: Any, ax: Axes | None = None) -> Axes:
-    """Plot the final points of the starts of ``fit(..., n_starts=...)``: one row for each point, larger markers for more
-    starts.
+    """Plot the final points of the starts of ``fit(..., n_starts=...)``: one row for each of the first 60 points, larger markers
+    for more starts.
 
     Args:
         result: the result of a fit.

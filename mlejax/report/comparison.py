@@ -1,6 +1,6 @@
 """Table of several fits: estimates with standard errors in parentheses, then log-likelihood, counts and criteria.
 
-A fit that did not end at a maximum is marked with its verdict. Criteria are shown only if they can be compared:
+Verdicts are shown if one of them is not ``verified``. Criteria are shown only if they can be compared:
 log-likelihoods maximised over the same data (:func:`mlejax.inference.incomparable`).
 """
 
@@ -39,7 +39,7 @@ class ComparisonColumn:
       facts: log-likelihood, counts, fingerprint of the data.
       cov: kind of covariance, one word.
       code: code of the verdict.
-      statement: statement of the verdict; empty for a clean maximum.
+      statement: statement of the verdict; empty for the code ``verified``.
       n_units: number of terms of the log-likelihood.
       no_criterion: why this fit has no criteria, else empty.
       only_aic: why it has no criteria other than AIC, else empty; both are the ends of sentences "BIC is not defined ...".
@@ -83,7 +83,10 @@ class Comparison(Printed):
         return _page(self)
 
     def tidy(self) -> pd.DataFrame:
-        """Return a DataFrame with one row for each term of each fit: a column ``model``, then those of ``Results.tidy``."""
+        """Return a DataFrame with one row for each term of each fit: a column ``model``, then those of ``Results.tidy``.
+
+        Arrays and factors that the table summarises in one line (fits with more than 200 entries) have no rows.
+        """
         import pandas as pd
 
         frames = [tidy(column.terms) for column in self.columns]
@@ -111,8 +114,9 @@ class Comparison(Printed):
             criterion: ``"aic"``, ``"aicc"``, ``"bic"`` or ``"hqic"``; d is the difference to the smallest value.
 
         Returns:
-            One row for each fit, the best first, columns ``logLik AIC dLogLik dAIC df weight``; dLogLik is the difference to the
-            lowest log-likelihood.
+            One row for each fit, its name in the index, the best first; columns ``logLik AIC dLogLik dAIC df weight``, with
+            another criterion its name for AIC.  dLogLik is the difference to the lowest log-likelihood, df the number of free
+            parameters (effective ones of a penalised fit).
 
         Raises:
             ValueError: an unknown criterion, fits of different data, or a fit that does not have the criterion.

@@ -1,6 +1,7 @@
 """The report of one fit, as data and as a printed table.
 
-No statistic is computed here. A number that does not exist is NaN, and its `note` says why. In the table ``.`` means a
+No statistic is computed here. A number that does not exist is NaN, and `note` says why, except of z where 0 is not interior
+to the support. In the table ``.`` means a
 missing number (with the marker of a note), and an empty cell a number that is not defined for the row, such as z where 0 is
 not interior to the support.
 """

@@ -17,8 +17,7 @@ class Term:
       std_err: standard error; NaN if there is none.
       z: z statistic against 0; NaN if 0 is not interior to the support.
       p: two-sided p-value of z.
-      low: lower confidence limit.
-      high: upper confidence limit.
+      low, high: confidence limits; NaN if there are none.
       note: why a number is missing, or another remark on the row; equal notes share a marker.
       fixed: True if the entry is fixed at this value.
       group: name of a group; rows of one group are adjacent, with a rule between groups.
@@ -43,10 +42,8 @@ class LargeArray:
     Attributes:
       name: name of the parameter.
       shape: shape of the array.
-      minimum: smallest entry.
-      mean: mean of the entries.
-      maximum: largest entry.
-      norm: Euclidean norm.
+      minimum, mean, maximum: of the finite entries; NaN if there are none.
+      norm: Euclidean norm of the finite entries; NaN if there are none.
       note: remark on the array, such as entries that are not finite.
     """
 

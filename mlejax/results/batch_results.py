@@ -61,7 +61,9 @@ class BatchResults:
     def with_cov(
         self, cov_type: CovarianceKind | None = None, cov_kwds: Mapping[str, Any] | None = None
     ) -> BatchResults:
-        """Return the same fits with another covariance, without refitting; arguments as for :meth:`Results.with_cov`."""
+        """Return the same fits with another covariance, without refitting; arguments and errors as for
+        :meth:`Results.with_cov`.
+        """
         return BatchResults.make(self.model, self._batch, cov_type, cov_kwds)
 
     # ---- estimates
@@ -136,8 +138,11 @@ class BatchResults:
     # ---- tables
 
     def tidy(self, alpha: float = 0.05) -> Data:
-        """Return one row per data set and parameter entry: group, term, estimate, std_error, statistic, p_value, conf_low,
-        conf_high, note.
+        """Return one row per data set and parameter entry: its label (``group``, or a column for each name in ``by=`` of
+        ``fit_groups``), term, estimate, std_error, statistic, p_value, conf_low, conf_high, note.
+
+        Numbers that do not exist are NaN, for the reason in ``note``; statistic and p_value also where 0 is not an interior point
+        of the entry's support, without a note.
 
         Args:
             alpha: one minus the coverage of the intervals, which are made as in :meth:`Results.conf_int`.
@@ -174,8 +179,9 @@ class BatchResults:
                 together.
 
         Returns:
-            One row per data set and entry: ``lower`` and ``upper``, NaN if there is no limit; for profile intervals also
-            ``lower_status`` and ``upper_status``, which give the reason (the verdict, if the fit has no maximum).
+            One row per data set and entry, their names in the index (the label as in :meth:`tidy`, and ``term``): ``lower`` and
+            ``upper``, NaN if there is no limit; for profile intervals also ``lower_status`` and ``upper_status``, which give the
+            reason (the verdict, if the fit has no maximum).
 
         Raises:
             ValueError: another method, ``alpha`` is not in (0, 0.5], or the fits do not support profiles.
@@ -210,8 +216,8 @@ class BatchResults:
         return replace(found, notes=tuple(notes))
 
     def glance(self) -> Data:
-        """Return one row per data set, in a table of the same kind as the data: group, nobs, llf, aic (NaN where it is not
-        defined), converged, verdict, n_steps.
+        """Return one row per data set, in a table of the same kind as the data: its label as in :meth:`tidy`, nobs, llf, aic
+        (NaN where it is not defined), converged, verdict, n_steps.
         """
         return data_room.like(self._batch.sets.source, self._glance())
 
@@ -253,7 +259,7 @@ class BatchResults:
 
         Raises:
             ImportError: pyarrow is not installed.
-            OSError: the folder does not exist, or there is no permission.
+            OSError: the folder does not exist, there is no permission, or the path is not that of a file.
             ValueError: as :meth:`tidy`.
         """
         try:

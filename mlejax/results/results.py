@@ -92,7 +92,8 @@ class Results(Postestimation, Testing, OtherNames):
     ) -> str:
         r"""Return the table for LaTeX's booktabs package; ``caption`` is the title by default, ``label`` is for ``\ref``.
 
-        ``alpha`` and ``options`` are those of :meth:`summary`, and so are the errors.
+        ``alpha`` and ``options`` are those of :meth:`summary`, and so are the errors; ValueError also for a ``label`` with
+        characters that LaTeX does not allow there.
         """
         return self.summary(alpha, **options).to_latex(caption=caption, label=label)
 
@@ -101,9 +102,11 @@ class Results(Postestimation, Testing, OtherNames):
         return self.summary(alpha, **options).to_markdown()
 
     def tidy(self, alpha: float = 0.05, *, exponentiate: bool | Sequence[str] = False) -> Data:
-        """Return one row per parameter entry, with broom's columns: term, estimate, std_error, statistic, p_value,
-        conf_low, conf_high, note.  A number that does not exist is NaN, and ``note`` says why.
+        """Return one row per parameter entry, with the columns term, estimate, std_error, statistic, p_value, conf_low,
+        conf_high (as in R's broom) and note.
 
+        A number that does not exist is NaN, and ``note`` says why.  Without a note, statistic and p_value are NaN where 0 is not
+        an interior point of the entry's support (a standard deviation).
         ``alpha`` is one minus the coverage; ``exponentiate`` is as ``eform`` of :meth:`summary`.
 
         Returns:
@@ -138,8 +141,9 @@ class Results(Postestimation, Testing, OtherNames):
                 followed.  Threads and processes may save to the same path: one complete file remains.
 
         Raises:
-            OSError: the folder does not exist, or there is no permission.
-            FileError: the result exceeds the limits of a file, such as 200,000 labels.
+            OSError: the folder does not exist, there is no permission, or the path is not that of a file.
+            FileError: the result exceeds the limits of a file, such as 200,000 labels, or has effects of ``mle.Real(by=...)``
+                whose levels are neither strings nor numbers.
 
         Example:
             >>> import os, tempfile

@@ -48,14 +48,16 @@ def load(path: files.PathLike, *, model: Any = None) -> Results:
 
     Args:
         path: the file.
-        model: the model of the fit, with its formulas; formulas, parameters and supports must be those of the file.
+        model: the model of the fit, with its formulas; formulas, parameters, supports, ``rowwise=`` and ``unit=`` must be those
+            of the file.
 
     Returns:
         :class:`Results`; its ``saved_with`` has the versions that made it.
 
     Raises:
         FileError: the file is not one of mlejax, is damaged, truncated or too large, or was written by a newer version; or
-            ``model`` has other formulas or parameters than the file (the message prints both).  FileError is a ValueError.
+            ``model`` differs from that of the file (the message prints both), or its formulas give other values for the rows in
+            the file.  FileError is a ValueError.
         TypeError: ``model`` is not a model.
         OSError: the file cannot be read.
 
@@ -105,7 +107,7 @@ def compare(
 
     AIC and BIC are left out, with the reason, if the fits have different data (numbers of rows, or
     sums and sums of squares of a column that two of them use), and for a fit whose log-likelihood was not maximised or
-    is a pseudolikelihood. Verdicts are shown only if a fit did not converge.
+    is a pseudolikelihood; a penalised fit has AIC only. Verdicts are shown if one of them is not ``verified``.
 
     Args:
         *results: two or more results.

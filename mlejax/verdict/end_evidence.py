@@ -72,8 +72,9 @@ class Findings:
 
     Attributes:
         directions: what ray tests found; empty where they were not needed.
-        rows: statement on the rows whose log-likelihood or score is not finite; empty if all are finite.
-        advice: advice for them; empty for the usual advice.
+        rows: statement on what is not finite or not defined at the final point, with the rows concerned if they are known; empty
+            if nothing is.
+        advice: replaces the usual advice of the codes ``not_computable`` and ``stopped_early``; empty keeps that.
         blurred: rounding errors dominate the log-likelihood or its derivatives, by their error bars or, if these are not
             known, by finite differences.
         rounding: statement on the rounding error of the log-likelihood; empty if it was not estimated.

@@ -272,7 +272,7 @@ def test_levels_that_a_file_cannot_hold_cost_the_predictions_only(tmp_path: Path
     res.save(tmp_path / "a.json")
     for back in (mle.load(tmp_path / "a.json"), mle.load(tmp_path / "a.json", model=model)):
         assert str(back.summary()) == str(res.summary())
-        with pytest.raises(ValueError, match=r"could not be saved: the levels of band are of type Interval"):
+        with pytest.raises(ValueError, match=r"could not be saved: the values of band are of type Interval"):
             back.predict(data, param="mu")
 
 

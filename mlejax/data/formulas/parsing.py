@@ -141,7 +141,7 @@ def _unknown(name: str, called: bool, table: Table, what: str) -> Exception:
         )
     if called:
         return ValueError(
-            f"{what}: unknown function {name!r}; formulas can use only columns and formulaic's transforms (C, log, exp, scale, "
-            "center, poly, bs, cr, np. ...): make a column of its values before the fit"
+            f"{what}: unknown function {name!r}; formulas can use columns, formulaic's transforms (C, log, exp, scale, center, "
+            "poly, bs, cr, np. ...) and Python's builtins: make a column of its values before the fit"
         )
     return missing_column(name, table.keys, what)

@@ -172,8 +172,8 @@ def solve_ties(
         if not left.any():
             if abs(constant) > 1e-9 * max(size, abs(value)):
                 raise ValueError(
-                    f"constraints= {label!r} contradicts the others (or fixed=): no values of the parameters satisfy all of "
-                    "them; leave one out or correct it"
+                    f"constraints= {label!r} contradicts the others (or fixed=) or itself: no values of the parameters satisfy "
+                    "all of them; leave one out or correct it"
                 )
             redundant.append(label)
             continue

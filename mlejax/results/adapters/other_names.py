@@ -51,7 +51,7 @@ class Prediction:
 
     @property
     def se_mean(self) -> np.ndarray:
-        """Delta-method standard errors of the predictions (n,)."""
+        """Delta-method standard errors of the predictions (n,); NaN where there is none."""
         return self.summary_frame()["mean_se"].to_numpy()
 
     def conf_int(self, alpha: float = 0.05) -> np.ndarray:

@@ -78,8 +78,8 @@ class Fitted:
 
     @cached_property
     def model(self) -> Any:
-        """The model that was fitted; its ``endog_names`` is the outcome's name, its ``exog_names`` are the names of the
-        estimates.
+        """The model that was fitted; its ``endog_names`` is the name of the only column that the function reads besides those of
+        formulas (the model's name if it reads none or several), its ``exog_names`` are the names of the estimates.
         """
         outcome = reporting.outcome(self._fit) or self._model.likelihood.name
         return replace(self._model, endog_names=outcome, exog_names=self._fit.spec.space.labels)
@@ -93,8 +93,8 @@ class Fitted:
 
     @property
     def params(self) -> pd.Series:
-        """Estimates, natural scale: one row for each distinct number (a symmetric matrix has its lower triangle), fixed ones
-        included.
+        """Estimates, natural scale, with their names in the index: one row for each distinct number (a symmetric matrix has its
+        lower triangle), fixed ones included; effects of ``mle.Real(by=...)`` that :meth:`effects` lists are not.
         """
         return self._series(self._entries.params, "coef")
 
@@ -148,8 +148,9 @@ class Fitted:
                 Jewell 1990).
 
         Returns:
-            Columns ``lower`` and ``upper``; Wald limits are NaN, with a note in :meth:`tidy`, if the estimate is within 2
-            standard errors (z standard errors, if that is more) of a closed bound of the support.  Profile intervals also have
+            One row for each entry, its name in the index, columns ``lower`` and ``upper``; Wald limits are NaN, with a note in
+            :meth:`tidy`, without a standard error, and if the estimate is within 2 standard errors (z standard errors, if that
+            is more) of a closed bound of the support.  Profile intervals also have
             ``lower_status`` and ``upper_status``: ``finite``, ``infinite``, ``on the boundary``, ``not computable`` or
             ``nuisance on an edge``.
 
@@ -208,8 +209,8 @@ class Fitted:
         return inference.effects_table(self._fit, self._cov)
 
     def cov_params(self, subset: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return the covariance matrix of the entries of ``params``, natural scale; NaN for fixed entries, singular if entries
-        depend on one another (a simplex).
+        """Return the covariance matrix of the entries of ``params``, natural scale; NaN for entries without a standard error
+        (see :attr:`bse`), singular if entries depend on one another (a simplex).
 
         Args:
             subset: names of some entries, including effects of ``mle.Real(by=...)``, ``["beta[x]", "alpha[acme]"]``; at
@@ -265,7 +266,8 @@ class Fitted:
 
         Returns:
             Columns ``kind`` (``maximum``; ``copy``, a maximum with the labels of equally declared parameters exchanged;
-            ``spike``, unbounded; ``plateau``, a supremum that is not attained; or the status of the optimiser), ``llf`` (with a
+            ``spike``, unbounded; ``plateau``, a supremum that is not attained; ``flat``; ``digits lost``; or the status of the
+            optimiser; for a single start ``maximum`` or the code of the verdict), ``llf`` (with a
             penalty or bias reduction ``llf_penalized``), ``n_starts`` (number of starts that ended here),
             ``copy_of`` (row of the maximum that it copies), ``statement``, and the parameters, natural scale.
         """

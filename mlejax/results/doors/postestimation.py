@@ -60,15 +60,16 @@ class Postestimation(Fitted):
         function reads them.
 
         Returns:
-            One row for each unit (and entry): ``mode`` and ``mean`` of the latent variable given the unit's rows, its conditional
-            standard deviation ``sd``, and ``sd_all``, which includes the error of the estimates (Kass & Steffey 1989): the
-            square root of the conditional variance plus the delta-method variance of the mean.  For latent classes
-            (:class:`mlejax.Discrete`) one row for each row or unit: the most probable class, and the probability of each
-            class given the data.  For a hidden Markov chain (:class:`mlejax.Markov`) one row for each row: the
-            state on the most probable path, and the probability of each state given the whole series.
+            One row for each unit (and entry, in the column ``latent``; with several grouping columns for each of their levels):
+            ``mode`` and ``mean`` of the latent variable given the unit's rows, its conditional standard deviation ``sd``, and
+            ``sd_all``, which includes the error of the estimates (Kass & Steffey 1989): the square root of the conditional
+            variance plus the delta-method variance of the mean.  For latent classes (:class:`mlejax.Discrete`) one row for each
+            row or unit: the most probable class, and the probability of each class given the data.  For a hidden Markov chain
+            (:class:`mlejax.Markov`) one row for each row: the state on the most probable path, and the probability of each state
+            given the whole series.
 
         Raises:
-            ValueError: the model has no latent variables.
+            ValueError: the model has no latent variables, or the result was loaded from a file, which has no rows.
 
         Example:
             >>> import jax.numpy as jnp, mlejax as mle

@@ -59,7 +59,8 @@ def _exponentiated(entries: Entries, eform: bool | Sequence[str]) -> list[int]:
     """Return the positions of the entries that ``eform`` exponentiates, as in `terms`; empty if it is False.
 
     Raises:
-        ValueError: True, but no formula has such a link; or a named entry is not on a log scale.
+        ValueError: True, but no formula has such a link; or a named entry has bounds, so that it is no logarithm.
+        AddressError: ``eform`` has a name that no entry has.
     """
     if eform is False:
         return []
@@ -74,8 +75,8 @@ def _exponentiated(entries: Entries, eform: bool | Sequence[str]) -> list[int]:
     for i in found:
         if not isinstance(space.links[i], transforms.Identity):
             raise ValueError(
-                f"eform: {space.labels[i]} is not a coefficient on a log scale, so its exponential has no meaning; name "
-                "coefficients whose support is the real line"
+                f"eform: expected coefficients whose support is the real line, got {space.labels[i]}, which has bounds and so "
+                "is not the logarithm of a ratio; leave it out"
             )
     return found
 
@@ -225,7 +226,7 @@ def latent_table(fit: Fit, cov: CovarianceResult) -> pd.DataFrame:
     columns; or the likeliest class and the probabilities of all classes, by row or by unit.
 
     Raises:
-        ValueError: the model has no random effects, or the fit is from a file.
+        ValueError: the model has no latent variables, or the fit is from a file.
     """
     import pandas as pd
 

@@ -59,8 +59,8 @@ class Testing(Fitted):
         terms = [t for t in inference.terms_of(self._fit) if t.text != "1"]
         if not terms:
             raise ValueError(
-                "wald_terms tests the terms of formulas, but no parameter of this fit has a formula with terms; test "
-                "parameters by wald_test('sigma = 1')"
+                "wald_terms tests the terms of formulas, but no parameter of this fit has a formula with terms besides the "
+                "intercept; test parameters by wald_test('sigma = 1')"
             )
         eye = np.eye(self._fit.spec.space.n_reported)
         return inference.TermTests(tuple(t.label for t in terms), tuple(self.wald_test(eye[t.entries]) for t in terms))
