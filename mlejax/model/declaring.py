@@ -176,7 +176,7 @@ def _declarations(params: Mapping[str, Declared] | None, parameters: Mapping[str
     for name, value in declared.items():
         if not isinstance(name, str) or not name or any(c in name for c in "[]=,"):
             raise TypeError(
-                f"expected a parameter name that is not empty and has no brackets, commas or equals signs, got {name!r}"
+                f"expected a parameter name that is not empty, without brackets, commas and equals signs, got {name!r}"
             )
         if isinstance(value, (Parameter, FreeParameter, *LATENT)):
             continue

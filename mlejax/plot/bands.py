@@ -42,8 +42,8 @@ def predictions(
         The Axes.
 
     Raises:
-        ValueError: ``x`` is not a column of the data with one value per row, the prediction has several values for each row, or ``alpha`` is
-            not above 0 and at most 0.5.
+        ValueError: ``x`` is not a column of the data with one value per row, the prediction has several values for each row, or
+            ``alpha`` is not above 0 and at most 0.5.
         ImportError: matplotlib is not installed.
 
     Example:

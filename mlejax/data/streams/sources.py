@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PEEKED = 256  # rows that are read to learn the types of the columns
+_WAYS_OUT = "Write the file again, leave it out of path=, or correct filters= whose values do not suit their column"
 
 
 @runtime_checkable
@@ -76,7 +77,7 @@ class RowGroup:
             options: dict[str, Any] = {"batch_size": size, "use_threads": False, **_scanning(self.fragment)}
             return self.fragment.to_table(self.schema, columns=wanted, filter=self.filter, **options)
         except (OSError, ValueError, TypeError) as error:  # what pyarrow's errors derive from
-            raise DataError(f"{self.name}: the file cannot be read: {error}. Write it again, or leave it out of path=") from error
+            raise DataError(f"{self.name}: the file cannot be read: {error}. {_WAYS_OUT}") from error
 
     def _refuse_absent(self, columns: Sequence[str]) -> None:
         import pyarrow.dataset
@@ -217,9 +218,7 @@ class Parquet:
                         n = int(group.scanner(dataset.schema, columns=[], filter=self._filter).count_rows())
                     found.append(RowGroup(f"{name}, row group {number}", n, group, dataset.schema, self._filter))
             except (OSError, ValueError, TypeError) as error:
-                raise DataError(
-                    f"{name}: the file cannot be read as Parquet: {error}. Write it again, or leave it out of path="
-                ) from error
+                raise DataError(f"{name}: the file cannot be read as Parquet: {error}. {_WAYS_OUT}") from error
         return found
 
     def peek(self) -> Data:
@@ -233,9 +232,7 @@ class Parquet:
             try:
                 found = fragment.scanner(dataset.schema, filter=self._filter).head(PEEKED)
             except (OSError, ValueError, TypeError) as error:
-                raise DataError(
-                    f"{fragment.path}: the first rows cannot be read: {error}. Write the file again, or leave it out of path="
-                ) from error
+                raise DataError(f"{fragment.path}: the first rows cannot be read: {error}. {_WAYS_OUT}") from error
             if found.num_rows:
                 return found
         why = "the files have no rows" if self.filters is None else f"no row passes filters={self.filters!r}"
