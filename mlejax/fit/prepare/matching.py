@@ -31,10 +31,10 @@ def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarra
         of_values = loaded.problem.data.mode == "whole" and n != rows.n
         wanted = f"for each of the {n} values that the model returns" if of_values else f"per row ({before})"
         raise data_room.DataError(f"{name}: expected one label {wanted}, got {len(values)}")
-    index: Any = getattr(values, "index", None)
+    index: Any = getattr(values, "index", None)  # of a list it is a method
     if len(values) == before and rows.n_dropped:
         values = rows.select(values)
-    elif len(values) == rows.n and index is not None and rows.index is not None and not index.equals(rows.index):
+    elif len(values) == rows.n and hasattr(index, "equals") and rows.index is not None and not index.equals(rows.index):
         raise data_room.DataError(
             f"{name}: the row labels (index) differ from those of the data.  Rows are matched by position, never by "
             "label: align them, or pass .to_numpy() if the positions are right"
