@@ -218,7 +218,7 @@ def explain_non_finite(
     values: np.ndarray, scores: np.ndarray | None, labels: tuple[str, ...], at: str, likelihood: Likelihood
 ) -> str:
     """A statement on the terms or, if these are finite, the scores that are not finite, with the numbers of the first five; empty
-    if all are finite.
+    if all are finite.  The numbers count the terms from 0: rows that were dropped are not counted.
 
     Args:
         values: log-likelihood terms, (n,).
@@ -228,7 +228,7 @@ def explain_non_finite(
         likelihood: the model.
     """
     kind, which = {
-        "rows": ("rows", "rows"),
+        "rows": ("rows in use", "rows"),
         "units": ("units", f"numbers in the order of {likelihood.unit}:"),
         "whole": ("log-likelihood terms", "number"),
     }[likelihood.mode]
