@@ -1,7 +1,8 @@
 """Safeguarded linear algebra for small symmetric matrices.
 
-Nothing here raises inside `jit`, and failure is not reported by NaN: every result comes with a boolean ``ok``.  If it is False,
-the result is finite (computed from the identity instead), so that selecting by ``ok`` is safe under `vmap` and differentiation.
+Nothing here raises inside `jit`, and every result comes with a boolean ``ok``.  If it is False, the result of a traced function
+is finite (computed from the identity instead), so that selecting by ``ok`` is safe under `vmap` and differentiation; that of
+`scaled_inverse` is NaN.
 
     unit_diagonal   A = D^1/2 C D^1/2 with C of unit diagonal; definiteness is tested on C, so that the units of the
                     variables do not matter

@@ -129,8 +129,9 @@ def Real(
         shape: ``()`` by default; an integer or a tuple for vectors and matrices.
         columns: instead of ``shape``, the name of a matrix in the data, or a list of column names: one entry for each
             column, with its name as label.
-        start: start value, natural scale; a number or an array that broadcasts to the shape.
-        labels: names for the entries of the last axis.
+        start: start value, natural scale; a number or an array that broadcasts to the shape (of a simplex, an ordered vector or a
+            matrix the whole array).
+        labels: names for the entries of the last axis; of a square matrix for rows and columns.
         by: a column of the data; the parameter then has one value for each of its levels, possibly thousands (fixed effects),
             and the function gets the value of each row's level (n,).  Levels are strings, numbers or dates.  The table of
             estimates does not show the values; ``res.effects()`` lists them.  Not with other arguments.

@@ -41,8 +41,8 @@ def kaplan_meier(
         entry: time of entry of each row, for left-truncated data (n,).
 
     Returns:
-        The different times of events in increasing order (m,), and the survival function just after each (m,); both empty
-        without events.
+        The different times of events in increasing order (m,), and the survival function just after each (m,), NumPy arrays;
+        both empty without events.
 
     >>> t, s = kaplan_meier([1, 2, 2, 4], [1, 1, 0, 1])
     >>> t.tolist(), s.tolist()
@@ -121,7 +121,8 @@ def survival(
         at, left = kaplan_meier(part[time], ended, None if entry is None else part[entry])
         label = None if i < len(groups) - 1 else "Kaplan-Meier"
         style: dict[str, Any] = {"where": "post", "color": f"C{i}", "linewidth": 0.9, "label": label}
-        ax.step([0.0, *at, part[time].max()], [1.0, *left, left[-1]], **style)
+        steps = [1.0, *left]
+        ax.step([0.0, *at, part[time].max()], [*steps, steps[-1]], **style)
     ax.set_xlim(left=0.0)
     ax.set_ylim(0.0, 1.02)
     ax.set_xlabel(time)
