@@ -16,6 +16,7 @@ from mlejax.parameters import Declaration, FreeParameter, Parameter
 
 Declared: TypeAlias = Declaration | Latent | ClassLike
 LATENT = (Latent, ClassLike)
+_DECLARING = ("mlejax.parameters.", "mlejax.latent.")  # modules of the declarations, for a hint
 
 
 @overload
@@ -182,7 +183,7 @@ def _declarations(params: Mapping[str, Declared] | None, parameters: Mapping[str
             continue
         hint = (
             f"mle.{value.__name__}()"
-            if callable(value) and getattr(value, "__module__", "").startswith("mlejax.")
+            if callable(value) and str(getattr(value, "__module__", "")).startswith(_DECLARING) and hasattr(value, "__name__")
             else "mle.Real(), mle.Positive(), ..."
         )
         raise TypeError(f"{name}= expected a declaration such as {hint}, got {value!r}")
