@@ -189,10 +189,6 @@ def no_criterion(fit: Fit, cov: CovarianceResult) -> str:
     They need a maximum or a supremum of the log-likelihood (flat directions are allowed) without bias reduction or sampling
     weights, a covariance that takes the model as true, and for a penalised fit effective degrees of freedom.
     """
-    if fit.penalised is not None and np.isnan(cov.edf):
-        return (
-            "because a penalised fit counts effective degrees of freedom, and there is no information to take them from"
-        )
     if fit.spec.reduction is not None:
         return "because bias-reduced estimates do not maximise the log-likelihood"
     if fit.weight_kind == "sampling":
@@ -204,6 +200,11 @@ def no_criterion(fit: Fit, cov: CovarianceResult) -> str:
         )
     if not fit.verdict.converged and fit.verdict.code != "not_identified" and fit.verdict.supremum is None:
         return f"because the log-likelihood was not maximised ({fit.verdict.code.replace('_', ' ')})"
+    if fit.penalised is not None and np.isnan(cov.edf):
+        return (
+            "because a penalised fit counts effective degrees of freedom, which need a positive definite information and a "
+            "penalty that is smooth at the estimates"
+        )
     return ""
 
 
@@ -232,6 +233,8 @@ def info_criterion(
     """
     if name == "tic":
         return _tic(fit, cov)
+    if name not in CRITERIA:
+        raise ValueError(f"criterion={name!r}: expected one of {', '.join(map(repr, CRITERIA))}, 'tic'")
     k = float(df_model(fit, cov, count)) if fit.penalised is None else cov.edf
     found = float(criterion(name, highest_llf(fit), max(k, 0.0), counts(fit.loaded)[0] if n is None else n))
     if reason := no_criterion(fit, cov):

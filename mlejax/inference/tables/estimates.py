@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -75,6 +75,8 @@ class Estimates(ABC):
         import pandas as pd
 
         low, high = self.conf_low, self.conf_high
+        if method not in (known := ("wald", *get_args(Simultaneous))):
+            raise ValueError(f"method={method!r}: expected one of {', '.join(map(repr, known))}")
         if method != "wald":
             df = getattr(self, "df", np.inf)
             reach = critical_value(pointwise_alpha(method, self.alpha, self.cov_params(), df), df)

@@ -300,7 +300,8 @@ def _of_variance(at: Fit, j: int, tangent: Float[Host, "p q"]) -> ScoreTest:
             "use lr_test(..., bootstrap=999) of a fit of the larger model"
         )
     if at.weight_kind not in (None, "frequency"):
-        raise ValueError(f"score_test of {name} does not support {at.weight_kind} weights; use lr_test(..., boundary=1)")
+        first = "fit without weights and " if at.weight_kind == "sampling" else ""  # which lr_test does not support either
+        raise ValueError(f"score_test of {name} does not support {at.weight_kind} weights; {first}use lr_test(..., boundary=1)")
     s = scores_with_variances(at, np.array([j]))
     others = np.delete(s, j, axis=1)
     w = at.loaded.weights
