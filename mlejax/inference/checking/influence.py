@@ -121,10 +121,10 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
         `Influence`: ``dfbeta``, ``dfbetas``, ``cooks_distance``, ``loglik_out``, ``cov_params()``, ``frame()``, ``plot()``.
 
     Raises:
-        ValueError: the model has ``rowwise=False`` or random effects of several grouping columns; the fit has no maximum, a
-            penalty or bias reduction, or no positive definite Hessian; the rows are not in memory, or have changed since the fit
-            (a column as ``groups``); or, with ``leverage=True``, the model has effects of ``mle.Real(by=...)``, the Hessians of
-            all rows need too much memory, or a parameter is identified by one row, unit or cluster alone.
+        ValueError: the model has ``rowwise=False``, or random effects of several columns that connect all rows; the fit has no
+            maximum, a penalty or bias reduction, or no positive definite Hessian; the rows are not in memory, or have changed
+            since the fit (a column as ``groups``); or, with ``leverage=True``, the model has effects of ``mle.Real(by=...)``,
+            the Hessians of all rows need too much memory, or a parameter is identified by one row, unit or cluster alone.
         DataError: labels in ``groups`` that do not fit the rows.
 
     Example:
@@ -187,7 +187,7 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
 
 def _refuse(fit: Fit, what: str) -> None:
     """Raise ValueError for fits whose influence cannot be computed: rows that are not in memory, no maximum, a penalty,
-    bias reduction, ``rowwise=False``, random effects of several grouping columns, or no Hessian.
+    bias reduction, ``rowwise=False``, random effects of several columns that connect all rows, or no Hessian.
 
     ``what``: the feature, first word of the message.
     """

@@ -157,7 +157,7 @@ def residuals(
             "deviance residuals need a model with one log-likelihood term for each row, not for units or whole data; use "
             "'quantile', 'pearson' or 'response'"
         )
-    table, _ = rows_of(fit, None, "residuals")
+    table, _ = rows_of(fit, None, "residuals", "")
     name = response or _response(fit)
     names = list(table.columns if hasattr(table, "columns") else table)
     if name not in names:

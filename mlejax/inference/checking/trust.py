@@ -101,7 +101,7 @@ def diagnose(fit: Fit) -> Trust:
 
     Raises:
         ValueError: the fit is no maximum, has a penalty, bias reduction or no Hessian, more than 200 parameters, or random
-            effects of several grouping columns; or its rows are not in memory.
+            effects of several columns that connect all rows; or its rows are not in memory.
 
     Example:
         >>> import jax.numpy as jnp, mlejax as mle

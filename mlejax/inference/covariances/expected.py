@@ -166,7 +166,7 @@ def _declared(fit: Fit, own: PyTree, natural: PyTree) -> Float[Host, "p p"]:
     from mlejax.inference.prediction.row_functions import of_theta
     from mlejax.inference.prediction.row_tables import rows_of
 
-    table, weights = rows_of(fit, None, "cov_type='expected'")
+    table, weights = rows_of(fit, None, "cov_type='expected'", "")
     space, designs = fit.spec.space, fit.loaded.designs
     params_at = lambda theta: space.params_from_theta(theta, fit.fixed)
     with float64():

@@ -62,10 +62,10 @@ def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
         kind, options: kind of covariance and its options, as :func:`mlejax.covariance.check_kind` returns them.
 
     Raises:
-        ValueError: the kind is not made of such sums; the model returns one number, or has random effects of several grouping
-            columns; it is an extended likelihood, and the kind has clusters, lags or leverages; terms have no order in time
-            (HAC); weights are not supported; there are no leverages (`parts_of`), or one is 1; the data have changed since the
-            fit (clusters by a column); or rows are needed that are not in memory.
+        ValueError: the kind is not made of such sums; the model returns one number, or has random effects of several columns that
+            connect all rows; it is an extended likelihood, and the kind has clusters, lags or leverages; terms have no order in
+            time (HAC); weights are not supported; there are no leverages (`parts_of`), or one is 1; the data have changed
+            since the fit (clusters by a column); or rows are needed that are not in memory.
         DataError: clusters that do not fit the rows.
     """
     of = KINDS[kind]

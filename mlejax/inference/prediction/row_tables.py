@@ -13,13 +13,14 @@ from mlejax.fit import Fit
 from mlejax.shapes import Data, Float, Host, PyTree
 
 
-def rows_of(fit: Fit, data: Data, what: str = "margins") -> tuple[Any, Float[Host, " n"]]:
+def rows_of(fit: Fit, data: Data, what: str = "margins", option: str = "data=") -> tuple[Any, Float[Host, " n"]]:
     """Return the rows to average over, as a DataFrame or a dict of columns, and their weights (n,).
 
     Args:
         fit: the fit, whose rows and weights are taken if ``data`` is None (weight 1 without weights).
         data: new data, with weight 1 for each row; or None.
         what: the feature, first words of the messages.
+        option: its option for data, which messages name; empty if it has none.
 
     Raises:
         ValueError: the rows of the fit are not held (a result from a file), or have no named columns.
@@ -30,11 +31,13 @@ def rows_of(fit: Fit, data: Data, what: str = "margins") -> tuple[Any, Float[Hos
         return data, np.ones(_n_rows(data))
     loaded = fit.loaded
     if loaded.remembered is not None:
-        raise ValueError(f"{what}: a result from a file does not hold its data; pass the data again, data=")
+        again = f"pass the data again, {option}" if option else "fit the model again"
+        raise ValueError(f"{what}: a result from a file does not hold its data; {again}")
     rows = np.arange(loaded.rows.n) if loaded.rows.kept is None else np.asarray(loaded.rows.kept)
     table = loaded.source.take(rows)
     if not isinstance(table, Mapping) and not hasattr(table, "columns"):
-        raise ValueError(f"{what} needs data with named columns: fit a DataFrame or a dict of columns, or give one as data=")
+        more = f", or give one as {option}" if option else ""
+        raise ValueError(f"{what} needs data with named columns: fit a DataFrame or a dict of columns{more}")
     w = loaded.weights
     if w is None:
         return table, np.ones(rows.size)

@@ -283,10 +283,10 @@ def bootstrap(
         | "normal")``, ``replicates``, ``function(f)``.  Refits that failed are counted, by reason, and left out.
 
     Raises:
-        ValueError: the fit has no maximum, is from a file, or has no free parameter or more than 2,000; the model has random
-            effects of several grouping columns, or ``rowwise=False`` or an intercept beside effects of ``mle.Real(by=...)``
-            (unless parametric); it has weights, such effects or an expected total (parametric); or options are not valid or do
-            not fit one another.
+        ValueError: the fit has no maximum, is from a file, or has no free parameter or more than 2,000; the model has
+            ``rowwise=False``, random effects of several columns that connect all rows, or an intercept beside effects of
+            ``mle.Real(by=...)`` (unless parametric); it has weights, random effects of several columns, effects of
+            ``mle.Real(by=...)`` or an expected total (parametric); or options are not valid or do not fit one another.
         DataError: labels in ``groups`` that do not fit the rows, fewer than two rows, units or groups, or a stream without
             ``approximate="one-step"`` or the name of a column as ``groups``.
         CompanionError: the model has no simulator (parametric).

@@ -153,7 +153,7 @@ def cross_validate(
 
     Raises:
         ValueError: the fit has no maximum, is from a file, or has no free parameter or more than 2,000; the model has
-            ``rowwise=False``, random effects of several grouping columns, or an intercept beside effects of
+            ``rowwise=False``, random effects of several columns that connect all rows, or an intercept beside effects of
             ``mle.Real(by=...)``, or is an extended likelihood; fewer than 2 folds or more than rows; a level with all of its
             rows in one fold; ``random="mode"``, ``"zero"`` with ``law=None``, or another option that is not valid.
         DataError: labels in ``groups`` that do not fit the rows, or fewer than two rows, units or groups.

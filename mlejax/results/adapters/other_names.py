@@ -108,7 +108,7 @@ class OtherNames(Fitted):
                 mean  mean_se  mean_ci_lower  mean_ci_upper
             0  7.091    1.602          3.951         10.231
         """
-        data = inference.rows_of(self._fit, None, "get_prediction")[0] if exog is None else exog
+        data = inference.rows_of(self._fit, None, "get_prediction", "exog=")[0] if exog is None else exog
         function, more = options.pop("function", None), dict(options)
         table = lambda alpha: inference.predict(
             self._fit, self._cov, function, data, **more, alpha=alpha, reason=self._entries.reason
