@@ -130,6 +130,7 @@ def test_predictions_of_regressed_parameters(folder: Path) -> None:
     with pytest.raises(mle.DataError, match="level 'zz'"):
         back.predict(new.assign(g="zz"), param="mu")
     assert str(back.summary(eform=["mu[center(x)]"])) == str(res.summary(eform=["mu[center(x)]"]))
+    assert str(res.summary(eform="mu[center(x)]")) == str(res.summary(eform=["mu[center(x)]"]))
     own = mle.load(saved(folder, "own_link"), model=MODELS["own_link"])
     same(own.predict(table(), param="sigma"), result("own_link").predict(table(), param="sigma"))
     back.save(folder / "with_model.json")

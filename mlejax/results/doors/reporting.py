@@ -65,7 +65,7 @@ def _exponentiated(entries: Entries, eform: bool | Sequence[str]) -> list[int]:
     if eform is False:
         return []
     space, predictors = entries.fit.spec.space, entries.fit.spec.likelihood.predictors
-    names = [p.name for p in predictors if p.link.ratio] if eform is True else list(eform)
+    names = [p.name for p in predictors if p.link.ratio] if eform is True else _listed(eform)
     if not names:
         raise ValueError(
             "eform=True exponentiates coefficients of formulas with a log, logit or softmax link, and no parameter here has "
@@ -81,9 +81,14 @@ def _exponentiated(entries: Entries, eform: bool | Sequence[str]) -> list[int]:
     return found
 
 
+def _listed(names: Sequence[str]) -> list[str]:
+    """Return the names as a list; a string is one name."""
+    return [names] if isinstance(names, str) else list(names)
+
+
 def _eform_statement(entries: Entries, eform: bool | Sequence[str]) -> str:
     if eform is not True:
-        return f"exp(coef) of {', '.join(eform)}" if eform else ""
+        return f"exp(coef) of {', '.join(_listed(eform))}" if eform else ""
     ratios = [p for p in entries.fit.spec.likelihood.predictors if p.link.ratio]
     return ", ".join(f"exp(coef) of {p.name}: {p.ratio}" for p in ratios)
 
