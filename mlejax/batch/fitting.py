@@ -180,7 +180,10 @@ def _given(spec: Spec, sets: DataSets, start: PyTree) -> tuple[list[Any], list[b
     """
     if isinstance(start, str):
         if start != "pooled":
-            raise ValueError(f"start={start!r}: expected a dict of starts or a DataFrame of them, or 'pooled'")
+            raise ValueError(
+                f"start={start!r}: expected a dict from parameter names to starts, a DataFrame with a row for each data set and "
+                "parameter names as columns, or 'pooled'"
+            )
         start = None
     return start_room.given_for_each(spec.space, len(sets), start, spec.likelihood.parameters)
 

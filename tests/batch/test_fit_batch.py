@@ -132,7 +132,7 @@ def test_starts_one_each_from_a_frame_and_pooled(mixed: mle.BatchResults) -> Non
     pooled = logit.fit_batch(data, "pooled")
     for warm in (each, frame, pooled):
         np.testing.assert_allclose(warm.params, cold.params, rtol=0, atol=1e-8)
-    with pytest.raises(ValueError, match="expected a dict of starts"):
+    with pytest.raises(ValueError, match="expected a dict from parameter names to starts"):
         logit.fit_batch(data, "warm")
     with pytest.raises(ValueError, match="finite numbers for every data set"):
         logit.fit_batch(data, {"beta": np.full((L, 3), np.nan)})

@@ -382,7 +382,7 @@ def test_lr_test_compares_the_weights() -> None:
         ({"weights": "w", "weight_kind": "pweight"}, ValueError, "did you mean 'sampling'"),
         ({"weights": "v", "weight_kind": "sampling"}, KeyError, "no column 'v'"),
         ({"weights": np.ones(53), "weight_kind": "sampling"}, mle.DataError, "different length"),
-        ({"weights": np.ones((54, 2)), "weight_kind": "sampling"}, mle.DataError, "one number per row"),
+        ({"weights": np.ones((54, 2)), "weight_kind": "sampling"}, mle.DataError, "one number for each row"),
         ({"weights": np.zeros(54), "weight_kind": "sampling"}, mle.DataError, "all 54 are zero"),
         ({"weights": -np.ones(54), "weight_kind": "sampling"}, mle.DataError, "negative"),
         ({"weights": np.full(54, np.inf), "weight_kind": "sampling"}, mle.DataError, "infinite"),

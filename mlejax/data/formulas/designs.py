@@ -234,13 +234,14 @@ def add_designs(
 
 
 def with_designs_again(designs: Designs, table: Table, missing: str, others: Sequence[str]) -> Table:
-    """Return a table of the columns in use of further data (such as validation rows), with the columns of the designs of a fit
-    added; transforms and levels are those of the fit.
+    """Return a table of further data (such as validation rows): the columns that the user's function reads, those that the
+    formulas use, ``others``, and the columns of the designs, made with the transforms and levels of the fit.
 
     Args:
         designs: the designs of the fit.
         table: the further data.
-        missing: "raise" or "drop", as in `Table.convert`; designs are NaN in the rows dropped.
+        missing: "raise" or "drop", as in `Table.convert`; with "drop" the table keeps all rows, and designs are NaN in those
+            with a missing value.
         others: names of further columns in use, which the table keeps.
 
     Raises:

@@ -97,7 +97,9 @@ def _inside(eqn: Equation) -> Iterator[Any]:
 
 
 def inner_programs(eqn: Equation) -> Iterator[Program]:
-    """Yield all programs inside an equation: of a call, bodies of loops, branches, traced derivative rules."""
+    """Yield the programs that an equation contains (of a call, bodies of loops, branches, traced derivative rules), but not the
+    programs inside these.
+    """
     return (getattr(part, "jaxpr", part) for part in _inside(eqn))
 
 

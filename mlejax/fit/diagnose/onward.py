@@ -332,7 +332,9 @@ def _searched_on(
             findings = replace(findings, rows=stopped, advice=STAYS_FINITE)
         findings = replace(findings, within=decided_within(evaluator, end))
         if not linalg.all_finite(end.score):  # a higher point, or an edge, from which no search can go on
-            return _without_derivatives(evaluator, u0, end._replace(n_steps=steps))
+            without = _without_derivatives(evaluator, u0, end._replace(n_steps=steps))
+            if without.findings.limit or not any(d.behaviour == "rises" for d in findings.directions):
+                return without  # else the score overflowed on the way up, where the rise is known already
     return Diagnosed(evaluator.spec, end._replace(n_steps=steps), findings)
 
 

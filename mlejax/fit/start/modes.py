@@ -108,7 +108,9 @@ def modes_of(
 
 
 def _ranked(maxima: list[_Maximum]) -> list[_Maximum]:
-    """Sort maxima by log-likelihood, the highest first; equally high ones (to 1e-11) in the order in which they were found."""
+    """Sort maxima by log-likelihood, the highest first; equally high ones (to 1e-11 of its size, or of 1 if that is larger) in
+    the order in which they were found.
+    """
     left, out = sorted(enumerate(maxima), key=lambda m: -float(m[1].diagnosed.end.loglik)), []
     while left:
         top = float(left[0][1].diagnosed.end.loglik)

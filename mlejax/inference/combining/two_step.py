@@ -64,7 +64,7 @@ class TwoStep(Estimates):
         return self.said
 
     def cov_params(self) -> pd.DataFrame:
-        """Return the covariance of the second step's entries, (r, r)."""
+        """Return the covariance of the second step's entries, which accounts for the first step, (r, r)."""
         import pandas as pd
 
         return pd.DataFrame(self.cov, index=list(self.labels), columns=list(self.labels))

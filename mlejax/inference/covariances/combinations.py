@@ -20,8 +20,8 @@ class Spread(NamedTuple):
 
     Attributes:
       cov: R V R' (m, m); NaN where it depends on a NaN of V.
-      bound: |R| |V| |R|' (m, m), with NaN of V as 0; differences far below it are rounding.  With a factor, the size of the
-        rounding errors themselves.
+      bound: |R| |V| |R|' (m, m), with NaN of V as 0; variances below `ROUNDING` times it are rounding.  With a factor,
+        `ROUNDING` times |R| |F| (|R| |F|)' in its place, because R F, and not its square, is exact to `ROUNDING` of its terms.
       factor: R F (m, r) if V was given as a factor, V = F F'; else None.
     """
 

@@ -310,7 +310,7 @@ def _as_in_larger(fit: Fit, big: Larger, leaf: Leaf, i: int) -> Callable[[Any], 
 
     def coefficients(own: PyTree) -> Device:
         """Return the coefficients under the new formula whose linear predictor equals, or is closest by least squares to, that of
-        the parameter in the smaller model.
+        the parameter in the smaller model.  ``own``: the values of all parameters of the smaller model, in order.
         """
         if old is None or own_rows is None:
             value = jnp.broadcast_to(own[i], (n, *jnp.shape(own[i])))

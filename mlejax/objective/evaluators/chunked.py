@@ -80,8 +80,11 @@ _MAPPED = {how: compiled(_mapped, static=("spec", "task"), how=how) for how in (
 
 
 def chunk_size(data: Prepared) -> int:
-    """Return the number of rows of a chunk, a multiple of the block size: all rows if they are few, ``limits().chunk_rows``
-    if they are very many; in between the rows are divided into 2, 4 or 8 chunks.
+    """Return the number of rows of a chunk, a multiple of the block size.
+
+    With mode "whole", and without a limit ``limits().chunk_rows``, a chunk has all rows.  Else it has ``chunk_rows`` if the rows
+    are more than 8 times as many and a multiple of it; otherwise the rows are halved until a chunk has at most ``chunk_rows``, or
+    its half would not consist of whole blocks.
     """
     most, size = limits().chunk_rows, data.n_padded
     if data.mode == "whole" or most is None or size <= most:

@@ -74,7 +74,9 @@ class Reweighted:
         return 0, 0
 
     def data_set_bytes(self, size: int) -> int:
-        """Return the bytes of one data set of this size."""
+        """Return the bytes of one data set with this padded number of rows or units: its weights and, with ``own_rows``, its copy
+        of the rows; shared rows are not counted.
+        """
         rows = sum(8 * int(np.prod(leaf.shape, dtype=np.int64)) for leaf in self.data.rows)
         return 8 * size + (rows if self.own_rows else 0)
 

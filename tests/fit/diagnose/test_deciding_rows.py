@@ -10,6 +10,7 @@ import pytest
 from jax.scipy.stats import norm
 
 import mlejax as mle
+from tests.verdict.torture import problems
 
 pytestmark = pytest.mark.filterwarnings("ignore::mlejax.ConvergenceWarning")
 N = 200
@@ -136,3 +137,11 @@ def test_rows_whose_score_is_not_finite_where_the_log_likelihood_still_rises() -
     assert far.size
     assert all(str(i) in res.verdict.statement for i in far[:5]), (far, res.verdict)
     assert "jnp.where" in res.verdict.statement
+
+
+def test_a_score_that_overflows_on_the_way_up_hides_no_rise() -> None:
+    """An exact line: the log-likelihood rises without bound as sigma -> 0; at sigma = 1e-80 the score overflows."""
+    problem = next(p for p in problems([4]) if "linear, exact, n=60" in p.name)
+    res = problem.model.fit(problem.data)
+    assert res.verdict.code == "no_finite_maximum", res.verdict
+    assert "sigma" in res.verdict.statement

@@ -32,8 +32,9 @@ def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> Ch
 
     Raises:
         ValueError: the models are not nested, or there are more than 8 restrictions at bounds.
-        UnknownMixtureError: the number of parameters at bounds is not ``boundary``, the information is singular (a parameter
-            is not identified under the null hypothesis), or a restriction does not fix a single parameter.
+        UnknownMixtureError: the number of parameters at bounds is not ``boundary``, one of them is not tested, the information is
+            singular (a parameter is not identified under the null hypothesis), or a restriction does not fix a single
+            parameter.
     """
     at, tangent = at_restricted(full, restricted)
     p, q = tangent.shape
@@ -48,8 +49,8 @@ def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> Ch
     if on_edge.sum() != boundary or on_edge[tested].sum() != boundary:
         there = ", ".join(names[i] for i in np.flatnonzero(on_edge)) or "none"
         raise UnknownMixtureError(
-            f"boundary={boundary}: expected that many parameters at a bound at the restricted estimates, got: {there}; "
-            "give their number, or use bootstrap=999"
+            f"boundary={boundary}: expected that many parameters at a bound at the restricted estimates, all of them tested, "
+            f"got: {there}; give their number if all of them are tested, else use bootstrap=999"
         )
     still = symmetric_edges(at)
     assert at.information is not None
