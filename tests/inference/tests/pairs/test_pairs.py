@@ -104,7 +104,7 @@ def test_two_edges(model: mle.Model) -> None:
     assert "2 restrictions are at bounds" in test.summary()
     with pytest.raises(ValueError, match="has a, b at a bound of the support, where the ratio is not chi-squared: boundary=2"):
         full.lr_test(null)
-    with pytest.raises(ValueError, match="at the restricted estimates, got: none"):
+    with pytest.raises(ValueError, match="all of them tested, got: none"):
         full.lr_test(model.fit(data, fixed={"a": 0.1, "b": 0.1}), 2)
 
 
