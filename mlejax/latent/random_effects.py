@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from mlejax import likelihood as likelihood_room
 from mlejax.data.formulas import terms_of
 from mlejax.execution import cached
+from mlejax.execution.trace import rows_apart
 from mlejax.latent.by_predictors import by_predictors
 from mlejax.latent.discrete.mixture import mixture_of
 from mlejax.latent.marginal import marginal_likelihood, marginal_of
@@ -58,17 +59,22 @@ class WithRandom:
         names = tuple(p.name for p in given)
         etas = [self._predictor(p, params, effects, jnp.matmul) for p in given]
         rest = {name: value for name, value in params.items() if name in self.own and name not in names}
-        return cached(self, ("of predictors", names), lambda: self._of_predictors(given))(etas, (rest, data))
+        others, key = (rest, data), tuple((jnp.shape(a), str(jnp.result_type(a))) for a in jax.tree.leaves((rest, data)))
+        rows = cached(self, ("of predictors", names), lambda: self._of_predictors(given))
+        apart = cached(self, ("rows apart", names, key), lambda: _rows_apart(rows, etas, others))
+        if not apart:  # a row may use the predictors of others
+            return rows(etas, others)
+        return cached(self, ("by predictors", names), lambda: by_predictors(rows, len(given)))(etas, others)
 
     def _of_predictors(self, given: list[Predictor]) -> Callable[[list[Any], Any], jax.Array]:
-        """Return the user's function of rows as one of (predictors, (other values, data)), traced once for each shape."""
+        """Return the user's function of rows as one of (predictors, (other values, data))."""
 
         def rows(etas: list[Any], others: Any) -> jax.Array:
             values, columns = others
             natural = {p.name: p.link.inverse(eta) for p, eta in zip(given, etas, strict=True)}
             return self.function({**values, **natural}, columns)
 
-        return by_predictors(rows, len(given))
+        return rows
 
     @cached_property
     def own(self) -> frozenset[str]:
@@ -89,6 +95,28 @@ class WithRandom:
     def _predictor(self, p: Predictor, params: Params, effects: Params, product: Callable[[Any, Any], Any]) -> Any:
         total = sum(effects[name] for name in latent_names(p))
         return params[p.name][:, 0] + product(params[p.name][:, 1:], total)
+
+
+def _rows_apart(function: Callable[[list[Any], Any], jax.Array], etas: list[Any], others: Any) -> bool:
+    """Return True if entry i of ``function(etas, others)`` provably uses entry i of the predictors and row i of the data only."""
+    if not etas:
+        return False
+    leaves, tree = jax.tree.flatten((etas, others))
+    abstract = [jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)) for a in leaves]
+    by_row = [a.shape[:1] == jnp.shape(etas[0]) for a in abstract]
+    inexact = [jnp.issubdtype(a.dtype, jnp.inexact) for a in abstract]
+    columns = [a for a, row in zip(abstract, by_row, strict=True) if row]
+
+    def of_parts(params: list[Any], rows: list[Any], shared: list[Any]) -> jax.Array:
+        parts = {True: iter(params), False: iter(shared)}
+        given = iter(rows)
+        whole = [next(given) if row else next(parts[bool(real)]) for row, real in zip(by_row, inexact, strict=True)]
+        return function(*jax.tree.unflatten(tree, whole))
+
+    alone = [(a, real) for a, row, real in zip(abstract, by_row, inexact, strict=True) if not row]
+    kinds = {k: [a for a, real in alone if real == k] for k in (True, False)}
+    sized = lambda n: [jax.ShapeDtypeStruct((n, *a.shape[1:]), a.dtype) for a in columns]
+    return rows_apart(of_parts, kinds[True], sized, kinds[False])
 
 
 def latent_names(p: Predictor) -> dict[str, tuple[str, ...]]:

@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.scipy.stats import norm
 
+import mlejax as mle
 from mlejax.latent.by_predictors import by_predictors
 
 X = np.random.default_rng(1).normal(size=(6, 2))
@@ -56,3 +58,17 @@ def test_each_order_is_traced_once():
     once = len(calls)
     jax.hessian(first)(jnp.ones(2))
     assert once == len(calls) <= 3
+
+
+def test_rows_that_use_the_predictors_of_others_are_differentiated_as_written():
+    """A mean that depends on the row before: derivatives row by row would be wrong, and no search could end at a maximum."""
+
+    @mle.model(mu=mle.Real())
+    def lagged(params, data):
+        before = jnp.concatenate([jnp.zeros(1), params["mu"][:-1]])
+        return norm.logpdf(data["y"], params["mu"] + 0.5 * before, 1.0)
+
+    rng = np.random.default_rng(0)
+    data = {"y": rng.normal(size=60), "x": rng.normal(size=60), "g": np.repeat(np.arange(12), 5)}
+    res = lagged.regress(mu=mle.Linear("x", random="1 | g")).fit(data, integrate=mle.Quadrature(9))
+    assert res.verdict.code == "verified", res.verdict
