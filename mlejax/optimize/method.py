@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runt
 
 import numpy as np
 
-from mlejax.shapes import Bool, Count, Either, Flag, Float, PyTree, Scalar
+from mlejax.shapes import Count, Either, Flag, Float, PyTree, Scalar
 from mlejax.status import End
 
 __all__ = ["Carry", "DifferentiableObjective", "Method", "Point", "Setting", "Step", "check_options"]
@@ -99,14 +99,12 @@ class Step(NamedTuple):
         status: `End.RUNNING`, or the reason to stop, shape (), int32.
         accepted: whether the step is counted in `Carry.n_steps`, shape (), bool; None for the same as ``keep``.
         decrement: Newton decrement at the new kept point, log-likelihood units, shape (); inf where unknown.
-        full: whether the step was a full (undamped) Newton step, shape (), bool.
     """
 
     keep: Flag
     status: Count = End.RUNNING
     accepted: Flag | None = None
     decrement: Scalar = float("inf")
-    full: Flag = False
 
 
 class Carry(NamedTuple):
@@ -121,7 +119,6 @@ class Carry(NamedTuple):
         trial: the point that the next turn evaluates, shape (p,).
         decrements: Newton decrements at the last four accepted points, log-likelihood units, most recent last, shape (4,);
             inf where the curvature was not positive definite or is not known.
-        full_steps: whether the step that led to each of these points was a full (undamped) Newton step, shape (4,).
         mismatch: share of the gradient's change along a step that the mean of the Hessians at its two ends does not explain,
             for the last accepted step that began more than 1e-4 standard errors from a minimum, (); inf if there was none.
         status: an `End` code, shape (), int32.
@@ -136,7 +133,6 @@ class Carry(NamedTuple):
     H: Float[Either, "q q"]
     trial: Float[Either, " p"]
     decrements: Float[Either, " 4"]
-    full_steps: Bool[Either, " 4"]
     mismatch: Scalar
     status: Count
     n_steps: Count

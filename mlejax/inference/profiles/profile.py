@@ -39,7 +39,7 @@ class ProfileEnd:
         value: the limit, natural scale; inf or -inf if the status is ``infinite``, NaN for ``higher maximum found`` and ``not
             computable``.
         status: ``finite``, ``infinite`` (the profile levels off above the cut), ``on the boundary`` (of the support, where the
-            profile is still above the cut), ``higher maximum found`` or ``not computable``; followed by ``, nuisance on an edge``
+            profile is still above the cut), ``higher maximum found`` or ``not computable``; followed by ``, nuisance at a bound``
             if another parameter is at a bound of its support there.
         gap: log-likelihood minus the cut at the limit, or at the last point that was evaluated if the limit is not finite (NaN
             if none was); 0 up to a tolerance for a finite limit.

@@ -175,7 +175,7 @@ class TrustRegion(Method):
             reached = where(decrement <= self.tol, CONVERGED, PRECISION_FLOOR)
             status = where(confirmed, where(lasting, reached, DIVERGED), status)
         after = TrustState(scaling, radius, step, predicted, length, full, below_tolerance, decrement, rejected, turns)
-        return after, Step(accepted & not_(worse), status, accepted, decrement, state.full & (rejected == 0) & later)
+        return after, Step(accepted & not_(worse), status, accepted, decrement)
 
 
 def _curvature_lasts(kept: Point, new: Point) -> Flag:

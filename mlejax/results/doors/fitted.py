@@ -151,8 +151,8 @@ class Fitted:
             One row for each entry, its name in the index, columns ``lower`` and ``upper``; Wald limits are NaN, with a note in
             :meth:`tidy`, without a standard error, and if the estimate is within 2 standard errors (z standard errors, if that
             is more) of a closed bound of the support.  Profile intervals also have
-            ``lower_status`` and ``upper_status``: ``finite``, ``infinite``, ``on the boundary``, ``not computable`` or
-            ``nuisance on an edge``.
+            ``lower_status`` and ``upper_status``: ``finite``, ``infinite``, ``on the boundary``, ``higher maximum found`` or
+            ``not computable``; followed by ``, nuisance at a bound`` if another parameter is at a bound of its support there.
 
         Raises:
             ValueError: an option is not valid; there are more than 2,000 parameters (Wald intervals); the fit does not support

@@ -170,11 +170,11 @@ def summary(
     """
     fit, space = entries.fit, entries.space
     wanted = presentation or report.Presentation()
-    regressed = "; ".join(f"{p} ({p.link.name} link)" for p in fit.spec.likelihood.predictors)
+    predictors = [f"{p} ({p.link.name} link)" for p in fit.spec.likelihood.predictors]
     large, long = entries.too_large, {} if wanted.keep is not None else _long_factors(entries)
     kept = _unfolded(entries, long)
     notes = (
-        f"Regressed: {regressed}." if regressed else "",
+        f"Formula{'s' * (len(predictors) > 1)}: {'; '.join(predictors)}." if predictors else "",
         inference.omnibus(entries),
         *(inference.null_statements(entries) if null else ()),
         report.STARS_SAID if wanted.stars else "",

@@ -332,7 +332,7 @@ class PlainNewton(mle.Method):
         xp = namespace(new.u)
         decrement = setting.scale * (new.g @ xp.linalg.solve(new.H, new.g))
         status = xp.where(decrement <= self.tol, int(End.CONVERGED), int(End.RUNNING))
-        return (), mle.Step(True, status, decrement=decrement, full=True)
+        return (), mle.Step(True, status, decrement=decrement)
 
 
 HEIGHTS = {"y": np.random.default_rng(3).normal(1.5, 2.0, size=60)}

@@ -33,7 +33,7 @@ def described(paths: Paths, ends: Ends, alpha: float, rounding: Rounding = lambd
         say = {"finite": _finite, "infinite": _infinite, "on the boundary": _on_boundary}.get(status, _missing)
         value, status, note = say(paths, ends, i, alpha, rounding)
         if edge[i] and status in ("finite", "infinite"):
-            status += ", nuisance on an edge"
+            status += ", nuisance at a bound"
             note = (f"{note}; " if note else "") + (
                 "another parameter is at a bound of its support, so that the chi-squared cut is an approximation: compare "
                 "with res.bootstrap()"

@@ -301,7 +301,7 @@ def test_a_variance_on_its_edge_and_those_beside_it() -> None:
     assert found.loc["sigma", "upper"] == pytest.approx(brentq(lambda v: drop(2, v), 4.0, 6.0, xtol=1e-9), abs=2e-5)
     assert (found.loc["sigma_u", "lower"], found.loc["sigma_u", "lower_status"]) == (0.0, "on the boundary")
     for name in ("mu", "sigma"):
-        assert found.loc[name, "lower_status"] == found.loc[name, "upper_status"] == "finite, nuisance on an edge"
+        assert found.loc[name, "lower_status"] == found.loc[name, "upper_status"] == "finite, nuisance at a bound"
 
 
 def test_a_log_likelihood_that_ends_inside_the_interval_is_named() -> None:
