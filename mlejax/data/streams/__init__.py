@@ -2,7 +2,7 @@
 
 from mlejax.data.streams.cutting import FILTER, Cut, Seen, has_rows, joined, naming
 from mlejax.data.streams.passes import Engine, Streamed, Threads
-from mlejax.data.streams.sorted_rows import GroupedRows, whole_groups
+from mlejax.data.streams.sorted_rows import GroupedRows, Groups, check_whole, groups_of, whole_groups
 from mlejax.data.streams.sources import Parquet, Partition, RowGroup, Source, Stream, StreamBatch
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Cut",
     "Engine",
     "GroupedRows",
+    "Groups",
     "Parquet",
     "Partition",
     "RowGroup",
@@ -19,6 +20,8 @@ __all__ = [
     "StreamBatch",
     "Streamed",
     "Threads",
+    "check_whole",
+    "groups_of",
     "has_rows",
     "joined",
     "naming",

@@ -1,15 +1,35 @@
-"""Division of rows that are sorted by group, from files or an engine, into tables of complete groups."""
+"""Division of rows that are sorted by group, from files or an engine, into tables of complete groups.
+
+Where the tables are cut follows from the rows alone.  Rows that are not sorted are found by the labels of the groups: those of a
+table (:func:`groups_of`), and those of all tables (:func:`check_whole`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from mlejax.data.errors import DataError, label
 from mlejax.data.streams.sources import Source, StreamBatch
+from mlejax.data.units import group_codes
 from mlejax.execution.limits import limits
+from mlejax.shapes import Data, Host, Int
+
+
+class Piece(NamedTuple):
+    """Consecutive rows of a partition: its name, the number of their first row in it, and a pyarrow table."""
+
+    name: str
+    first: int
+    table: Any
+
+    @property
+    def place(self) -> str:
+        """Where the rows begin, for messages."""
+        return f"{self.name}, from row {self.first} on" if self.first else self.name
 
 
 def whole_groups(tables: Iterable[Any], by: Sequence[str]) -> Iterator[Any]:
@@ -20,24 +40,67 @@ def whole_groups(tables: Iterable[Any], by: Sequence[str]) -> Iterator[Any]:
             a group is in several of the tables that are yielded.
         by: names of the columns that define the groups, which have no missing values.
     """
-    import pyarrow as pa
+    return (piece.table for piece in _cut((("", table) for table in tables), by))
 
-    held: list[Any] = []
+
+def _cut(tables: Iterable[tuple[str, Any]], by: Sequence[str]) -> Iterator[Piece]:
+    """Yield the tables of `whole_groups`, each with the name of the table in which it begins, and its first row there."""
+    held: list[Piece] = []
     n = 0
-    for given in tables:
-        table = pa.Table.from_batches([given]) if isinstance(given, pa.RecordBatch) else pa.table(given)
-        held.append(table)
+    for name, given in tables:
+        table = _arrow(name, given)
+        held.append(Piece(name, 0, table))
         n += table.num_rows
         if n < limits().grouped_rows or not table.num_rows:
             continue
-        together = pa.concat_tables(held)
+        together = _together(held)
         at = _last_group(together, by)
         if at:
-            yield together.slice(0, at)
-        held = [together.slice(at)]
-        n = held[0].num_rows
+            yield _from_first(held, together.slice(0, at))
+        held = _after(held, at)
+        n -= at
     if n:
-        yield pa.concat_tables(held)
+        yield _from_first(held, _together(held))
+
+
+def _arrow(name: str, given: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.Table.from_batches([given]) if isinstance(given, pa.RecordBatch) else pa.table(given)
+    except (TypeError, ValueError) as error:  # what pyarrow's errors derive from
+        raise DataError(
+            f"{name}: expected a table of plain columns, which pyarrow takes, since its rows are divided by group, got a "
+            f"{type(given).__name__}: {error}"
+        ) from error
+
+
+def _together(pieces: Sequence[Piece]) -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.concat_tables([piece.table for piece in pieces])
+    except ValueError as error:  # what pyarrow's errors derive from
+        raise DataError(
+            f"{pieces[-1].name}: expected the columns and types of the rows before it ({pieces[0].place}): {error}"
+        ) from error
+
+
+def _from_first(pieces: Sequence[Piece], table: Any) -> Piece:
+    """Return the first of these pieces that has rows, with another table."""
+    first = next(piece for piece in pieces if piece.table.num_rows)
+    return first._replace(table=table)
+
+
+def _after(pieces: Sequence[Piece], at: int) -> list[Piece]:
+    """Return what is left of the pieces without their first ``at`` rows."""
+    left = []
+    for piece in pieces:
+        gone = min(at, piece.table.num_rows)
+        at -= gone
+        if gone < piece.table.num_rows:
+            left.append(Piece(piece.name, piece.first + gone, piece.table.slice(gone)))
+    return left
 
 
 def _last_group(table: Any, by: Sequence[str]) -> int:
@@ -66,7 +129,86 @@ class GroupedRows:
     columns: tuple[str, ...]
 
     def partitions(self) -> Iterator[StreamBatch]:
-        """Yield the partitions in order, each a `StreamBatch` of one table of `whole_groups`."""
-        tables = (partition.read(self.columns) for partition in self.source.partitions())
-        for i, table in enumerate(whole_groups(tables, self.by)):
-            yield StreamBatch(f"groups {i}", table)
+        """Yield the partitions in order, each a `StreamBatch` of one table of `whole_groups`, named by where it begins."""
+        tables = ((partition.name, partition.read(self.columns)) for partition in self.source.partitions())
+        return (StreamBatch(piece.place, piece.table) for piece in _cut(tables, self.by))
+
+    def peek(self) -> Data:
+        """Return the first rows, as the source does."""
+        return self.source.peek()
+
+    def with_columns(self, columns: Sequence[str]) -> GroupedRows:
+        """Return the same source, of which these columns are read."""
+        return replace(self, columns=tuple(columns))
+
+
+class Groups(NamedTuple):
+    """The groups of the rows of a table, whose rows are next to each other.
+
+    Attributes:
+        codes: number of the group of each row, from 0 (n,).
+        labels: name of each group (G,).
+        lengths: number of rows of each group (G,).
+    """
+
+    codes: Int[Host, " n"]
+    labels: np.ndarray
+    lengths: Int[Host, " G"]
+
+    @property
+    def starts(self) -> Int[Host, " G"]:
+        """The first row of each group (G,)."""
+        return np.cumsum(self.lengths) - self.lengths
+
+
+def groups_of(values: Any, name: str) -> Groups:
+    """Return the groups of rows that are sorted by group.
+
+    Args:
+        values: (n,) label of each row.
+        name: name of their column.
+
+    Raises:
+        DataError: the rows of a group are in several places, or labels are missing.
+        DataTypeError: the values cannot be labels.
+
+    >>> groups_of(["b", "b", "a"], "patient").lengths
+    array([2, 1])
+    """
+    codes, labels = group_codes(values, f"column {name!r}")
+    back = np.flatnonzero(np.diff(codes) < 0)
+    if back.size:
+        row = int(back[0]) + 1
+        first = int(np.flatnonzero(codes == codes[row])[0])
+        raise DataError(in_several_places(name, labels[codes[row]], f"at row {first} and again at row {row}"))
+    return Groups(codes, labels, np.bincount(codes, minlength=len(labels)))
+
+
+def check_whole(parts: Sequence[tuple[str, np.ndarray]], name: str) -> np.ndarray:
+    """Return the labels of the groups of all partitions together, in order.
+
+    Args:
+        parts: the name of each partition, and the labels of its groups.
+        name: name of the column of labels.
+
+    Raises:
+        DataError: a label is in two partitions.
+    """
+    each = [labels for _, labels in parts]
+    together = np.concatenate([a.astype(object) for a in each] if len({a.dtype.kind for a in each}) > 1 else each)
+    codes, distinct = group_codes(together, f"column {name!r}")
+    if len(distinct) < len(together):
+        again = int(np.flatnonzero(np.diff(codes, prepend=-1) != 1)[0])  # a new label has the next number
+        places = [place for place, labels in parts for _ in range(len(labels))]
+        first = int(np.flatnonzero(codes == codes[again])[0])
+        raise DataError(in_several_places(name, together[again], f"in {places[first]}, and again in {places[again]}"))
+    return together
+
+
+def in_several_places(name: str, group: object, where: str) -> str:
+    """Return the message on a group whose rows are not next to each other; ``where``: the two places."""
+    return (
+        f"the rows of {name} {label(group)} are in several places: {where}. Expected rows that are sorted by {name}, since a "
+        f"stream is read in parts of whole groups: sort them before they are written, such as df.sort_values({name!r}), or load "
+        "the columns in use into memory"
+    )
