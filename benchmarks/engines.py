@@ -4,7 +4,8 @@
     .venv-engines/bin/python benchmarks/engines.py [--only mllib] [--rows 10_000_000] [--groups 100_000] [--write]
 
 All on the cores of this machine, Spark as ``local[2]``.  What is compared runs one after the other in the same run.  The logit is
-told in seconds of the clock and of the cores, those of Spark's Java process too.  ``--only`` keeps the rest of the last record.
+told in seconds of the clock and of the cores, those of Spark's Java process too.  ``--only`` keeps the rest of the last record;
+each part is kept with its own date, load and versions.
 """
 
 import argparse
@@ -149,7 +150,7 @@ def mllib(spark: Any, folder: Path, rows: int) -> dict[str, float]:
     generate(folder / str(rows), rows)
     path = str(folder / str(rows) / "*.parquet")
     spark.range(10).count()  # Java is awake
-    facts, begun = circumstances(), cores()
+    begun = cores()
     ours, res = timed(lambda: model().fit(mle.Parquet(path), cov_type="HC1"))
     middle = cores()
 
@@ -160,7 +161,7 @@ def mllib(spark: Any, folder: Path, rows: int) -> dict[str, float]:
     theirs, found = timed(theirs_)
     each = {"ours_cores": middle - begun, "mllib_cores": cores() - middle, "iterations": found.summary.totalIterations}
     apart = float(np.abs(np.append(found.coefficients, found.intercept) - res.params.to_numpy()).max())
-    return {"rows": rows, "ours": ours, "mllib": theirs, **each, "apart": apart, **facts}
+    return {"rows": rows, "ours": ours, "mllib": theirs, **each, "apart": apart}
 
 
 def table_of(record: dict[str, Any]) -> str:
@@ -169,11 +170,10 @@ def table_of(record: dict[str, Any]) -> str:
     rows = [
         [
             f"a pass over {PARTITIONS} small partitions, {name}",
-            f"{1e3 * s:.0f} ms",
+            f"{1e3 * p[name]:.0f} ms",
             f"{1e3 * p['threads']:.0f} ms by threads",
         ]
-        for name, s in p.items()
-        if name != "threads"
+        for name in ("Dask", "Ray")
     ]
     rows += [
         [
@@ -185,13 +185,13 @@ def table_of(record: dict[str, Any]) -> str:
             f"Spark MLlib, without errors: {m['mllib']:.1f} s ({m['mllib_cores']:.1f} s of the cores)",
         ],
     ]  # fmt: skip
+    loads = ", ".join(f"{part['load_before']:.1f}" for part in (p, g, m))
     return (
         f"{markdown(['work', 'here', 'against'], rows)}\nCompilation is counted for the logit, and not for the groups. "
         f"Groups: {scaled / g['ours']:.0f}× faster, estimates {g['apart']:.1g} apart; "
         f"MLlib, {m['iterations']} iterations: {m['ours'] / m['mllib']:.2f} of its time by the clock, "
-        f"{m['ours_cores'] / m['mllib_cores']:.2f} of the cores, estimates {m['apart']:.1g} apart. Load before: "
-        f"{record['load_before']:.1f} on {record['cores_of_the_machine']} cores, {record['date']}; before the logit: "
-        f"{m['load_before']:.1f}, {m['date']}.\n"
+        f"{m['ours_cores'] / m['mllib_cores']:.2f} of the cores, estimates {m['apart']:.1g} apart. Load before "
+        f"each of the three: {loads} on {m['cores_of_the_machine']} cores, {m['date']}.\n"
     )
 
 
@@ -204,18 +204,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "streamed")
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
-    record = circumstances("dask", "distributed", "ray", "pyspark", "statsmodels", "pyarrow")
-    if asked.only:
-        record = json.loads((RESULTS / "engines.json").read_text())
+    record = json.loads((RESULTS / "engines.json").read_text()) if asked.only else {}
+    facts = lambda: circumstances("dask", "distributed", "ray", "pyspark", "statsmodels", "pyarrow")
     asked.folder.mkdir(parents=True, exist_ok=True)
     if asked.only in (None, "passes"):
-        record["passes"] = passes(asked.folder)
+        record["passes"] = {**facts(), **passes(asked.folder)}
     if asked.only != "passes":
         spark = spark_session()
         if asked.only != "mllib":
-            record["groups"] = groups(spark, asked.folder, asked.groups)
+            record["groups"] = {**facts(), **groups(spark, asked.folder, asked.groups)}
         if asked.only != "groups":
-            record["mllib"] = mllib(spark, asked.folder, asked.rows)
+            record["mllib"] = {**facts(), **mllib(spark, asked.folder, asked.rows)}
         spark.stop()
     print(table_of(record))
     if asked.write:

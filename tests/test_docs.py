@@ -219,7 +219,7 @@ def test_pages_name_public_things(page: Path) -> None:
 
 TASKS = {
     "sample selection": ("how-to/selection", "optional="), "frontier": ("gallery/frontier", "regress("),
-    "mixed logit": ("gallery/choice", "mixed"), "margins and their picture": ("how-to/margins", ".plot(x="),
+    "mixed logit": ("gallery/mixed-logit", "mixed"), "margins and their picture": ("how-to/margins", ".plot(x="),
     "interval-censored Weibull": ("how-to/censoring", "def weibull"),
     "profile intervals": ("how-to/profiles", 'method="profile"'),
     "survival picture": ("how-to/pictures", "mle.plot.survival"), "residuals": ("how-to/checking", "residuals("),
