@@ -137,8 +137,12 @@ def covariance(
             from refits.
     """
     n, form = len(free), KINDS[kind].form
-    if (form in ("products", "sandwich")) is (sums is None) or form == "refits":
-        raise ValueError(f"cov_type={kind!r} of form {form!r} is not computed from {'no ' * (sums is None)}products of scores")
+    if form == "refits":
+        raise ValueError(f"covariance() does not compute cov_type={kind!r}: it is the covariance of refits")
+    if sums is None and form in ("products", "sandwich"):
+        raise ValueError(f"cov_type={kind!r}: expected sums= of products of scores, got None")
+    if sums is not None and form not in ("products", "sandwich"):
+        raise ValueError(f"cov_type={kind!r} uses no products of scores: expected sums=None; leave sums= out")
     both = free[:, :, None] & free[:, None, :]
     curvature = information if penalised is None else penalised
     bread = _known_inverses(inverse, free) if inverse is not None else _inverses(curvature, free, unidentified is not None)

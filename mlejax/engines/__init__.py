@@ -80,7 +80,7 @@ def source_of(data: Data, on: Any, groups: bool = False) -> Any:
         from mlejax.engines.on_spark import SparkFrame
 
         if type(on).__module__.partition(".")[0] != "pyspark":
-            raise DataTypeError("a Spark DataFrame is fitted on its cluster: give on=spark, its SparkSession")
+            raise DataTypeError("a Spark DataFrame is fitted on its cluster: give on=df.sparkSession, its SparkSession")
         return SparkFrame(data)
     if library == "pyspark":
         raise DataTypeError(

@@ -54,7 +54,7 @@ def _gathered(mine: bytes) -> list[bytes]:
     """Return the bytes that each process gave, in the order of processes, on every process; waits for all of them.
 
     Raises:
-        RuntimeError: a process has ended or cannot be reached.
+        RuntimeError: JAX could not gather them, as where a process has ended.
     """
     from jax.experimental.multihost_utils import process_allgather
 
@@ -65,8 +65,8 @@ def _gathered(mine: bytes) -> list[bytes]:
         found = np.asarray(process_allgather(full)).reshape(len(sizes), -1)
     except (ValueError, jax.errors.JaxRuntimeError) as error:
         raise RuntimeError(
-            f"process {jax.process_index()} of {jax.process_count()} could not exchange its sums with the others: one of them "
-            "has ended or cannot be reached.  Nothing was estimated; start all processes again"
+            f"process {jax.process_index()} of {jax.process_count()} could not exchange its sums with the others, as happens "
+            "where one of them has ended or cannot be reached.  This step has no result; start all processes again"
         ) from error
     return [row[:size].tobytes() for row, size in zip(found, sizes, strict=True)]
 

@@ -83,7 +83,9 @@ def _owners(reference: Hashable) -> list[weakref.ref[Any]]:
 
 
 def _reference(value: object) -> Any:
-    """Return what stands for a value in a key: a weak reference or `_Weakly` if it is or contains an owner, else the value."""
+    """Return what stands for a value in a key: a weak reference if it is an owner, `_Weakly` if it is a tuple, method or
+    dataclass with an owner inside, else the value.
+    """
     if type(value) in _PLAIN:
         return value
     try:

@@ -269,7 +269,7 @@ FIT: Field[dict[str, Any]] = record(
     ),
     training=(
         "history",
-        optional(record(History, train=list_of(number), validation=("held_out", list_of(number)), best=count)),
+        optional(record(History, train=list_of(number), validation=list_of(number), best=count)),
     ),
     path=list_of(list_of(number))._replace(absent=((),)),
     centred=optional(record(Centred, matrix=matrix, information=matrix, penalised=optional(matrix))),

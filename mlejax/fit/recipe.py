@@ -36,7 +36,7 @@ from mlejax.fit.finish.finish import Fit, finish, nothing_to_estimate, with_effe
 from mlejax.fit.first_start import first_start
 from mlejax.fit.maximise.em_steps import Climbed, climb
 from mlejax.fit.maximise.maximise import maximise
-from mlejax.fit.maximise.training import History, ValidationData, held_out_data, train
+from mlejax.fit.maximise.training import History, ValidationData, train, validation_data
 from mlejax.fit.prepare.arguments import (
     Watch,
     before_the_first_step,
@@ -222,7 +222,7 @@ def _read(likelihood: Likelihood, data: Data, method: Method, request: Request) 
         loaded = without_open_levels(likelihood, loaded, request.separated)
     assert request.n_starts is not None
     reading = (start, missing, weights, kind)
-    return held_out_data(likelihood, loaded, method, request.n_starts, request.validation, reading)
+    return validation_data(likelihood, loaded, method, request.n_starts, request.validation, reading)
 
 
 def _check_constrained(constrained: Restrictions | None, method: Method, bias_reduction: object) -> None:
@@ -258,7 +258,7 @@ def _finished(ready: Ready, searched: Searched, watch: Watch) -> Fit:
     remark, kept_back = ready.remark, ready.validation
     if loaded.designs is not None and done.verdict.code != "verified":
         remark = _joined(remark, formulas.remark(loaded.designs, loaded.seen.rows))
-    note = f"Held out to watch the training: {kept_back.origin}." if kept_back is not None else searched.found.note
+    note = f"Validation data: {kept_back.origin}." if kept_back is not None else searched.found.note
     path = watch.path(loaded.scale * float(evaluator.scale)) if searched.history is None else ()
     done = replace(
         done,

@@ -145,8 +145,8 @@ def joint(models: Sequence[Model], shared: Sequence[str] | str) -> JointModel:
 
     Returns:
         :class:`JointModel`: ``fit([data1, data2])`` gives ordinary :class:`mlejax.Results`, with all tests and intervals.
-        Twice the sum of the separate fits' log-likelihoods minus the joint one is the likelihood-ratio statistic of the
-        hypothesis that the common parameters are equal.
+        Twice the difference between the sum of the separate fits' log-likelihoods and the joint log-likelihood is the
+        likelihood-ratio statistic of the hypothesis that the common parameters are equal.
 
     Raises:
         TypeError: something in ``models`` is no model.

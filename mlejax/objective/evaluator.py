@@ -180,7 +180,9 @@ def _joined(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def row_terms(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> RowTerms:
-    """Return the terms of the log-likelihood at u (p,), their scores and their weights."""
+    """Return the terms of the log-likelihood at u (p,), one for each row or unit, and their scores, both unweighted, and their
+    weights.
+    """
     *terms, real = evaluator.map_reduce(_padded_terms, _joined, u)
     n = int(real.sum())
     if real[:n].all():  # padding is at the end, and nothing has to be copied

@@ -141,14 +141,14 @@ class Objective:
         return penalty_at(self.spec, self.spec.space.params_from_u(u, self.fixed), self.hyper)
 
     def value(self, u: Float[Either, " p"]) -> Float[Device, ""]:
-        """Return f(u) ()."""
+        """Return f(u) (), minus the (penalised) log-likelihood over the sum of weights."""
         total = self.loglik(u)
         if self.spec.adjusted:
             total = total - self._adjustment(u)
         return -total / self.scale
 
     def value_and_grad(self, u: Float[Either, " p"]) -> tuple[Float[Device, ""], Float[Device, " p"]]:
-        """Return f(u) () and its gradient (p,)."""
+        """Return f(u) () as :meth:`value` does, and its gradient (p,)."""
         if self.shared_rows and self.prepared.mode == "rows":
             sums = self._rows_with_grad(u)
         else:
@@ -158,7 +158,7 @@ class Objective:
         return self._minimised(sums)
 
     def with_hessian(self, u: Float[Either, " p"]) -> Minimised:
-        """Return f(u) (), its gradient (p,) and its Hessian (p, p)."""
+        """Return f(u) () as :meth:`value` does, its gradient (p,) and its Hessian (p, p)."""
         if self.spec.hessian == "differenced":
             return derivatives.differenced(self.value_and_grad, u)
         sums = self._rows_with_hessian(u) if self.prepared.mode == "rows" else self._any_with_hessian(u)
@@ -170,7 +170,9 @@ class Objective:
         return value, grad, 0.5 * (hessian + hessian.T)
 
     def with_opg(self, u: Float[Either, " p"]) -> Minimised:
-        """Return f(u) (), its gradient (p,) and the mean outer product of the weighted scores (p, p)."""
+        """Return f(u) () as :meth:`value` does, its gradient (p,), and the sum of outer products of the weighted scores of the
+        log-likelihood, without penalty, over the sum of weights (p, p).
+        """
 
         def block(rows: PyTree, weights: Device) -> tuple[Any, Any, Any]:
             values, scores = derivatives.values_and_scores(self._row_function(), u, rows)

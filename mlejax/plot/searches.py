@@ -50,10 +50,11 @@ def convergence(result: Any, ax: Axes | None = None) -> Axes:
         )
     ax = new_axes(ax)
     if seen is not None:
-        for column, label in (("train", "training rows"), ("held_out", "validation rows")):
+        for column, label in (("train", "training rows"), ("validation", "validation rows")):
             if column in seen:
                 ax.plot(seen.index, seen[column], label=label)
-        ax.axvline(seen.index[seen["kept"]][0], color=gray(ax), linewidth=0.8, linestyle=":", label="kept")
+        kept = seen.index[seen["kept"]][0] if seen["kept"].any() else 0  # 0: the start
+        ax.axvline(kept, color=gray(ax), linewidth=0.8, linestyle=":", label="kept" if kept else "kept: the start")
         ax.locator_params("x", integer=True)
         ax.set_xlabel("epoch")
         ax.set_ylabel("mean log-likelihood per row")

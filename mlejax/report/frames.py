@@ -49,15 +49,15 @@ def tidy(terms: Iterable[Term]) -> pd.DataFrame:
 
 
 def history(seen: Any) -> pd.DataFrame:
-    """Return the mean log-likelihood per row (unit) after each epoch of a training: columns train, held_out (only if there
-    are validation rows), and kept, True for the epoch whose parameters are the estimates.
+    """Return the mean log-likelihood per row (unit) by epoch of a training: columns train (during the epoch), validation (after
+    it; only if there are validation data), and kept, True for the epoch whose parameters were kept.
 
     Args:
-      seen: an object with ``train`` and ``held_out`` (sequences), and ``best`` (the number of the epoch that was kept, from
-          1).
+      seen: an object with ``train`` and ``validation`` (sequences), and ``best`` (the number of the epoch that was kept, from
+          1, or 0 for none).
 
     >>> from types import SimpleNamespace
-    >>> frame = history(SimpleNamespace(train=(-2.0, -1.0), held_out=(), best=2))
+    >>> frame = history(SimpleNamespace(train=(-2.0, -1.0), validation=(), best=2))
     >>> frame.index.name, frame["kept"].tolist()
     ('epoch', [False, True])
     """
@@ -65,8 +65,8 @@ def history(seen: Any) -> pd.DataFrame:
 
     epochs = np.arange(1, len(seen.train) + 1)
     columns: dict[str, Any] = {"train": np.asarray(seen.train, np.float64)}
-    if seen.held_out:
-        columns["held_out"] = np.asarray(seen.held_out, np.float64)
+    if seen.validation:
+        columns["validation"] = np.asarray(seen.validation, np.float64)
     return pd.DataFrame({**columns, "kept": epochs == seen.best}, index=pd.Index(epochs, name="epoch"))
 
 

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from mlejax.data import DataTypeError
+from mlejax.engines import source_of
+
 SCRIPT = """
 import json
 import jax
@@ -66,3 +69,11 @@ def test_estimates_information_and_errors_are_those_of_one_device(found: Any, on
 def test_with_a_penalty_weights_and_a_fixed_value(found: Any) -> None:
     assert found["options"]["params"] < 1e-9
     assert abs(found["options"]["llf"]) < 1e-7
+
+
+def test_a_table_of_a_cluster_is_told_what_to_give() -> None:
+    spark, dask = (type("DataFrame", (), {"__module__": m, "to_delayed": None})() for m in ("pyspark.sql", "dask_expr"))
+    with pytest.raises(DataTypeError, match=r"give on=df\.sparkSession, its SparkSession"):
+        source_of(spark, None, groups=True)
+    with pytest.raises(DataTypeError, match="give on=client"):
+        source_of(dask, None)

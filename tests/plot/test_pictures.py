@@ -119,7 +119,7 @@ def test_a_training_is_drawn_by_epochs() -> None:
         trained = gaussian.fit({"y": Y}, method=mle.Adam(batch_size=20, epochs=5), validation=0.3)
     ax = mle.plot.convergence(trained)
     assert trained.path.empty
-    np.testing.assert_array_equal(ax.get_lines()[1].get_ydata(), trained.history["held_out"])
+    np.testing.assert_array_equal(ax.get_lines()[1].get_ydata(), trained.history["validation"])
     assert "mean log-likelihood" in ax.get_ylabel()
 
 

@@ -219,7 +219,7 @@ def evaluate_offset(
     text: str, table: Table, kept: Int[Host, " m"] | None, what: str
 ) -> tuple[FittedFormula, Float[Host, "n ..."]]:
     """Evaluate an offset for the first time; return it for evaluation on new data, and its values: (n,) of a column or an
-    expression such as ``log(pop)``, (n, m) of a matrix.
+    expression such as ``log(pop)``, (n, k) of a matrix.
 
     Arguments and errors are those of `evaluate`; ValueError too if an expression gives more than one number per row.
     """
@@ -238,7 +238,9 @@ def evaluate_offset(
 def evaluate_offset_again(
     formula: FittedFormula, table: Table, kept: Int[Host, " m"] | None, what: str
 ) -> Float[Host, "n ..."]:
-    """Return the values of an offset on new data, (n,) or (n, m); arguments and errors are those of `evaluate_again`."""
+    """Return the values of an offset (or of an exposure, not its logarithm) in the rows ``kept`` of new data: (n,), or (n, k)
+    with a column for each entry of the parameter.  Arguments and errors are those of `evaluate_again`.
+    """
     values = evaluate_again(formula, table, kept, what)
     return values if formula.spec is None else values[:, 0]
 

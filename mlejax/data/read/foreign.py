@@ -198,7 +198,9 @@ def columns_of(data: Data) -> Mapping[Any, Any] | None:
 
 
 def foreign_series(value: object) -> ForeignColumn | None:
-    """Return a Series or an array of another library (polars, pyarrow, ...) as a `ForeignColumn`; None for anything else."""
+    """Return a Series or an array that has Arrow's interface (polars, pyarrow, ...) as a `ForeignColumn`; None for anything
+    else, NumPy, JAX and pandas included.
+    """
     library = type(value).__module__.partition(".")[0]
     if library in ("numpy", "jax", "jaxlib", "builtins", "pandas") or not (
         hasattr(value, "__arrow_c_stream__") or hasattr(value, "__arrow_c_array__")

@@ -390,8 +390,11 @@ def _single_column(table: Table, name: Hashable) -> Column:
     found = table.contents(name)
     columns = found.rows or found.shared
     if found.entry.treedef is not None or len(columns) != 1:
+        value = table.raw[name]
+        if isinstance(value, Static):
+            raise DataError(f"columns={name!r}: expected an array, got a Static; name columns of numbers")
         raise DataError(
-            f"columns={name!r}: expected an array, got a {type_name(table.raw[name])}; make its arrays columns of the data, and "
-            "list their names"
+            f"columns={name!r}: expected an array, got a {type_name(value)}; make its arrays columns of the data, and list their "
+            "names"
         )
     return columns[0]

@@ -369,9 +369,11 @@ def sums(
 
 
 def pair_sums(matrices: list[Any], bend: list[list[jax.Array]], crossed: Callable[..., jax.Array]) -> list[jax.Array]:
-    """Return X_a' diag(h_ab) X_b for a <= b; all in one product if three or more predictors have the same narrow matrix.
+    """Return X_a' diag(h_ab) X_b for a <= b: one product for each pair, or one product for all pairs if there are three or more
+    predictors, all with the same matrix of at most 14 columns.
 
-    ``bend``: h_ab of every row, in ``bend[b][a]``; ``crossed``: function that computes one of the products.
+    ``bend``: weighted second derivative h_ab of every row, in ``bend[b][a]``; ``crossed``: function that computes the product
+    of one pair.
     """
     q, x = len(matrices), matrices[0]
     k = x.k if isinstance(x, Dummies) else x.shape[1]

@@ -48,13 +48,14 @@ class History:
     """Mean log-likelihood per row (or unit) of each epoch of a training.
 
     Attributes:
-        train: mean over the minibatches of the epoch, each at the parameters before its step.
-        held_out: mean over the validation data after the epoch; empty without validation data.
-        best: number (from 1) of the epoch whose parameters are the result; 0 for those of the start.
+        train: mean over the minibatches used in the epoch, each at the parameters before its step; minus the penalty divided by
+            the sum of weights, if there is a penalty.
+        validation: mean over the validation data after the epoch, without penalty; empty without validation data.
+        best: number (from 1) of the epoch whose parameters were kept, from which any Newton steps began; 0 for the start.
     """
 
     train: tuple[float, ...]
-    held_out: tuple[float, ...]
+    validation: tuple[float, ...]
     best: int
 
 
@@ -98,7 +99,7 @@ def split(loaded: Loaded, fraction: float, seed: int) -> tuple[Loaded, Validatio
     return Loaded(problem, taken, loaded.source, codes, found, weights, designs, loaded.hyper), validation
 
 
-def held_out_data(
+def validation_data(
     likelihood: Likelihood,
     loaded: Loaded,
     method: Any,
@@ -262,9 +263,10 @@ def train(
     """Train on minibatches from u0; call inside ``float64()``.
 
     With validation data, training stops when ``method.patience`` epochs have not improved their log-likelihood, and the
-    parameters after the best epoch are returned. Without, those after the last epoch; if the model has at most 500 parameters,
-    Newton steps follow after all epochs, and their result is returned if they converge.  After Ctrl-C, or if no minibatch of an
-    epoch has a finite value, training ends with what there is.
+    parameters after the best epoch are returned (the start if none improved).  Without, those after the last complete epoch
+    are; if all epochs were run and the model has at most 500 parameters, Newton steps follow, and their result is returned if
+    they converge.  Ctrl-C, or an epoch without a minibatch whose value and gradient are finite, ends training; the same
+    parameters are returned, without Newton steps.
 
     Args:
         spec: the specification.
@@ -272,7 +274,7 @@ def train(
         loaded: data of the fit.
         u0: start, (p,).
         fixed: values under ``fixed=``, or None.
-        validation: validation data from `held_out_data`, or None.
+        validation: from `validation_data`, or None.
         report: called after every epoch with its number and its mean log-likelihoods (training, validation or None).
 
     Returns:
@@ -294,7 +296,7 @@ def train(
             mean = None if watched is None else float(_mean_loglik(spec, done.carry.u, watched, fixed))
             done.record(facts, mean)
             if report is not None:
-                report(number, done.train[-1], held_out=mean)
+                report(number, done.train[-1], validation=mean)
             if watched is not None and number - done.best >= method.patience:
                 end = End.SETTLED
                 break
@@ -303,7 +305,7 @@ def train(
     history = History(tuple(done.train), tuple(done.validation), done.best)
     why = "the search stopped early"
     if end in (End.MAX_STEPS, End.SETTLED):
-        why = f"more than {POLISH_LIMIT} parameters" if spec.space.n_free > POLISH_LIMIT else "rows are held out"
+        why = f"more than {POLISH_LIMIT} parameters" if spec.space.n_free > POLISH_LIMIT else "there are validation data"
     if watched is None and spec.space.n_free <= POLISH_LIMIT and end == End.MAX_STEPS:
         newton = optimize.Newton(max_steps=POLISH_STEPS)
         polished = maximise(ChunkedEvaluator(spec, data, fixed, hyper), newton, np.asarray(done.kept)[None])[1].of(0)
@@ -325,7 +327,7 @@ def train(
 
 
 def _message(method: Adam | FirstOrder, history: History, validated: bool, end: End) -> str:
-    """The statement of the verdict: why the training stopped.  ``validated``: rows were held out to watch it."""
+    """Return the statement of the verdict: why the training stopped.  ``validated``: True if there were validation data."""
     ran = f"{len(history.train)} epochs of minibatches of {method.batch_size}"
     if end == End.INTERRUPTED:
         return f"interrupted after {ran}"
@@ -337,5 +339,5 @@ def _message(method: Adam | FirstOrder, history: History, validated: bool, end: 
         return f"{ran}; the validation log-likelihood was never finite, so that the parameters are those of the start"
     return (
         f"{ran}; the parameters are those after epoch {history.best}, where the validation log-likelihood was highest "
-        f"({history.held_out[history.best - 1]:.6g} per row or unit)"
+        f"({history.validation[history.best - 1]:.6g} per row or unit)"
     )

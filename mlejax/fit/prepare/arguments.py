@@ -211,20 +211,20 @@ class Watch:
         self.seen: list[tuple[int, float]] = []
         self.line = line
 
-    def __call__(self, n_done: int, mean_loglik: float, gap: float = np.inf, held_out: float | None = None) -> None:
+    def __call__(self, n_done: int, mean_loglik: float, gap: float = np.inf, validation: float | None = None) -> None:
         """Record one step.
 
         Args:
             n_done: number of steps (or epochs) so far.
             mean_loglik: log-likelihood divided by the sum of weights.
             gap: half the Newton decrement, the predicted increase of the log-likelihood.
-            held_out: mean log-likelihood of the validation data, or None.
+            validation: mean log-likelihood of the validation data, or None.
         """
         self.seen.append((n_done, mean_loglik))
         if self.line is None:
             return
         more = f", {gap:.2g} below the maximum by its curvature" if np.isfinite(gap) else ""
-        more += "" if held_out is None else f", held out {held_out:.6g}"
+        more += "" if validation is None else f", validation {validation:.6g}"
         self.line.done = n_done
         self.line.text = f"{self.line.unit} {n_done}: mean log-likelihood {mean_loglik:.6g}{more}"
 

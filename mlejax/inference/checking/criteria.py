@@ -122,8 +122,8 @@ def criterion(name: str, llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> float | 
 
 
 def df_model(fit: Fit, cov: CovarianceResult, count: str = "all") -> int:
-    """Return the number of free parameters (effects of ``mle.Real(by=...)`` included), less the number of directions in
-    which the information is singular.
+    """Return the number of free parameters (effects of ``mle.Real(by=...)`` included), less the number of flat directions of
+    the information, if the fit was found to have any (else 0).
 
     With ``count="interior"``, parameters at a bound of their support are not counted.
 

@@ -63,7 +63,9 @@ class Pooled(Estimates):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """One sentence, in a tuple: degrees of freedom and the largest fraction of missing information."""
+        """One sentence, in a tuple: smallest to largest degrees of freedom of the entries, and the largest fraction of missing
+        information.
+        """
         known = self.fmi[np.isfinite(self.fmi)]
         worst = f" Fractions of missing information up to {known.max():.2g}." if known.size else ""
         return (f"t with {_span(self.df_entries)} degrees of freedom (Barnard & Rubin 1999).{worst}",)

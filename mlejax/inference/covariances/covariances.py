@@ -46,8 +46,8 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
     """
     if KINDS[kind].form == "products" and fit.loaded.effects is not None:
         raise ValueError(
-            f"cov_type={kind!r} does not support effects of {fit.loaded.effects.key.by}: they are eliminated by the information, "
-            "not by products of scores; use 'nonrobust' or 'HC0'"
+            f"cov_type={kind!r} does not support effects of {fit.loaded.effects.key.by}: it inverts products of scores, which do "
+            "not eliminate effects, in place of the information, which does; use 'nonrobust' or 'HC0'"
         )
     none = _refused(fit, kind)
     if none is not None:

@@ -1,6 +1,7 @@
-"""Products of scores divided by leverages (HC2, HC3, HC4) of the rows of a stream, by one pass with the information of the fit.
+"""Products of scores of the rows of a stream, each divided by a power of 1 - leverage (HC2, HC3, HC4): one pass over the rows,
+once the information of the fit is known.
 
-The sum of the leverages of all rows follows from the information, so that their mean is known before the pass.
+The sum of the leverages of all rows follows from the information, so that their mean (of HC4) is known before the pass.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def linearise(function: Callable[[Any], Any], theta: ArrayLike) -> Linearised:
 
     Raises:
       ValueError: the function returns nothing, or theta is not a vector.
-      TypeError: the function returns something that is not a number, or cannot be traced (NumPy instead of jax.numpy, if).
+      TypeError: the function returns something that is not a number, or needs concrete numbers (np.exp, math.exp, float()).
 
     >>> out = linearise(lambda t: {"ratio": t[0] / t[1], "both": t}, [1.0, 2.0])
     >>> out.labels, out.jacobian[0].tolist()
@@ -85,8 +85,8 @@ def linearise(function: Callable[[Any], Any], theta: ArrayLike) -> Linearised:
             jacobian, values = _evaluated(both, jnp.asarray(point, jnp.float64))
         except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
             raise TypeError(
-                "the function cannot be differentiated: write jnp.exp and not np.exp, jnp.where and not if, float() or "
-                f"math.exp (import jax.numpy as jnp).  JAX said: {str(error).splitlines()[0]}"
+                "the function cannot be differentiated: write jnp.exp and not np.exp or math.exp, and leave out float() "
+                f"(import jax.numpy as jnp).  JAX said: {str(error).splitlines()[0]}"
             ) from error
         values, jacobian = np.asarray(values, np.float64), np.asarray(jacobian, np.float64)
     if values.size == 0:

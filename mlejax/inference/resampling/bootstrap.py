@@ -157,12 +157,16 @@ class Bootstrap(Resampled):
     @cached_property
     def _good(self) -> Float[Host, "n r"]:
         found = self.refits.values[self.refits.good]
-        if len(found) < 2:
+        if len(found) >= 2:
+            return found
+        ended = self.n - sum(self.refits.failures.values())
+        if self.mapping is not None and ended >= 2:
             raise ValueError(
-                f"{self.failed_statement}: fewer than two are left, too few for a distribution; use another kind= of resamples, "
-                "or a simpler model"
+                f"the function is finite at {len(found)} of the {ended} replicates whose refit ended at a maximum, too few for a "
+                "distribution; give a function that is finite there"
             )
-        return found
+        advice = "use another kind= of resamples, or a simpler model" if self.refits.finished else "let the bootstrap finish"
+        raise ValueError(f"{self.failed_statement}: fewer than two are left, too few for a distribution; {advice}")
 
     @cached_property
     def _errors(self) -> Float[Host, " r"]:

@@ -134,17 +134,18 @@ def _tested(
         return _of_variance(at, int(still[0]), tangent)
     inside = replace(at, interior=np.ones(at.theta.size, bool))
     bread, note = covariance_of(inside, "nonrobust", {}).matrix, ""
-    if np.isnan(bread).any() and not KINDS[kind].model_based:
+    definite = not np.isnan(bread).any()
+    if not definite and not KINDS[kind].model_based:
         raise ValueError(
             "score_test: the information is not positive definite at the restricted estimates, so that there is no robust form; "
             "use cov_type='opg', or lr_test of a fit of the larger model"
         )
     if kind == "opg":
-        bread = _inverse_products(at)
+        bread = _inverse_products(at, definite)
     elif kind == "expected":
         bread = covariance_of(inside, kind, options).matrix
-    elif np.isnan(bread).any():
-        bread, kind = _inverse_products(at), "opg"
+    elif not definite:
+        bread, kind = _inverse_products(at, definite), "opg"
         note = "the observed information is not positive definite at the restricted estimates: products of scores are used"
     if on_edge.size == 1 and len(at.theta) - tangent.shape[1] == 1:
         j = int(on_edge[0])
@@ -171,22 +172,30 @@ def _tested(
     return ScoreTest(found.statistic, 1, 0.5 * found.pvalue, labels, note, one_sided=True)
 
 
-def _inverse_products(at: Fit) -> Float[Host, "p p"]:
+def _inverse_products(at: Fit, definite: bool) -> Float[Host, "p p"]:
     """Return the inverse of the sum of outer products of the scores, each times its weight (p, p).
 
     Raises:
-        ValueError: the sum is singular.
+        ValueError: the sum is singular.  If the information is positive definite (``definite``), the message says to use that.
     """
     w = at.loaded.weights
     scores = at.scores() if w is None else at.scores() * np.sqrt(w.values)[:, None]
-    found = scaled_inverse(scores.T @ scores)
-    if not found.ok:
+    products = scores.T @ scores
+    found = scaled_inverse(products)
+    # scores that are 0 except for rounding errors would count as information once scaled to unit diagonal
+    least = 0.0 if at.information is None else 1e-12 * np.abs(np.diag(at.information))
+    if found.ok and (np.diag(products) > least).all():
+        return found.inverse
+    if definite:
         raise ValueError(
-            "score_test: neither the information of the larger model nor the products of its scores are positive definite at the "
-            "restricted estimates (a parameter is not identified there, or its score is 0 or that of others); use "
-            "lr_test(..., bootstrap=999) of a fit of the larger model"
+            "score_test: the products of scores of the larger model are not positive definite at the restricted estimates, but "
+            "its information is: leave out cov_type='opg'"
         )
-    return found.inverse
+    raise ValueError(
+        "score_test: neither the information of the larger model nor the products of its scores are positive definite at the "
+        "restricted estimates, as where a parameter is not identified there; use lr_test(..., bootstrap=999) of a fit of the "
+        "larger model"
+    )
 
 
 def check_restricted(fit: Fit) -> None:

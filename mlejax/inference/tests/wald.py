@@ -3,15 +3,18 @@ r"""Wald tests of linear hypotheses R theta = r, from estimates and their covari
 .. math:: W = (R\hat\theta - r)' (R V R')^{-} (R\hat\theta - r) \sim \chi^2_q, \qquad q = rank(R V R').
 
 The covariance of *reported* entries may be singular (all K entries of a simplex):
-the inverse is a pseudo-inverse and q the rank, from the eigenvalues of R V R' scaled to unit diagonal, each compared
-with the rounding error that its own cancellation can cause.
+the inverse is a pseudo-inverse and q the rank. They come from the eigenvalues of R V R', scaled to unit diagonal; an
+eigenvalue counts if it exceeds the rounding error of the sums along its eigenvector.
 
 If R V R' is singular, some combination of the restrictions has no sampling variation at all. If the estimate
 satisfies that combination, it is redundant and dropped. If not, the hypothesis contradicts a relation that holds
 exactly in the model (three probabilities of 0.5 each): it is false for all data, so W is infinite, p is 0, and
 the note says why. Restrictions that contradict each other (a = 1 and a = 2) are an error.
 
-Entries of V that are NaN affect only the restrictions that use them. A test without a result has NaN and a reason.
+A NaN in V matters only if a restriction uses it; then the whole joint test has no statistic. A test without a statistic is
+NaN and has a reason: also if the null value of a single entry is at a bound of its support or outside.
+
+With few clusters or a survey design, W / q is compared with F(q, df) in place of chi-squared.
 
 Silvey (1959); for singular covariances Andrews (1987), *Asymptotic results for generalized Wald tests*.
 """

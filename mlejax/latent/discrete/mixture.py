@@ -68,7 +68,9 @@ class Mixture:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
     def __call__(self, params: PyTree, data: Data) -> Device:
-        """Return the log-likelihood of each row (n,), or of the unit (); errors as of :meth:`terms`."""
+        """Return the log-likelihood of each row (n,); () if the class has ``by=`` and ``data`` are the rows of one unit. Errors
+        as of :meth:`terms`.
+        """
         return self.summed(self.terms(params, data), data)
 
     def terms(self, params: PyTree, data: Data) -> PyTree:

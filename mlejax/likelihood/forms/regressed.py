@@ -74,7 +74,9 @@ def regressed(likelihood: Likelihood, given: Mapping[str, Any]) -> Likelihood:
             f"regress() needs declared parameters, but {likelihood.name} declares none: @mle.model(mu=mle.Real(), ...)"
         )
     if not given:
-        raise ValueError(f"regress() expected parameters with formulas, {next(iter(declared))}='age + C(region)'")
+        raise ValueError(
+            f"regress() expected a formula for at least one parameter, {next(iter(declared))}='age + C(region)', got none"
+        )
     for name in given:
         if name not in declared:
             raise ValueError(

@@ -71,7 +71,8 @@ def latex_cell(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    r"""Escape a string so that Markdown (CommonMark with GitHub's tables) shows it unchanged, on one line.
+    r"""Escape a string so that Markdown (CommonMark with GitHub's tables) shows it inside a line: on one line, with single
+    blanks. At the beginning of a line use `markdown_paragraph`.
 
     >>> print(markdown("P>|z| of x_1"))
     P\>\|z\| of x\_1

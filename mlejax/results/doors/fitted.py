@@ -300,10 +300,12 @@ class Fitted:
 
     @property
     def history(self) -> pd.DataFrame | None:
-        """For a fit on minibatches, the mean log-likelihood per row (unit) after each epoch; None for other fits.
+        """For a fit on minibatches, the mean log-likelihood per row (unit) by epoch; None for other fits.
 
-        Columns ``train`` (over the minibatches of the epoch, at the changing parameters) and, with ``validation=``,
-        ``held_out``; ``kept`` is True for the epoch whose parameters are the estimates.
+        Column ``train`` is over the minibatches used in the epoch, at the changing parameters, minus the penalty divided by the
+        sum of weights, if there is one; with ``validation=``, column ``validation`` is after the epoch, without penalty.
+        ``kept`` is True for the epoch whose parameters were kept, from which any Newton steps began; False everywhere if those
+        of the start were.
         """
         return None if self._fit.history is None else report.history(self._fit.history)
 

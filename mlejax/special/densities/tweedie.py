@@ -103,7 +103,10 @@ def _log_series(rate: jax.Array, kappa: jax.Array) -> jax.Array:
 
 
 def _by_sum(rate: jax.Array, kappa: jax.Array) -> jax.Array:
-    """Return B(rate, kappa) by the sum over the 192 numbers j from 9 standard deviations below the largest term on."""
+    """Return B(rate, kappa), the logarithm of the series, from 192 consecutive terms.
+
+    j begins 9 standard deviations sqrt(rate / (1 + kappa)) below the largest term (near j = rate), or at 1.
+    """
     spread = jnp.sqrt(rate / (1.0 + kappa))
     first = lax.stop_gradient(jnp.maximum(1.0, jnp.floor(rate - 9.0 * spread)))
     j = first[..., None] + last_axis(_TERMS, rate)

@@ -266,7 +266,7 @@ def test_a_formula_that_does_not_fit_the_data(formula: str, error: type[Exceptio
 @pytest.mark.parametrize(
     ("regressions", "error", "words"),
     [
-        ({}, ValueError, "expected parameters with formulas"),
+        ({}, ValueError, r"expected a formula for at least one parameter, mu='age \+ C\(region\)', got none"),
         ({"nu": "age"}, ValueError, "no parameter 'nu'.*did you mean mu"),
         ({"mu": 3}, TypeError, "expected a formula such as"),
         ({"mu": mle.Linear("age", exposure="lwt")}, ValueError, "log link only; mu has the identity link"),
@@ -400,7 +400,7 @@ def test_starts_of_regressed_parameters() -> None:
     np.testing.assert_allclose(again, np.stack([want[:, 0], np.full(len(want), 0.3)], axis=1), atol=1e-9)
 
 
-def test_held_out_data_have_the_transforms_of_the_fit() -> None:
+def test_validation_data_have_the_transforms_of_the_fit() -> None:
     """The log-likelihood that is watched is that of the held-out rows with the centre and scale of the rows trained on."""
     df = frame()
     train, held = df.iloc[:120], df.iloc[120:].assign(age=lambda d: d["age"] + 3)
@@ -413,6 +413,6 @@ def test_held_out_data_have_the_transforms_of_the_fit() -> None:
     X = np.column_stack([np.ones(len(held)), z, held["race"] == "other", held["race"] == "white"])
     mean = X @ res.params.to_numpy()[:4]
     want = norm.logpdf(held["bwt"].to_numpy(), mean, res.params["sigma"]).mean()
-    assert max(res.history["held_out"]) == pytest.approx(float(want), rel=1e-5)
+    assert max(res.history["validation"]) == pytest.approx(float(want), rel=1e-5)
     with pytest.raises(mle.DataError, match="column 'race' has the level 'green'"):
         reg.fit(train, method=method, validation=held.assign(race="green"))

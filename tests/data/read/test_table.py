@@ -342,8 +342,10 @@ def test_column_labels():
         column_labels(source, "XX")
     with pytest.raises(DataTypeError, match="column 't'"):
         column_labels(source, ["t"])
-    with pytest.raises(DataError, match="expected an array, got a dict"):
+    with pytest.raises(DataError, match="expected an array, got a dict; make its arrays columns"):
         column_labels(source, "g")
+    with pytest.raises(DataError, match="expected an array, got a Static; name columns of numbers"):
+        column_labels(ingest({"k": Static(3), "y": [1.0]}), "k")
     with pytest.raises(DataError, match="at least one name"):
         column_labels(source, [])
     with pytest.raises(DataError, match="needs data with column names"):

@@ -81,13 +81,13 @@ def test_any_transformation_of_optax() -> None:
     np.testing.assert_allclose(coefficients(res), by_hand(sgd, 50, 2, 3), rtol=1e-9, atol=1e-12)
 
 
-def test_held_out_rows_stop_it() -> None:
+def test_validation_rows_stop_it() -> None:
     method = mle.Adam(0.02, batch_size=32, epochs=200, patience=5, seed=1)
-    with pytest.warns(mle.ConvergenceWarning, match="held-out"):
+    with pytest.warns(mle.ConvergenceWarning, match="where the validation log-likelihood was highest"):
         res = wide.fit(wide_data(), method=method, validation=0.25, progress=False)
     history = res.history
     assert history is not None
-    best = int(history["held_out"].idxmax())
+    best = int(history["validation"].idxmax())
     assert history.index[history["kept"]].tolist() == [best]
     assert len(history) == best + 5 < 200, "or it was not stopped"
     assert history["train"].iloc[-1] > history["train"].loc[best], "or there was no overfitting to stop"
@@ -95,9 +95,9 @@ def test_held_out_rows_stop_it() -> None:
     assert f"after epoch {best}" in res.verdict.statement
     assert res.nobs == res.n_units == 150
     text = " ".join(str(res.summary()).split())
-    assert "Held out to watch the training: 50 of 200 rows, at random (seed 1)." in text
+    assert "Validation data: 50 of 200 rows, at random (seed 1)." in text
     assert "NO (no Hessian was formed)" in text
-    # the parameters are those of that epoch, and the held-out value is the log-likelihood of the rows left out
+    # the parameters are those of that epoch, and the validation value is the log-likelihood of the rows left out
     again = quietly(
         wide, wide_data(), method=mle.Adam(0.02, batch_size=32, epochs=best, patience=best, seed=1), validation=0.25
     )
@@ -105,22 +105,22 @@ def test_held_out_rows_stop_it() -> None:
     order = np.random.default_rng(1).permutation(N)
     data, out, kept = wide_data(), order[:50], order[50:]
     residuals = data["y"] - data["x"] @ coefficients(res)[:-1] - coefficients(res)[-1]
-    np.testing.assert_allclose(history["held_out"].loc[best], norm.logpdf(residuals[out]).mean(), rtol=1e-6)
+    np.testing.assert_allclose(history["validation"].loc[best], norm.logpdf(residuals[out]).mean(), rtol=1e-6)
     np.testing.assert_allclose(res.llf, float(norm.logpdf(residuals[kept]).sum()), rtol=1e-6)
 
 
-def test_held_out_data_of_their_own() -> None:
+def test_validation_data_of_their_own() -> None:
     data = wide_data()
     parts = [{k: v[rows] for k, v in data.items()} for rows in (slice(0, 150), slice(150, None))]
     res = quietly(wide, parts[0], method=mle.Adam(0.02, batch_size=32, epochs=4), validation=parts[1])
     assert res.nobs == 150
     assert res.history is not None
     residuals = parts[1]["y"] - parts[1]["x"] @ coefficients(res)[:-1] - coefficients(res)[-1]
-    kept = res.history.loc[res.history["kept"], "held_out"].iloc[0]
+    kept = res.history.loc[res.history["kept"], "validation"].iloc[0]
     np.testing.assert_allclose(kept, norm.logpdf(residuals).mean(), rtol=1e-6)
 
 
-def test_held_out_data_that_are_impossible_are_said_to_be() -> None:
+def test_validation_data_that_are_impossible_are_said_to_be() -> None:
     @mle.model(w=mle.Free(start={"a": np.zeros(P - 1), "b": np.zeros(1)}))
     def above(params: Any, data: Any) -> Any:
         mean = data["x"] @ params["w"]["a"] + params["w"]["b"][0]
@@ -131,6 +131,8 @@ def test_held_out_data_that_are_impossible_are_said_to_be() -> None:
     res = quietly(above, data, method=mle.Adam(0.02, batch_size=50, epochs=3), validation=outside)
     assert "the validation log-likelihood was never finite" in res.verdict.statement
     assert np.all(coefficients(res) == 0.0)
+    kept = mle.plot.convergence(res).get_lines()[-1]
+    assert (kept.get_label(), list(kept.get_xdata())) == ("kept: the start", [0, 0])
 
 
 def test_few_parameters_are_taken_to_the_maximum() -> None:
@@ -142,7 +144,7 @@ def test_few_parameters_are_taken_to_the_maximum() -> None:
     early = quietly(
         REGRESSION.plain, data, start=REGRESSION.start, method=mle.Adam(batch_size=16, epochs=2), validation=0.2
     )
-    assert early.verdict.code == "stopped_early", "what a held-out sample stops is not taken to the maximum after all"
+    assert early.verdict.code == "stopped_early", "what a validation sample stops is not taken to the maximum after all"
 
 
 def test_weights_formulas_and_penalties_go_along() -> None:
@@ -239,7 +241,7 @@ def test_progress_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
         wide.fit(wide_data(), method=mle.Adam(0.03, batch_size=40, epochs=2), progress=True, validation=0.2)
     shown = capsys.readouterr().err
     assert "epoch" in shown
-    assert "held out" in shown
+    assert "validation" in shown
 
 
 @pytest.mark.skipif("MLEJAX_CHECK_SHAPES" in os.environ, reason="hands in numbers of wrong types")

@@ -18,6 +18,7 @@ from scipy import stats
 
 import mlejax as mle
 from mlejax.covariance import KINDS, CovarianceKind, Kind, options, sandwich
+from mlejax.covariance.sandwich import Sums, covariance
 from mlejax.inference.covariances import covariances
 
 ROOT = Path(__file__).parents[3]
@@ -88,8 +89,16 @@ def test_a_kind_without_a_formula_is_refused(far: mle.Results, monkeypatch: pyte
     table = {**KINDS, "HC9": Kind("HC9", "sandwich")}  # type: ignore[arg-type]
     for module in (options, sandwich, covariances):
         monkeypatch.setattr(module, "KINDS", table)
-    with pytest.raises(ValueError, match="of form 'sandwich' is not computed from no products of scores"):
+    with pytest.raises(ValueError, match=r"'HC9': expected sums= of products of scores, got None"):
         far.with_cov("HC9")  # type: ignore[arg-type]
+
+
+def test_sums_go_with_the_kinds_that_use_them() -> None:
+    free, sums = np.ones((1, 1), bool), Sums(np.ones((1, 1, 1, 1)), np.full(1, 9), np.zeros((1, 1), int))
+    with pytest.raises(ValueError, match="'bootstrap': it is the covariance of refits"):
+        covariance("bootstrap", np.ones((1, 1, 1)), free=free)
+    with pytest.raises(ValueError, match="'nonrobust' uses no products of scores: expected sums=None"):
+        covariance("nonrobust", np.ones((1, 1, 1)), free=free, sums=sums)
 
 
 @pytest.mark.parametrize("kind", ["HC2", "HC3", "CR3"])

@@ -1,5 +1,7 @@
 """The delta method against R and closed forms, and what it says where it cannot answer."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,6 +129,16 @@ def test_no_parameters_at_all():
     out = nlcom(lambda t: {"c": 2.0}, np.zeros(0), np.zeros((0, 0)))
     assert out.params.tolist() == [2.0]
     assert out.bse.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("function", [lambda t: np.exp(t[0]), lambda t: math.exp(t[0]), lambda t: 2.0 * float(t[0])])
+def test_functions_of_concrete_numbers_are_refused(function):
+    with pytest.raises(TypeError, match=r"write jnp.exp and not np.exp or math.exp, and leave out float\(\)"):
+        linearise(function, [1.0, 2.0])
+
+
+def test_a_condition_on_a_parameter_is_not_refused():
+    assert linearise(lambda t: t[0] if t[0] > 1 else 2 * t[0], [1.5, 2.0]).jacobian.tolist() == [[1.0, 0.0]]
 
 
 def test_misuse_is_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,18 @@ def test_failed_refits_are_counted_and_said() -> None:
         warnings.simplefilter("ignore")
         first = str(boot.summary("bca"))
     assert "jackknife" in first
+
+
+def test_too_few_replicates_for_a_distribution(fitted: mle.Results) -> None:
+    """Each of three causes has advice of its own."""
+    boot = fitted.bootstrap(5, seed=0)
+    with pytest.raises(ValueError, match=r"finite at 0 of the 5 replicates .*; give a function that is finite there"):
+        _ = boot.function(lambda p: jnp.log(-p["sigma"])).bse
+    none = {"good": np.zeros(5, bool), "failures": {"interrupted": 5}}
+    for finished, advice in ((False, "let the bootstrap finish"), (True, "use another kind= of resamples")):
+        few = replace(boot, refits=replace(boot.refits, finished=finished, **none))
+        with pytest.raises(ValueError, match=f"5 of 5 refits failed .*; {advice}"):
+            _ = few.bse
 
 
 def test_refusals(fitted: mle.Results) -> None:

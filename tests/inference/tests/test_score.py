@@ -163,6 +163,14 @@ def test_what_is_no_restriction_is_refused(logit: mle.Results, arguments: Any, m
         logit.score_test(*arguments)
 
 
+def test_singular_products_of_scores_leave_the_information() -> None:
+    """The rows with x = 1 lie on the mean, so that the score of x is 0 in every row; the information is X'X."""
+    res = gaussian.regress(mu="1").fit({"v": [-1.0, 2.0, -1.0, 0.0], "x": [0.0, 0.0, 0.0, 1.0]}, fixed={"sigma": 1.0})
+    with pytest.raises(ValueError, match=r"products of scores .* but its information is: leave out cov_type='opg'"):
+        res.score_test("+ x", cov_type="opg")
+    assert res.score_test("+ x").statistic == pytest.approx(0.0, abs=1e-12)
+
+
 def test_other_refusals(logit: mle.Results) -> None:
     with pytest.raises(ValueError, match=r"give the value under the null hypothesis, null=\{'alpha': 0.0\}"):
         poisson.regress(mu="x").fit(frame).score_test(negbin.regress(mu="x"))

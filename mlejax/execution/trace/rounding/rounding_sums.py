@@ -1,6 +1,8 @@
-"""Rounding of sums and products: reductions, running sums, products of matrices.
+"""Rounding of reductions, running sums and products of matrices.
 
-``reduce_sum`` and ``dot_general`` take the rounding of the sum (:func:`terms`) as their first operand.
+The rules of ``reduce_sum`` and ``dot_general`` take, before the operands, the rounding of the sum in units of 2**-53:
+`sum_units` of the number of terms, which is the product of the lengths that :func:`terms` returns.  For a sum over all rows the
+caller may give it at run time.
 """
 
 from __future__ import annotations

@@ -133,9 +133,11 @@ def rays_of_many(spec: Spec, found: dict[int, OptimizeResult], u0: Float[Host, "
 def suspicious(
     spec: Spec, found: Sequence[OptimizeResult], origins: Sequence[Float[Host, " p"]]
 ) -> list[Float[Host, "k p"]]:
-    """For each final point the directions, (k, p), that need a ray test; the searches began at ``origins``.
+    """Return for each final point the directions, (k, p), of lines through it on which a ray test evaluates the log-likelihood,
+    to both sides (their sign does not matter).
 
-    As `suspicious_directions`, with the directions away from bounds added for coordinates at a bound.
+    Those of `suspicious_directions`, and for each coordinate at a bound the direction away from it.  ``origins``: starts of the
+    searches; the path from there is one of the directions.
     """
     space = spec.space
     u, score = (np.stack([getattr(e, name) for e in found]) for name in ("u", "score"))
@@ -157,15 +159,20 @@ def probe_directions(
     known: Sequence[Float[Host, " p"]] = (),
     first: RaysOfEnd | None = None,
 ) -> Asks[tuple[Direction, ...]]:
-    """Test rays from a final point in every direction that needs it, and return what the log-likelihood does along each.
+    """Test straight lines through a final point, to both sides, in every direction that needs it; return a `Direction` for
+    each, which says what the log-likelihood does along it.  (A generator, `Asks`: run it by ``yield from`` or `rays.answered`.)
+
+    The ``known`` directions come first, as flat.  If there are none and no direction rises, leads higher, is flat or a plateau,
+    lines that are straight in natural coordinates follow; if none rises, a curved ridge along which the log-likelihood levels
+    off, or coordinates that ran away.
 
     Args:
         evaluator: evaluator of one data set.
         end: the final point.
         u0: start of the search, (p,).
-        known: directions, (p,) each, that are flat for any likelihood (collinear columns of a design matrix). Other
-            directions are tested after projection onto their complement.
-        first: the rays from this point, if they were made already.
+        known: directions, (p,) each, that are flat for any likelihood (collinear columns of a design matrix). The others are
+            projected onto their complement before the test.
+        first: the rays from this point, if they were made already; not used with ``known``.
     """
     assert end.information is not None
     spec, space, fixed = evaluator.spec, evaluator.spec.space, evaluator.fixed

@@ -92,7 +92,7 @@ def slopes_of(space: Space) -> Int[Host, " k"]:
 @in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
 class TermTests:
-    """Joint Wald tests that the coefficients of each term of the formulas are 0; prints as a table.
+    """Joint Wald tests that the coefficients of each term of the formulas, intercepts left out, are 0; prints as a table.
 
     Attributes:
         terms: labels of the terms, such as ``mu[C(region)]``.
