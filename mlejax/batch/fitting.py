@@ -15,7 +15,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import misuse, optimize
 from mlejax.batch.judging import Batch, judged
-from mlejax.batch.sets import DataSets
+from mlejax.batch.sets import DataSets, Runs
 from mlejax.execution import float64
 from mlejax.execution.chunking import Budget
 from mlejax.fit import start as start_room
@@ -95,7 +95,7 @@ def fit_many(
             finite = np.isfinite(u0[which]).all(axis=1)
             if finite.any():
                 first = int(which[finite][0])
-                check_rows_once(likelihood, space, sets.single(first), u0[first], held)
+                check_rows_once(likelihood, space, sets.single(first), u0[first], held, _alone(sets, first, space).rows)
         problems = _problems(sets, algorithm, held, seed, given, own, budget)
         outcome = _searched(problems, evaluator, u0, which, sets)
         modes: dict[int, tuple[Mode, ...]] = {}
@@ -190,11 +190,13 @@ def _given(spec: Spec, sets: DataSets, start: PyTree) -> tuple[list[Any], list[b
 
 def _alone(sets: DataSets, i: int, space: Space) -> Loaded:
     """Return data set number i as `Loaded` in the parameter space ``space``, in the padded size of the batch, without its table,
-    weights and labels.
+    weights and labels. Its rows have the numbers of the rows of this data set, dropped ones included.
     """
     data = sets.single(i)
-    n = int(data.n)
-    rows = data_room.Rows(tuple(leaf[:n] for leaf in data.rows), data.shared, sets.layout, n)
+    n, before, kept = int(data.n), sets.table_rows(i), None
+    if sets.mode == "rows" and before.size != n:
+        kept = np.flatnonzero(np.isin(before, Runs(sets.order, sets.begins, sets.lengths)(i)))
+    rows = data_room.Rows(tuple(leaf[:n] for leaf in data.rows), data.shared, sets.layout, n, kept=kept)
     return Loaded(Problem(data, space), rows, None, None, None, designs=sets.designs, hyper=sets.hyper_at(i))  # type: ignore[arg-type]
 
 

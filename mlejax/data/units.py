@@ -163,7 +163,7 @@ def units(rows: Rows, unit_values: Any, name: str = "unit", same: Sequence[str] 
         raise DataError(f"{name}: expected one label per row, {rows.n}, got {codes.size}")
     for column in same:
         if column in rows.layout.keys:
-            constant_within(rows[column], codes, labels, f"column {column!r} (per_unit=)")
+            constant_within(rows[column], codes, labels, f"column {column!r} (per_unit=)", rows)
     layout = rows.layout.with_mask(len(rows.leaves))
     lengths = np.bincount(codes, minlength=len(labels))
     order = np.argsort(codes, kind="stable")
@@ -178,7 +178,9 @@ def units(rows: Rows, unit_values: Any, name: str = "unit", same: Sequence[str] 
     return Units(grouped, mask, lengths, labels, codes, positions)
 
 
-def constant_within(values: Any, codes: np.ndarray, labels: Any = None, name: str = "weights") -> np.ndarray:
+def constant_within(
+    values: Any, codes: np.ndarray, labels: Any = None, name: str = "weights", rows: Rows | None = None
+) -> np.ndarray:
     """Return one value per unit, from row values that must not vary within a unit.
 
     Args:
@@ -186,6 +188,7 @@ def constant_within(values: Any, codes: np.ndarray, labels: Any = None, name: st
         codes: (n,) units 0..G-1, every one with at least one row.
         labels: (G,) names of the units, for the message.
         name: the name of the values in error messages.
+        rows: the rows, with their numbers in the user's table, for the message; None if the values are of all rows.
 
     Returns:
         The value of each unit (G,).
@@ -208,9 +211,10 @@ def constant_within(values: Any, codes: np.ndarray, labels: Any = None, name: st
         unit, start = int(codes[row]), int(first[codes[row]])
         name_of_unit = unit if labels is None else labels[unit]
         n_units = np.unique(codes[differs]).size
+        at = (start, row) if rows is None else rows.numbered(np.array([start, row])).tolist()
         raise DataError(
-            f"{name}: expected one value per unit, but unit {label(name_of_unit)} has {array[start]} in row {start} and "
-            f"{array[row]} in row {row} ({n_units} units vary). Make the values constant within each unit"
+            f"{name}: expected one value per unit, but unit {label(name_of_unit)} has {array[start]} in row {at[0]} and "
+            f"{array[row]} in row {at[1]} ({n_units} units vary). Make the values constant within each unit"
         )
     return per_unit
 

@@ -172,7 +172,7 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
     evaluator = evaluator_of(spec, loaded, fixed, request.resume, places)
     doing("choosing a start")
     u0 = first_start(evaluator, method, loaded, given, request.seed) if begun is None else begun.u
-    check_rows_once(likelihood, space, loaded.seen.problem.data, u0, fixed)
+    check_rows_once(likelihood, space, loaded.seen.problem.data, u0, fixed, loaded.rows if loaded.stream is None else None)
     settling = None
     if isinstance(evaluator, EffectsEvaluator):
         settling = settled_levels(evaluator, loaded, u0, request.separated)
@@ -248,9 +248,9 @@ def _finished(ready: Ready, searched: Searched, watch: Watch) -> Fit:
         LikelihoodError: terms depend on other rows or on padding, if the check at the start could not tell.
     """
     loaded, evaluator, climbed = ready.loaded, searched.evaluator, searched.climbed
-    check_rows_once(
-        evaluator.spec.likelihood, searched.space, loaded.seen.problem.data, searched.found.end.u, searched.fixed
-    )
+    data, at = loaded.seen.problem.data, searched.found.end.u
+    rows = loaded.rows if loaded.stream is None else None
+    check_rows_once(evaluator.spec.likelihood, searched.space, data, at, searched.fixed, rows)
     loaded = with_fingerprint(loaded)
     done = at_estimate(finish(evaluator, loaded, searched.found, searched.method))
     if ready.settling is not None:

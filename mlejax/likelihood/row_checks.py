@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.data import Prepared, assemble, bucket
+from mlejax.data import Prepared, Rows, assemble, bucket
 from mlejax.data.packing.layout import Layout
 from mlejax.execution import cached, compiled
 from mlejax.execution.trace import rows_apart
@@ -125,7 +125,7 @@ def refuse_dependent_rows(likelihood: Likelihood, together: np.ndarray, alone: n
     Args:
         likelihood: the declaration, for messages.
         together, alone: terms and scores at two points (2, 2, N), evaluated with the other rows and by themselves.
-        numbers: numbers of these rows among those in use, from 0, (N,), for messages.
+        numbers: numbers of these rows in the user's table (or in the sample of a stream), from 0, (N,), for messages.
 
     Returns:
         True if the check is conclusive: values and scores of some row are finite at both points.
@@ -146,8 +146,8 @@ def refuse_dependent_rows(likelihood: Likelihood, together: np.ndarray, alone: n
     others = others if likelihood.joint is None else ""  # a model with latents cannot be declared so
     raise linked(
         LikelihoodError(
-            f"{likelihood.name} is declared row-wise, but its entries use other rows: the {what} of row {numbers[row]} (counted "
-            f"from 0 among those in use) is {together[point, kind, row]:.6g} when evaluated with other rows and "
+            f"{likelihood.name} is declared row-wise, but its entries use other rows: the {what} of row {numbers[row]} "
+            f"(counted from 0) is {together[point, kind, row]:.6g} when evaluated with other rows and "
             f"{alone[point, kind, row]:.6g} by itself "
             f"({len(set(where[:, 2].tolist()))} of {bad.shape[-1]} rows checked differ).  "
             "If it centres or scales a column, do that beforehand or pass the mean as "
@@ -162,7 +162,12 @@ _unit_check = compiled(unit_check, static=("likelihood", "space", "layout"), how
 
 
 def check_rows_once(
-    likelihood: Likelihood, space: Space, data: Prepared, u0: Float[Host, " p"], held: Float[Host, " v"] | None
+    likelihood: Likelihood,
+    space: Space,
+    data: Prepared,
+    u0: Float[Host, " p"],
+    held: Float[Host, " v"] | None,
+    rows: Rows | None,
 ) -> None:
     """Check, once for each structure of the data, that row-wise terms depend on their own row only and units' terms not on
     their padding.
@@ -176,17 +181,23 @@ def check_rows_once(
         data: the data, of which up to 256 rows or 32 units are evaluated.
         u0: the start; terms are also evaluated at a point nearby.
         held: values under ``fixed=``, or None.
+        rows: the same data, with the numbers of the rows in the user's table, for messages; None for a sample of a stream.
 
     Raises:
         LikelihoodError: terms depend on other rows or on padding.
     """
     key = ("checked", data.statics, space)
     if likelihood.mode != "whole" and not (likelihood.mode == "rows" and int(data.n) < 2):
-        cached(likelihood, key, lambda: _rows_checked(likelihood, space, data, u0, held), keep=bool)
+        cached(likelihood, key, lambda: _rows_checked(likelihood, space, data, u0, held, rows), keep=bool)
 
 
 def _rows_checked(
-    likelihood: Likelihood, space: Space, data: Prepared, u0: Float[Host, " p"], held: Float[Host, " v"] | None
+    likelihood: Likelihood,
+    space: Space,
+    data: Prepared,
+    u0: Float[Host, " p"],
+    held: Float[Host, " v"] | None,
+    table: Rows | None,
 ) -> bool:
     """Raise LikelihoodError if terms depend on other rows or on padding; return True if the check is conclusive."""
     if (likelihood.mode == "rows" or likelihood.joint is not None) and _rows_provably_apart(likelihood, space, data):
@@ -201,7 +212,8 @@ def _rows_checked(
         (_row_check, refuse_dependent_rows) if likelihood.mode == "rows" else (_unit_check, refuse_unmasked_units)
     )
     one, other = check(likelihood, space, points, held, rows, data.shared, data.statics)
-    return refuse(likelihood, np.asarray(one), np.asarray(other), index)
+    numbers = index if likelihood.mode == "units" or table is None else table.numbered(index)
+    return refuse(likelihood, np.asarray(one), np.asarray(other), numbers)
 
 
 def _rows_provably_apart(likelihood: Likelihood, space: Space, data: Prepared) -> bool:

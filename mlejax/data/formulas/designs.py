@@ -67,7 +67,7 @@ class Design:
         what = _what(self.predictor)
         values = None if self.piece is None else evaluate_again(self.piece, table, kept, what)
         offset = None if self.offset is None else evaluate_offset_again(self.offset, table, kept, what)
-        offset = None if offset is None else _log_exposure(self.predictor, offset)
+        offset = None if offset is None else _log_exposure(self.predictor, offset, kept)
         random = None if self.random is None else evaluate_again(self.random, table, kept, what)
         return DesignValues(values, offset, random)
 
@@ -284,7 +284,7 @@ def first_design(
     offset_formula, offset = None, None
     if more is not None:
         offset_formula, offset = evaluate_offset(more, table, kept, what)
-        offset = _log_exposure(p, offset)
+        offset = _log_exposure(p, offset, kept)
         shape = next(leaf.shape for leaf in natural.leaves if leaf.name == p.name)
         if p.link.name == "softmax":  # the baseline has no linear predictor
             shape = (*shape[:-1], shape[-1] - 1)
@@ -370,17 +370,20 @@ def _what(p: Predictor) -> str:
     return f"regress({p.name}={p.linear.formula!r})"
 
 
-def _log_exposure(p: Predictor, values: Float[Host, "n ..."]) -> Float[Host, "n ..."]:
+def _log_exposure(
+    p: Predictor, values: Float[Host, "n ..."], kept: Int[Host, " m"] | None
+) -> Float[Host, "n ..."]:
     """Return the logarithm of the values of an exposure, if the predictor has one, or those of an offset unchanged; DataError if
-    an exposure is not positive.
+    an exposure is not positive. ``kept``: positions of the rows in the user's table, None for all.
     """
     if p.linear.exposure is None:
         return values
     bad = np.flatnonzero((values <= 0).reshape(len(values), -1).any(axis=1))
     if bad.size:
+        first = int(bad[0] if kept is None else kept[bad[0]])
         raise DataError(
             f"regress({p.name}=...): exposure={p.linear.exposure!r} must be positive, because its logarithm is added; "
-            f"{bad.size} of {len(values)} rows are not, first row {int(bad[0])} with {values[bad[0]]:g}. Correct these rows, or "
+            f"{bad.size} of {len(values)} rows are not, first row {first} with {values[bad[0]]:g}. Correct these rows, or "
             "leave them out"
         )
     return np.log(values)

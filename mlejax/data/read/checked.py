@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mlejax.data.errors import DataError, label, listing, rows_phrase
+from mlejax.data.errors import SHOWN_ROWS, DataError, label, listing, rows_phrase
 from mlejax.data.packing.layout import Layout, assemble, build
 from mlejax.data.read.columns import NUMERIC, Column, is_extension_array, is_pandas, missing_entries
 from mlejax.data.read.refusals import refusal
@@ -74,6 +74,20 @@ class Rows:
         if isinstance(values, (list, tuple)):
             return [values[i] for i in self.kept]
         return np.asarray(values)[self.kept]
+
+    def numbered(self, at: Int[Host, " m"]) -> Int[Host, " m"]:
+        """Return the numbers in the user's table of the rows at these positions (m,)."""
+        return np.asarray(at) if self.kept is None else np.asarray(self.kept[at])
+
+    def phrase(self, at: Int[Host, " m"]) -> str:
+        """Return the rows at these positions (m,) as `rows_phrase` of the user's table, with their index labels if there are any.
+
+        >>> Rows((), (), None, 2, kept=np.array([0, 3])).phrase(np.array([1]))
+        'row 3'
+        """
+        numbers = self.numbered(at)
+        labels = None if self.index is None else {int(numbers[j]): self.index[i] for j, i in enumerate(at[:SHOWN_ROWS])}
+        return rows_phrase(numbers, labels)
 
     def take(self, rows: Int[Host, " m"]) -> Rows:
         """Return the rows at these positions (m,), in this order; a position may be repeated (a resample)."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from mlejax.fit.diagnose import ends
-from mlejax.fit.diagnose.directions import movements
 from mlejax.fit.diagnose.ends import information_over, interior
+from mlejax.fit.diagnose.rounding.first_operation import first_derivative, first_operation
+from mlejax.fit.prepare.loaded import Loaded, named_terms
 from mlejax.fit.prepare.penalties import finite_penalty
 from mlejax.objective import PartitionedEvaluator, SingleEvaluator, bad_rows, row_terms
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Bool, Float, Host
 from mlejax.verdict import Evidence, Findings
 
 ADVICE_AFTER_TRAINING = (
@@ -49,26 +51,19 @@ def blurred(evaluator: SingleEvaluator, end: OptimizeResult) -> bool:
     return False
 
 
-def explain(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
-    """A statement that names the rows and parameters for which the log-likelihood or its score is not finite at u, (p,).
+def explain(evaluator: SingleEvaluator, loaded: Loaded, u: Float[Host, " p"]) -> str:
+    """A statement that names the rows and parameters for which the log-likelihood or its score is not finite at u, (p,), and the
+    first operation of the function that makes it so.
 
     If those of every row are finite, it names what is not: the bias reduction, the penalty, or else the sum over the rows.
+    ``loaded``: the data of the evaluator, with the numbers of the rows in the user's table.
     """
     spec, fixed = evaluator.spec, evaluator.fixed
     own, held = spec.space.in_own(u, fixed)
     theta = np.asarray(spec.space.own.theta_from_u(own, held))
     shown = [f"{name} = {x:.6g}" for name, x in zip(spec.space.theta_labels, theta, strict=True)]
     at = ", ".join(shown[:6]) or "the fixed values"
-    if isinstance(evaluator, PartitionedEvaluator):
-        bad = bad_rows(evaluator, u)
-        if bad.n:
-            where = "; ".join(f"{partition}, row {row}" for partition, row, _ in bad.first) + ("; ..." if bad.n > 5 else "")
-            return (
-                f"the log-likelihood is not finite at {at}: {bad.n} of {evaluator.n_contributions} rows ({where}; first: "
-                f"{bad.first[0][2]:g})"
-            )
-    values, scores, *_ = row_terms(evaluator, u)
-    found = movements.explain_non_finite(values, scores, spec.space.theta_labels, at, spec.likelihood)
+    found = non_finite_terms(evaluator, loaded, u, at)
     if found:
         return found
     if spec.reduction is not None:
@@ -80,6 +75,60 @@ def explain(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
     if spec.penalty is not None and not finite_penalty(spec, u, fixed, evaluator.hyper):
         return f"the penalty, its gradient or its curvature is not finite at {at}"
     return f"the sum of the log-likelihood or its score overflows at {at}"
+
+
+class _Terms(NamedTuple):
+    """Terms that are not finite: their number and that of all, the first five as a phrase, the first value, the coordinates."""
+
+    n: int
+    of: int
+    which: str
+    first: float
+    lost: Bool[Host, " p"]
+
+
+def _not_finite(evaluator: SingleEvaluator, loaded: Loaded, u: Float[Host, " p"], scores: bool) -> _Terms:
+    """The terms of positive weight whose log-likelihood, or whose score, is not finite at u, (p,)."""
+    if isinstance(evaluator, PartitionedEvaluator):
+        bad = bad_rows(evaluator, u, scores)
+        which = "; ".join(f"{partition}, row {row}" for partition, row, _ in bad.first) + ("; ..." if bad.n > 5 else "")
+        return _Terms(bad.n, evaluator.n_contributions, which, bad.first[0][2] if bad.n else 0.0, bad.lost)
+    found = row_terms(evaluator, u)
+    used = found.weights > 0
+    lost = ~np.isfinite(found.scores if scores else found.values[:, None]) & used[:, None]
+    at = np.flatnonzero(lost.any(axis=1))
+    if not at.size:
+        return _Terms(0, int(used.sum()), "", 0.0, lost.any(axis=0))
+    which = named_terms(loaded, evaluator.spec.likelihood, at)[1]
+    return _Terms(at.size, int(used.sum()), which, float(found.values[at[0]]), lost.any(axis=0))
+
+
+def non_finite_terms(evaluator: SingleEvaluator, loaded: Loaded, u: Float[Host, " p"], at: str) -> str:
+    """A statement on the terms of positive weight or, if these are finite, the scores that are not finite at u, (p,), with the
+    first five of them and the operation that makes them so; empty if all are finite.
+
+    Args:
+        evaluator, loaded: the model and its data.
+        u: point of evaluation.
+        at: text of the parameter values, for the statement.
+    """
+    kind = {"rows": "rows", "units": "units", "whole": "log-likelihood terms"}[evaluator.spec.likelihood.mode]
+    bad = _not_finite(evaluator, loaded, u, scores=False)
+    if bad.n:
+        made = first_operation(evaluator, u)
+        return (
+            f"the log-likelihood is not finite at {at}: {bad.n} of {bad.of} {kind} ({bad.which}; first: {bad.first:g})"
+            + (f", because {made} there" if made else "")
+        )
+    bad = _not_finite(evaluator, loaded, u, scores=True)
+    if not bad.n:
+        return ""
+    names = [evaluator.spec.space.theta_labels[int(j)] for j in np.flatnonzero(bad.lost)]
+    made = first_derivative(evaluator, u)
+    return (
+        f"the log-likelihood is finite but its score is not at {at}: {bad.n} of {bad.of} {kind} ({bad.which}), "
+        f"parameters {', '.join(names[:5])}{made and '; ' + made}"
+    )
 
 
 def evidence_at(space: Space, fixed: Host | None, end: OptimizeResult, findings: Findings) -> Evidence:

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mlejax.data import SHOWN_ROWS, rows_phrase
-from mlejax.fit.prepare.loaded import Loaded
+from mlejax.fit.prepare.loaded import Loaded, named_terms
 from mlejax.objective import SingleEvaluator, row_terms
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import Float, Host
@@ -89,20 +88,4 @@ def influential_rows(
         return (), ""
     here, there = row_terms(evaluator, end.u), row_terms(evaluator, far)
     few = few_that_move(here.weights * (here.values - there.values))
-    return _named(evaluator.spec.likelihood.unit, loaded, few) if few else ((), "")
-
-
-def _named(unit: str | None, loaded: Loaded, numbers: tuple[int, ...]) -> tuple[tuple[Any, ...], str]:
-    """Row numbers of the user's table (or labels of units, or positions of terms) for term ``numbers``, and a phrase for them."""
-    rows, at = loaded.rows, np.array(numbers)
-    if unit is not None:
-        column = rows.select(loaded.source.column(unit)) if loaded.crossing is None else loaded.crossing.units
-        raw = np.asarray(column)
-        units = tuple(raw[np.argmax(loaded.unit_codes == i)] for i in numbers)
-        shown = ", ".join(str(label) for label in units[:SHOWN_ROWS]) + (", ..." if len(units) > SHOWN_ROWS else "")
-        return units, f"{unit} {shown}"
-    if loaded.problem.data.mode == "whole":
-        return numbers, rows_phrase(at).replace("rows", "entries").replace("row", "entry")
-    before = at if rows.kept is None else rows.kept[at]  # numbered as they came, dropped ones included
-    labels = None if rows.index is None else dict(zip(before.tolist(), (rows.index[i] for i in at), strict=True))
-    return tuple(before.tolist()), rows_phrase(before, labels)
+    return named_terms(loaded, evaluator.spec.likelihood, np.array(few)) if few else ((), "")

@@ -269,7 +269,7 @@ def _searched_on(
     if end.end == End.INTERRUPTED:
         return Diagnosed(spec, end, Findings())
     if not np.isfinite(end.loglik) or not linalg.all_finite(end.score):
-        return _without_derivatives(evaluator, u0, end)
+        return _without_derivatives(evaluator, loaded, u0, end)
     if end.information is None:
         return Diagnosed(spec, end, Findings())
     end = by_score(evaluator, end)
@@ -300,7 +300,7 @@ def _searched_on(
         point = None if is_clean(end, space) else off_the_edges(evaluator, end)
         if point is None and not is_clean(end, space):
             findings = yield from _followed(problems, evaluator, loaded, u0, end, first)
-            real, words, advice = with_good_digits(evaluator, u0, end, findings.directions)
+            real, words, advice = with_good_digits(evaluator, loaded, u0, end, findings.directions)
             findings = replace(findings, directions=real, rows=words, advice=advice)
             if (
                 unfinished and not end.polished and limited(problems.method)
@@ -327,23 +327,25 @@ def _searched_on(
         end = again._replace(polished=end.polished)
     if not is_clean(end, space):
         known = findings.rows or any(d.behaviour not in ("falls", "unknown") for d in findings.directions)
-        stopped = "" if known or limited(problems.method) else where_it_stopped(evaluator, end)
+        stopped = "" if known or limited(problems.method) else where_it_stopped(evaluator, loaded, end)
         if stopped:
             findings = replace(findings, rows=stopped, advice=STAYS_FINITE)
         findings = replace(findings, within=decided_within(evaluator, end))
         if not linalg.all_finite(end.score):  # a higher point, or an edge, from which no search can go on
-            without = _without_derivatives(evaluator, u0, end._replace(n_steps=steps))
+            without = _without_derivatives(evaluator, loaded, u0, end._replace(n_steps=steps))
             if without.findings.limit or not any(d.behaviour == "rises" for d in findings.directions):
                 return without  # else the score overflowed on the way up, where the rise is known already
     return Diagnosed(evaluator.spec, end._replace(n_steps=steps), findings)
 
 
-def _without_derivatives(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult) -> Diagnosed:
+def _without_derivatives(
+    evaluator: SingleEvaluator, loaded: Loaded, u0: Float[Host, " p"], end: OptimizeResult
+) -> Diagnosed:
     """The diagnosis of a final point where log-likelihood or score is not finite: the limit on an edge, or the rows at fault."""
     limit = limit_on_edge(evaluator, u0, end)
     if limit is not None:
         return Diagnosed(evaluator.spec, limit, Findings(limit=True))
-    return Diagnosed(evaluator.spec, end, Findings(rows=explain(evaluator, end.u)))
+    return Diagnosed(evaluator.spec, end, Findings(rows=explain(evaluator, loaded, end.u)))
 
 
 def limited(method: Method) -> bool:

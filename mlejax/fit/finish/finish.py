@@ -360,7 +360,7 @@ def nothing_to_estimate(evaluator: SingleEvaluator, loaded: Loaded) -> Fit:
     if spec.penalty is not None:
         penalty = float(penalty_value(spec, empty, fixed, evaluator.hyper))
         penalised = Penalised(penalty, square, (), _penalty_name(spec))
-    rows = "" if np.isfinite(value) else explain(evaluator, empty)
+    rows = "" if np.isfinite(value) else explain(evaluator, loaded, empty)
     fixed_all = "every parameter is fixed: the log-likelihood was evaluated, nothing was estimated"
     return Fit(
         spec=spec,

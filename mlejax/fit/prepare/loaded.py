@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,8 @@ from mlejax import data as data_room
 from mlejax.data.formulas import Designs
 from mlejax.data.streams import Streamed
 from mlejax.fit.common import Problem
-from mlejax.shapes import PyTree
+from mlejax.likelihood import Likelihood
+from mlejax.shapes import Host, Int, PyTree
 
 NOTHING_LEFT_OUT = np.zeros(0, object), np.zeros(0), np.zeros(0, np.int64)
 
@@ -114,6 +116,26 @@ class Loaded:
     def scale(self) -> float:
         """Factor by which the optimiser's log-likelihood is multiplied to give the reported one (rescaling of weights)."""
         return 1.0 if self.weights is None else self.weights.scale
+
+
+def named_terms(loaded: Loaded, likelihood: Likelihood, at: Int[Host, " m"]) -> tuple[tuple[Any, ...], str]:
+    """Names of the log-likelihood terms at these positions (m,), and a phrase that lists the first five.
+
+    They are the numbers of rows in the user's table (dropped rows counted), labels of units, or positions of the terms of a
+    function of the whole data.
+    """
+    rows, unit = loaded.rows, likelihood.unit
+    if likelihood.mode == "whole":
+        return tuple(at.tolist()), data_room.rows_phrase(at).replace("rows", "entries").replace("row", "entry")
+    if unit is None:
+        return tuple(rows.numbered(at).tolist()), rows.phrase(at)
+    dots = ", ..." if len(at) > data_room.SHOWN_ROWS else ""
+    if loaded.unit_codes is None:  # one data set of a batch, without its table
+        shown = ", ".join(str(i) for i in at[: data_room.SHOWN_ROWS].tolist())
+        return tuple(at.tolist()), f"numbers in the order of {unit}: {shown}{dots}"
+    column = np.asarray(rows.select(loaded.source.column(unit)) if loaded.crossing is None else loaded.crossing.units)
+    units = tuple(column[np.argmax(loaded.unit_codes == i)] for i in at)
+    return units, f"{unit} {', '.join(str(label) for label in units[: data_room.SHOWN_ROWS])}{dots}"
 
 
 def counts(loaded: Loaded) -> tuple[float, float]:

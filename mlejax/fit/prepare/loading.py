@@ -168,7 +168,7 @@ def load(
         if time is not None:
             data_room.check_steps(rows.select(source.column(time)), codes, unit_labels, likelihood.unit, time)
         if weighing is not None:
-            per_unit = data_room.constant_within(weighing.values, codes, grouped.labels)
+            per_unit = data_room.constant_within(weighing.values, codes, grouped.labels, rows=rows)
             weighing = data_room.make_weights(weighing.kind, weighing.name, per_unit, len(grouped.labels))
     levels = _levels(likelihood.effects[0], source, rows, weighing) if likelihood.effects else None
     coded: tuple[data_room.Coded, ...] = ()
@@ -310,7 +310,7 @@ def _check_classes_of_units(likelihood: Likelihood, rows: data_room.Rows, codes:
         if isinstance(entry.key, data_room.DesignKey) and entry.key.parameter in probs:
             for slot in entry.slots:
                 for column in np.reshape(rows.leaves[slot.position], (rows.n, -1)).T:
-                    data_room.constant_within(column, codes, labels, f"covariates of {entry.key.parameter}")
+                    data_room.constant_within(column, codes, labels, f"covariates of {entry.key.parameter}", rows)
 
 
 def most_units(likelihood: Likelihood, length: int) -> int:

@@ -42,7 +42,7 @@ def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarra
     if loaded.unit_codes is not None and len(values) == rows.n:
         codes = data_room.group_codes(values, name)[0]
         try:
-            return data_room.constant_within(codes, loaded.unit_codes, name=name)
+            return data_room.constant_within(codes, loaded.unit_codes, name=name, rows=rows)
         except data_room.DataError as error:
             if loaded.crossing is None:
                 raise

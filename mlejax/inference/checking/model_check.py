@@ -20,6 +20,7 @@ from mlejax.execution.trace.jaxprs import Closed, closed_over
 from mlejax.fit import Loaded
 from mlejax.fit.common import check_count
 from mlejax.fit.diagnose.directions import movements
+from mlejax.fit.diagnose.evidence import non_finite_terms
 from mlejax.fit.prepare.arguments import fix_on_host, outside_transformations
 from mlejax.fit.prepare.loading import load
 from mlejax.fit.search import start_of_one
@@ -122,7 +123,7 @@ def check(
                 u0 = start_of_one(evaluator, loaded, given, seed)
                 found = examine(evaluator, loaded, u0)
                 try:
-                    check_rows_once(likelihood, space, loaded.problem.data, u0, fixed_values)
+                    check_rows_once(likelihood, space, loaded.problem.data, u0, fixed_values, loaded.rows)
                 except LikelihoodError as error:
                     found = [refused(error, "dependent_rows")]
         except (ValueError, TypeError, KeyError) as error:
@@ -152,7 +153,7 @@ def examine(evaluator: SingleEvaluator, loaded: Loaded, u0: np.ndarray) -> list[
     near = [u0 + 0.1 * rng.standard_normal(u0.shape) * np.maximum(1.0, np.abs(u0)) for _ in range(2)]
     points = [u0, *(np.clip(u, spec.space.lower, spec.space.upper) for u in near)]
     each = [row_terms(evaluator, u)[:2] for u in points]
-    finite = _finiteness(spec, fixed, points, each)
+    finite = _finiteness(evaluator, loaded, points, each)
     return found + (finite or _scores(spec, fixed, points, each))
 
 
@@ -164,12 +165,14 @@ def _at(spec: Spec, fixed: Either | None, u: np.ndarray) -> str:
     return ", ".join(f"{k} = {x:.6g}" for k, x in list(zip(spec.space.theta_labels, theta, strict=True))[:6])
 
 
-def _finiteness(spec: Spec, fixed: Either | None, points: list[np.ndarray], each: list[Any]) -> list[Finding]:
+def _finiteness(
+    evaluator: SingleEvaluator, loaded: Loaded, points: list[np.ndarray], each: list[Any]
+) -> list[Finding]:
     """Return at most one finding: the log-likelihood is not finite at the start, or at some point all its values are finite
     and a score is not (an unguarded branch of `where`).
 
     Args:
-        spec, fixed: the model, and the values of its fixed entries or None.
+        evaluator, loaded: the model and its data.
         points: the start and points near it, unconstrained coordinates (p,) each.
         each: for each point, the values (n,) and scores (n, p) of all terms.
     """
@@ -179,17 +182,16 @@ def _finiteness(spec: Spec, fixed: Either | None, points: list[np.ndarray], each
             continue
         if k > 0 and not values_finite:
             continue  # a random point outside the support of some row proves nothing
-        where = _at(spec, fixed, u)
-        text = movements.explain_non_finite(values, scores, spec.space.theta_labels, where, spec.likelihood)
+        text = non_finite_terms(evaluator, loaded, u, _at(evaluator.spec, evaluator.fixed, u))
         if values_finite:
             return [Finding("error", "where_guard", text, _WHERE)]
-        return [Finding("error", "start_not_finite", f"at the start {text.removeprefix('the ')}", _START)]
+        return [Finding("error", "start_not_finite", f"at the start {text}", _START)]
     return []
 
 
 _WHERE = (
-    "Put a safe value inside the branch that is not taken too: jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1.0)), 0.0); "
-    "the derivative of the branch not taken is computed as well, and 0 times infinity is NaN"
+    "The function needs finite derivatives there too. In jnp.where the derivative of the branch not taken is computed as well, "
+    "and 0 times infinity is NaN: put a safe value inside the branch, jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1.0)), 0.0)"
 )
 _START = (
     "Give start= inside the support of every row; or look at the rows named: a logarithm of zero, or a value outside the "

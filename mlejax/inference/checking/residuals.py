@@ -16,7 +16,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from mlejax.companions import companion, registered
-from mlejax.data import ingest
+from mlejax.data import Rows, ingest
 from mlejax.execution import float64
 from mlejax.fit import Fit, check_count, terms_of_rows
 from mlejax.inference.covariances.products_of_scores import weighted_scores
@@ -171,7 +171,7 @@ def residuals(
             own, dense = _likelihoods(fit, cdf, y)
             if discrete is None:
                 discrete = bool((y == np.round(y)).all()) and not _continuous(own, dense, cdf(y))
-            u, note = _between(cdf, y, discrete, seed, own, dense)
+            u, note = _between(cdf, y, discrete, seed, own, dense, fit.loaded.rows)
         else:
             u, note = _ranks(fit, name, y, random, seed)
         inside = np.clip(u, 1e-16, 1.0 - 1e-16)
@@ -298,6 +298,7 @@ def _between(
     seed: int,
     own: Float[Host, " n"],
     dense: Bool[Host, " n"],
+    rows: Rows,
 ) -> tuple[Float[Host, " n"], str]:
     """Return u between F(y-) and F(y), at random if they differ, (n,), and a note that says how.
 
@@ -308,6 +309,7 @@ def _between(
         own, dense: likelihoods of the rows, and where they are densities (`_likelihoods`).  Unless ``whole``, a row whose
             likelihood is 1 - F(y) (censored) has u between F(y) and 1, one with F(y) between 0 and F(y).
         seed: seed of the random numbers.
+        rows: the rows, for the message.
 
     Raises:
         ValueError: F decreases or is NaN at some outcomes; or, for whole outcomes, one has probability 0.
@@ -320,9 +322,9 @@ def _between(
     if whole and (never := (high == low) & (low > 0) & (low < 1 - 1e-9)).any():
         i = int(np.argmax(never))
         raise ValueError(
-            f"residuals('quantile'): row {i}: the declared cdf is {high[i]:.4g} at {y[i]:g} and at {y[i] - 1:g}, so that "
-            f"{y[i]:g} would have probability 0. It has to be 0 below the smallest outcome; if outcomes are continuous, give "
-            "discrete=False"
+            f"residuals('quantile'): {rows.phrase(np.flatnonzero(never)[:1])}: the declared cdf is {high[i]:.4g} at {y[i]:g} "
+            f"and at {y[i] - 1:g}, so that {y[i]:g} would have probability 0. It has to be 0 below the smallest outcome; if "
+            "outcomes are continuous, give discrete=False"
         )
     censored = np.zeros(y.shape, bool)
     if not whole:

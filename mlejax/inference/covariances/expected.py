@@ -109,8 +109,9 @@ def _over_outcomes(fit: Fit, outcomes: Host) -> tuple[Float[Host, "p p"], str]:
     if wrong.size:
         i = int(wrong[0])
         raise ValueError(
-            f"cov_type='expected': the probabilities of these outcomes sum to {total[i]:.6g} in row {i} (of {wrong.size} such "
-            "rows), and not to 1: list all values that the outcome can have, or leave outcomes= out for a simulated expectation"
+            f"cov_type='expected': the probabilities of these outcomes sum to {total[i]:.6g} in "
+            f"{fit.loaded.rows.phrase(wrong[:1])} (of {wrong.size} such rows), and not to 1: list all values that the outcome "
+            "can have, or leave outcomes= out for a simulated expectation"
         )
     k = len(next(iter(columns.values())))
     return information, f"summed over {k} outcomes"

@@ -157,7 +157,7 @@ def _numbers(fit: Fit, given: Any, option: str) -> Float[Host, " n"]:
     values = fit.loaded.source.column(given) if isinstance(given, str) else given
     numbers = np.asarray(fit.loaded.rows.select(values), np.float64)
     if fit.loaded.unit_codes is not None:
-        numbers = data_room.constant_within(numbers, fit.loaded.unit_codes, name=f"{option}=")
+        numbers = data_room.constant_within(numbers, fit.loaded.unit_codes, name=f"{option}=", rows=fit.loaded.rows)
     if numbers.shape != (fit.loaded.problem.data.n_contributions,) or not np.isfinite(numbers).all():
         wrong = f"shape {numbers.shape}" if np.isfinite(numbers).all() else "NaN or infinity"
         raise ValueError(f"{option}= expected one finite number for each row, got {wrong}")

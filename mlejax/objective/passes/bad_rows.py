@@ -1,4 +1,4 @@
-"""Rows of a stream whose log-likelihood is not finite, by partition."""
+"""Rows of a stream whose log-likelihood or score is not finite, by partition."""
 
 from __future__ import annotations
 
@@ -9,38 +9,48 @@ import numpy as np
 from mlejax.data import Prepared, Table
 from mlejax.objective.objective import Objective
 from mlejax.objective.passes.partitioned import PartitionedEvaluator, Place
-from mlejax.shapes import Either, Float, Host, PyTree
+from mlejax.shapes import Bool, Either, Float, Host, PyTree
 
 SHOWN = 5
 
 
 class BadRows(NamedTuple):
-    """Rows whose log-likelihood is not finite.
+    """Rows whose log-likelihood, or whose score, is not finite.
 
     Attributes:
         n: their number.
         first: partition, number of the row in it and value, of the first five at most.
+        lost: the coordinates in which scores are not finite (p,); all False if the log-likelihood was looked at.
     """
 
     n: int
     first: tuple[tuple[str, int, float], ...]
+    lost: Bool[Host, " p"]
 
 
-def bad_rows(evaluator: PartitionedEvaluator, u: Float[Host, " p"]) -> BadRows:
-    """Return the rows of positive weight whose log-likelihood is not finite at u (p,), by one pass."""
-    found: BadRows = evaluator.map_reduce(_terms, _together, u, _bad)
+def bad_rows(evaluator: PartitionedEvaluator, u: Float[Host, " p"], scores: bool = False) -> BadRows:
+    """Return the rows of positive weight whose log-likelihood (``scores``: whose score) is not finite at u (p,), by one pass."""
+    found: BadRows = evaluator.map_reduce(_scores if scores else _terms, _together, u, _bad)
     return found
 
 
 def _terms(objective: Objective, u: Either) -> PyTree:
-    return objective.all_contributions(u)
+    values = objective.all_contributions(u)
+    return values, values[:, None]
 
 
-def _bad(values: Float[Host, " N"], chunk: Prepared, table: Table, place: Place) -> BadRows:
-    bad = np.flatnonzero(~np.isfinite(values[: int(chunk.n)]) & (np.asarray(chunk.weights)[: int(chunk.n)] > 0))
+def _scores(objective: Objective, u: Either) -> PyTree:
+    return objective.values_and_scores(u)
+
+
+def _bad(found: PyTree, chunk: Prepared, table: Table, place: Place) -> BadRows:
+    n = int(chunk.n)
+    values, looked_at = (a[:n] for a in found)
+    lost = ~np.isfinite(looked_at) & (np.asarray(chunk.weights)[:n, None] > 0)
+    bad = np.flatnonzero(lost.any(axis=1))
     first = tuple((place.partition, place.rows.start + int(i), float(values[i])) for i in bad[:SHOWN])
-    return BadRows(bad.size, first)
+    return BadRows(bad.size, first, lost.any(axis=0))
 
 
 def _together(a: BadRows, b: BadRows) -> BadRows:
-    return BadRows(int(a.n) + int(b.n), (*a.first, *b.first)[:SHOWN])
+    return BadRows(int(a.n) + int(b.n), (*a.first, *b.first)[:SHOWN], a.lost | b.lost)

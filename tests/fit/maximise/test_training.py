@@ -214,7 +214,7 @@ def test_a_row_that_is_not_finite_is_named_and_its_batches_left_out() -> None:
 
     res = quietly(logs, {**data, "z": np.r_[-1.0, np.ones(N - 1)]}, method=mle.Adam(batch_size=50, epochs=2))
     assert res.verdict.code == "not_computable"
-    assert "rows 0; first: nan" in res.verdict.statement
+    assert "(row 0; first: nan" in res.verdict.statement
     assert np.abs(coefficients(res)).max() > 0, "the other batches moved it"
 
 

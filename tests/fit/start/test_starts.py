@@ -138,7 +138,7 @@ def test_a_score_that_is_not_finite_names_rows_and_parameters() -> None:
         res = careless.fit({"y": rng.normal(size=20), "x": x}, start={"mu": 0.0, "power": 0.0})
     statement = res.verdict.statement
     assert "finite but its score is not" in statement
-    assert "rows 7" in statement
+    assert "(row 7)" in statement
     assert "power" in statement
     assert res.bse.isna().all()
 

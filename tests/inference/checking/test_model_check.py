@@ -103,7 +103,7 @@ def test_a_start_outside_the_support_of_some_rows() -> None:
     y = np.array([1.0, 2.0, 3.0, 9.0])
     found = uniform.check({"y": y}, start={"top": 5.0})
     assert found.codes[0] == "start_not_finite"
-    assert "rows 3" in found.findings[0].statement
+    assert "(row 3; first: -inf)" in found.findings[0].statement
     assert found.findings[0].level == "error"
 
 

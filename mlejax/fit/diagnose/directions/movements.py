@@ -1,4 +1,4 @@
-"""Phrases for statements: which parameters go where along a direction, what is not identified, which rows are not finite."""
+"""Phrases for statements: which parameters go where along a direction and what is not identified."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from mlejax import transforms
 from mlejax.execution import compiled, float64
 from mlejax.fit.diagnose.ends import curved
-from mlejax.likelihood import Likelihood
 from mlejax.parameters import Space
 from mlejax.parameters.coordinates import split_constants
 from mlejax.shapes import Either, Params
@@ -212,39 +211,3 @@ def _combination(weights: np.ndarray, names: tuple[str, ...]) -> str:
         sign = "-" if w < 0 else ("+" if i else "")
         out.append(f"{sign} {size}{name}" if i else f"{sign}{size}{name}")
     return " ".join(out) + (" + ..." if len(names) > N_SHOWN else "")
-
-
-def explain_non_finite(
-    values: np.ndarray, scores: np.ndarray | None, labels: tuple[str, ...], at: str, likelihood: Likelihood
-) -> str:
-    """A statement on the terms or, if these are finite, the scores that are not finite, with the numbers of the first five; empty
-    if all are finite.  The numbers count the terms from 0: rows that were dropped are not counted.
-
-    Args:
-        values: log-likelihood terms, (n,).
-        scores: their scores, (n, p), or None.
-        labels: names of the p parameters.
-        at: text of the parameter values, for the statement.
-        likelihood: the model.
-    """
-    kind, which = {
-        "rows": ("rows in use", "rows"),
-        "units": ("units", f"numbers in the order of {likelihood.unit}:"),
-        "whole": ("log-likelihood terms", "number"),
-    }[likelihood.mode]
-    bad = np.flatnonzero(~np.isfinite(values))
-    if bad.size:
-        numbers = ", ".join(str(int(i)) for i in bad[:5]) + (", ..." if bad.size > 5 else "")
-        return (
-            f"the log-likelihood is not finite at {at}: {bad.size} of {values.size} {kind} "
-            f"({which} {numbers}; first: {values[bad[0]]:g})"
-        )
-    if scores is None or np.isfinite(scores).all():
-        return ""
-    bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
-    columns = [labels[int(j)] for j in np.flatnonzero(~np.isfinite(scores).all(axis=0))]
-    numbers = ", ".join(str(int(i)) for i in bad[:5]) + (", ..." if bad.size > 5 else "")
-    return (
-        f"the log-likelihood is finite but its score is not at {at}: {bad.size} of {values.size} {kind} ({which} {numbers}), "
-        f"parameters {', '.join(columns[:5])}; typical of a jnp.where whose unused branch has no finite derivative"
-    )

@@ -20,6 +20,7 @@ from mlejax.fit.diagnose.directions import movements, rays
 from mlejax.fit.diagnose.edges import others_maximised
 from mlejax.fit.diagnose.rounding.digits import ALLOWED, digits, far_from_start, gain_is_real, value_is_real
 from mlejax.fit.diagnose.rounding.ends_of_numbers import STAYS_FINITE, where_it_ends
+from mlejax.fit.prepare.loaded import Loaded
 from mlejax.objective import SingleEvaluator
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
@@ -258,7 +259,7 @@ def end_at(evaluator: SingleEvaluator, u: Float[Host, " p"], like: OptimizeResul
 
 
 def with_good_digits(
-    evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult, found: Sequence[Direction]
+    evaluator: SingleEvaluator, loaded: Loaded, u0: Float[Host, " p"], end: OptimizeResult, found: Sequence[Direction]
 ) -> tuple[tuple[Direction, ...], str, str]:
     """Check the directions found by ray tests against rounding errors.
 
@@ -294,7 +295,7 @@ def with_good_digits(
         )
         return tuple(d for d in real if d.behaviour != "rises" or d.bounded), words, STABLE_FORM
     for d in (d for d in real if d.behaviour == "rises"):
-        words = where_it_ends(evaluator, end, d, _levelled(evaluator, end, d))
+        words = where_it_ends(evaluator, loaded, end, d, _levelled(evaluator, end, d))
         if words:
             return tuple(d for d in real if d.behaviour != "rises"), words, STAYS_FINITE
     return tuple(real), "", ""

@@ -1,0 +1,224 @@
+"""The operation of the user's function that makes terms, or their scores, not finite.
+
+The program is followed in forward order, for scores with a tangent in a direction in which all parameters move.  What is not
+finite has its origin in an operand that is not, or else in the operation itself: its result or derivative is not finite though
+its operands are.  Of `jnp.where` only the branch that is used counts.  Scores in reverse mode are NaN also because of a
+branch that is not used; the origin is then the first derivative that is not finite anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax.execution.trace.jaxprs import Equation, Program, is_literal, part_of
+from mlejax.execution.trace.rounding.forward_rounding import entered
+from mlejax.objective import Objective, SingleEvaluator
+from mlejax.shapes import Either, Float, Host
+
+OVERFLOWS = frozenset(
+    {"exp", "exp2", "expm1", "mul", "square", "cosh", "sinh", "add", "sub", "reduce_sum"}
+)
+OTHERS = {"log": "a logarithm is taken of 0 or less", "div": "a division is by 0, or its result overflows"}
+UNUSED_BRANCH = "in a branch of jnp.where that is not used: put a safe value there too"
+FINITE = np.iinfo(np.int32).max  # origin of what is finite
+GIVEN = FINITE - 1  # origin of what came so: data and numbers in the function
+
+
+class Traced(NamedTuple):
+    """A number of the program, while it is followed.
+
+    Attributes:
+        value: the number.
+        tangent: its derivative along the direction, or None.
+        value_from, tangent_from: origins, (): twice the number of an operation, plus 1 if its derivative is not finite; `FINITE`,
+            or `GIVEN`.
+    """
+
+    value: Any
+    tangent: Any
+    value_from: Any
+    tangent_from: Any
+
+
+def first_operation(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
+    """What happens in the terms that are not finite at u, (p,): "exp overflows", "lgamma is not finite"; empty if no operation is
+    found."""
+    eqns, origin, _ = _found(evaluator, u, scores=False)
+    return _words(eqns, origin)
+
+
+def first_derivative(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
+    """What happens in the terms whose scores are not finite at u, (p,): "the derivative of sqrt is not finite there"; empty if no
+    operation is found."""
+    eqns, origin, anywhere = _found(evaluator, u, scores=True)
+    made = _words(eqns, origin if origin < FINITE else anywhere)
+    return made and made + (f" there, {UNUSED_BRANCH}" if origin == FINITE else " there")
+
+
+def _found(evaluator: SingleEvaluator, u: Float[Host, " p"], scores: bool) -> tuple[list[Equation], int, int]:
+    """The equations of a chunk's program in order, the origin of the terms (or scores), and the first of a tangent anywhere."""
+    origin, anywhere = evaluator.map_reduce(_origins_of_scores if scores else _origins_of_values, np.minimum, u).tolist()
+    objective = Objective(evaluator.spec.plain, evaluator.sample(8), evaluator.fixed, None, 1.0)
+    return list(_operations(_traced(objective, u).jaxpr, scores)), origin, anywhere
+
+
+def _words(eqns: Sequence[Equation], origin: int) -> str:
+    """An origin in words; empty for `FINITE` and `GIVEN`."""
+    if origin >= GIVEN:
+        return ""
+    name = _name(eqns[origin // 2])
+    if origin % 2:
+        return f"the derivative of {name} is not finite"
+    return f"{name} overflows" if name in OVERFLOWS else OTHERS.get(name, f"{name} is not finite")
+
+
+def _name(eqn: Equation) -> str:
+    """The primitive of an equation, or the name of the function with a derivative of its own that it calls."""
+    if not _own_derivative(eqn):
+        return str(eqn.primitive.name)
+    program: Any = eqn.params.get("call_jaxpr") or eqn.params.get("fun_jaxpr")
+    return getattr(getattr(program, "jaxpr", program).debug_info, "func_name", "") or str(eqn.primitive.name)
+
+
+def _own_derivative(eqn: Equation) -> bool:
+    """True for a call of a function with a derivative of its own, such as `xlogy`."""
+    return str(eqn.primitive.name).startswith(("custom_jvp", "custom_vjp"))
+
+
+def _traced(objective: Objective, u: Either) -> Any:
+    """The closed jaxpr of all terms at u; its arguments are u and the arrays of the rows."""
+    return jax.make_jaxpr(objective.contributions)(u, objective.prepared.rows)
+
+
+def _origins_of_values(objective: Objective, u: Either) -> Either:
+    """Origins of the terms of positive weight that are not finite, and `FINITE`, (2,)."""
+    values = objective.contributions(u, objective.prepared.rows)
+    return _origins(objective, u, ~jnp.isfinite(values), None)
+
+
+def _origins_of_scores(objective: Objective, u: Either) -> Either:
+    """Origins of the scores of positive weight that are not finite, and of the first tangent that is not, (2,)."""
+    scores = objective.values_and_scores(u)[1]
+    return _origins(objective, u, ~jnp.isfinite(scores).all(axis=1), 1.0 / (2.0 + jnp.arange(u.size)))
+
+
+def _origins(objective: Objective, u: Either, bad: Either, tangent: Either | None) -> Either:
+    """Follow the program of all terms, of which those of the mask ``bad``, (n,), are looked at; ``tangent``: of u, (p,)."""
+    program, rows = _traced(objective, u), jax.tree.leaves(objective.prepared.rows)
+    used = bad & (objective.prepared.weights > 0)
+    anywhere: list[Any] = [jnp.asarray(FINITE)]
+    operands = [Traced(u, tangent, FINITE, FINITE), *(_given(a, used) for a in rows)]
+    (out,) = _follow(program.jaxpr, program.consts, operands, used, anywhere, tangent is not None)
+    origin = out.value_from if tangent is None else out.tangent_from
+    return jnp.stack([jnp.asarray(origin), jnp.min(jnp.stack(anywhere))])
+
+
+def _given(value: Any, bad: Either) -> Traced:
+    """Data, or a number in the function."""
+    return Traced(value, None, jnp.where(_lost(value, bad), GIVEN, FINITE), FINITE)
+
+
+def _inner(eqn: Equation, whole: bool) -> Any:
+    """The program that an equation calls, as `entered`; None if ``whole`` and it has a derivative of its own."""
+    return None if whole and _own_derivative(eqn) else entered(eqn)
+
+
+def _operations(program: Program, whole: bool) -> Iterator[Equation]:
+    """The equations of a program and of those that it calls, in order; ``whole``: as of `_inner`."""
+    for eqn in program.eqns:
+        inner = _inner(eqn, whole)
+        yield from [eqn] if inner is None else _operations(inner.program, whole)
+
+
+def _follow(
+    program: Program, consts: Sequence[Any], operands: Sequence[Traced], bad: Either, anywhere: list[Any], whole: bool
+) -> list[Traced]:
+    """Evaluate a program with its constants and operands, and return its results.
+
+    Args:
+        program, consts, operands: the program and its inputs.
+        bad: the terms that are looked at, a mask (n,).
+        anywhere: for each of `_operations` the origin of its tangents is appended.
+        whole: as of `_inner`.
+    """
+    known = dict(zip(program.constvars, (_given(c, bad) for c in consts), strict=True))
+    known.update(zip(program.invars, operands, strict=True))
+    read = lambda v: _given(v.val, bad) if is_literal(v) else known[v]
+    for eqn in program.eqns:
+        at, inner = [read(v) for v in eqn.invars], _inner(eqn, whole)
+        if inner is not None:
+            results = _follow(inner.program, inner.consts, at[inner.first :], bad, anywhere, whole)
+        else:
+            number = len(anywhere) - 1
+            results = _applied(eqn, at, bad, number)
+            anywhere.append(jnp.min(jnp.stack([jnp.asarray(r.tangent_from) for r in results])))
+        known.update(zip(eqn.outvars, results, strict=True))
+    return [read(v) for v in program.outvars]
+
+
+def _applied(eqn: Equation, at: Sequence[Traced], bad: Either, number: int) -> list[Traced]:
+    """The results of the equation of this number at its operands."""
+    moving = [i for i, one in enumerate(at) if one.tangent is not None]
+
+    def results_at(*some: Any) -> list[Any]:
+        operands = [one.value for one in at]
+        for i, value in zip(moving, some, strict=True):
+            operands[i] = value
+        if _own_derivative(eqn):
+            return _alone(eqn, operands)
+        found = eqn.primitive.bind(*operands, **eqn.params)
+        return list(found) if eqn.primitive.multiple_results else [found]
+
+    if moving:
+        results, tangents = jax.jvp(results_at, [at[i].value for i in moving], [at[i].tangent for i in moving])
+    else:
+        results = results_at()
+        tangents = [None] * len(results)
+    tangents = [t if jnp.issubdtype(jnp.result_type(r), jnp.floating) else None for r, t in zip(results, tangents, strict=True)]
+    of_values, of_tangents = _inherited(eqn, at, bad)
+    both = jnp.minimum(of_tangents, jnp.where(of_tangents < FINITE, FINITE, of_values))
+    out = []
+    for result, tangent in zip(results, tangents, strict=True):
+        value_from = jnp.where(_lost(result, bad), jnp.where(of_values < FINITE, of_values, 2 * number), FINITE)
+        beside = jnp.where(value_from < FINITE, value_from, 2 * number + 1)  # a result that is not finite has no derivative
+        own = jnp.where(both < FINITE, both, beside)
+        tangent_from = FINITE if tangent is None else jnp.where(_lost(tangent, bad), own, FINITE)
+        out.append(Traced(result, tangent, value_from, tangent_from))
+    return out
+
+
+def _alone(eqn: Equation, operands: Sequence[Any]) -> list[Any]:
+    """The results of an equation that keeps a derivative of its own."""
+    variables = {v: a for v, a in zip(eqn.invars, operands, strict=True) if not is_literal(v)}
+    example = jax.make_jaxpr(lambda: ())()
+    return part_of(example, invars=list(variables), outvars=eqn.outvars, eqns=[eqn])(*variables.values())
+
+
+def _inherited(eqn: Equation, at: Sequence[Traced], bad: Either) -> tuple[Either, Either]:
+    """The first origins of the operands' values and of their tangents; of `jnp.where` only the entries that are used count."""
+    values, tangents = [one.value_from for one in at], [one.tangent_from for one in at]
+    if eqn.primitive.name == "select_n":
+        which = jnp.asarray(at[0].value).astype(jnp.int32)
+        for i, one in enumerate(at[1:]):
+            for part, origins in ((one.value, values), (one.tangent, tangents)):
+                if part is not None:
+                    used = _lost(jnp.where(which == i, part, jnp.zeros_like(part)), bad)
+                    origins[i + 1] = jnp.where(used, origins[i + 1], FINITE)
+    first = [jnp.min(jnp.stack([jnp.asarray(o) for o in origins])) for origins in (values, tangents)]
+    return first[0], first[1]
+
+
+def _lost(out: Either, bad: Either) -> Either:
+    """True if a result is not finite in one of the ``bad`` terms, (n,), or anywhere if it does not belong to terms."""
+    if not jnp.issubdtype(jnp.result_type(out), jnp.floating):
+        return jnp.asarray(False)
+    lost = ~jnp.isfinite(out)
+    axis = next((i for i, size in enumerate(jnp.shape(out)) if size == bad.size), None)
+    if axis is not None:
+        lost = lost & jnp.reshape(bad, [bad.size if i == axis else 1 for i in range(jnp.ndim(out))])
+    return lost.any()
