@@ -16,6 +16,7 @@ from mlejax.data.errors import DataError, DataTypeError, label, rows_phrase, typ
 from mlejax.data.packing.padding import bucket
 from mlejax.data.read.checked import Rows
 from mlejax.data.read.columns import is_extension_array, is_pandas, missing_entries
+from mlejax.shapes import Host, Int
 
 COMPACT = 4  # integers are coded by a lookup table if their range is less than this many times the number of rows
 TRACED_UNIT_LENGTH = 3  # rows of a unit while the user's function is traced to find the columns that it reads
@@ -168,14 +169,25 @@ def units(rows: Rows, unit_values: Any, name: str = "unit", same: Sequence[str] 
     lengths = np.bincount(codes, minlength=len(labels))
     order = np.argsort(codes, kind="stable")
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    within = np.arange(bucket(int(lengths.max())))
-    mask = within[None, :] < lengths[:, None]
-    positions = order[starts[:, None] + np.minimum(within[None, :], lengths[:, None] - 1)]
+    length = bucket(int(lengths.max()))
+    mask = np.arange(length) < lengths[:, None]
+    positions = order[padded_positions(starts, lengths, length)]
     leaves = tuple(leaf[positions] for leaf in rows.leaves)
     grouped = replace(
         rows, leaves=(*leaves, mask), layout=layout, n=len(labels), names=(*rows.names, "mask"), kept=None, index=None
     )
     return Units(grouped, mask, lengths, labels, codes, positions)
+
+
+def padded_positions(starts: Int[Host, " G"], lengths: Int[Host, " G"], length: int) -> Int[Host, "G length"]:
+    """Return the positions of the rows of units that begin at ``starts``, padded to one length: shorter units repeat their last
+    row.
+
+    >>> padded_positions(np.array([0, 2]), np.array([2, 3]), 3)
+    array([[0, 1, 1],
+           [2, 3, 4]])
+    """
+    return starts[:, None] + np.minimum(np.arange(length), lengths[:, None] - 1)
 
 
 def constant_within(

@@ -1,16 +1,20 @@
 """Tables larger than memory: their sources, their division into chunks, and passes over them."""
 
-from mlejax.data.streams.cutting import FILTER, Cut, Seen, has_rows, joined, naming
-from mlejax.data.streams.passes import Engine, Streamed, Threads
+from mlejax.data.streams.checksums import Seen, joined
+from mlejax.data.streams.cutting import FILTER, Cut, has_rows, naming
+from mlejax.data.streams.passes import Engine, Streamed, Threads, UnitCounts
 from mlejax.data.streams.sorted_rows import GroupedRows, Groups, check_whole, groups_of, whole_groups
 from mlejax.data.streams.sources import Parquet, Partition, RowGroup, Source, Stream, StreamBatch
+from mlejax.data.streams.unit_chunks import Chunk, InUnits
 
 __all__ = [
     "FILTER",
+    "Chunk",
     "Cut",
     "Engine",
     "GroupedRows",
     "Groups",
+    "InUnits",
     "Parquet",
     "Partition",
     "RowGroup",
@@ -20,6 +24,7 @@ __all__ = [
     "StreamBatch",
     "Streamed",
     "Threads",
+    "UnitCounts",
     "check_whole",
     "groups_of",
     "has_rows",

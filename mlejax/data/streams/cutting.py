@@ -1,8 +1,7 @@
-"""Division of a partition into chunks of `Prepared` of one shape, and checksums of their values.
+"""Division of a partition into chunks of `Prepared` of one shape, with checksums of their values.
 
 Columns stay in memory in their decoded dtype (such as float32); one chunk at a time is converted to float64 in a buffer that
-stays in the cache and is overwritten by the next chunk.  The checksum of a chunk is the sum of the products of its values with
-fixed random numbers, so that a changed order of the rows is detected too.
+stays in the cache and is overwritten by the next chunk.  Units are padded instead (:mod:`mlejax.data.streams.unit_chunks`).
 """
 
 from __future__ import annotations
@@ -21,36 +20,16 @@ from mlejax.data.formulas.designs import with_designs_again
 from mlejax.data.packing.layout import Layout
 from mlejax.data.packing.prepared import Prepared
 from mlejax.data.read import Table, ingest, refuse_gaps
+from mlejax.data.streams.checksums import Seen, place_of, sums_of_column
+from mlejax.data.streams.sorted_rows import Groups
 from mlejax.data.streams.sources import Partition
+from mlejax.data.streams.unit_chunks import Chunk, InUnits, Shape, unit_chunks
 from mlejax.data.weights import check_weights, weight_column, weight_values, wrong_weights
 from mlejax.execution import aligned
 from mlejax.shapes import Float, Host
 
 FILTER = "exclude these rows when the data are read, by filters= of mle.Parquet or in the query"
 _FORMULAS = threading.Lock()  # Python 3.11 may parse wrongly what two threads parse at once
-RTOL = 1e-9  # relative tolerance of checksums: other processors add in another order
-
-
-class Seen(NamedTuple):
-    """The summary of a partition that is kept from the first pass, to detect changes.
-
-    Attributes:
-        n: number of rows.
-        checksum: one number for each column and, last, the weights (k,).
-        size: scale of the rounding errors of the checksums (k,); 0 after the first pass.
-        moments: sum and sum of squares of each column and the weights (k, 2); 0 after the first pass.
-    """
-
-    n: int
-    checksum: Float[Host, " k"]
-    size: Float[Host, " k"]
-    moments: Float[Host, "k 2"]
-
-    def same(self, other: Seen) -> bool:
-        """True if the number of rows and the checksums are the same, up to rounding: then values and their order are too.
-        ``self`` must be from the first pass.
-        """
-        return self.n == other.n and bool((np.abs(self.checksum - other.checksum) <= RTOL * self.size).all())
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +46,9 @@ class Cut:
         scale: number by which the weights are divided.
         designs: designs of the parameters with a formula, or None.
         columns: names of all columns in use, including those of formulas and weights.
-        size: number of rows of a chunk.
-        block: number of rows of a block.
+        size: number of rows (or units) of a chunk.
+        block: number of rows (or units) of a block.
+        units: how rows become units; None for models of rows.
     """
 
     keys: tuple[Any, ...]
@@ -83,10 +63,16 @@ class Cut:
     columns: tuple[str, ...]
     size: int
     block: int
+    units: InUnits | None = None
     _random: Float[Host, " size"] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_random", 1.0 + np.random.default_rng(20).random(self.size))
+
+    @property
+    def mode(self) -> str:
+        """What a term of the log-likelihood belongs to: "rows" or "units"."""
+        return "rows" if self.units is None else "units"
 
     def table(self, partition: Partition) -> Table | None:
         """Read a partition and return its columns as a table, or None if it has no rows. Errors begin with its name; they are
@@ -134,18 +120,34 @@ class Cut:
             return raw
         return np.asarray(table.convert([key])[key])
 
+    def groups(
+        self, table: Table, name: str, arrays: Sequence[np.ndarray], weights: np.ndarray | None, check: bool
+    ) -> Groups | None:
+        """Return the units of the rows of a partition; None for models of rows.  Errors, which begin with ``name``, as of
+        `InUnits.groups`; so are the other arguments.
+        """
+        if self.units is None:
+            return None
+        with naming(name):
+            return self.units.groups(table, arrays, weights, check)
+
     def chunks(
-        self, arrays: Sequence[np.ndarray], weights: np.ndarray | None, whole: bool
-    ) -> Iterator[tuple[Prepared, Seen]]:
-        """Yield chunks of ``size`` rows in the order of the rows, each with its summary; those without a row of positive weight
-        are left out. Padding and rows of weight 0 repeat a row of positive weight. A chunk is valid until the next but one is
+        self, arrays: Sequence[np.ndarray], weights: np.ndarray | None, whole: bool, groups: Groups | None = None
+    ) -> Iterator[Chunk]:
+        """Yield chunks of ``size`` rows (or units) in the order of the rows; those without a row of positive weight are left
+        out. Padding and rows of weight 0 repeat a row of positive weight. A chunk of rows is valid until the next but one is
         requested (two buffers are reused).
 
         Args:
             arrays, weights: as `arrays` returns them.
             whole: if True (the first pass), the summaries have sums and sums of squares.
+            groups: the units, as `groups` returns them.
         """
         n = len(arrays[0])
+        if self.units is not None and groups is not None:
+            shape = Shape(self.dtypes, self.shared, self.layout, self.scale, self.size, self.block)
+            yield from unit_chunks(shape, self.units.length, arrays, weights, groups, whole)
+            return
         sets = [_Buffers.of(self) for _ in range(2)]
         for i, at in enumerate(range(0, n, self.size)):
             m = min(self.size, n - at)
@@ -163,14 +165,13 @@ class Cut:
             if used is None or used.any():
                 n_rows = np.asarray(m, np.int64)
                 chunk = Prepared(tuple(buffers.rows), self.shared, full, n_rows, self.layout, "rows", self.block)
-                yield chunk, self._summary(buffers, m, i, whole)
+                yield Chunk(chunk, self._summary(buffers, m, i, whole), slice(at, at + m), None)
 
     def _summary(self, buffers: _Buffers, m: int, number: int, whole: bool) -> Seen:
         """Return the summary of the first m rows of the chunk with this number in its partition; ``size`` and ``moments`` are 0
         unless ``whole``.
         """
         random = self._random[:m]
-        place = 1.0 + (number * 0.6180339887498949) % 1.0  # chunks in another order have another sum
         k = len(buffers.rows) + 1
         checksum, size, moments = np.zeros(k), np.zeros(k), np.zeros((k, 2))
         # no BLAS: its threads would wait for each other in the threads of the passes
@@ -181,14 +182,8 @@ class Cut:
                 moments[buffers.places] = np.stack([plain.sum(1), np.einsum("ki,ki->k", plain, plain)], 1)
                 size[buffers.places] = 4.0 * np.sqrt(m * moments[buffers.places, 1])
         for j in buffers.others:
-            values = np.asarray(buffers.rows[j][:m], np.float64).reshape(m, -1)
-            width = values.shape[1]
-            checksum[j] = np.einsum("ij,i,j->", values, random, 1.0 + np.arange(width))
-            if whole:
-                with np.errstate(over="ignore", invalid="ignore"):
-                    moments[j] = values.sum(), np.einsum("ij,ij->", values, values)
-                    size[j] = 4.0 * np.sqrt(m * moments[j, 1] * width) * width
-        return Seen(m, place * checksum, size, moments)
+            checksum[j], size[j], moments[j] = sums_of_column(buffers.rows[j][:m], random, whole)
+        return Seen(m, place_of(number) * checksum, size, moments)
 
     def refuse(self, table: Table, name: str) -> None:
         """Raise DataError if a partition, called ``name``, has missing or infinite values or weights that cannot be used; the
@@ -257,8 +252,3 @@ class naming:
         if isinstance(error, (DataError, DataTypeError, KeyError)) and not str(error).startswith(self.name):
             said = error.args[0] if error.args else error
             raise (DataTypeError if isinstance(error, DataTypeError) else DataError)(f"{self.name}: {said}") from error
-
-
-def joined(a: Seen, b: Seen) -> Seen:
-    """Return the summary of two chunks of a partition together, the sum of both."""
-    return Seen(a.n + b.n, a.checksum + b.checksum, a.size + b.size, a.moments + b.moments)

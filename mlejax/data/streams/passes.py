@@ -10,13 +10,15 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from mlejax.data.errors import DataError
 from mlejax.data.fingerprint import Fingerprint
-from mlejax.data.streams.cutting import Cut, Seen
+from mlejax.data.streams.checksums import Seen
+from mlejax.data.streams.cutting import Cut
+from mlejax.data.streams.sorted_rows import GroupedRows
 from mlejax.data.streams.sources import Partition, Source
 from mlejax.execution import doing, float64, kept_pool, n_cores
 from mlejax.shapes import Float, Host
@@ -72,6 +74,20 @@ class Threads:
             wait(waiting)  # nothing goes on behind the caller's back
 
 
+class UnitCounts(NamedTuple):
+    """Numbers of a stream of units.
+
+    Attributes:
+        n: number of units.
+        n_rows_used: number of rows in units of positive weight.
+        sum_over_rows: the sum over the rows of the weights of their units, as given.
+    """
+
+    n: int
+    n_rows_used: int
+    sum_over_rows: float
+
+
 class Streamed:
     """The rows of a source, with their numbers and weights, and passes over them.
 
@@ -79,22 +95,37 @@ class Streamed:
         source: the source of the partitions.
         cut: how partitions are divided into chunks.
         n: number of rows.
-        n_used: number of rows of positive weight.
-        sum_weights: the sum of the weights as given.
+        n_used: number of rows (or units) of positive weight.
+        sum_weights: the sum of the weights (of rows or units) as given.
         engine: executor of the passes.
+        units: numbers of the units; None for models of rows.
 
     Attributes:
         products_wanted: True if the fit needs sums of products of scores weighted by w, False if weighted by w^2, None if none.
         products: where these sums were evaluated, and the sums, if the last pass of the fit computed them.
     """
 
-    def __init__(self, source: Source, cut: Cut, n: int, n_used: int, sum_weights: float, engine: Engine) -> None:
+    def __init__(
+        self,
+        source: Source | GroupedRows,
+        cut: Cut,
+        n: int,
+        n_used: int,
+        sum_weights: float,
+        engine: Engine,
+        units: UnitCounts | None = None,
+    ) -> None:
         self.source, self.cut, self.engine = source, cut, engine
-        self.n, self.n_used, self.sum_weights = n, n_used, sum_weights
+        self.n, self.n_used, self.sum_weights, self.units = n, n_used, sum_weights, units
         self.seen: list[Seen | None] | None = None
         self.products_wanted: bool | None = None
         self.products: tuple[Any, Float[Host, "p p"]] | None = None
         self.n_passes = 0
+
+    @property
+    def n_terms(self) -> int:
+        """The number of terms of the log-likelihood: rows or units."""
+        return self.n if self.units is None else self.units.n
 
     def pass_over(self, work: Callable[[Partition, bool], tuple[Seen | None, Any]]) -> list[Any]:
         """Run a task on every partition; return its results for those that have rows, in order.
@@ -165,7 +196,8 @@ class Streamed:
         return made
 
     def _with_cut(self, cut: Cut) -> Streamed:
-        made = Streamed(self.source, cut, self.n, self.n_used, self.sum_weights, self.engine)
+        source = self.source.with_columns(cut.columns) if isinstance(self.source, GroupedRows) else self.source
+        made = Streamed(source, cut, self.n, self.n_used, self.sum_weights, self.engine, self.units)
         made.products_wanted = self.products_wanted
         return made
 

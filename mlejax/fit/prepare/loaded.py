@@ -133,8 +133,12 @@ def named_terms(loaded: Loaded, likelihood: Likelihood, at: Int[Host, " m"]) -> 
     if loaded.unit_codes is None:  # one data set of a batch, without its table
         shown = ", ".join(str(i) for i in at[: data_room.SHOWN_ROWS].tolist())
         return tuple(at.tolist()), f"numbers in the order of {unit}: {shown}{dots}"
-    column = np.asarray(rows.select(loaded.source.column(unit)) if loaded.crossing is None else loaded.crossing.units)
-    units = tuple(column[np.argmax(loaded.unit_codes == i)] for i in at)
+    if loaded.stream is not None:
+        assert loaded.unit_labels is not None
+        units = tuple(loaded.unit_labels[at])
+    else:
+        column = np.asarray(rows.select(loaded.source.column(unit)) if loaded.crossing is None else loaded.crossing.units)
+        units = tuple(column[np.argmax(loaded.unit_codes == i)] for i in at)
     return units, f"{unit} {', '.join(str(label) for label in units[: data_room.SHOWN_ROWS])}{dots}"
 
 
@@ -150,7 +154,10 @@ def counts(loaded: Loaded) -> tuple[float, float]:
     if loaded.stream is not None:
         frequency = loaded.weights is not None and loaded.weights.kind == "frequency"
         count = loaded.stream.sum_weights if frequency else float(loaded.stream.n_used)
-        return count, count
+        units = loaded.stream.units
+        if units is None:
+            return count, count
+        return units.sum_over_rows if frequency else float(units.n_rows_used), count
     data = loaded.problem.data
     n = data.n_contributions - loaded.with_total
     w = loaded.weights

@@ -300,17 +300,25 @@ def leave_out(loaded: Loaded, gone: np.ndarray) -> Loaded:
     return replace(loaded, problem=data, rows=rows, weights=weights, designs=designs, levels=levels, coded=coded)
 
 
-def _check_classes_of_units(likelihood: Likelihood, rows: data_room.Rows, codes: np.ndarray, labels: Host) -> None:
-    """Raise DataError if predictors of class probabilities, for classes of units, vary within a unit."""
+def class_covariates(likelihood: Likelihood, layout: data_room.Layout) -> tuple[tuple[int, str], ...]:
+    """The arrays of predictors of class probabilities, for classes of units, by position among the arrays of the rows, with their
+    names for messages; they must be constant within units.
+
+    ``layout``: the layout of the rows.
+    """
     mixture = mixture_of(likelihood)
     if mixture is None:
-        return
+        return ()
     probs = set(mixture.latent.names(mixture.name).values()) - mixture.latent.square(mixture.name)
-    for entry in rows.layout.entries:
-        if isinstance(entry.key, data_room.DesignKey) and entry.key.parameter in probs:
-            for slot in entry.slots:
-                for column in np.reshape(rows.leaves[slot.position], (rows.n, -1)).T:
-                    data_room.constant_within(column, codes, labels, f"covariates of {entry.key.parameter}", rows)
+    entries = [e for e in layout.entries if isinstance(e.key, data_room.DesignKey) and e.key.parameter in probs]
+    return tuple((slot.position, f"covariates of {e.key.parameter}") for e in entries for slot in e.slots)  # type: ignore[attr-defined]
+
+
+def _check_classes_of_units(likelihood: Likelihood, rows: data_room.Rows, codes: np.ndarray, labels: Host) -> None:
+    """Raise DataError if predictors of class probabilities, for classes of units, vary within a unit."""
+    for position, name in class_covariates(likelihood, rows.layout):
+        for column in np.reshape(rows.leaves[position], (rows.n, -1)).T:
+            data_room.constant_within(column, codes, labels, name, rows)
 
 
 def most_units(likelihood: Likelihood, length: int) -> int:

@@ -18,15 +18,26 @@ from mlejax.data.errors import listing
 from mlejax.data.formulas import Design, Designs, first_design, formula_columns
 from mlejax.data.read import Table, ingest, refuse_gaps
 from mlejax.data.read.checked import rows_of
-from mlejax.data.streams import FILTER, Engine, Parquet, Partition, Source, Stream, has_rows, naming
+from mlejax.data.streams import (
+    FILTER,
+    Engine,
+    GroupedRows,
+    Parquet,
+    Partition,
+    Source,
+    Stream,
+    groups_of,
+    has_rows,
+    naming,
+)
 from mlejax.data.weights import make_weights, weight_column, weight_values
+from mlejax.fit.prepare.stream_units import RUNS, UnitSurvey, merged_units, rows_of_some, spread_runs, units_of
 from mlejax.likelihood import Likelihood, regressed_reads, trace_reads
 from mlejax.parameters import Space
 from mlejax.shapes import Host, Int, PyTree
 
 SAMPLED_ROWS, SAMPLED_BYTES = 1 << 19, 1 << 27
 BATCH_SAMPLE = 8192  # rows of a batch
-RUNS = 4  # of neighbouring rows, in each partition of the sample
 SAMPLED_PARTITIONS = 8
 LEARNT_BYTES = 1 << 30  # of columns that a formula has to see as a whole
 
@@ -37,11 +48,12 @@ class StreamSurvey:
 
     Attributes:
         n: number of rows.
-        n_used: number of rows with positive weight.
-        sum_weights: sum of the weights.
+        n_used: number of rows (or units) with positive weight.
+        sum_weights: sum of the weights (of rows or units).
         levels: column -> levels, for categorical columns, in the order of their type or of appearance.
         whole: column -> all values, for columns that formulas need as a whole.
         some: column -> values of a sample of rows, or None.
+        units: what was collected of the units; None for models of rows.
     """
 
     n: int
@@ -50,6 +62,7 @@ class StreamSurvey:
     levels: dict[str, list[Any]] = field(default_factory=dict)
     whole: dict[str, Any] = field(default_factory=dict)
     some: dict[str, Any] | None = None
+    units: UnitSurvey | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,7 @@ class Surveying:
         whole: columns that are needed as a whole.
         per_partition: number of rows for the sample, whose values are checked; 0 for none.
         numeric: names of the columns that the user's function reads.
-        gaps: as in `Wanted`.
+        gaps, unit: as in `Wanted`.
     """
 
     columns: tuple[str, ...]
@@ -74,6 +87,7 @@ class Surveying:
     per_partition: int
     numeric: tuple[Any, ...]
     gaps: bool = False
+    unit: str = ""
 
     def __call__(self, partition: Partition) -> StreamSurvey | None:
         """Survey one partition; None if it has no rows.  DataError for weights that are not valid and, unless ``gaps``, missing
@@ -90,6 +104,10 @@ class Surveying:
                 numbers = weight_values(weight_column(column, self.weights), n)
                 values = numbers if not (numbers > 0).any() and (numbers == 0).all() else None
                 values = make_weights(self.weight_kind, self.weights, column, n).values if values is None else values
+            groups, units = None, None
+            if self.unit:
+                groups = groups_of(table.column(self.unit), self.unit)
+                units, values = units_of(partition.name, groups, values)
             used, total = (n, float(n)) if values is None else (int((values > 0).sum()), float(values.sum()))
             levels = {name: _levels(table.column(name)) for name in self.categories}
             whole = {name: table.column(name) for name in self.whole}
@@ -100,8 +118,9 @@ class Surveying:
                 if not self.gaps:
                     refuse_gaps(rows, gaps, FILTER)
                 good = np.flatnonzero(~rows_of(gaps, n)) if gaps else np.arange(n)
-                some = _some_rows(table, self.columns, good, self.per_partition) if good.size else None
-            return StreamSurvey(n, used, total, levels, whole, some)
+                chosen = spread_runs(good, self.per_partition) if groups is None else rows_of_some(groups, self.per_partition)
+                some = {name: _taken(table.column(name), chosen) for name in self.columns} if good.size else None
+            return StreamSurvey(n, used, total, levels, whole, some, units)
 
 
 def _levels(column: Any) -> list[Any]:
@@ -113,18 +132,6 @@ def _levels(column: Any) -> list[Any]:
         there = set(series.dropna().unique())
         return [level for level in series.cat.categories if level in there]
     return series.dropna().unique().tolist()
-
-
-def _some_rows(table: Table, columns: Sequence[str], good: Int[Host, " n"], most: int) -> dict[str, Any]:
-    """A sample of about ``most`` of the ``good`` rows (row numbers) of a table: four runs of consecutive ones, spread evenly.
-
-    Returns column -> values.
-    """
-    n = len(good)
-    size = max(1, min(n, most) // RUNS)
-    begins = np.unique(np.linspace(0, n - size, RUNS if n > size else 1).astype(int))
-    rows = good[np.unique(np.concatenate([np.arange(b, b + size) for b in begins]))]
-    return {name: _taken(table.column(name), rows) for name in columns}
 
 
 def _taken(column: Any, rows: Int[Host, " m"]) -> Any:
@@ -202,6 +209,7 @@ class Wanted:
         whole: columns that are needed as a whole.
         numeric: names of the columns that the user's function reads.
         gaps: if True, rows of the sample with missing values are left out; else they raise DataError.
+        unit: name of the column of units, whose rows are next to each other; "" for models of rows.
     """
 
     columns: tuple[str, ...]
@@ -211,14 +219,15 @@ class Wanted:
     whole: tuple[str, ...]
     numeric: tuple[Any, ...]
     gaps: bool = False
+    unit: str = ""
 
     def work(self, columns: tuple[str, ...], n_sampled: int) -> Surveying:
         """The survey of one partition that reads ``columns`` and samples ``n_sampled`` rows."""
         categories, whole = self.categories, self.whole
-        return Surveying(columns, self.weights, self.kind, categories, whole, n_sampled, self.numeric, self.gaps)
+        return Surveying(columns, self.weights, self.kind, categories, whole, n_sampled, self.numeric, self.gaps, self.unit)
 
 
-def survey(source: Source, engine: Engine, wanted: Wanted) -> tuple[StreamSurvey, dict[str, Any]]:
+def survey(source: Source | GroupedRows, engine: Engine, wanted: Wanted) -> tuple[StreamSurvey, dict[str, Any]]:
     """Survey a stream; return what was collected of all rows, and a sample of rows, column -> values.
 
     Args:
@@ -261,10 +270,11 @@ def _survey_files(source: Parquet, engine: Engine, wanted: Wanted) -> tuple[Stre
     return known, _together([s.some for s in found if s is not None and s.some])
 
 
-def _survey_batches(source: Stream, engine: Engine, wanted: Wanted) -> tuple[StreamSurvey, dict[str, Any]]:
-    """Survey a stream of batches in one pass over all columns in use: count rows, and sample rows of evenly spaced batches.
+def _survey_batches(source: Stream | GroupedRows, engine: Engine, wanted: Wanted) -> tuple[StreamSurvey, dict[str, Any]]:
+    """Survey a stream of batches (or of whole units) in one pass over all columns in use: count rows, and sample rows of evenly
+    spaced batches.
 
-    Returns as :func:`survey`; DataError if there are no rows.
+    Returns as :func:`survey`; DataError if there are no rows, or the rows of a unit are in several places.
     """
     found: list[StreamSurvey] = []
     parts: list[dict[str, Any]] = []
@@ -278,7 +288,11 @@ def _survey_batches(source: Stream, engine: Engine, wanted: Wanted) -> tuple[Str
                 if len(parts) * BATCH_SAMPLE > 2 * _rows_sampled(wanted):
                     parts, stride = parts[::2], stride * 2
             found.append(replace(s, some=None))
-    return _merged(found), _together(parts)
+    known = _merged(found)
+    if wanted.unit:
+        units = [s.units for s in found if s.units is not None]
+        known.units = merged_units(units, wanted.unit)
+    return known, _together(parts)
 
 
 def _rows_sampled(wanted: Wanted) -> int:

@@ -17,13 +17,14 @@ from mlejax import optimize
 from mlejax.data import DataError, Prepared
 from mlejax.data.formulas import category_columns, with_designs_again
 from mlejax.data.read import ingest
-from mlejax.data.streams import Cut, Engine, Source, Streamed, Threads
+from mlejax.data.streams import Cut, Engine, GroupedRows, InUnits, Source, Streamed, Threads
 from mlejax.execution import limits
 from mlejax.fit.common import Problem
 from mlejax.fit.elimination_checks import effects_evaluator_of, refuse_effects
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.fit.prepare.loading import load
 from mlejax.fit.prepare.stream_survey import InUse, Wanted, learnt_designs, survey
+from mlejax.fit.prepare.stream_units import chunks_of_units, in_units, lengthened, refuse_crossed
 from mlejax.likelihood import Likelihood
 from mlejax.objective import ChunkedEvaluator, EffectsEvaluator, PartitionedEvaluator, ShardedEvaluator, Spec
 from mlejax.optimize import Method
@@ -88,14 +89,19 @@ def load_stream(
         )
     engine = Threads() if engine is None else engine
     peek = ingest(source.peek())
-    others = [*([weights] if weights else []), *groups]
+    joint = likelihood.joint
+    by = [likelihood.unit, None if joint is None else joint.time]
+    others = [*([weights] if weights else []), *groups, *(name for name in by if name is not None)]
     for name in others:
         peek.contents(name)
     in_use = InUse.of(likelihood, peek, start)
     columns = tuple(dict.fromkeys([*in_use.reads, *in_use.used, *others]))
     categories, whole = category_columns(likelihood.predictors, peek)
-    wanted = Wanted(columns, str(weights or ""), kind or "", categories, whole, in_use.reads)
-    known, rows = survey(source, engine, wanted)
+    wanted = Wanted(columns, str(weights or ""), kind or "", categories, whole, in_use.reads, unit=likelihood.unit or "")
+    read: Source | GroupedRows = source
+    if likelihood.unit is not None and not hasattr(source, "grouped"):  # the partitions of an engine's table stay as they are
+        read = GroupedRows(source, (likelihood.unit,), columns)
+    known, rows = survey(read, engine, wanted)
     designs = None
     table: Any = rows
     if likelihood.predictors:
@@ -105,8 +111,14 @@ def load_stream(
     sample = load(likelihood, table, start, "raise", groups, weights, weight_kind)
     sample = replace(sample, designs=designs)
     scale = known.sum_weights / known.n_used if kind == "sampling" else 1.0
-    streamed = Streamed(source, _cut_of(sample, wanted, scale), known.n, known.n_used, known.sum_weights, engine)
-    return _elsewhere(sample, streamed, kind)
+    if known.units is None:
+        units, counts, labels = None, None, None
+    else:
+        units, counts, labels = in_units(likelihood, sample, known.units.longest), known.units.counts, known.units.labels
+        sample = lengthened(sample, units.length)
+    cut = _cut_of(likelihood, sample, wanted, scale, units)
+    streamed = Streamed(read, cut, known.n, known.n_used, known.sum_weights, engine, counts)
+    return replace(_elsewhere(sample, streamed, kind), unit_labels=labels)
 
 
 def _elsewhere(sample: Loaded, streamed: Streamed, kind: str | None) -> Loaded:
@@ -115,9 +127,9 @@ def _elsewhere(sample: Loaded, streamed: Streamed, kind: str | None) -> Loaded:
     ``streamed``: the stream with its instructions; ``kind``: of the weights, None without.
     """
     data: Prepared = sample.problem.data
-    n = streamed.n
+    n = streamed.n_terms
     known = {
-        "mode": "rows",
+        "mode": data.mode,
         "n": np.int64(n),
         "n_padded": n,
         "n_contributions": n,
@@ -132,14 +144,15 @@ def _elsewhere(sample: Loaded, streamed: Streamed, kind: str | None) -> Loaded:
         said += f", {zeros} of weight 0" if zeros else ""
         weighing = data_room.Weights(kind, name, np.zeros(0), scale, said)
     rows = Elsewhere(
-        n=n, n_dropped=0, kept=None, index=None, names=sample.rows.names, float32=(), layout=sample.rows.layout
+        n=streamed.n, n_dropped=0, kept=None, index=None, names=sample.rows.names, float32=(), layout=sample.rows.layout
     )
     return replace(
         sample,
         problem=Problem(Elsewhere(**known, shared=data.shared, block=data.block), sample.problem.space),  # type: ignore[arg-type]
         rows=rows,  # type: ignore[arg-type]
         source=Elsewhere(raw=None, kind="mapping"),  # type: ignore[arg-type]
-        fingerprint=data_room.Fingerprint(n, {}),
+        unit_codes=None if streamed.units is None else Elsewhere(),  # type: ignore[arg-type]
+        fingerprint=data_room.Fingerprint(streamed.n, {}),
         weights=weighing,
         stream=streamed,
         of_sample=sample,
@@ -153,17 +166,16 @@ def _check_options(
 
     Raises:
         ValueError: weights without a valid kind, or a kind without weights.
-        DataError: options that streams do not support: models that are not row-wise, ``missing="drop"``, weights that are not
-            the name of a column.
+        DataError: options that streams do not support: models of the whole data, latents of several columns,
+            ``missing="drop"``, weights that are not the name of a column.
     """
     kind = data_room.check_weight_kind(weights, weight_kind)
-    if likelihood.mode != "rows":
-        what = f"unit={likelihood.unit!r}" if likelihood.mode == "units" else "rowwise=False"
-        part = ", or fit a sample of whole units" if likelihood.mode == "units" else ""
+    if likelihood.mode == "whole":
         raise DataError(
-            f"{likelihood.name}: models with {what} need their data in memory; streams support row-wise models only. Load the "
-            f"columns in use into memory{part}"
+            f"{likelihood.name}: models with rowwise=False need their data in memory; streams support models of rows and of "
+            "units (unit=). Load the columns in use into memory"
         )
+    refuse_crossed(likelihood)
     if missing != "raise":
         raise DataError(
             "missing='drop' is not supported for a stream: exclude these rows where they are read, by filters= of mle.Parquet or "
@@ -176,10 +188,10 @@ def _check_options(
     return kind
 
 
-def _cut_of(sample: Loaded, wanted: Wanted, scale: float) -> Cut:
+def _cut_of(likelihood: Likelihood, sample: Loaded, wanted: Wanted, scale: float, units: InUnits | None) -> Cut:
     """The instructions (`Cut`) by which partitions are converted to chunks, taken from the loaded sample.
 
-    ``scale``: divisor of the weights.
+    ``scale``: divisor of the weights; ``units``: how rows become units, None for models of rows.
 
     Raises:
         DataError: a column is a structure of several arrays.
@@ -193,12 +205,14 @@ def _cut_of(sample: Loaded, wanted: Wanted, scale: float) -> Cut:
         keys |= {slot.position: entry.key for slot in by_row}
     size = limits().chunk_rows or limits().block_rows
     block = min(data.block, size) if size % min(data.block, size) == 0 else size
+    if units is not None:
+        size, block = chunks_of_units(likelihood, data, units.length)
     return Cut(
         keys=tuple(keys[i] for i in range(len(rows.leaves))),
         dtypes=tuple(a.dtype for a in rows.leaves),
         trailing=tuple(a.shape[1:] for a in rows.leaves),
         shared=rows.shared,
-        layout=rows.layout,
+        layout=rows.layout if units is None else data.statics,
         weights=wanted.weights,
         weight_kind=wanted.kind,
         scale=scale,
@@ -206,6 +220,7 @@ def _cut_of(sample: Loaded, wanted: Wanted, scale: float) -> Cut:
         columns=wanted.columns,
         size=size,
         block=block,
+        units=units,
     )
 
 

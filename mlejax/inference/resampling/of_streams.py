@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,20 +54,25 @@ def bootstrapped_stream(
             found = drawn_sums(evaluator, fit.u, kind == "bayesian", n, seed, fit.weight_kind == "frequency")
     counted = fit.loaded.stream.n_used if fit.loaded.stream is not None else 0
     how = "exponential weights" if kind == "bayesian" else "a Poisson number of times each"
-    return replicates(fit, one_step_of(fit.spec, fit.u, found, fit.fixed), True), f"{counted} rows, {how}"
+    of = fit.spec.likelihood.mode
+    return replicates(fit, one_step_of(fit.spec, fit.u, found, fit.fixed), True), f"{counted} {of}, {how}"
 
 
 def jackknifed_stream(fit: Fit, groups: Any, short: bool, progress: bool | None) -> tuple[Replicates, Pool]:
-    """Return the one-step estimates without each group of a stream, in order of first appearance, and the groups.
+    """Return the one-step estimates without each group of a stream, in order of first appearance, and the groups; by default
+    without each unit.
 
-    Arguments and errors are those of `bootstrapped_stream`; ``groups=None`` (each row in turn) is a DataError too.
+    Arguments and errors are those of `bootstrapped_stream`; ``groups=None`` (each row in turn) is a DataError too for models of
+    rows.
     """
-    if groups is None:
+    unit = fit.spec.likelihood.unit
+    if groups is None and unit is None:
         raise DataError(NO_ROWS)
     if not short:
         raise DataError(EXACT)
     with progress_line(progress, f"resamples of {fit.spec.likelihood.name}"):
-        pool, sums = _clusters(fit, groups)
+        pool, sums = _clusters(fit, unit if groups is None else groups)
+        pool = replace(pool, what="units") if groups is None else pool
         return _stepped(fit, sums, without_one(pool), pool.m), pool
 
 

@@ -1,4 +1,4 @@
-"""Rows of a stream whose log-likelihood or score is not finite, by partition."""
+"""Rows (or units) of a stream whose log-likelihood or score is not finite, by partition."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SHOWN = 5
 
 
 class BadRows(NamedTuple):
-    """Rows whose log-likelihood, or whose score, is not finite.
+    """Rows, or units, whose log-likelihood, or whose score, is not finite.
 
     Attributes:
         n: their number.
-        first: partition, number of the row in it and value, of the first five at most.
+        first: partition, number of the row in it (of a unit, that of its first row) and value, of the first five at most.
         lost: the coordinates in which scores are not finite (p,); all False if the log-likelihood was looked at.
     """
 
@@ -29,7 +29,9 @@ class BadRows(NamedTuple):
 
 
 def bad_rows(evaluator: PartitionedEvaluator, u: Float[Host, " p"], scores: bool = False) -> BadRows:
-    """Return the rows of positive weight whose log-likelihood (``scores``: whose score) is not finite at u (p,), by one pass."""
+    """Return the rows (or units) of positive weight whose log-likelihood (``scores``: whose score) is not finite at u (p,), by
+    one pass.
+    """
     found: BadRows = evaluator.map_reduce(_scores if scores else _terms, _together, u, _bad)
     return found
 
@@ -48,7 +50,8 @@ def _bad(found: PyTree, chunk: Prepared, table: Table, place: Place) -> BadRows:
     values, looked_at = (a[:n] for a in found)
     lost = ~np.isfinite(looked_at) & (np.asarray(chunk.weights)[:n, None] > 0)
     bad = np.flatnonzero(lost.any(axis=1))
-    first = tuple((place.partition, place.rows.start + int(i), float(values[i])) for i in bad[:SHOWN])
+    at = bad if place.units is None else np.searchsorted(place.units, bad)
+    first = tuple((place.partition, place.rows.start + int(i), float(values[j])) for i, j in zip(at[:SHOWN], bad, strict=False))
     return BadRows(bad.size, first, lost.any(axis=0))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from mlejax import linalg, optimize
-from mlejax.data import DataError, Prepared
+from mlejax.data import DataError, Prepared, constant_within, group_codes
 from mlejax.data.streams import Partition, Seen, Streamed, joined, naming
 from mlejax.data.streams.cutting import Cut
 from mlejax.execution import compiled, float64
@@ -28,7 +28,7 @@ from mlejax.objective.objective import Objective, Spec, objective_of, penalty_de
 from mlejax.objective.passes.kept_passes import Kept
 from mlejax.objective.sampling import sample_of_one, with_leading_axis
 from mlejax.optimize import Method, OptimizeResult
-from mlejax.shapes import Either, Float, Host, PyTree
+from mlejax.shapes import Either, Float, Host, Int, PyTree
 
 P = TypeVar("P", bound="PartitionedEvaluator")
 
@@ -90,10 +90,31 @@ def in_pairs(parts: list[Any], merge: Callable[[Any, Any], Any]) -> PyTree:
 
 
 class Place(NamedTuple):
-    """Where the rows of a chunk are: the name of the partition, and their numbers in it."""
+    """Where the rows of a chunk are.
+
+    Attributes:
+        partition: name of the partition.
+        rows: their numbers in it.
+        units: the number of the unit of each of them in the chunk (m,); None for models of rows.
+    """
 
     partition: str
     rows: slice
+    units: Int[Host, " m"] | None
+
+    def of_terms(self, column: Any, name: str) -> Any:
+        """Return the values of a column of the partition for the terms of the chunk: its rows, or its units, for which they must
+        not vary.
+
+        Raises:
+            DataError: they vary within a unit; ``name`` is that of the column, for the message.
+        """
+        part = column.iloc[self.rows] if hasattr(column, "iloc") else column[self.rows]
+        if self.units is None:
+            return part
+        codes, labels = group_codes(part, name)
+        with naming(self.partition):
+            return labels[constant_within(codes, self.units, name=name)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +161,9 @@ class Job:
             self.cut.refuse(table, partition.name)
         arrays, weights = self.cut.arrays(table, partition.name)
         seen: Seen | None = None
-        total, waiting, at = None, None, 0
-        for chunk, mine in self.cut.chunks(arrays, weights, first):
+        total, waiting = None, None
+        groups = self.cut.groups(table, partition.name, arrays, weights, first)
+        for chunk, mine, rows, units in self.cut.chunks(arrays, weights, first, groups):
             if first and not np.isfinite(mine.moments).all():
                 self.cut.refuse(table, partition.name)
             seen = mine if seen is None else joined(seen, mine)
@@ -151,9 +173,7 @@ class Job:
                 total = self._merged(total, waiting)
             waiting = given
             if self.finish is not None:
-                place = Place(partition.name, slice(at, at + int(chunk.n)))
-                waiting = self.finish(jax.tree.map(np.asarray, given), chunk, table, place)
-            at += int(chunk.n)
+                waiting = self.finish(jax.tree.map(np.asarray, given), chunk, table, Place(partition.name, rows, units))
         if waiting is None:
             return None, None
         assert seen is not None
@@ -176,20 +196,20 @@ class SampledRows:
 
     def __init__(self, some: Prepared, cut: Cut) -> None:
         self.some, self.cut = some, cut
-        self.n, self.sum_weights = int(some.n), some.total_weight * cut.scale
+        self.n_terms, self.sum_weights = int(some.n), some.total_weight * cut.scale
 
     def pass_over(self, work: Job) -> list[Any]:
         """Return the results of the chunks, in order."""
         size, some = self.cut.size, self.some
         out = []
-        for at in range(0, max(self.n, 1), size):
+        for at in range(0, max(self.n_terms, 1), size):
             n = min(size, some.n_padded - at)
             rows, weights = some.taken(slice(at, at + n)), np.zeros(size)
             weights[:n] = some.weights[at : at + n]
             if n < size:
                 rows = tuple(np.concatenate([a, np.broadcast_to(a[:1], (size - n, *a.shape[1:]))]) for a in rows)
-            n_rows, cut = np.asarray(min(n, self.n - at), np.int64), self.cut
-            chunk = Prepared(rows, cut.shared, weights, n_rows, cut.layout, "rows", cut.block)
+            n_rows, cut = np.asarray(min(n, self.n_terms - at), np.int64), self.cut
+            chunk = Prepared(rows, cut.shared, weights, n_rows, cut.layout, cut.mode, cut.block)
             out.append(jax.tree.map(np.asarray, work.of_chunk(chunk)))
         return out
 
@@ -239,8 +259,8 @@ class PartitionedEvaluator:
 
     @property
     def n_contributions(self) -> int:
-        """The number of rows."""
-        return self.rows.n
+        """The number of rows, or of units."""
+        return self.rows.n_terms
 
     @cached_property
     def _plain(self) -> Spec:

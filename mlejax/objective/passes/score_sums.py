@@ -36,12 +36,11 @@ class ByCluster:
     of_all: bool = False
 
     def __call__(self, scores: Float[Host, "N p"], chunk: Prepared, table: Table, place: Place) -> Tables:
-        m, rows = int(chunk.n), place.rows
+        m = int(chunk.n)
         used = self.of_all | (np.asarray(chunk.weights[:m]) > 0)  # a row of weight 0 makes no cluster
         labels = []
         for name in self.groups:
-            column = table.column(name)
-            part = column.iloc[rows] if hasattr(column, "iloc") else column[rows]
+            part = place.of_terms(table.column(name), f"groups column {name!r}")
             codes, found = group_codes(part, f"groups column {name!r}")
             labels.append(found[codes][used])
         if len(labels) == 2:

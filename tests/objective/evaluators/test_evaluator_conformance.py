@@ -41,6 +41,12 @@ def effects(params: Any, data: Any) -> Any:
     return norm.logpdf(data["y"], params["a"][data["g"]] + params["b"] * data["x"], params["sigma"])
 
 
+@mle.model(a=mle.Real(shape=N_GROUPS), b=mle.Real(), sigma=mle.Positive(), unit="row")
+def effects_by_unit(params: Any, data: Any) -> Any:
+    """The same in units of one row each."""
+    return jnp.sum(jnp.where(data["mask"], effects.likelihood.function(params, data), 0.0))
+
+
 def table(i: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(i)
     g, x = np.arange(N_ROWS) % N_GROUPS, rng.standard_normal(N_ROWS)
@@ -89,6 +95,11 @@ def make(name: str) -> Form:
         batches = [{k: v[a:b] for k, v in table().items()} for a, b in itertools.pairwise(at)]
         streamed = load_stream(effects.likelihood, mle.Stream(lambda: batches), None, "raise")
         return Form(evaluator_of(Spec(effects.likelihood, streamed.problem.space), streamed, None), one)
+    if name == "streamed units":
+        own = {**table(), "row": np.arange(N_ROWS)}
+        batches = [{k: v[a:b] for k, v in own.items()} for a, b in itertools.pairwise((0, 0, 1, 90, N_ROWS))]
+        streamed = load_stream(effects_by_unit.likelihood, mle.Stream(lambda: batches), None, "raise")
+        return Form(evaluator_of(Spec(effects_by_unit.likelihood, streamed.problem.space), streamed, None), one)
     if name == "data sets":
         tables = [table(i) for i in range(N_SETS)]
         stack = {k: np.stack([t[k] for t in tables]) for k in tables[0]}
@@ -100,13 +111,13 @@ def make(name: str) -> Form:
     return Form(DataSetsEvaluator(spec, shared, Budget(10**8, 2, False)), tuple((table(), w) for w in weights))
 
 
-FORMS = ("chunked", "partitions", "arrow", "streamed", "data sets", "reweighted")
-SINGLE = FORMS[:4]
+FORMS = ("chunked", "partitions", "arrow", "streamed", "streamed units", "data sets", "reweighted")
+SINGLE = FORMS[:5]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _in_float64() -> Iterator[None]:
-    with jax.enable_x64(True), use_limits(Limits(chunk_rows=64, block_rows=32)):
+    with jax.enable_x64(True), use_limits(Limits(chunk_rows=64, block_rows=32, grouped_rows=50)):
         yield
 
 
@@ -203,7 +214,7 @@ def test_a_statistic_of_all_rows_in_their_order(single: Form) -> None:
     total, firsts = single.evaluator.map_reduce(_rows_and_weight, joined, points(1)[0])
     assert total == N_ROWS
     first_column = single.evaluator.sample(N_ROWS).rows[0]
-    assert firsts[0] == first_column[0]
+    np.testing.assert_array_equal(firsts[0], first_column[0])
 
 
 def test_a_task_is_traced_once(single: Form) -> None:
@@ -230,7 +241,8 @@ def test_a_sample_stands_for_all_rows(single: Form, n: int) -> None:
     assert some.weights.size <= max(n + 7, N_ROWS + 7), "up to a row a partition, and padding"
     np.testing.assert_allclose(some.weights.sum(), N_ROWS)
     known = {tuple(row) for row in zip(*(np.asarray(v, float) for v in table().values()), strict=True)}
-    picked = zip(*(np.asarray(leaf, float) for leaf in some.rows), strict=True)
+    leaves = some.rows[: len(table())]  # the mask of units comes last
+    picked = zip(*(np.asarray(leaf, float).reshape(len(leaf), -1)[:, 0] for leaf in leaves), strict=True)
     assert {frozenset(row) for row in picked} <= {frozenset(row) for row in known}
 
 

@@ -261,15 +261,21 @@ def test_data_that_change_between_passes_stop_the_fit(change: str) -> None:
         )
 
 
-@mle.model(m=mle.Real(), unit="c")
-def by_unit(params: Any, data: Any) -> Any:
-    return -jnp.sum(jnp.where(data["mask"], (data["x0"] - params["m"]) ** 2, 0.0))
+@mle.model(m=mle.Real(), rowwise=False)
+def whole(params: Any, data: Any) -> Any:
+    return -jnp.sum((data["x0"] - params["m"]) ** 2)
+
+
+@mle.model(m=mle.Real(), s=mle.NonNegative(), u=mle.Latent(by="c"), v=mle.Latent(by="c2"))
+def crossed(params: Any, data: Any) -> Any:
+    return -((data["x0"] - params["m"] - params["s"] * params["u"] - params["v"]) ** 2)
 
 
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        (by_unit, {}, "unit='c' need their data in memory"),
+        (whole, {}, "rowwise=False need their data in memory"),
+        (crossed, {}, r"nested or crossed latents \(of 'c', 'c2'\) are not supported for a stream"),
         (logit, {"missing": "drop"}, "missing='drop' is not supported"),
         (logit, {"method": "lbfgs"}, "method='lbfgs' is not supported for a stream"),
         (logit, {"weights": np.ones(N), "weight_kind": "frequency"}, "expected the name of a column, got ndarray"),
