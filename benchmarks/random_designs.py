@@ -2,6 +2,7 @@
 
     python benchmarks/random_designs.py            # print
     python benchmarks/random_designs.py --write    # and keep it: benchmarks/results/random_designs.json
+    python benchmarks/random_designs.py --more     # the designs that the record does not have yet, kept in it
 
 Poisson counts, binomial shares and binary outcomes, with random intercepts (q = 1) or correlated intercepts and slopes (q = 2).
 Every design has its own covariates, sizes of units, coefficients and covariance.  Brute force is the trapezoidal rule of
@@ -9,6 +10,7 @@ Every design has its own covariates, sizes of units, coefficients and covariance
 159: the rule's own error falls with its points, that of a wrong program would not.
 """
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -22,7 +24,7 @@ from jax.scipy.special import gammaln
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import mlejax as mle
-from benchmarks.recorded import circumstances, keep
+from benchmarks.recorded import RESULTS, circumstances, keep
 from tests.latent import adaptive_grid
 
 REACH = {"llf": 1e-8, "estimates": 1e-4, "errors": 1e-6}  # relative; standard errors; relative
@@ -101,23 +103,26 @@ def one(family, q, seed):
 
 
 def main():
-    """All designs."""
-    rows, began = [], time.perf_counter()
+    """All designs, or those that are missing."""
+    more = "--more" in sys.argv
+    kept = json.loads((RESULTS / "random_designs.json").read_text()) if more else {"seconds": 0.0, "rows": []}
+    rows, began = kept["rows"], time.perf_counter() - kept["seconds"]
     for (family, q), wanted in DESIGNS.items():
-        seed, found = 0, 0
-        while found < wanted:
+        mine = [r for r in rows if (r["family"], r["q"]) == (family, q)]
+        seed = mine[-1]["seed"] + 1 if mine else 0
+        while len(mine) < wanted:
             row = one(family, q, seed)
             seed += 1
-            if row is not None:
-                found += 1
-                rows.append(row)
-        mine = [r for r in rows if (r["family"], r["q"]) == (family, q)]
+            if row is None:
+                continue
+            mine.append(row)
+            rows.append(row)
+            if more or "--write" in sys.argv:
+                seconds = time.perf_counter() - began
+                keep("random_designs", {"circumstances": circumstances(), "seconds": seconds, "reach": REACH, "rows": rows})
         worst = {name: max(r["41"][name] for r in mine) for name in REACH}
         default = max(max(r["default"][k] for k in ("estimates", "errors")) for r in mine)
-        print(f"{family:9} q = {q}: {found} of {seed}; 41 points {worst}; default {default:.2g}", flush=True)
-        if "--write" in sys.argv:
-            seconds = time.perf_counter() - began
-            keep("random_designs", {"circumstances": circumstances(), "seconds": seconds, "reach": REACH, "rows": rows})
+        print(f"{family:9} q = {q}: {len(mine)} of {seed}; 41 points {worst}; default {default:.2g}", flush=True)
 
 
 if __name__ == "__main__":
