@@ -1,6 +1,6 @@
 """Fixed effects by index against pyfixest: Poisson, logit and negative binomial, a million rows and 50,000 levels.
 
-    python benchmarks/effects.py [--rows N --levels G] [--pyfixest PYTHON]
+    python benchmarks/effects.py [--rows N --levels G] [--pyfixest PYTHON] [--write]
 
 PYTHON is an interpreter that has pyfixest; it runs the same data, one after the other. Times are the least of three warm fits
 with HC1 errors, in seconds of the clock and of all processors (the second one holds on a busy machine too). pyfixest has no
@@ -10,12 +10,18 @@ negative binomial.
 import argparse
 import json
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks import tables
+from benchmarks.recorded import circumstances, keep
 
 PYFIXEST = """
 import json, sys, time
@@ -87,7 +93,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--levels", type=int, default=50_000)
     parser.add_argument("--pyfixest", default=None)
+    parser.add_argument("--write", action="store_true", help="keep the times and the table")
     options = parser.parse_args()
+    facts, rows = circumstances(), {}
     table, theirs = simulated(options.rows, options.levels), {}
     if options.pyfixest:
         with tempfile.TemporaryDirectory() as folder:
@@ -98,12 +106,17 @@ def main() -> None:
             )
             theirs = json.loads(done.stdout.splitlines()[-1])
     for name, ((wall, cpu), params, errors) in ours(table).items():
-        line = f"{name:18} {wall:7.2f} s, processors {cpu:7.2f} s"
+        line, rows[name] = f"{name:18} {wall:7.2f} s, processors {cpu:7.2f} s", {"mlejax": [wall, cpu]}
         if name in theirs:
             (their_wall, their_cpu), b, se = theirs[name]
             apart = max(np.abs(np.divide(params, b) - 1).max(), np.abs(np.divide(errors, se) - 1).max())
             line += f"   pyfixest {their_wall:7.2f} s, processors {their_cpu:7.2f} s   apart {apart:.1e}"
+            rows[name] |= {"pyfixest": theirs[name][0], "apart": float(apart)}
         print(line, flush=True)
+    if options.write:
+        record = {"circumstances": facts, "rows_of_data": options.rows, "levels": options.levels, "rows": rows}
+        keep("effects", record)
+        tables.paste("effects", tables.by_levels(record))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A factor of 200 levels in a formula, 100,000 rows: Poisson, logit and normal regressions, ours, pyfixest's and statsmodels'.
 
-    OMP_NUM_THREADS=1 python benchmarks/factors.py [--rows N --levels G] [--pyfixest PYTHON] [--statsmodels]
+    OMP_NUM_THREADS=1 python benchmarks/factors.py [--rows N --levels G] [--pyfixest PYTHON] [--statsmodels] [--write]
 
 PYTHON is an interpreter that has pyfixest; it runs the same data, one after the other. Times are the least of five warm fits
 with standard errors (statsmodels: one fit), in seconds of the clock and of all processors. Ours and statsmodels' have a
@@ -10,12 +10,18 @@ coefficient, with its error, for every level; pyfixest absorbs them.
 import argparse
 import json
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks import tables
+from benchmarks.recorded import circumstances, keep
 
 PYFIXEST = """
 import json, sys, time
@@ -117,7 +123,9 @@ def main() -> None:
     parser.add_argument("--levels", type=int, default=200)
     parser.add_argument("--pyfixest", default=None)
     parser.add_argument("--statsmodels", action="store_true")
+    parser.add_argument("--write", action="store_true", help="keep the times and the table")
     options = parser.parse_args()
+    facts, rows = circumstances(), {}
     table, theirs = simulated(options.rows, options.levels), {}
     if options.pyfixest:
         with tempfile.TemporaryDirectory() as folder:
@@ -130,12 +138,17 @@ def main() -> None:
     if options.statsmodels:
         theirs["statsmodels"] = statsmodels(table)
     for name, ((wall, cpu), slopes) in ours(table).items():
-        line = f"{name:8} {wall:6.2f} s, processors {cpu:6.2f} s"
+        line, rows[name] = f"{name:8} {wall:6.2f} s, processors {cpu:6.2f} s", {"mlejax": [wall, cpu]}
         for other, found in theirs.items():
             (their_wall, their_cpu), b = found[name]
             apart = np.abs(np.divide(slopes, b) - 1).max()
             line += f"   {other} {their_wall:6.2f} s, processors {their_cpu:6.2f} s, apart {apart:.0e}"
+            rows[name] |= {other: [their_wall, their_cpu], "apart": float(apart)}
         print(line, flush=True)
+    if options.write:
+        record = {"circumstances": facts, "rows_of_data": options.rows, "levels": options.levels, "rows": rows}
+        keep("factors", record)
+        tables.paste("factors", tables.by_levels(record))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from jax.scipy.special import gammaln
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import mlejax as mle
+from benchmarks import tables
 from benchmarks.recorded import circumstances, keep
 
 GROUPS, ROWS, REPEATS = 10_000, 10, 5
@@ -69,6 +70,7 @@ def main():
         print(f"{name:14}", "  ".join(f"{k} {v:.6g}" for k, v in row.items()))
     if "--write" in sys.argv:
         keep("latent", {"circumstances": circumstances(), "rows": out})
+        tables.paste("random_effects", tables.random_effects())
 
 
 if __name__ == "__main__":

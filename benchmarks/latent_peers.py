@@ -21,6 +21,7 @@ from jax.scipy.stats import bernoulli, poisson
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import mlejax as mle
+from benchmarks import tables
 from benchmarks.latent import timed
 from benchmarks.recorded import circumstances, keep
 
@@ -139,6 +140,7 @@ def main():
     print(row)
     if "--write" in sys.argv:
         keep("latent_peers", {"circumstances": circumstances(), "rows": out})
+        tables.paste("random_effects", tables.random_effects())
 
 
 if __name__ == "__main__":

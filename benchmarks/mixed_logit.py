@@ -95,6 +95,7 @@ def by_mlejax():
 def main():
     """Fit, by both where xlogit is given."""
     sys.path.insert(0, str(Path(__file__).parent.parent))
+    from benchmarks import tables
     from benchmarks.recorded import circumstances, keep
 
     rows = {"mlejax": by_mlejax()}
@@ -106,6 +107,7 @@ def main():
         print("xlogit", rows["xlogit"])
     if "--write" in sys.argv:
         keep("mixed_logit", {"circumstances": circumstances(), "rows": rows})
+        tables.paste("random_effects", tables.random_effects())
 
 
 if __name__ == "__main__":

@@ -23,6 +23,9 @@ PAGE = {
     "streamed": "streamed",
     "engines": "streamed",
     "calibration": "calibration",
+    "random_effects": "latents",
+    "effects": "latents",
+    "factors": "latents",
 }
 
 
@@ -144,6 +147,53 @@ def counts() -> str:
         if kept is not None:
             lines.append([f"`{name}.py`, {total}", f"{kept[total]:,}", "", f"{kept['misses']} missed"])
     return markdown(["script", "fits", "right", "untrue"], lines)
+
+
+def random_effects() -> str:
+    """Random intercepts, slopes, many small models and a mixed logit, each beside a peer: core seconds of warm fits."""
+    lines = []
+    intercepts, slopes, mixed = (record(name) for name in ("latent", "latent_peers", "mixed_logit"))
+    if intercepts is not None:
+        rows = intercepts["rows"]
+        for name, what in (("laplace", "Laplace"), ("9 points", "9 points")):
+            mine, peer = rows[name]["cpu"], rows.get(f"glmm {name}", {}).get("cpu")
+            lines.append(_beside(f"Poisson, intercepts of 10,000 units, n = 100,000, {what}", mine, "glmm", peer))
+        points = rows["auto"]["points"]
+        lines.append(_beside(f"the same, points chosen and checked ({points})", rows["auto"]["cpu"], "", None))
+    if slopes is not None:
+        for name, r in slopes["rows"].items():
+            if "glmm" in r:
+                family, n, *how = name.split()
+                way = " ".join(how).replace("laplace", "Laplace")
+                what = f"{family.capitalize()}, intercept and slope, n = {int(n):,}, {way}"
+                lines.append(_beside(what, r["seconds"], "glmm", r["glmm"]))
+        r = slopes["rows"]["10,000 models"]
+        what, peer = "10,000 models of 20 units in one call", "a loop of glmmTMB, scaled from 50"
+        lines.append(_beside(what, r["seconds"], peer, r.get("glmmtmb")))
+    if mixed is not None:
+        mine, peer = mixed["rows"]["mlejax"]["cpu"], mixed["rows"].get("xlogit", {}).get("cpu")
+        lines.append(_beside("mixed logit, 4 random tastes, 600 draws", mine, "xlogit, the same draws", peer))
+    where = [r["circumstances"] for r in (intercepts, slopes, mixed) if r]
+    told = "; ".join(f"{at['date']}, load {at['load_before']:.1f}" for at in where)
+    table = markdown(["work", "here, core s", "against", "core s", "here / there"], lines)
+    return f"{table}\nThe three scripts: {told}.\n"
+
+
+def _beside(work: str, mine: float, name: str, peer: float | None) -> list[str]:
+    return [work, f"{mine:.3g}", name if peer else "", f"{peer:.3g}" if peer else "", f"{mine / peer:.2g}" if peer else ""]
+
+
+def by_levels(kept: dict[str, Any]) -> str:
+    """Models with effects of many levels beside pyfixest: core seconds, and how far apart the answers are."""
+    lines = []
+    for name, r in kept["rows"].items():
+        theirs = r.get("pyfixest")
+        apart = f"{r['apart']:.0e}" if theirs else ""
+        lines.append([*_beside(name, r["mlejax"][1], "pyfixest", theirs and theirs[1]), apart])
+    where = kept["circumstances"]
+    table = markdown(["model", "here, core s", "against", "core s", "here / there", "apart"], lines)
+    size = f"{kept['rows_of_data']:,} rows, {kept['levels']:,} levels"
+    return f"{table}\n{size}; {where['date']}, load {where['load_before']:.1f}.\n"
 
 
 TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.families import FAMILIES, LOCATION, SCALE, arguments, drawn, run
+from benchmarks.families import FAMILIES, LOCATION, SCALE, arguments, drawn, model_of, run, truth
 from benchmarks.recorded import RESULTS
 
 QUICK = ("loggamma", "invgauss")
@@ -39,3 +39,15 @@ def test_one_sample_again(name: str) -> None:
     found = run(name, 1)
     assert found["regular"]["right"] == found["regular"]["fits"]
     assert not found.get("limit", {}).get("untrue")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::mlejax.ConvergenceWarning")
+def test_a_little_rise_by_rounding_is_not_without_bound() -> None:
+    """Johnson's SU of normal data rises to the maximum of a normal or lognormal law; the formula loses its digits on the way."""
+    y = drawn("norm", (), "line", 10, 7 + sorted(FAMILIES).index("johnsonsu"))
+    many = model_of("johnsonsu").fit_batch({"y": y})
+    statements = [many[i].verdict.statement for i in range(10)]
+    assert not any("without bound" in said for said in statements), statements
+    i = next(i for i, said in enumerate(statements) if "keeps rising towards" in said)
+    assert many[i].verdict.evidence["supremum"] == pytest.approx(truth("johnsonsu", y[i]), abs=0.02)

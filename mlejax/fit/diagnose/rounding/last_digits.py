@@ -35,6 +35,7 @@ ALONG = 0.1  # share of the way of a coordinate that another goes which moves al
 LONGEST = 41.0  # way of a logarithm, that many doublings
 REST = 0.01  # error of what is left to rise where the log-likelihood levels off
 FLAT = 1e-7  # gain of a doubling that is none
+LITTLE = 1.0  # rise to the end of the numbers that may be rounding; one without bound is larger, unless numbers end early
 FALLEN = 10.0  # log-likelihood below the highest point of the profile, and falling, at which its maximum is behind
 END_OF_NUMBERS = 100.0  # logarithms and logits from 0, within which a formula ought to be finite
 # gain of a doubling over that of the one before, below which the log-likelihood levels off: 0.5 where the rest goes like 1/x,
@@ -263,9 +264,9 @@ def with_good_digits(
 ) -> tuple[tuple[Direction, ...], str, str]:
     """Check the directions found by ray tests against rounding errors.
 
-    A higher point counts if its gain exceeds ten times the error bar there; a supremum, if the error bar at the farthest point
-    is small; an unbounded rise, if the error bar at the final point is below half a unit or far below the rise.  Other
-    directions are followed again, only as far as error bars are small.
+    A higher point, and a rise of at most one unit that seems unbounded, count if the gain exceeds ten times the error bar there;
+    a supremum, if the error bar at the farthest point is small; an unbounded rise by more, if the error bar at the final point
+    is below half a unit or far below the rise.  Other directions are followed again, only as far as error bars are small.
 
     Returns:
         The directions that remain, and, if the function stops being accurate or finite while the log-likelihood still rises,
@@ -281,7 +282,7 @@ def with_good_digits(
             real.append(rays.flat_direction(d.vector, origin))
         elif (
             d.point is None
-            or (rises and (not d.bounded or d.gain <= ALLOWED))
+            or (rises and (d.gain <= ALLOWED if d.bounded else d.gain > LITTLE))
             or gain_is_real(evaluator, d.point, d.gain)
         ):
             real.append(d)
