@@ -167,8 +167,9 @@ def _bound(penalty: Callable[..., Any] | None, hyper: PyTree, sets: DataSets) ->
         return None, sets
     if own:
         for a in leaves:
-            if not np.isfinite(np.asarray(a, np.float64)).all():
-                raise ValueError("hyper=: expected finite numbers for every data set, got NaN or infinity: correct them")
+            numbers = np.asarray(a, np.float64)
+            if (wrong := numbers[~np.isfinite(numbers)]).size:
+                raise ValueError(f"hyper=: expected finite numbers for every data set, got {wrong[0]}: correct them")
     each = jax.tree.map(lambda a: np.asarray(a, np.float64), hyper) if own else common
     # against a penalty the scale of sampling weights means something
     return bound, replace(sets, hyper=each, own_hyper=own, scale=np.ones(len(sets)))

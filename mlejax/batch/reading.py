@@ -114,16 +114,18 @@ def grouped(
 def _stack_shape(data: Data) -> tuple[int, int]:
     """Return the numbers of data sets and of rows of stacked arrays; DataError if arrays differ in these, or one is 0."""
     seen: dict[str, tuple[int, ...]] = {}
+    common = False
     parts = [(f"[{key!r}]", value) for key, value in data.items()] if isinstance(data, Mapping) else [("", data)]
     for name, part in parts:
         for path, leaf in jax.tree_util.tree_flatten_with_path(part, is_leaf=is_column)[0]:
-            if not isinstance(leaf, (Shared, Static)):
+            if isinstance(leaf, (Shared, Static)):
+                common = True
+            else:
                 where = name + jax.tree_util.keystr(path) or "the data"
                 seen[where] = _stacked_array(leaf, where).shape[:2]
     if not seen:
-        raise DataError(
-            "fit_batch: expected at least one array (n_datasets, n_rows, ...), got none, or only mle.Shared and mle.Static"
-        )
+        got = "only mle.Shared and mle.Static" if common else "none"
+        raise DataError(f"fit_batch: expected at least one array (n_datasets, n_rows, ...), got {got}")
     if len(set(seen.values())) > 1:
         each = ", ".join(f"{name} has {shape}" for name, shape in list(seen.items())[:20])
         raise DataError(

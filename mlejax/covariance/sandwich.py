@@ -68,9 +68,10 @@ class Covariances(NamedTuple):
         factors: small-sample factors, (L, W); 1 if there is none.
         negative: number of negative eigenvalues that were set to 0, (L,).
         nullity: number of flat directions of the information, (L,).
-        edf: effective degrees of freedom tr(H_P^-1 I), (L,).
-        smallest, condition: smallest eigenvalue and condition number of the information scaled to unit diagonal, (L,); NaN if
-            the inverse was given.
+        edf: effective degrees of freedom tr(H_P^-1 I), (L,), with H_P the penalised information (I without a penalty); NaN if
+            that is not positive definite.
+        smallest, condition: smallest eigenvalue and condition number of the (penalised) information scaled to unit diagonal,
+            (L,); NaN and inf if an entry is not finite or one of the diagonal not positive, NaN if the inverse was given.
         df: degrees of freedom of t tests and intervals, (L,); inf for the normal distribution.
     """
 
@@ -190,12 +191,13 @@ class _Inverses(NamedTuple):
     """Inverses of L matrices over their free parameters.
 
     Attributes:
-        matrix: inverses, (L, p, p), with 1 on the diagonal of parameters that are not free.
+        matrix: inverses, (L, p, p), with 1 on the diagonal of parameters that are not free; not to be used where not ``ok``.
         ok: whether the matrix is positive definite on the complement of the flat directions, (L,).
         finite: whether all entries of free parameters are finite, (L,).
         identified: True for parameters that do not change along flat directions, (L, p).
         nullity: number of flat directions, (L,).
-        smallest, condition: smallest eigenvalue and condition number of the matrix scaled to unit diagonal, (L,).
+        smallest, condition: smallest eigenvalue (1 at most) and condition number of the matrix scaled to unit diagonal, (L,);
+            NaN and inf if an entry is not finite or one of the diagonal not positive.
     """
 
     matrix: Float[Host, "L p p"]
@@ -221,8 +223,9 @@ def _inverses(a: Float[Host, "L p p"], free: Bool[Host, "L p"], flat: bool) -> _
     """Invert L matrices over their free parameters; if ``flat``, on the complement of their null spaces.
 
     For a matrix scaled to unit diagonal, S = V diag(w) V', a parameter j is identified if every null vector of S is 0 at
-    j; for these e_j' S^+ e_k does not depend on the choice of the generalised inverse.  If not ``flat``, ``ok`` is False unless
-    every eigenvalue of S exceeds p * 1e-13: below that even its sign is a rounding error.
+    j; between such parameters the entries of a generalised inverse do not depend on its choice.  If ``flat``, eigenvalues of at
+    most 1e-7 in size count as 0.  If not, ``ok`` is False unless every eigenvalue of S exceeds 1e-13 times the number of free
+    parameters: below that even its sign is a rounding error.
     """
     p = free.shape[1]
     both = free[:, :, None] & free[:, None, :]
@@ -285,8 +288,10 @@ def _sandwich(
     two_way: bool = False,
     effects: Bool[Host, " p"] | None = None,
 ) -> tuple[Float[Host, "L p p"], Int[Host, " L"]]:
-    """Return B M B, (L, p, p), and the number of its negative eigenvalues, (L,), which are set to 0 for two-way clusters; 0 for
-    others.  ``effects``: as of `covariance`.
+    """Return B M B, (L, p, p), of ``bread`` B and ``meat`` M, and the number of its negative eigenvalues that were set to 0,
+    (L,): for two-way clusters, else 0.
+
+    With ``effects`` (as of `covariance`) the number is that of the covariance of the other parameters.
     """
     plain = _symmetric(bread @ meat @ bread)
     if not two_way:

@@ -175,9 +175,10 @@ def _shares(fpc: Float[Host, " n"], strata: Int[Host, " n"], counts: Float[Host,
         raise ValueError("fpc= varies within a stratum; expected one number for each stratum, repeated in its rows")
     with np.errstate(divide="ignore"):
         share = np.where(high <= 1.0, high, counts / high)
-    if (share > 1.0).any() or (high <= 0.0).any():
-        raise ValueError(
-            "fpc= is 0, negative, or less than the number of primary units sampled in a stratum; expected the size of the "
-            "population, or the share that was sampled"
-        )
+    expected = "expected the size of the population, or the share that was sampled"
+    if (high <= 0.0).any():
+        raise ValueError(f"fpc= is {high.min():g} in a stratum; {expected}, which are positive")
+    if (share > 1.0).any():
+        h = int(np.argmax(share))
+        raise ValueError(f"fpc= is {high[h]:g} in a stratum of which {counts[h]:g} primary units were sampled; {expected}")
     return share

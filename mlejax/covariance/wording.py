@@ -52,9 +52,10 @@ class CovarianceResult:
         kind: ``cov_type``.
         statement: one line for the header: kind, factor, number of clusters.
         notes: notes for the user (fewer clusters than parameters, ...).
-        smallest_eigenvalue, condition: smallest eigenvalue and condition number of the information scaled to unit diagonal.
-        nullity: number of flat directions of the information.
-        edf: effective degrees of freedom, tr(H_P^-1 I), of a penalised fit; else NaN.
+        smallest_eigenvalue, condition: smallest eigenvalue and condition number of the (penalised) information scaled to unit
+            diagonal; NaN if they were not computed.
+        nullity: number of flat directions of the information, if the fit was found to have any; else 0.
+        edf: effective degrees of freedom, tr(H_P^-1 I), of a penalised fit, with H_P the penalised information I; else NaN.
         df: degrees of freedom of t distributions (number of clusters minus 1 for CR2 and CR3, those of the design for surveys),
             else inf.
         groups: the clusters: names of columns or labels; empty without clusters.

@@ -78,6 +78,7 @@ class Fingerprint:
 
 
 def _close(a: float, b: float, scale: float) -> bool:
+    """True if two numbers are equal, or differ by at most 1e-10 of a ``scale`` that is finite."""
     if a == b:
         return True
     return math.isfinite(scale) and abs(a - b) <= _RTOL * scale

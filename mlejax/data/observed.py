@@ -85,6 +85,7 @@ def with_observed(table: Table, columns: OpenColumns, *, to_fit: bool = False) -
 
 
 def _column(table: Table, name: str) -> Column:
+    """Return a declared column; DataTypeError unless it is one array of numbers."""
     rows = table.contents(name).rows
     if len(rows) != 1 or rows[0].probe.kind not in NUMERIC:
         raise DataTypeError(

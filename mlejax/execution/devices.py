@@ -98,7 +98,9 @@ def n_cores() -> int:
 
 
 def free_memory() -> float:
-    """Return the free memory of the device where programs run, in bytes; 4e9 if the system does not report it."""
+    """Return the free memory of the device where programs run (the first, of several), in bytes; that of the host if the device
+    does not report it, and 4e9 if the host does not.
+    """
     if not on_cpu():
         found = jax.devices()[0].memory_stats() or {}
         if "bytes_limit" in found:

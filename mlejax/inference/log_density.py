@@ -95,9 +95,10 @@ def logdensity(fit: Fit, prior: Callable[[Any], Any] | None = None) -> LogDensit
         >>> slope.shape
         (2,)
     """
-    if fit.loaded.remembered is not None or fit.loaded.stream is not None:
+    streamed = fit.loaded.stream is not None
+    if fit.loaded.remembered is not None or streamed:
         raise ValueError(
-            "logdensity() needs the rows of the fit in memory, which a fit of a stream or a result from a file does not hold: "
+            f"logdensity() needs the rows of the fit in memory, and this one is {'of a stream' if streamed else 'from a file'}: "
             "fit the model to a table in memory"
         )
     return LogDensity(fit.u, fit.loaded.problem.data, fit.fixed, float(fit.loaded.scale), fit.spec.plain, prior)

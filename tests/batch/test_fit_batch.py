@@ -215,7 +215,8 @@ def test_missing_rows_are_dropped_by_data_set() -> None:
         ({"y": np.zeros(5)}, "expected an array"),
         ({"y": np.zeros((5, 4)), "x": np.zeros((4, 4))}, "differ in their first two axes"),
         ({"y": np.zeros((0, 4))}, "at least one data set"),
-        ({}, "got none"),
+        ({}, r"got none\n"),
+        ({"k": mle.Shared([1.0, 2.0])}, "got only mle.Shared and mle.Static"),
     ],
 )
 def test_what_is_no_stack_is_refused(data: Any, said: str) -> None:
@@ -283,6 +284,8 @@ def test_penalties_of_one_strength_or_one_each() -> None:
             np.testing.assert_allclose(each.with_cov(kind).bse.loc[i], one.with_cov(kind).bse, rtol=1e-8)
     common = logit.fit_batch(data, START, penalty=mle.l2(2.0, "beta"))
     np.testing.assert_allclose(common.params.loc[2], each.params.loc[2], rtol=1e-9)
+    with pytest.raises(ValueError, match="expected finite numbers for every data set, got nan"):
+        logit.fit_batch(data, START, penalty=mle.l2(None, "beta"), hyper=np.where(strengths > 9, np.nan, strengths))
     with pytest.raises(ValueError, match="not possible with a hyper= for each"):
         logit.fit_batch(data, "pooled", penalty=mle.l2(None, "beta"), hyper=strengths)
     with pytest.raises(ValueError, match="'bayes' is the inverse"):

@@ -14,6 +14,7 @@ from jax.scipy.stats import norm
 from scipy import stats
 
 import mlejax as mle
+from mlejax.covariance.survey import survey_meat
 
 SCHOOLS = pd.read_csv("examples/data/apistrat.csv")
 DISTRICTS = pd.read_csv("examples/data/apiclus1.csv")
@@ -107,11 +108,28 @@ def test_designs_that_do_not_fit_are_refused() -> None:
         reg.fit(lonely, design=mle.Survey(weights="pw", strata="stype", lonely=how)) for how in ("certainty", "adjust")
     )
     assert (certain.bse < adjusted.bse).all()
-    with pytest.raises(ValueError, match="less than the number of primary units"):
+    with pytest.raises(ValueError, match=r"fpc= is 5 in a stratum of which \d+ primary units were sampled"):
         reg.fit(SCHOOLS, design=mle.Survey(weights="pw", strata="stype", fpc=np.full(200, 5.0)))
+    wrong = np.where(np.arange(200)[:, None] == 3, -1.0, np.ones((200, 2)))
+    with pytest.raises(ValueError, match=r"replicates= expected finite numbers >= 0 of shape \(200, R\), got -1.0"):
+        reg.fit(SCHOOLS, design=mle.Survey(weights="pw", replicates=wrong, method="BRR"))
+    with pytest.raises(ValueError, match="fpc= expected one finite number for each row, got nan"):
+        reg.fit(SCHOOLS, design=mle.Survey(weights="pw", strata="stype", fpc=np.full(200, np.nan)))
     with pytest.raises(ValueError, match="design= contains the weights"):
         reg.fit(SCHOOLS, design=STRATA, weights="pw")
     with pytest.raises(ValueError, match="already account for strata, psu and fpc"):
         mle.Survey(weights="pw", strata="stype", replicates=["r1"], method="BRR")
     with pytest.raises(ValueError, match="'survey' needs a design"):
         reg.fit(SCHOOLS, weights="pw", weight_kind="sampling", cov_type="survey")
+
+
+@pytest.mark.parametrize(
+    ("fpc", "said"),
+    [
+        ([0.0, 0.0, 3.0, 3.0], "fpc= is 0 in a stratum; expected the size"),
+        ([5.0, 5.0, 1.5, 1.5], "fpc= is 1.5 in a stratum of which 2 primary units were sampled; expected the size"),
+    ],
+)
+def test_populations_smaller_than_their_sample(fpc: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        survey_meat(np.ones((4, 1)), np.array([0, 0, 1, 1]), np.arange(4), np.array(fpc))

@@ -44,7 +44,8 @@ class Design:
         predictor: the parameter, its formula and its link.
         piece: the evaluated formula, with the state of its transforms and its levels.
         offset: the evaluated offset or exposure, or None.
-        constant: coefficients (k,) whose linear predictor is nearest to 1 in every row, by least squares; 0 for ``factors``.
+        constant: coefficients (k,) whose linear predictor is nearest to 1, by least squares over some thousand evenly spaced
+            rows; 0 for ``factors``.
         mean_offset: mean of the offset (of an exposure, its logarithm) over the rows, () or the shape of a row's linear
             predictors; 0 without.
         random: the evaluated formula of random effects, or None.

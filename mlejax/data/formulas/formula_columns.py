@@ -41,11 +41,15 @@ def frame_of(table: Table, columns: Sequence[str], kept: Int[Host, " m"] | None,
 
     out: dict[str, Any] = {}
     for name in columns:
-        if n_axes(table, name) != 1:
-            raise DataTypeError(
-                f"{what}: expected single columns, but {name!r} is a matrix, a structure of several arrays, mle.Shared or "
-                "mle.Static; a matrix can only be the whole formula: give its name alone"
-            )
+        if (axes := n_axes(table, name)) != 1:
+            if axes > 1:
+                raise DataTypeError(
+                    f"{what}: expected single columns, but {name!r} has {axes} axes; a matrix can only be the whole formula: "
+                    "give its name alone"
+                )
+            by_row = bool(table.contents(name).rows)
+            came = "is a structure of several arrays" if by_row else "does not vary by row (mle.Shared, mle.Static)"
+            raise DataTypeError(f"{what}: expected single columns, but {name!r} {came}; make columns of it")
         out[name] = _series(table.column(name), kept, name, what)
     if out:
         return pd.DataFrame(out, copy=False)

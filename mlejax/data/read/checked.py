@@ -265,6 +265,7 @@ def _gaps_of_any_type(column: Column) -> list[Gap]:
 
 
 def _read_shared(column: Column) -> np.ndarray:
+    """Return the values of an array in `Shared`, which may be infinite; DataError if some are missing."""
     values, mask = read(column)
     gap = mask if mask is not None else np.isnan(values) if values.dtype == np.float64 else None
     if gap is not None and gap.any():

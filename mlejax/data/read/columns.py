@@ -228,12 +228,15 @@ def _exact(array: np.ndarray, values: Sequence[Any] | Host, types: set[type]) ->
 
 
 def _is_container(t: type) -> bool:
+    """True for types of arrays, dicts and other sized objects; False for lists, tuples and strings."""
     return not issubclass(t, (list, tuple, str, bytes)) and (
         issubclass(t, (np.ndarray, jax.Array, dict)) or hasattr(t, "__array__") or hasattr(t, "__len__")
     )
 
 
 def _from_nested(values: list[Any]) -> tuple[np.ndarray | None, str]:
+    """Return the array made of a list of lists or tuples, and its kind, as `_from_sequence`; None and "ragged" if there is none.
+    """
     try:
         array = np.asarray(values)
     except (ValueError, TypeError):

@@ -291,6 +291,7 @@ def _values(series: nw.Series, kind: str, shape: tuple[int, ...]) -> Any:
 
 
 def _equal(a: Any, b: Any) -> bool:
+    """True if two columns have the same length, the same number of missing entries, and the same other entries in order."""
     if len(a) != len(b) or a.null_count() != b.null_count():
         return False
     x, y = (np.asarray(s.drop_nulls().to_numpy()) for s in (a, b))

@@ -111,6 +111,9 @@ class Cut:
             return found, weights
 
     def _raw(self, table: Table, key: Hashable) -> np.ndarray:
+        """Return a numeric column in its own dtype; in that of `Table.convert` if it is masked or no NumPy array.  Errors as of
+        `arrays`.
+        """
         wrong = table.refusal(key)
         if wrong is not None:
             raise wrong

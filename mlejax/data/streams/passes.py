@@ -165,6 +165,7 @@ class Streamed:
         return out
 
     def _compare(self, i: int, name: str, mine: Seen | None) -> None:
+        """Raise DataError unless partition i, called ``name``, has the summary of the first pass (None for one without rows)."""
         known = (self.seen or [])[i] if i < len(self.seen or ()) else None
         if (known is None) != (mine is None):
             n, m = (0 if s is None else s.n for s in (known, mine))

@@ -46,7 +46,8 @@ def split(
     shared: PyTree,
     replaced: Sequence[int] = (),
 ) -> Split | None:
-    """Split ``function(params, rows, shared) -> (N,)`` at costly functions of the data alone; None if there are none.
+    """Split ``function(params, rows, shared) -> (N,)`` at costly functions of the data alone; None if there are none, or if the
+    function has side effects.
 
     Args:
         function: terms of the log-likelihood of N rows.
@@ -108,6 +109,7 @@ class _Repeated:
         return self.aliases.get(v, v)
 
     def note(self, eqn: Equation) -> None:
+        """Record an operation; its results become aliases of those of an equal operation that was recorded before."""
         operands = tuple((repr(v.val), v.aval) if is_literal(v) else self.first(v) for v in eqn.invars)
         try:
             first = self.seen.setdefault((eqn.primitive, operands, frozenset(eqn.params.items())), eqn)
@@ -117,5 +119,6 @@ class _Repeated:
 
 
 def _cheap(eqn: Equation) -> bool:
+    """True if an operation, with all that it contains, costs less than reading a further column."""
     inside = list(inner_programs(eqn))
     return all(_cheap(e) for inner in inside for e in inner.eqns) if inside else eqn.primitive.name in _CHEAP

@@ -47,9 +47,10 @@ class Traced:
     Attributes:
         whole: function (u, *others) -> [terms of the log-likelihood (N,)].
         inner: function (u, *others, *results of the products) -> [terms (N,)]; None if splitting saves no work.
-        data: function (u, *others) -> the matrices of the products and the codes of the look-ups, which depend on others only.
-        products: the products and look-ups that give the predictors.
-        theta: indices of the entries of u that are used in any other way (s,).
+        data: function (u, *others) -> the matrices of the products and the codes of the look-ups, which depend on others only;
+            ``whole`` if ``inner`` is None.
+        products: the products and look-ups that give the predictors; empty if ``inner`` is None.
+        theta: indices of the entries of u that are used in any other way (s,); all if ``inner`` is None.
     """
 
     whole: Callable[..., Any]
@@ -134,7 +135,7 @@ class Dummies(NamedTuple):
         return beta.at[self.codes].get(mode="fill" if self.fill else "clip", fill_value=jnp.nan)
 
     def sums(self, rows: Float[Device, "n m"]) -> Float[Device, "k m"]:
-        """Return X' rows (k, m): sums of the rows by code."""
+        """Return X' rows (k, m): sums of the rows by code, without rows whose code is out of range."""
         return jnp.zeros((self.k, *rows.shape[1:]), rows.dtype).at[self.codes].add(rows, mode="drop")
 
 
@@ -209,7 +210,8 @@ def trace(
 
 
 def _moved(eqn: Equation, places: dict[Any, np.ndarray]) -> np.ndarray | None:
-    """Return the indices in u of the entries of the result, in its shape; None unless the equation only rearranges entries of u.
+    """Return the indices in u of the entries of the result, in its shape; None unless the equation only rearranges entries of u,
+    by concatenation, a slice without steps, transposition or another shape.
 
     ``places`` has these indices for the variables before it.
     """
@@ -312,7 +314,8 @@ def _at_predictors(
 def score_sums(
     traced: Traced, u: Either, others: list[jax.Array], weights: jax.Array
 ) -> tuple[Float[Device, ""], Float[Device, " p"]]:
-    """Return weighted value () and gradient (p,) of one block at u, whose rows many u share under one ``vmap``.
+    """Return the weighted sum of the log-likelihood terms of one block () and its gradient (p,) at u; many u share the rows under
+    one ``vmap``.
 
     ``others``: the further arguments of the traced function.
     """
@@ -387,7 +390,9 @@ def pair_sums(matrices: list[Any], bend: list[list[jax.Array]], crossed: Callabl
 
 
 def assemble(traced: Traced, sums: PredictorSums, p: int) -> tuple[Float[Device, ""], Float[Device, " p"], Float[Device, "p p"]]:
-    """Return value (), gradient (p,) and Hessian (p, p) in u, p coordinates, from the sums over all blocks."""
+    """Return the weighted log-likelihood (), its gradient (p,) and its Hessian (p, p) in u, p coordinates, from the sums over all
+    blocks; no sign is changed.
+    """
     dtype = sums.grad.dtype
     places, theta = traced.places, traced.theta
     few = p <= FEW_COORDINATES

@@ -112,6 +112,8 @@ def rows_apart(
 
 
 def _equal(a: Any, b: Any) -> bool:
+    """True if two constants have equal shapes and entries (NaN equals NaN); constants without a value, if their types are equal.
+    """
     if a is b or np.shape(a) != np.shape(b):
         return a is b
     one, other = np.asarray(a), np.asarray(b)
@@ -121,6 +123,7 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def _need(condition: object) -> None:
+    """Raise `_Unproved` unless the condition is true."""
     if not condition:
         raise _Unproved
 
@@ -206,6 +209,7 @@ def _both(s: _State, t: _State) -> _State:
 
 
 def _result(name: str, a: Equation, b: Equation, states: list[_State]) -> _State:
+    """Return the state of the results of an operation, in traces a and b; raise `_Unproved` if it mixes rows or has no rule."""
     if name in _ELEMENTWISE:
         return _elementwise(a, states)
     if name == "broadcast_in_dim":
@@ -230,6 +234,7 @@ def _result(name: str, a: Equation, b: Equation, states: list[_State]) -> _State
 
 
 def _but(shape: Sequence[int], axis: int) -> tuple[int, ...]:
+    """Return a shape without this axis."""
     return tuple(int(d) for i, d in enumerate(shape) if i != axis)
 
 
@@ -257,6 +262,7 @@ def _broadcast(eqn: Equation, s: _State) -> _State:
 
 
 def _reshape(eqn: Equation, states: list[Any]) -> int:
+    """Return the axis of the rows after a reshape; like all rules below, raise `_Unproved` if the operation mixes rows."""
     (axis,), before, after = states[0], eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
     n, ahead = before[axis], int(np.prod(before[:axis]))
     fits = [b for b in range(len(after)) if after[b] == n and int(np.prod(after[:b])) == ahead]
@@ -265,6 +271,7 @@ def _reshape(eqn: Equation, states: list[Any]) -> int:
 
 
 def _without(axis: int, axes: Sequence[int]) -> int:
+    """Return the position of an axis after these others are gone; raise `_Unproved` if it is one of them."""
     _need(axis not in axes)
     return axis - sum(1 for d in axes if d < axis)
 

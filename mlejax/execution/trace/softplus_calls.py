@@ -67,5 +67,7 @@ def _program(eqn: Equation) -> str:
 
 
 def _logaddexp(*avals: Any) -> str:
+    """Return the program of ``jnp.logaddexp`` for operands of these types, as text; empty if JAX does not trace it as one call.
+    """
     eqns: Any = jax.make_jaxpr(jnp.logaddexp)(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals)).jaxpr.eqns
     return _program(eqns[0]) if len(eqns) == 1 and eqns[0].primitive.name == "custom_jvp_call" else ""

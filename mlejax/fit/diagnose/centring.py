@@ -90,7 +90,9 @@ def coordinates_for(
 
 
 def _scores(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> Float[Host, "n p"] | None:
-    """Scores of a sample of rows, (n, p), times the square roots of their weights; None if not finite or n <= p."""
+    """Return the scores of the rows of positive weight (of a sample, if there are more than 20,000), without penalty, times the
+    square roots of their weights, (n, p); None if one is not finite, or n <= p.
+    """
     if evaluator.n_contributions > MOST_ROWS and evaluator.data.mode != "whole":
         some = evaluator.sample(MOST_ROWS)
         evaluator = ChunkedEvaluator(evaluator.spec.plain, some, evaluator.fixed, evaluator.hyper)
@@ -100,7 +102,8 @@ def _scores(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> Float[Host, "n
 
 
 def _orthogonal(scores: Float[Host, "n p"], mixed: Host, boxed: Host) -> tuple[Float[Host, "p p"], Float[Host, " k"]]:
-    """Return the matrix R^-1 D of the map, (p, p), and the part of each column's scores that earlier columns do not explain.
+    """Return the matrix R^-1 D of the map, (p, p), and for each of the k columns ``mixed`` and ``boxed`` the part of its scores
+    that the columns before it do not explain, from 0 to 1 (1 for a column whose scores are all 0).
 
     Columns are ordered ``mixed`` (unbounded coordinates) first, then ``boxed`` (bounded ones).  A bounded coordinate keeps its
     own scale; if it is nearly collinear with the others, they compensate for it.

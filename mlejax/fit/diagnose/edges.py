@@ -30,9 +30,8 @@ STANDSTILL = 1e-7  # log-likelihood: a search that would not gain as much in all
 
 
 def unclear(end: OptimizeResult, lower: Float[Host, " p"], upper: Float[Host, " p"]) -> Bool[Host, " p"]:
-    """Boolean mask, (p,), of the coordinates at a bound whose scaled score does not clearly point across the bound.
-
-    ``lower`` and ``upper`` are the bounds, (p,).
+    """Boolean mask, (p,), of the coordinates at a bound whose score, divided by the square root of their information, points
+    across the bound by less than 0.01 (or inwards).  ``lower`` and ``upper`` are the bounds, (p,).
     """
     assert end.information is not None
     size = np.sqrt(np.abs(linalg.symmetric(end.information).diagonal()) + 1e-300)
@@ -58,9 +57,10 @@ def off_the_edges(evaluator: SingleEvaluator, end: OptimizeResult) -> Float[Host
 
 
 def _unit(end: OptimizeResult, e: int, others: Bool[Host, " p"]) -> float:
-    """Distance on which the log-likelihood varies along coordinate e, with the others (mask, (p,)) held or following it.
+    """Return 1 / sqrt(curvature) along coordinate e: the shorter of two distances, with the others (mask, (p,)) fixed, and with
+    the others at their maximum given e (left out where that is not finite).
 
-    Where they follow, the profile may rise over a distance far shorter than that of the curvature with the others held.
+    Along the profile the log-likelihood may rise over a far shorter distance.
     """
     information = linalg.symmetric(end.information)
     column = information.matvec(np.eye(1, others.size, e)[0])
@@ -71,7 +71,8 @@ def _unit(end: OptimizeResult, e: int, others: Bool[Host, " p"]) -> float:
 
 
 def decided_within(evaluator: SingleEvaluator, end: OptimizeResult) -> float | None:
-    """How much the profile could rise away from the bounds without `off_the_edges` noticing, log-likelihood units.
+    """Return how much the profile could rise away from the bounds without `off_the_edges` noticing, log-likelihood units: 3e-6,
+    or the error bar of the log-likelihood if that is larger.
 
     None if no coordinate is at a bound, the score decides there, or there are no second derivatives.
     """

@@ -80,7 +80,9 @@ def information_over(information: Any, free: Bool[Host, " p"]) -> linalg.Symmetr
 
 
 def errors_over(information: linalg.Symmetric, free: Bool[Host, " p"]) -> Float[Host, " p"]:
-    """Standard errors in u, (p,), from the information over the ``free`` coordinates (k of p); 0 for the others."""
+    """Return standard errors in u, (p,), from the information over the ``free`` coordinates (k of p), NaN if it is not positive
+    definite; 0 for the other coordinates.
+    """
     errors = np.zeros(free.size)
     errors[free] = np.sqrt(information.inverse_diagonal())
     return errors
@@ -148,7 +150,9 @@ def onto_edges(end: OptimizeResult, space: Space) -> Float[Host, " p"] | None:
 
 
 def doubtful(end: OptimizeResult, space: Space) -> bool:
-    """True if the information at a final point is positive definite, but some standard error is implausibly large."""
+    """True if the information at a final point is positive definite, but some standard error is implausibly large; False without
+    information.
+    """
     if end.information is None:
         return False
     free = interior(space, end.u)

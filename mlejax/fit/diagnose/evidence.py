@@ -26,7 +26,8 @@ ADVICE_AFTER_TRAINING = (
 
 
 def blurred(evaluator: SingleEvaluator, end: OptimizeResult) -> bool:
-    """True if, in a coordinate with an implausibly large standard error, rounding dominates the log-likelihood.
+    """True if, in a coordinate with an implausibly large standard error, rounding dominates the log-likelihood; False if there is
+    no such coordinate, or the information is not positive definite.
 
     Its change over half a unit (or one standard error) to both sides is compared with the integral of the score, by Simpson's
     rule: they agree unless rounding dominates.
@@ -68,13 +69,16 @@ def explain(evaluator: SingleEvaluator, loaded: Loaded, u: Float[Host, " p"]) ->
         return found
     if spec.reduction is not None:
         return (
-            f"the information is not positive definite at {at}, or not finite, so that bias reduction "
-            f"({spec.reduction.kind}) is not defined there; give a start= nearer to the maximum, such as the estimates of a fit "
-            "without bias_reduction="
+            f"bias reduction ({spec.reduction.kind}) is not defined at {at}, as where the information is not positive definite; "
+            "give a start= nearer to the maximum, such as the estimates of a fit without bias_reduction="
         )
     if spec.penalty is not None and not finite_penalty(spec, u, fixed, evaluator.hyper):
         return f"the penalty, its gradient or its curvature is not finite at {at}"
-    return f"the sum of the log-likelihood or its score overflows at {at}"
+    sums = evaluator.evaluate(u[None], 1)
+    for what, total in (("log-likelihood", sums.loglik), ("score", sums.score)):
+        if not np.isfinite(np.asarray(total)).all():
+            return f"the {what} of every term is finite at {at}, but the sum over the terms overflows"
+    return f"log-likelihood and score of every term are finite at {at}, but not all that the search needs there"
 
 
 class _Terms(NamedTuple):

@@ -27,9 +27,10 @@ FEW_SHARE = 0.01
 
 
 def telling_point(d: Direction, end: OptimizeResult, evaluator: SingleEvaluator) -> Float[Host, " p"] | None:
-    """A point on the line of a rising direction, (p,), where the terms of influential rows differ from those at the final point.
+    """Return a point on the line of a rising direction, (p,), where the terms of influential rows differ from those at the final
+    point: forwards if the log-likelihood is unbounded, else backwards.
 
-    None if the log-likelihood hardly changes along the line.
+    None if the log-likelihood does not rise by more than 1 forwards, or hardly falls backwards.
     """
     space, value = evaluator.spec.space, float(end.loglik)
     unit = d.vector / np.max(np.abs(d.vector) / np.maximum(1.0, np.abs(end.u)))

@@ -187,9 +187,11 @@ def _rise_from(evaluator: SingleEvaluator, u: Float[Host, " p"], towards: Float[
 
 
 def _without_noise(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed) -> Diagnosed:
-    """The diagnosis with a log-likelihood of NaN if its rounding error exceeds half a unit and the end is not clearly a maximum.
+    """Return the diagnosis with a log-likelihood of NaN if its rounding error exceeds half a unit and the end is not clearly a
+    maximum.
 
-    Its directions are dropped as well, unless the log-likelihood rose by a thousand times that error.
+    Its directions are dropped as well, unless the log-likelihood rose from the start by a thousand times that error.  Unchanged
+    after Ctrl-C, without second derivatives, and where a limit at a bound or a statement on rows was found.
     """
     end, findings = found.end, found.findings
     if end.information is None or findings.limit or findings.rows or end.end == End.INTERRUPTED:

@@ -106,7 +106,9 @@ def climb(
 
 
 def _extrapolated(evaluator: ChunkedEvaluator, u0: Host, u1: Host, u2: Host) -> Expectation | None:
-    """Extrapolate two EM steps, u0 -> u1 -> u2, by SQUAREM; None if that leads no further than u2 or is not finite."""
+    """Extrapolate two EM steps, u0 -> u1 -> u2, (p,) each, by SQUAREM; None if its step length is not between 1 (which leads to
+    u2) and 1e8, or the log-likelihood there is not finite.
+    """
     first, space = u1 - u0, evaluator.spec.space
     bend = (u2 - u1) - first
     length = float(np.linalg.norm(first)) / max(float(np.linalg.norm(bend)), 1e-300)

@@ -218,7 +218,7 @@ def _epoch(
 
 @partial(compiled, static=("spec",))
 def _mean_loglik(spec: Spec, u: Float[Device, " p"], data: Prepared, fixed: Either | None) -> Float[Device, ""]:
-    """Log-likelihood divided by the sum of weights, ()."""
+    """Return the log-likelihood, without penalty, divided by the sum of weights, ()."""
     objective = objective_of(spec, data, fixed, None)
     return objective.loglik(u) / objective.scale
 

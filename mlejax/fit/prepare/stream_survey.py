@@ -245,8 +245,8 @@ def survey(source: Source | GroupedRows, engine: Engine, wanted: Wanted) -> tupl
     size = known.n * 8 * len(wanted.whole)
     if size > LEARNT_BYTES:
         raise DataError(
-            f"the formula needs all rows of {listing(wanted.whole)} at once (scale, poly, splines, or functions of a "
-            f"column's mean), which takes {size / 2**30:.1f} GB: compute these columns beforehand, and name them in the formula"
+            f"the formula needs all rows of {listing(wanted.whole)} at once, as scale, poly, splines and functions of a column's "
+            f"mean do; they take {size / 2**30:.1f} GB: compute these columns beforehand, and name them in the formula"
         )
     if known.n_used == 0:
         raise DataError(f"weights column {wanted.weights!r}: expected positive weights, but all {known.n} are zero")
@@ -260,7 +260,8 @@ def _survey_files(source: Parquet, engine: Engine, wanted: Wanted) -> tuple[Stre
     """
     groups = [g for g in source.partitions() if g.n_rows]
     if not groups:
-        raise DataError(f"{source!r}: expected at least one row, but there is none, or none that passes the filters")
+        which = "no row" if source.filters is None else "no row that passes the filters"
+        raise DataError(f"{source!r}: expected at least one row, but there is {which}")
     n = sum(g.n_rows for g in groups)
     needed = tuple(dict.fromkeys([*([wanted.weights] if wanted.weights else []), *wanted.categories, *wanted.whole]))
     known = _merged(engine.map(wanted.work(needed, 0), groups)) if needed else StreamSurvey(n, n, float(n))

@@ -208,7 +208,7 @@ def _refuse(fit: Fit, what: str) -> None:
         raise ValueError(f"{what} needs a log-likelihood that is a sum over rows or units; {why}")
     refuse_connected(fit.loaded, fit.spec.likelihood, what)
     if fit.information is None or fit.jacobian is None:
-        raise ValueError(f"{what} needs the information matrix, which a first-order method leaves out; use method='newton'")
+        raise ValueError(f"{what} needs the information matrix, which this fit does not have; use method='newton'")
 
 
 def _first_order(

@@ -44,6 +44,7 @@ class Information(NamedTuple):
         lost: I_SO I_OO^-1 I_OS (m, m), NaN in columns that were not solved; None if the other parameters are taken as known,
             or ``negative`` was found before any column was solved.
         n_steps: conjugate gradient steps, the largest number over columns; 0 if there were none.
+        most_steps: most steps that a column may take.
         residual: largest relative residual of a column; 0 if none was solved.
         negative: the smallest curvature v'Iv / v'v that conjugate gradients found, if it is not positive, damping included
             (``block`` and ``lost`` are incomplete then); else None.
@@ -55,6 +56,7 @@ class Information(NamedTuple):
     n_steps: int = 0
     residual: float = 0.0
     negative: float | None = None
+    most_steps: int = 0
 
 
 class InformationPoint(NamedTuple):
@@ -221,7 +223,7 @@ def information_of(
         lost[begin:end, :end] = corner
         lost[:end, begin:end] = corner.T
     negative = float(least) if least <= 0 else None
-    return Information(0.5 * (block + block.T), score[chosen], lost, slowest, worst, negative)
+    return Information(0.5 * (block + block.T), score[chosen], lost, slowest, worst, negative, limit)
 
 
 def _least_curvature(

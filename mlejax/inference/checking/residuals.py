@@ -317,8 +317,10 @@ def _between(
     high = cdf(y)
     low = cdf(y - 1.0) if whole else cdf(y - BELOW * np.maximum(1.0, np.abs(y)))
     low = np.where(np.isfinite(low), low, 0.0)
-    if np.isnan(high).any() or (high < low - 1e-9).any():
-        raise ValueError("residuals('quantile'): the declared cdf decreases, or is NaN, at some outcomes: correct the function")
+    for wrong, what in ((np.isnan(high), "is NaN"), (high < low - 1e-9, "decreases")):
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            raise ValueError(f"residuals('quantile'): row {i}: the declared cdf {what} at {y[i]:g}: correct the function")
     if whole and (never := (high == low) & (low > 0) & (low < 1 - 1e-9)).any():
         i = int(np.argmax(never))
         raise ValueError(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 OTHERS = ("given", "estimated")
 MAX_CHOSEN = 2000
 MAX_BYTES = 4e9
+CURVED = 1e-7  # size of a negative scaled eigenvalue that no rounding of conjugate gradients explains
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -236,11 +237,31 @@ def _check_solved(found: Information, scale: float, damping: float, tol: float) 
             "the information, as an l2 penalty of that strength would"
         )
     if found.residual > max(1e3 * tol, 1e-4) or (found.lost is not None and not np.isfinite(found.lost).all()):
+        ended, more = f"after {found.n_steps} steps, where rounding errors ended them", ""
+        if found.n_steps >= found.most_steps:
+            ended, more = f"after all {found.n_steps} steps", "raise max_steps=, "
         raise ValueError(
-            f"conjugate gradients left a relative residual of {found.residual:.2g} after {found.n_steps} steps: these are "
-            "too few, or the information of the other parameters is nearly singular. Raise max_steps=, give damping=, or take "
-            "them as known: others='given'"
+            f"conjugate gradients left a relative residual of {found.residual:.2g} {ended}: {more}give damping=, or take the "
+            "other parameters as known: others='given'"
         )
+
+
+def _without_inverse(information: Float[Host, "m m"], size: Float[Host, " m"]) -> tuple[str, str]:
+    """Return why an information matrix has no inverse, and what to do; ``size``: numbers (m,) that scale it, if positive."""
+    scale = 1.0 / np.sqrt(np.where(size > 0, size, 1.0))
+    scaled = information * np.outer(scale, scale)
+    if not np.isfinite(scaled).all():
+        return "it is not finite", "Choose other parameters"
+    smallest = float(np.linalg.eigvalsh(scaled)[0])
+    if smallest < -CURVED:
+        return (
+            f"the log-likelihood curves upwards in some direction of these (scaled eigenvalue {smallest:.2g}), so that this is "
+            "no maximum over them"
+        ), "Train longer, or give damping="
+    return (
+        f"the log-likelihood is flat in some direction of these (scaled eigenvalue {smallest:.2g}), so that they are not "
+        "identified, as where a softmax has no class whose scores are 0"
+    ), "Choose fewer parameters, or give damping="
 
 
 def _check_size(m: int, p: int, others: str) -> None:
@@ -348,20 +369,17 @@ def subset_errors(
     """
     inside = scaled_inverse(block)
     if not inside.ok:
-        raise ValueError(
-            f"the information of these parameters given the others is not positive definite (smallest scaled eigenvalue "
-            f"{inside.smallest:.2g}), so that it has no inverse: they are not identified (a softmax needs a class whose "
-            "scores are 0, say), or this is far from a maximum. Choose fewer parameters, train longer, or give damping="
-        )
+        why, advice = _without_inverse(block, np.diag(block))
+        raise ValueError(f"the information of these parameters given the others has no inverse: {why}. {advice}")
     given = inside.inverse
     cov = given
     if lost is not None:
         found = scaled_inverse(block - lost)
         if not found.ok:
+            why, _ = _without_inverse(block - lost, np.diag(block))
             raise ValueError(
-                "accounting for the other parameters leaves no positive definite information of these (smallest scaled "
-                f"eigenvalue {found.smallest:.2g}): this is no maximum, or the parameters are not identified. "
-                "Give others='given', or a ridge by damping="
+                f"accounting for the other parameters leaves no positive definite information of these: {why}. Give "
+                "others='given', or a ridge by damping="
             )
         cov = found.inverse
     bse = np.sqrt(np.diag(cov))

@@ -106,10 +106,12 @@ class Pooled(Estimates):
             raise ValueError(f"wald_test: no entry {unknown[0]!r}; name some of {', '.join(self.labels)}")
         at = [self.labels.index(name) for name in names]
         W, B, m, k = self.within[np.ix_(at, at)], self.between[np.ix_(at, at)], self.n_sets, len(at)
-        if not np.isfinite(W).all() or np.linalg.matrix_rank(W) < k:
-            raise ValueError(
-                "wald_test: an entry has no standard error, or the entries are linearly dependent; name other entries"
-            )
+        if without := [name for name, v in zip(names, np.diag(W), strict=True) if not np.isfinite(v)]:
+            raise ValueError(f"wald_test: {', '.join(without)} has no standard error; leave it out")
+        if fixed := [name for name, i in zip(names, at, strict=True) if np.isnan(self.df_entries[i])]:
+            raise ValueError(f"wald_test: {', '.join(fixed)} is fixed; leave it out")
+        if np.linalg.matrix_rank(W) < k:
+            raise ValueError("wald_test: the estimates of these entries are linearly dependent; name fewer of them")
         r = (1.0 + 1.0 / m) * float(np.trace(B @ np.linalg.inv(W))) / k
         gap = self.params[at] - value
         statistic = float(gap @ np.linalg.solve(W, gap)) / (k * (1.0 + r))

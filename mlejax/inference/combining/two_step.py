@@ -137,9 +137,10 @@ def _check(fit: Fit, which: str) -> None:
     effects of ``mle.Real(by=...)``.  ``which``: "first" or "second", for the message.
     """
     if fit.loaded.remembered is not None or fit.loaded.stream is not None:
+        what = "of a stream" if fit.loaded.stream is not None else "from a file"
         raise ValueError(
-            f"stack needs the scores of single rows, which the {which} fit does not hold, because it is of a stream or from a "
-            "file: fit that model again with its data in memory"
+            f"stack needs the scores of single rows, which the {which} fit does not hold, because it is {what}: fit that model "
+            "again with its data in memory"
         )
     if fit.penalised is not None or fit.constraints:
         has = "a penalty" if fit.penalised is not None else "constraints"
@@ -173,11 +174,13 @@ def _linked(one: Fit, two: Fit, names: Mapping[str, str]) -> dict[str, str]:
         if not leaf.all_fixed or name not in there:
             continue
         own, estimate = there[name]
-        if np.shape(value) != np.shape(estimate) or own.n_free != own.transform.n_free(own.shape):
+        if np.shape(value) != np.shape(estimate):
             raise ValueError(
-                f"stack: {leaf.name} of the second fit and {name} of the first differ in shape, or the first fit has fixed "
-                f"{name} or some of its entries; let the first fit estimate all of {name}"
+                f"stack: expected parameters of one shape, got {np.shape(value)} for {leaf.name} of the second fit and "
+                f"{np.shape(estimate)} for {name} of the first; declare them alike"
             )
+        if own.n_free != own.transform.n_free(own.shape):
+            raise ValueError(f"stack: the first fit has fixed {name}, or entries of it; let it estimate all of {name}")
         if not np.allclose(value, estimate, rtol=1e-6, atol=1e-12):
             raise ValueError(
                 f"stack: the second fit fixes {leaf.name} at {np.asarray(value)}, and the first one estimated "

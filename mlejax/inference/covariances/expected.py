@@ -49,14 +49,18 @@ def expected_information(fit: Fit, options: Mapping[str, Any]) -> tuple[Float[Ho
             to 1; or the declared information has another shape.
     """
     loaded = fit.loaded
-    if loaded.remembered is not None or loaded.stream is not None or loaded.problem.data.mode != "rows":
-        raise ValueError(
-            "cov_type='expected' needs a log-likelihood with one term for each row, and the rows in memory; use 'nonrobust'"
-        )
-    if loaded.effects is not None or fit.penalised is not None or fit.spec.likelihood.joint is not None:
-        raise ValueError(
-            "cov_type='expected' does not support penalised fits, effects of mle.Real(by=...) and latent classes; use 'nonrobust'"
-        )
+    if loaded.remembered is not None or loaded.stream is not None:
+        raise ValueError("cov_type='expected' needs the rows of the fit in memory; fit a table in memory, or use 'nonrobust'")
+    if loaded.problem.data.mode != "rows":
+        raise ValueError("cov_type='expected' needs a log-likelihood with one term for each row; use 'nonrobust'")
+    unsupported = {
+        "effects of mle.Real(by=...)": loaded.effects is not None,
+        "penalised fits": fit.penalised is not None,
+        "latent classes": fit.spec.likelihood.joint is not None,
+    }
+    for what, there in unsupported.items():
+        if there:
+            raise ValueError(f"cov_type='expected' does not support {what}; use 'nonrobust'")
     if "outcomes" in options:
         return _over_outcomes(fit, options["outcomes"])
     likelihood = fit.spec.likelihood

@@ -173,7 +173,7 @@ def _leveraged(fit: Fit, kind: Kind, options: Mapping[str, Any], n: float) -> Su
     powers = np.broadcast_to(kind.leverage_exponent(relative_leverages(parts)), len(parts.scores))
     scores, certain = adjusted_scores(parts, powers[:, None])
     if (powers[certain] > 0.5).any():  # a residual goes to 0 as the root of one minus its leverage
-        one = f"{int(certain.sum())} {'clusters' if codes else 'rows or units'}"
+        one = f"{int(certain.sum())} {'clusters' if codes else 'rows' if fit.loaded.unit_codes is None else 'units'}"
         raise ValueError(_determined(kind.name, one, *(("CR2", "cluster") if codes else ("HC2", "row"))))
     assert fit.jacobian is not None
     scores = _centred(fit, np.linalg.solve(fit.jacobian.T, scores.T).T)

@@ -135,7 +135,9 @@ def replicate_weights(fit: Fit, design: Survey) -> Float[Host, "R n"]:
     assert fit.loaded.weights is not None
     n = fit.loaded.problem.data.n_contributions
     if values.ndim != 2 or values.shape[0] != n or not (np.isfinite(values) & (values >= 0)).all():
-        wrong = "a negative number, NaN or infinity" if values.ndim == 2 and len(values) == n else f"shape {values.shape}"
+        wrong = f"shape {values.shape}"
+        if values.ndim == 2 and len(values) == n:
+            wrong = str(values[~(np.isfinite(values) & (values >= 0))][0])
         raise ValueError(f"replicates= expected finite numbers >= 0 of shape ({n}, R), got {wrong}")
     return values.T * fit.loaded.weights.used / fit.loaded.weights.scale
 
@@ -159,6 +161,7 @@ def _numbers(fit: Fit, given: Any, option: str) -> Float[Host, " n"]:
     if fit.loaded.unit_codes is not None:
         numbers = data_room.constant_within(numbers, fit.loaded.unit_codes, name=f"{option}=", rows=fit.loaded.rows)
     if numbers.shape != (fit.loaded.problem.data.n_contributions,) or not np.isfinite(numbers).all():
-        wrong = f"shape {numbers.shape}" if np.isfinite(numbers).all() else "NaN or infinity"
+        finite = np.isfinite(numbers)
+        wrong = f"shape {numbers.shape}" if finite.all() else str(numbers[~finite][0])
         raise ValueError(f"{option}= expected one finite number for each row, got {wrong}")
     return numbers

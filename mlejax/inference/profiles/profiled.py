@@ -237,7 +237,7 @@ def refused(fit: Fit) -> str:
     if p > MOST_PARAMETERS:
         return f"it needs the information matrix of all parameters; expected at most {MOST_PARAMETERS} parameters, got {p}"
     if fit.information is None:
-        return "it needs the information matrix, which a first-order method leaves out; use method='newton'"
+        return "it needs the information matrix, which this fit does not have; use method='newton'"
     if not verdict.converged:
         return f"the fit did not end at a maximum ({verdict.code}: {verdict.statement})"
     return ""

@@ -201,11 +201,12 @@ def function_target(
         )
     label = found.labels[0]
     label = ("function" if name == "<lambda>" else name) if label == "value" else label
-    if not (np.isfinite(found.values).all() and np.isfinite(found.jacobian).all()):
-        raise ValueError(
-            f"{label}: its value or derivative at the estimate is not finite, so that it has no profile; profile the parameters "
-            "that it depends on"
-        )
+    for what, part in (("value", found.values), ("derivative", found.jacobian)):
+        if not np.isfinite(part).all():
+            raise ValueError(
+                f"{label}: its {what} at the estimate is not finite, so that it has no profile; profile the parameters that it "
+                "depends on"
+            )
     if not found.jacobian.any():
         raise ValueError(
             f"{label}: its derivative with respect to the parameters is 0 at the estimate, so that it has no profile; profile "

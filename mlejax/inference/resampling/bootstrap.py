@@ -213,14 +213,14 @@ class Bootstrap(Resampled):
             return centre - reach, centre + reach
         levels = np.array([alpha / 2, 1 - alpha / 2])
         out = np.full((2, len(self.labels)), np.nan)
-        short, lost = [], []
+        short, one_sided, flat = list[str](), list[str](), list[str]()
         for j, name in enumerate(self.labels):
             if self.fixed[j]:
                 continue
             t = self._good[:, j]
             mine = bca_levels(t, self.fitted[j], self._accelerated[0][j], alpha) if kind == "bca" else levels
             if np.isnan(mine).any():
-                lost.append(name)
+                (flat if np.isnan(self._accelerated[0][j]) else one_sided).append(name)
                 continue
             out[:, j], extreme = quantiles(t, mine)
             if extreme:
@@ -235,14 +235,17 @@ class Bootstrap(Resampled):
                 "few-replicates",
                 stacklevel=3,
             )
-        if lost:
-            misuse.warn(
-                f"bootstrap: no BCa interval for {', '.join(lost)}: all replicates are on one side of the estimate, or its "
-                "jackknife does not vary; use kind='percentile'",
-                UserWarning,
-                "one-sided-replicates",
-                stacklevel=3,
-            )
+        for lost, why in (
+            (one_sided, "all replicates are on one side of the estimate"),
+            (flat, "the estimates of its jackknife are all equal"),
+        ):
+            if lost:
+                misuse.warn(
+                    f"bootstrap: no BCa interval for {', '.join(lost)}: {why}; use kind='percentile'",
+                    UserWarning,
+                    "one-sided-replicates",
+                    stacklevel=3,
+                )
         return out[0], out[1]
 
 

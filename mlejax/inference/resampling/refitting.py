@@ -115,7 +115,7 @@ def check_one_step(
     spec = fit.spec
     reason = ""
     if spec.adjusted:
-        reason = "the fit is penalised or bias-reduced"
+        reason = f"the fit is {'penalised' if spec.reduction is None else 'bias-reduced'}"
     elif spec.hessian != "autodiff":
         reason = "its second derivatives are numerical differences"
     elif not fit.interior.all():

@@ -205,8 +205,10 @@ def _checked(fit: Fit, time: str) -> tuple[EffectsEvaluator, np.ndarray]:
             f"split_panel does not support {other} together with effects of {effects.key.by}: the halves would not have the same "
             "parameters; leave one of them out"
         )
-    if fit.constraints or fit.penalised is not None:
-        raise ValueError("split_panel does not support fits with constraints or penalties; fit without them")
+    if fit.constraints:
+        raise ValueError("split_panel does not support constraints; fit without constraints=")
+    if fit.penalised is not None:
+        raise ValueError("split_panel does not support penalties; fit without penalty=")
     codes, labels = data_room.group_codes(fit.loaded.rows.select(fit.loaded.source.column(time)), time)
     order = np.argsort(np.argsort(labels))[codes]
     if len(labels) < LEAST_PERIODS:

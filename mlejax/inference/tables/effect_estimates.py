@@ -37,9 +37,9 @@ LEFT_OUT = "no finite effect: its rows were left out"
 def _of(fit: Fit) -> Effects:
     effects = fit.loaded.effects
     if effects is None:
+        what = "this result from a file" if fit.loaded.remembered is not None else fit.spec.likelihood.name
         raise ValueError(
-            f"{fit.spec.likelihood.name} has no effects of mle.Real(by=...), or the result was saved without them; declare a "
-            "parameter as mle.Real(by=...), and fit again"
+            f"{what} has no effects of mle.Real(by=...); declare a parameter as mle.Real(by=...), and fit again"
         )
     return effects
 

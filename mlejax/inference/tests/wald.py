@@ -104,8 +104,8 @@ def wald_test(
     _check_consistent(R_, r_)
     if np.isfinite(rank) and (wanted := int(np.linalg.matrix_rank(R_))) > rank:
         raise ValueError(
-            f"{wanted} restrictions cannot be tested jointly with a covariance of rank {rank:g}: there are too few clusters; "
-            "test fewer at a time"
+            f"{wanted} restrictions cannot be tested jointly with a covariance of rank {rank:g}, as too few clusters give; test "
+            "fewer at a time"
         )
 
     def refused(why: str) -> WaldTest:

@@ -416,3 +416,16 @@ def test_validation_data_have_the_transforms_of_the_fit() -> None:
     assert max(res.history["validation"]) == pytest.approx(float(want), rel=1e-5)
     with pytest.raises(mle.DataError, match="column 'race' has the level 'green'"):
         reg.fit(train, method=method, validation=held.assign(race="green"))
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (mle.Shared([1.0, 2.0]), "'x' does not vary by row"),
+        ({"a": [1.0, 2.0], "b": [1.0, 2.0]}, "'x' is a structure of several arrays; make columns of it"),
+        (np.ones((2, 2)), "'x' has 2 axes; a matrix can only be the whole formula"),
+    ],
+)
+def test_what_is_no_single_column_is_told(x: Any, said: str) -> None:
+    with pytest.raises(mle.DataTypeError, match=said):
+        weight.regress(mu="x + y").fit({"bwt": [1.0, 2.0], "y": [1.0, 2.0], "x": x})

@@ -151,6 +151,12 @@ def test_whole_numbers_of_a_continuous_outcome_are_no_atoms() -> None:
     res = mle.Model(likelihood).fit({"v": y})
     np.testing.assert_allclose(res.residuals().values, (y - y.mean()) / y.std(), rtol=1e-6)
     assert "randomised" in repr(res.residuals(discrete=True))
+    for cdf, said in (
+        (lambda p, d: norm.cdf(-d["v"]), "decreases at 1:"),
+        (lambda p, d: jnp.where(d["v"] < 2, 0.5, jnp.nan), "is NaN at 2:"),
+    ):
+        with pytest.raises(ValueError, match=f"the declared cdf {said}"):
+            mle.Model(tobit.likelihood.with_companion("cdf", cdf)).fit({"v": y}).residuals()
     flat = mle.Model(poisson_without_zero()).fit({"k": [0.0, 1.0, 2.0, 4.0]})
     with pytest.raises(ValueError, match=r"row 0: the declared cdf is 0.17.* at 0 and at -1"):
         flat.residuals()

@@ -13,6 +13,8 @@ import pytest
 from jax.scipy.stats import norm
 
 import mlejax as mle
+from mlejax.inference.checking.subset import subset_errors
+from mlejax.transforms import Identity
 from tests.zoo import REGRESSION
 
 P = 24
@@ -123,12 +125,26 @@ def test_negative_curvature_is_refused() -> None:
     assert "The fit is no maximum (stopped_early)" in " ".join(str(given).split())
     with pytest.raises(ValueError, match=r"curves upwards.*damping="):
         res.subset_errors("mu", others="estimated")
-    with pytest.raises(ValueError, match="not positive definite"):
+    with pytest.raises(ValueError, match=r"has no inverse: .* curves upwards .*\. Train longer"):
         res.subset_errors("w[3]")
     # I = [[7, 7], [7, 7 - 4]] in mu, w[0] near w = 0, and -4 for the other w
     damped = res.subset_errors("mu", others="estimated", damping=10.0)
     want = np.linalg.inv(np.array([[17.0, 7.0], [7.0, 13.0]]))[0, 0]
     np.testing.assert_allclose(damped.cov[0, 0], want, rtol=1e-5)
+
+
+def test_why_there_is_no_inverse_is_told() -> None:
+    wide = (np.full(2, -np.inf), np.full(2, np.inf))
+    more: dict[str, Any] = {"links": [Identity()] * 2, "edges": wide, "zero_is_interior": np.ones(2, bool), "n_others": 1}
+    errors = lambda block, lost: subset_errors(["a", "b"], np.ones(2), np.array(block), np.zeros(2), lost, **more)
+    with pytest.raises(ValueError, match=r"has no inverse: .* is flat .* not identified"):
+        errors([[1.0, 1.0], [1.0, 1.0]], None)
+    with pytest.raises(ValueError, match="has no inverse: it is not finite"):
+        errors([[1.0, np.nan], [np.nan, 1.0]], None)
+    with pytest.raises(ValueError, match=r"leaves no positive definite .* is flat .* Give others='given'"):
+        errors([[1.0, 0.0], [0.0, 1.0]], np.array([[1.0, 0.0], [0.0, 0.5]]))
+    with pytest.raises(ValueError, match=r"leaves no positive definite .* curves upwards"):
+        errors([[1.0, 0.0], [0.0, 1.0]], np.array([[1.5, 0.0], [0.0, 0.5]]))
 
 
 def test_too_many_parameters_are_refused_with_what_they_would_cost() -> None:
@@ -158,7 +174,7 @@ def test_what_is_refused() -> None:
         res.subset_errors("b", damping=-1.0)
     with pytest.raises(mle.AddressError, match="did you mean"):
         res.subset_errors("scal")
-    with pytest.raises(ValueError, match="Raise max_steps"):
+    with pytest.raises(ValueError, match="after all 2 steps: raise max_steps="):
         res.subset_errors("b[0]", others="estimated", max_steps=2)
 
     @mle.model(p=mle.Simplex(shape=3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,11 @@ def first_stage(params: Any, data: Any) -> Any:
 def second_stage(params: Any, data: Any) -> Any:
     fitted = params["gamma"][0] + params["gamma"][1] * data["z"]
     return norm.logpdf(data["y"], params["b"][0] + params["b"][1] * fitted, params["s"])
+
+
+@mle.model(p=mle.Simplex(shape=3))
+def shares(params: Any, data: Any) -> Any:
+    return jnp.log(params["p"][data["k"]])
 
 
 # ---- Rubin's rules
@@ -92,6 +98,15 @@ def test_pools_that_make_no_sense_are_refused(imputed: pd.DataFrame) -> None:
         mle.pool([res, bernoulli.regress(p="age").fit(imputed)])
     with pytest.raises(TypeError, match=r"expected results, as model\.fit returns them, got int as number 1"):
         mle.pool([1, res])  # type: ignore[list-item]
+    fixed = gaussian.fit(y, fixed={"sigma": 2.0})
+    with pytest.raises(ValueError, match="wald_test: sigma is fixed; leave it out"):
+        mle.pool([fixed, fixed]).wald_test()
+    unknown = replace(mle.pool([res, res]), within=np.array([[1.0, np.nan], [np.nan, np.nan]]))
+    with pytest.raises(ValueError, match="wald_test: sigma has no standard error; leave it out"):
+        unknown.wald_test()
+    one = shares.fit({"k": np.array([0, 1, 1, 0, 1, 2])})
+    with pytest.raises(ValueError, match="linearly dependent; name fewer of them"):
+        mle.pool([one, one]).wald_test()
 
 
 # ---- two steps
@@ -225,6 +240,12 @@ def test_names_and_what_stack_refuses(steps: pd.DataFrame) -> None:
     moved = second_stage.fit(steps, fixed={"gamma": np.array([1.0, 0.5])})
     with pytest.raises(ValueError, match=r"fit it with fixed=\{'gamma': first.params_tree\['gamma'\]\}"):
         mle.stack(first_stage.fit(steps), moved)
+    other = second_stage.fit(steps, fixed={"gamma": np.array([1.0, 0.5])})
+    with pytest.raises(ValueError, match=r"of one shape, got \(2,\) for gamma of the second fit and \(\) for sigma"):
+        mle.stack(first, other, names={"gamma": "sigma"})
+    some = first_stage.fit(steps, fixed={"gamma[0]": 0.0})
+    with pytest.raises(ValueError, match="the first fit has fixed gamma, or entries of it; let it estimate all of gamma"):
+        mle.stack(some, second_stage.fit(steps, fixed={"gamma": some.params_tree["gamma"]}))
     one, two = fitted(steps)
     with pytest.raises(ValueError, match="the same cov_type for both fits, got 'HC0' and 'nonrobust'"):
         mle.stack(one.with_cov("HC0"), two)

@@ -128,6 +128,11 @@ def test_counts_with_frequency_weights() -> None:
     assert found.bse["mu"] == pytest.approx(np.sqrt(2.8 / 5), rel=1e-9)
 
 
+@mle.model(a=mle.Real(by="race"), s=mle.Positive())
+def levels(params: Any, data: Any) -> Any:
+    return norm.logpdf(data["lwt"], params["a"], params["s"])
+
+
 def test_what_cannot_be_formed_is_refused_in_words(birthwt: pd.DataFrame, fitted: mle.Results) -> None:
     with pytest.raises(ValueError, match="the probabilities of these outcomes sum to 0"):
         fitted.with_cov("expected", {"outcomes": {"low": [0]}})
@@ -135,6 +140,8 @@ def test_what_cannot_be_formed_is_refused_in_words(birthwt: pd.DataFrame, fitted
         fitted.with_cov("expected", {"outcomes": {"lo": [0, 1]}})
     with pytest.raises(ValueError, match="needs one of three"):
         cloglog.regress(eta="age").fit(birthwt, cov_type="expected")
+    with pytest.raises(ValueError, match=r"does not support effects of mle.Real\(by=...\); use 'nonrobust'"):
+        levels.fit(birthwt, cov_type="expected")
     with pytest.raises(ValueError, match="expected a dict of a column and its values"):
         fitted.with_cov("expected", {"outcomes": [0, 1]})
     with pytest.raises(ValueError, match="is not supported with sampling weights"):

@@ -153,6 +153,9 @@ def test_wrong_input_is_told() -> None:
         res.profile(3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="profile: expected a function that returns one number, got 2"):
         res.profile(lambda p: jnp.stack([p["mu"], p["sigma"]]))
+    for function, what in ((lambda p: jnp.log(p["mu"] - p["mu"]), "value"), (lambda p: jnp.sqrt(p["mu"] - 2.9), "derivative")):
+        with pytest.raises(ValueError, match=f"its {what} at the estimate is not finite, so that it has no profile"):
+            gaussian.fit({"y": np.array([2.9, 2.9 + 1.0, 2.9 - 1.0])}).profile(function)
     with pytest.raises(ValueError, match="its derivative with respect to the parameters is 0"):
         res.profile(lambda p: (p["mu"] - Y.mean()) ** 2)
     with pytest.raises(TypeError, match=r"write jnp\.exp"):

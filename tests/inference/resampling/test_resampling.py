@@ -246,6 +246,15 @@ def test_failed_refits_are_counted_and_said() -> None:
     assert "jackknife" in first
 
 
+def test_why_there_is_no_bca_interval(fitted: mle.Results) -> None:
+    boot = fitted.bootstrap(200, seed=0)
+    with pytest.warns(UserWarning, match="no BCa interval for value: all replicates are on one side of the estimate;"):
+        replace(boot.function(lambda p: p["mu"]), fitted=np.array([-1e9])).conf_int("bca")
+    some = boot.function(lambda p: jnp.where(jnp.abs(p["mu"] - fitted.params["mu"]) < 0.01, 0.0, p["mu"]))
+    with pytest.warns(UserWarning, match="no BCa interval for value: the estimates of its jackknife are all equal;"):
+        replace(some, mapping=(lambda p: 0.0 * p["mu"], "value")).conf_int("bca")
+
+
 def test_too_few_replicates_for_a_distribution(fitted: mle.Results) -> None:
     """Each of three causes has advice of its own."""
     boot = fitted.bootstrap(5, seed=0)

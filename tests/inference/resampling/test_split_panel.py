@@ -59,5 +59,7 @@ def test_what_has_no_halves_is_refused():
     res = spread.fit(data)
     with pytest.raises(ValueError, match="at least 4 periods in 'year', got 2"):
         spread.fit({**data, "year": data["year"] // 2}).split_panel("year")
+    with pytest.raises(ValueError, match="does not support penalties; fit without penalty="):
+        spread.fit(data, penalty=mle.l2(1.0, "sigma")).split_panel("year")
     with pytest.raises(AttributeError, match="no llf"):
         _ = res.split_panel("year", n=2).llf

@@ -295,7 +295,7 @@ def test_lr_test() -> None:
     assert test.pvalue == pytest.approx(stats.chi2.sf(statistic, 1), rel=1e-6)
     with pytest.raises(ValueError, match=r"boundary=1: expected that many parameters at a bound .* got: none"):
         res.lr_test(restricted, boundary=1)
-    with pytest.raises(ValueError, match="wrong way round"):
+    with pytest.raises(ValueError, match="exchange the two"):
         restricted.lr_test(res)
     with pytest.raises(ValueError, match="pseudolikelihood"):
         res.with_cov("HC0").lr_test(restricted)

@@ -141,7 +141,9 @@ def _no_changes(program: Program) -> list[Any]:
 
 
 class _Run:
-    """Evaluates a program with perturbations added; returns results and the rounding of each perturbed value (2**-53)."""
+    """Evaluates a program with perturbations added; returns its results and, in the structure of the perturbations, the rounding
+    of each perturbed value in units of 2**-53.
+    """
 
     def __init__(self, n_rows: int | None, row_units: Either) -> None:
         self.n_rows, self.row_units = n_rows, row_units

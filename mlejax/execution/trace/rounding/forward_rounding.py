@@ -277,7 +277,9 @@ def _closed(program: Any, first: int) -> Entered:
 
 
 def _lower_precision(eqn: Equation) -> float:
-    """Return the additional relative rounding of a float32 or narrower result, in units of 2**-53; 0 for float64 results."""
+    """Return the additional relative rounding of a float32 or narrower result, in units of 2**-53; 0 for results in float64 or
+    without a fraction, and for rearranged entries of the same type.
+    """
     dtype = eqn.outvars[0].aval.dtype
     narrow = [v.aval.dtype for v in eqn.invars if getattr(v.aval, "dtype", dtype).kind == "f"]
     if dtype.kind != "f" or dtype == np.float64 or (all(d == dtype for d in narrow) and not _computes(eqn)):

@@ -56,7 +56,9 @@ def sum_units(n: int) -> float:
 
 
 def exact_factor(constant: ArrayLike | None) -> bool:
-    """Return True if products with this constant are exact: all its entries are 0 or powers of two (up to sign)."""
+    """Return True if products with this constant are exact: all its entries are floats that are 0 or powers of two (up to sign);
+    False for None, an operand that is no constant.
+    """
     if constant is None or np.asarray(constant).dtype.kind != "f":
         return False
     mantissa = abs(np.frexp(constant)[0])

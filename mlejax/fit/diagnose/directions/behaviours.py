@@ -13,10 +13,11 @@ class Behaviour(NamedTuple):
     """What the log-likelihood does on one side of a ray.
 
     Attributes:
-        name: ``falls``, ``rises``, ``higher`` (a rise and then a fall), ``flat``, ``still`` (no change, but points too near
-            to call it flat) or ``unknown``.
+        name: ``falls`` (below the origin at some point), ``rises``, ``higher`` (a rise and then a fall that stays above the
+            origin), ``flat``, ``still`` (no change, but points too near to call it flat) or ``unknown`` (fewer than three finite
+            points).
         gain: largest increase; 0 if there is none.
-        last: position of the last point before the first that is not finite.
+        last: position of the last point before the first that is not finite; 0 if that is the first.
         bounded: False for a rise that does not level off; else True.
     """
 

@@ -23,9 +23,10 @@ DEPENDENT = 1e-10  # smallest eigenvalue of the scaled outer products of scores,
 
 
 def nearby_point(end: OptimizeResult, space: Space, far: bool = False) -> Float[Host, " p"]:
-    """A random point, (p,), about one conditional standard error from a final point in each coordinate.
+    """Return a random point, (p,), above a final point in each coordinate by 0.5 to 1.5 times its conditional standard error, or
+    max(1, abs(u)) if that is less; coordinates at a bound stay.  The same point at each call.
 
-    ``far``: a tenth of max(1, abs(u)) instead.
+    ``far``: a tenth of max(1, abs(u)) in place of the standard error.
     """
     plain = np.maximum(1.0, np.abs(end.u))
     size = 0.1 * plain if far else np.minimum(_errors_alone(end, 0.1), plain)

@@ -206,7 +206,9 @@ def bars_of_end(evaluator: SingleEvaluator, end: OptimizeResult) -> dict[str, An
 
 
 def _weakest_is_noise(information: Float[Host, "q q"], bars: Float[Host, "q q"]) -> bool:
-    """True if the error bar of the smallest eigenvalue of the scaled information exceeds that eigenvalue (and 1e-9)."""
+    """True if the error bar of the smallest eigenvalue of the scaled information exceeds the size of that eigenvalue and 1e-9;
+    False if the information is not finite.  ``bars``: error bars of the information, (q, q).
+    """
     if not np.isfinite(information).all():
         return False
     d = 1.0 / np.sqrt(np.maximum(np.abs(information.diagonal()), 1e-300))
@@ -221,8 +223,9 @@ def with_differences(
     """Continue with an information from finite differences of the score, if only the second derivatives are inaccurate.
 
     Returns:
-        The evaluator and the result with that information; None if the score is inaccurate too, or the differences are no
-        better (near a bound they may cross it, and then the log-likelihood one standard error away does not fall by half a unit).
+        The evaluator and the result with that information; None if the score is inaccurate too, the information is differenced
+        already, the model has effects by index, or the differences are no better (near a bound they may cross it, and then the
+        log-likelihood one standard error away does not fall by half a unit).
     """
     if not found.first or evaluator.spec.hessian == "differenced" or evaluator.spec.likelihood.effects:
         return None
@@ -238,8 +241,8 @@ def with_differences(
 def by_score(evaluator: SingleEvaluator, end: OptimizeResult) -> OptimizeResult:
     """Take further Newton steps, judged by the score alone, if rounding errors of the log-likelihood hide their gain.
 
-    Returns ``end`` unchanged if the search did not stop for that reason, if no error bar is known, or if that of the score
-    exceeds 0.01 standard errors.
+    Returns ``end`` unchanged if the search did not stop for that reason, if no error bar is known, if that of the score exceeds
+    0.01 standard errors, or if the information is not positive definite.
     """
     hidden = end.end in (End.STALLED, End.PRECISION_FLOOR) and end.decrement > SMALL_DECREMENT
     bars = _bars(evaluator, end.u) if hidden else None

@@ -214,7 +214,9 @@ def _inherited(eqn: Equation, at: Sequence[Traced], bad: Either) -> tuple[Either
 
 
 def _lost(out: Either, bad: Either) -> Either:
-    """True if a result is not finite in one of the ``bad`` terms, (n,), or anywhere if it does not belong to terms."""
+    """True if a floating-point result is not finite in one of the ``bad`` terms, (n,), along its first axis of length n; or
+    anywhere, if it has no such axis.
+    """
     if not jnp.issubdtype(jnp.result_type(out), jnp.floating):
         return jnp.asarray(False)
     lost = ~jnp.isfinite(out)

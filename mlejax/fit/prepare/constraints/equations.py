@@ -118,9 +118,11 @@ def _n_equations(function: Callable[..., Any], name: str, of_params: Callable[[A
     try:
         found = jax.tree.leaves(jax.eval_shape(of_params, params))
     except TypeError as error:
+        concrete = isinstance(error, (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError))
+        advice = "write it with jax.numpy, without if on values" if concrete else "correct it"
         raise TypeError(
             f"constraints= {name}: JAX cannot trace it as a function that returns numbers ({str(error).splitlines()[0][:200]}); "
-            "write it with jax.numpy, without if on values"
+            f"{advice}"
         ) from error
     if any(leaf.dtype == bool for leaf in found):
         raise TypeError(

@@ -118,11 +118,13 @@ def _missing(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding)
     if ends.status[i] == "higher maximum found":
         gain = loglik - float(paths.loglik0[i])
         return np.nan, ends.status[i], f"at {seen:.6g} the log-likelihood is {gain:.4g} higher than the fit's"
-    ratio = _ratio(paths, i, loglik, alpha)
-    return np.nan, "not computable", (
-        f"no constrained maximum was found beyond {seen:.6g}, where the likelihood ratio is {ratio:.4g}: the log-likelihood is "
-        "not finite there, or loses its digits"
+    bar = rounding(ends.points.u[i])
+    why = f"the log-likelihood loses its digits there, error bar {bar:.1e}" if bar > ROUGH else (
+        "check that the log-likelihood is finite there"
     )  # fmt: skip
+    ratio = _ratio(paths, i, loglik, alpha)
+    note = f"no constrained maximum was found beyond {seen:.6g}, where the likelihood ratio is {ratio:.4g}: {why}"
+    return np.nan, "not computable", note
 
 
 def natural_value(target: Target, c: float) -> float:

@@ -63,8 +63,10 @@ def hausman_test(
     n = [fit.loaded.problem.data.n_contributions for fit in (a, b)]
     shared = set(a.loaded.fingerprint.columns) & set(b.loaded.fingerprint.columns)
     rows = a.loaded.problem.data.mode == b.loaded.problem.data.mode == "rows"
-    if n[0] != n[1] or (rows and shared and not same_order(a.loaded, b.loaded)):
-        raise ValueError("hausman_test needs both fits to have the same rows in the same order; fit them to one table")
+    if n[0] != n[1]:
+        raise ValueError(f"hausman_test needs both fits to have the same terms, got {n[0]} and {n[1]}; fit them to one table")
+    if rows and shared and not same_order(a.loaded, b.loaded):
+        raise ValueError("hausman_test needs both fits to have their rows in the same order; fit them to one table")
     names = _common(a, b, entries)
     parts, values = zip(*(_influence(fit, names) for fit in (a, b)), strict=True)
     gap, moved = values[0] - values[1], parts[0] - parts[1]
@@ -82,7 +84,9 @@ def _checked(facts: FitFacts) -> Fit:
     if fit is None or fit.loaded.remembered is not None:
         raise ValueError("hausman_test needs the data, which a result from a file does not hold; fit the model again")
     if not facts.converged or facts.penalised or not fit.interior.all():
-        why = "is penalised or bias-reduced" if facts.penalised else "did not end at one"
+        why = "did not end at one"
+        if facts.penalised:
+            why = f"is {'penalised' if fit.spec.reduction is None else 'bias-reduced'}"
         raise ValueError(
             f"hausman_test: expected interior maxima of the log-likelihood; the fit of {facts.label} {why} (its verdict is "
             f"{fit.verdict.code})"

@@ -215,10 +215,11 @@ def lr_test(
     # Beyond 1e6 in size, a log-likelihood itself is not known to 1e-6.
     slack = LIMIT if full.limit or restricted.limit else SLACK
     if excess > max(slack, 1e-12 * abs(full.llf)):
+        unknown = full.fingerprint is None or restricted.fingerprint is None
         raise ValueError(
             f"the restricted fit has the higher log-likelihood ({restricted.llf:.10g} against {full.llf:.10g}), "
             "which is impossible for nested models at their maxima: either (a) the full fit did not reach its maximum "
-            "(start it from the restricted estimate), or (b) the models are not nested, or (c) the data differ"
+            f"(start it from the restricted estimate), or (b) the models are not nested{', or (c) the data differ' * unknown}"
         )
     statistic = max(-2.0 * excess, 0.0)
     if boundary and -excess <= max(LIMIT if full.limit else ROUNDING, 1e-12 * abs(full.llf)):
@@ -285,17 +286,20 @@ def _check_pair(full: FitFacts, restricted: FitFacts, names: tuple[str, str], df
     ``names``: those of the fits; ``df``: difference of their numbers of free parameters.
     """
     if full.nobs != restricted.nobs:
+        dropped = [0 if facts.fit is None else facts.fit.loaded.rows.n_dropped for facts in (full, restricted)]
+        advice = "fit both to one table"
+        if dropped[0] != dropped[1]:
+            advice = f"{dropped[0]} and {dropped[1]} rows with missing values were dropped: drop all of them from the data first"
         raise ValueError(
-            f"the fits are of different data: {full.nobs:g} observations ({names[0]}) against "
-            f"{restricted.nobs:g} ({names[1]}); rows with missing values may have been dropped from only one of them: drop them "
-            "from the data first"
+            f"the fits are of different data: {full.nobs:g} observations ({names[0]}) against {restricted.nobs:g} ({names[1]}); "
+            f"{advice}"
         )
     if found := data_difference(full.fingerprint, restricted.fingerprint):
         raise ValueError(f"the fits are of different data: {found}; fit both to one table")
     if df < 0:
         raise ValueError(
             f"the restricted fit has more free parameters ({restricted.df_model}) than the full one ({full.df_model}): "
-            "expected the larger model first, so the two are probably the wrong way round"
+            "expected the larger model first; exchange the two"
         )
     if df == 0:
         raise ValueError(
@@ -306,8 +310,8 @@ def _check_pair(full: FitFacts, restricted: FitFacts, names: tuple[str, str], df
         return
     if not same_rows(full.fit.loaded, restricted.fit.loaded):
         raise ValueError(
-            "the fits are of different data: columns that both use have the same values, but not in the same rows (one of "
-            "them, or the weights, was put in another order): fit both to one table"
+            "the fits are of different data: columns that both use, or weights, have the same values, but not in the same rows: "
+            "fit both to one table"
         )
     if found := not_nested(full.fit, restricted.fit):
         raise ValueError(f"the fits are not nested: {found}; compare them by aic or bic")
@@ -389,9 +393,12 @@ def _check_likelihood(facts: FitFacts, name: str) -> None:
             "distribution: use wald_test"
         )
     if facts.penalised:
+        what, option = "penalised", "penalty="
+        if facts.fit is not None and facts.fit.spec.reduction is not None:
+            what, option = "bias-reduced", "bias_reduction="
         raise ValueError(
-            f"the {name} fit is penalised or bias-reduced: its log-likelihood is not at its maximum, so the ratio has no chi2 "
-            "distribution: use wald_test, or fit without penalty= and bias_reduction="
+            f"the {name} fit is {what}: its log-likelihood is not at its maximum, so the ratio has no chi2 distribution: use "
+            f"wald_test, or fit without {option}"
         )
     if not (facts.converged or facts.limit):
         raise ValueError(

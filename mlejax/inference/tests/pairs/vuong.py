@@ -139,7 +139,9 @@ def _checked(facts: FitFacts) -> Fit:
             "vuong_test needs the data, which a result from a file does not hold; fit the model again"
         )
     if not facts.converged or facts.penalised:
-        why = "is penalised or bias-reduced" if facts.penalised else "did not end at a maximum"
+        why = "did not end at a maximum"
+        if facts.penalised:
+            why = f"is {'penalised' if fit.spec.reduction is None else 'bias-reduced'}"
         raise ValueError(
             f"vuong_test needs maximised log-likelihoods; the fit of {facts.label} {why} (its verdict is {fit.verdict.code})"
         )

@@ -158,3 +158,12 @@ def test_no_logit_with_a_far_row_is_clean_and_wrong_or_said_to_rise(density: Cal
             estimates, errors = truth(one)
             np.testing.assert_allclose(found[i].params.to_numpy(), estimates, atol=1e-3 * errors.min())
             np.testing.assert_allclose(found[i].bse.to_numpy(), errors, rtol=1e-2)
+
+
+def test_terms_that_are_finite_and_whose_sum_is_not() -> None:
+    @mle.model(a=mle.Real(start=0.0))
+    def huge(params: Any, data: Any) -> Any:
+        return 1e308 * data["x"] - (params["a"] - 1.0) ** 2
+
+    verdict = huge.fit({"x": np.ones(3)}, start={"a": 0.0}).verdict
+    assert "the log-likelihood of every term is finite at a = 0, but the sum over the terms overflows" in verdict.statement

@@ -240,6 +240,7 @@ def test_what_a_file_holds_of_a_curved_constraint(tmp_path: Any) -> None:
         (lambda p: jnp.ones(()), ValueError, "does not depend on the free parameters"),
         (lambda p: jnp.log(-p["a"] ** 2 - 1), ValueError, "not finite at the start and near it; give a start="),
         (lambda p: float(p["a"]) - 1, TypeError, "cannot trace it.*jax.numpy"),
+        (lambda p: p["a"] + "b", TypeError, r"cannot trace it.*\); correct it"),
         (lambda p: p["c"], ValueError, "no parameter 'c'"),
         (lambda p: None, TypeError, "expected a function that returns floating-point numbers, got nothing"),
         ([circle, {"a": 1.0}], TypeError, "expected a list of functions of params and strings .* got a dict"),

@@ -54,7 +54,7 @@ def test_equal_log_likelihoods():
         ({"pseudolikelihood": True, "cov_type": "HC0"}, "pseudolikelihood .*'HC0'.*wald_test"),
         ({"penalised": True}, "penalised"),
         ({"nobs": 11}, "12 observations .interaction. against 11"),
-        ({"df_model": 5}, "wrong way round"),
+        ({"df_model": 5}, "expected the larger model first; exchange the two"),
         ({"df_model": 4}, "neither is a restriction"),
         ({"llf": FULL + 1e-4}, "did not reach its maximum"),
         ({"llf": float("nan")}, "expected a finite number"),
@@ -301,3 +301,30 @@ def test_a_wald_test_on_an_open_edge_is_refused_as_the_table_does():
     assert np.isnan(res.t_test("sigma = 0").pvalues[0])
     assert np.isnan(res.pvalues["sigma"])
     assert res.wald_test("sigma = 1").pvalue < 1
+
+
+def test_the_data_are_blamed_only_where_they_were_not_compared():
+    higher = dataclasses.replace(null, llf=FULL + 1e-4)
+    with pytest.raises(ValueError, match=r"\(b\) the models are not nested$"):
+        lr_test(full, higher)
+    with pytest.raises(ValueError, match=r"\(b\) the models are not nested, or \(c\) the data differ$"):
+        lr_test(full, dataclasses.replace(higher, fingerprint=None))
+
+
+def test_dropped_rows_are_counted():
+    d = behind_formulas()
+    d.loc[:2, "z"] = np.nan
+    with pytest.raises(ValueError, match=r"97 observations .* 3 and 0 rows with missing values were dropped"):
+        gauss.regress(mu="x + z").fit(d, missing="drop").lr_test(gauss.regress(mu="x").fit(d))
+    with pytest.raises(ValueError, match=r"97 observations .*; fit both to one table\n"):
+        gauss.regress(mu="x + w").fit(d[3:]).lr_test(gauss.regress(mu="x").fit(d))
+
+
+def test_what_the_objective_adds_is_named():
+    d = {"y": behind_formulas()["y"]}
+    plain, shrunk = gauss.fit(d), gauss.fit(d, fixed={"mu": 0.0}, penalty=mle.l2(1.0, "sigma"))
+    with pytest.raises(ValueError, match=r"fit is penalised: .* or fit without penalty=\n"):
+        plain.lr_test(shrunk)
+    reduced = gauss.fit(d, fixed={"mu": 0.0}, bias_reduction="jeffreys")
+    with pytest.raises(ValueError, match=r"fit is bias-reduced: .* or fit without bias_reduction=\n"):
+        plain.lr_test(reduced)

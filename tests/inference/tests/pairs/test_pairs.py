@@ -225,6 +225,12 @@ def test_hausman_by_stacked_scores(breaks: pd.DataFrame) -> None:
     assert small.hausman_test(large).df == 2
     with pytest.raises(ValueError, match="expected entries that both fits estimate"):
         large.hausman_test(small, "mu[trend]")
+    shrunk = poisson.regress(mu="wool_b").fit(breaks, penalty=mle.l2(1.0, "mu"))
+    reduced = poisson.regress(mu="wool_b").fit(breaks, bias_reduction="jeffreys")
+    for other, what in ((shrunk, "penalised"), (reduced, "bias-reduced")):
+        for test in (large.hausman_test, large.vuong_test):
+            with pytest.raises(ValueError, match=rf"the fit of \w+ is {what} \(its verdict"):
+                test(other)
 
 
 def test_bootstrap_against_a_model_without_free_parameters() -> None:
