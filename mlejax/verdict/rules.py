@@ -116,9 +116,9 @@ def _indefinite(e: Evidence) -> str:
             "two components have become identical, or the start was too far away; give another start="
         )
     if e.end == End.INTERRUPTED:
-        return f"interrupted after {e.n_steps} steps, far from a maximum"
+        return f"interrupted after {e.n_steps} steps, where the information is not positive definite"
     if e.end == End.MAX_STEPS:
-        return f"max_steps was reached after {e.n_steps} steps, far from a maximum"
+        return f"max_steps was reached after {e.n_steps} steps, where the information is not positive definite"
     if np.isnan(e.smallest_eigenvalue):
         return (
             f"the log-likelihood does not curve downwards in every parameter where the search stopped ({_ended(e.end)} after "

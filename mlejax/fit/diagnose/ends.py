@@ -20,6 +20,7 @@ from mlejax.verdict import superlinear
 if TYPE_CHECKING:
     pass
 
+LARGE_ERROR = 1e2  # beyond so many times the estimate directions are tested: the user may take an exponential of it
 ABSURD_ERROR = 1e3  # standard errors beyond so many times the estimate (at least 1) are doubted
 ABSURD_FACTOR = 6.0  # the same in logarithms and logits
 ABSURD_LOG = 25.0
@@ -45,7 +46,20 @@ def believable(u: Float[Host, "*sets p"], space: Space) -> Float[Host, "*sets p"
     A thousand times the estimate (at least 1000) for untransformed coordinates, 6 for logarithms and logits, and 0 for
     those beyond 25 in size (a scale above 7e10 or below 1e-11, a probability within 1e-11 of 0 or 1).
     """
-    straight = ABSURD_ERROR * np.maximum(1.0, np.abs(u))
+    return _limits(u, space, ABSURD_ERROR)
+
+
+def usual(u: Float[Host, "*sets p"], space: Space) -> Float[Host, "*sets p"]:
+    """Largest standard errors in u, (..., p), with which an end is accepted as a maximum without testing directions.
+
+    As `believable`, but a hundred times the estimate (at least 100) for untransformed coordinates: such a one may be a logarithm
+    in the user's function.
+    """
+    return _limits(u, space, LARGE_ERROR)
+
+
+def _limits(u: Float[Host, "*sets p"], space: Space, factor: float) -> Float[Host, "*sets p"]:
+    straight = factor * np.maximum(1.0, np.abs(u))
     bent = curved(space)
     return np.where(bent, np.where(np.abs(u) > ABSURD_LOG, 0.0, ABSURD_FACTOR), straight) if bent.any() else straight
 
@@ -119,7 +133,7 @@ def clean(result: OptimizeResult, space: Space, at: InTheta | None = None) -> Bo
         if good[i]:
             errors[i] = errors_over(information, free[i])
     with np.errstate(invalid="ignore"):
-        good &= (errors <= believable(result.u, space)).all(axis=1)
+        good &= (errors <= usual(result.u, space)).all(axis=1)
         if space.boxed:
             good &= ~near_an_edge(result.u, errors, space).any(axis=1)
     return good

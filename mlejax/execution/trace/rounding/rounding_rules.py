@@ -315,7 +315,11 @@ _UNARY: dict[str, Rule] = {
     "lgamma": _unary(_special("gammaln"), lambda a, v: _polygamma_most(0, a), lambda a, v: 4.0 * abs(v) + 24.0),
     "digamma": _unary(_special("psi"), lambda a, v: _polygamma_most(1.0, a), lambda a, v: 4.0 * abs(v) + 16.0),
     "erf": _unary(_special("erf"), lambda a, v: _2_PI * np.exp(-a * a), 4.0),
-    "erfc": _unary(_special("erfc"), lambda a, v: _2_PI * np.exp(-a * a), lambda a, v: abs(v) * (4.0 + a * a)),
+    "erfc": _unary(
+        _special("erfc"),
+        lambda a, v: _2_PI * np.exp(-a * a),
+        lambda a, v: abs(v) * (4.0 + np.where(v > 0.0, np.maximum(a, 0.0), 0.0) ** 2),  # exact at inf and -inf
+    ),
     "erf_inv": _unary(
         _special("erfinv"),
         lambda a, v: np.exp(v * v) / _2_PI,

@@ -1,7 +1,8 @@
 """Searches that advanced slowly along a curved ridge: the profile along it shows where the log-likelihood levels off.
 
 If a family has a simpler one as a limit, location, scale and shape often go to infinity together (a log-gamma that becomes a
-normal).  Straight rays do not stay on such a ridge.
+normal).  Straight rays do not stay on such a ridge.  Nor do they where the log-likelihood levels off so fast that the search ends
+beside it: of a normal sample in two cells the scale goes to 0, and the mean to the limit between the cells at the same pace.
 """
 
 from __future__ import annotations
@@ -12,25 +13,30 @@ from dataclasses import replace
 import numpy as np
 
 from mlejax import linalg
+from mlejax.covariance import NULL_EIGENVALUE
 from mlejax.fit.diagnose import ends
 from mlejax.fit.diagnose.edges import others_maximised
 from mlejax.fit.diagnose.rounding.digits import digits, far_from_start
 from mlejax.fit.diagnose.rounding.last_digits import FLAT, REST, along, end_at, rest_to_rise, travelled
 from mlejax.objective import SingleEvaluator
 from mlejax.optimize import OptimizeResult
+from mlejax.parameters import Space
 from mlejax.shapes import Float, Host
 from mlejax.status import End
 from mlejax.verdict import Direction
 
 FAR_REAL = 10.0  # way of a coordinate without edges, in units of 1 or of the start
 WAYS_BACK, LEAST_POINTS = 7, 4
+AHEAD, MOST_COORDINATES = 3, 50
+LEVEL = 2e-15  # relative rounding of two sums of nearly the same numbers
 LEAST_RISE = 1e-6  # log-likelihood over all points, below which the ridge is flat
 
 
 def levelled(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult) -> Direction | None:
     """Return the direction along which the log-likelihood levels off on a curved ridge.
 
-    None if it does not, if the search converged, or if no coordinate went far from the start.
+    None if it does not, or if no coordinate went far from the start, or the search converged, and no standard error is
+    implausibly large or infinite (see `_level_side`).
 
     The profile of the coordinate that moved furthest is evaluated at points back towards its start: at halves of the
     parameter (for logarithms and logits), then at halves of the distance in u.  If the profile is higher at one of them, the
@@ -41,7 +47,7 @@ def levelled(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeRes
     way = np.where(straight, np.abs(end.u - u0) / np.maximum(1.0, np.abs(u0)), 0.0)
     far = far_from_start(end.u, u0, space)
     if end.end == End.CONVERGED or not (far.any() or way.max() > FAR_REAL):
-        return None
+        return _level_side(evaluator, end)
     e = int(np.argmax(np.where(far, travelled(end.u, u0, space), -1.0) if far.any() else way))
     went = float(end.u[e] - u0[e])
     halves = [went * 0.5**k for k in range(WAYS_BACK)]
@@ -50,7 +56,63 @@ def levelled(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeRes
         found = _back_along(evaluator, end, e, [float(u0[e]) + w for w in ways if w * went > 0.0])
         if found is not None:
             return found
-    return None
+    return _level_side(evaluator, end)
+
+
+def _level_side(evaluator: SingleEvaluator, end: OptimizeResult) -> Direction | None:
+    """Return the direction of a parameter with an unusually large or infinite standard error in which the log-likelihood has
+    levelled off: the profile is level, to rounding, at three points ahead, and falls behind.
+
+    None if there is none.  A maximum on a long flat stretch is none: the profile is lower on both sides.
+    """
+    e = _least_known(end, evaluator.spec.space)
+    if e is None:
+        return None
+    noise = LEVEL * max(1.0, abs(float(end.loglik)))
+    ahead = {sign: _profile(evaluator, end, e, sign) for sign in (-1.0, 1.0)}
+    level = [sign for sign, (_, values) in ahead.items() if (values >= end.loglik - noise).all()]
+    if len(level) != 1:
+        return None
+    steps = level[0] * np.log(2.0) * np.arange(AHEAD, -WAYS_BACK, -1)
+    return _back_along(evaluator, end._replace(u=ahead[level[0]][0]), e, (end.u[e] + steps).tolist())
+
+
+def _least_known(end: OptimizeResult, space: Space) -> int | None:
+    """The coordinate about which an end knows least, or None.
+
+    Of the unusually large standard errors the largest, in units of what is usual; if the information is singular, the logarithm
+    or logit with the largest entry of its null vector.
+    """
+    free = ends.interior(space, end.u)
+    if end.information is None or not free.any() or free.sum() > MOST_COORDINATES:
+        return None
+    information, size = linalg.symmetric(end.information).block(free), np.zeros(free.size)
+    found = linalg.scaled_inverse(information)
+    if found.ok and found.smallest > NULL_EIGENVALUE:
+        size[free] = np.sqrt(found.inverse.diagonal())
+        size /= np.maximum(ends.usual(end.u, space), 1e-300)
+        size = np.where(free & (size > 1.0), size, 0.0)
+    elif np.isfinite(information).all():
+        diagonal = information.diagonal()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            d = np.where(diagonal > 0.0, 1.0 / np.sqrt(diagonal), 0.0)
+        size[free] = np.abs(np.linalg.eigh(d[:, None] * information * d)[1][:, 0])
+        size = np.where(ends.curved(space), size, 0.0)
+    return int(np.argmax(size)) if size.any() else None
+
+
+def _profile(
+    evaluator: SingleEvaluator, end: OptimizeResult, e: int, sign: float
+) -> tuple[Float[Host, " p"], Float[Host, " k"]]:
+    """Move coordinate e by log 2, 2 log 2, ..., with the others at their maximum; return the last point, (p,), and the
+    log-likelihoods, (k,).
+    """
+    u, out = np.array(end.u), []
+    for _ in range(AHEAD):
+        u[e] += sign * np.log(2.0)
+        u, loglik = others_maximised(evaluator, u, e)
+        out.append(loglik)
+    return u, np.array(out)
 
 
 def _back_along(evaluator: SingleEvaluator, end: OptimizeResult, e: int, at: Sequence[float]) -> Direction | None:

@@ -1,125 +1,114 @@
-"""Searches that creep along a ridge that bends: location, scale and shape run away together, and no straight ray stays on it.
+"""Rounded samples in two neighbouring cells: the scale goes to 0 and the location to the limit between them at the same pace.
 
-The truth is the log-likelihood of the family at the limit, at its closed-form maximum.
+The truth is the binomial's maximum, n1 log(n1/n) + n0 log(n0/n), or with a covariate the probit's, by Newton's method in NumPy:
+the two cells together have probability 1 at most, and in the limit 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.scipy.special import gammaln
+from jax.scipy.stats import norm
 from scipy import optimize, stats
 
 import mlejax as mle
 
 pytestmark = pytest.mark.filterwarnings("ignore::mlejax.ConvergenceWarning")
 
-
-@mle.model(c=mle.Positive(), loc=mle.Real(), scale=mle.Positive())
-def log_gamma(p: Any, d: Any) -> Any:
-    z = (d["y"] - p["loc"]) / p["scale"]
-    return p["c"] * z - jnp.exp(z) - gammaln(p["c"]) - jnp.log(p["scale"])
+N = 60
+CDF: dict[str, Callable[..., Any]] = {"normal": norm.cdf, "logistic": jax.nn.sigmoid}
 
 
-@mle.model(a=mle.Positive(), c=mle.Positive(), scale=mle.Positive())
-def generalised_gamma(p: Any, d: Any) -> Any:
-    z = d["y"] / p["scale"]
-    return jnp.log(p["c"]) + (p["c"] * p["a"] - 1) * jnp.log(z) - z ** p["c"] - gammaln(p["a"]) - jnp.log(p["scale"])
+def cells(cdf: Callable[..., Any]) -> Callable[..., Any]:
+    def function(params: Any, data: Any) -> Any:
+        low, high = ((data[side] - params["mu"]) / params["sigma"] for side in ("lo", "hi"))
+        return jnp.log(cdf(high) - cdf(low))
+
+    return function
 
 
-def normals(skewed: bool, n: int, seed: int) -> np.ndarray:
-    """Normal samples with the sample skewness that a log-gamma cannot follow, or can."""
-    rng, found = np.random.default_rng(seed), list[np.ndarray]()
-    while len(found) < n:
-        y = rng.normal(10.0, 3.0, size=100)
-        if (stats.skew(y) < -0.05) == skewed:
-            found.append(y)
-    return np.stack(found)
+MODELS = {name: mle.model(mu=mle.Real(), sigma=mle.Positive())(cells(cdf)) for name, cdf in CDF.items()}
 
 
-def test_a_log_gamma_of_symmetric_data_levels_off_at_the_normal() -> None:
-    """It is skewed to the left: samples skewed to the right are best described by its limit."""
-    y = normals(False, 3, 0)
-    many, highest = log_gamma.fit_batch({"y": y}), stats.norm.logpdf(y.T, y.mean(axis=1), y.std(axis=1)).sum(axis=0)
-    for i, verdict in enumerate([*(many[i].verdict for i in range(3)), log_gamma.fit({"y": y[0]}).verdict]):
-        assert verdict.code == "no_finite_maximum"
-        assert verdict.evidence["supremum"] == pytest.approx(highest[i % 3], abs=0.01)
-        assert "c -> +inf" in verdict.statement
+@mle.model(mu=mle.Real(), log_sigma=mle.Real())
+def in_logarithms(params: Any, data: Any) -> Any:
+    return cells(norm.cdf)({"mu": params["mu"], "sigma": jnp.exp(params["log_sigma"])}, data)
 
 
-def test_of_data_skewed_to_the_left_it_has_a_maximum() -> None:
-    y = normals(True, 2, 1)
-    many, normal = log_gamma.fit_batch({"y": y}), stats.norm.logpdf(y.T, y.mean(axis=1), y.std(axis=1)).sum(axis=0)
-    assert (many.verdict == "verified").all()
-    assert (many.llf > normal).all()
+@mle.model(a=mle.Real(), b=mle.Real(), sigma=mle.Positive())
+def line(params: Any, data: Any) -> Any:
+    return cells(norm.cdf)({"mu": params["a"] + params["b"] * data["x"], "sigma": params["sigma"]}, data)
 
 
-def test_no_log_likelihood_is_said_to_rise_without_bound_beyond_the_supremum_at_the_lognormal() -> None:
-    """A scale of 1e-154, where (y / scale)**c is nearly constant: the others have to follow it."""
-    y = np.exp(normals(False, 3, 2) / 4.0)
-    z = np.log(y)
-    highest = stats.norm.logpdf(z.T, z.mean(axis=1), z.std(axis=1)).sum(axis=0) - z.sum(axis=1)
-    many = generalised_gamma.fit_batch({"y": y})
-    for i in range(3):
-        verdict = many[i].verdict
-        if verdict.code == "no_finite_maximum":
-            assert verdict.evidence["supremum"] == pytest.approx(highest[i], abs=0.01)
-        else:
-            assert verdict.code == "verified"
-            assert many.llf[i] >= highest[i]
+def rounded(seed: int, width: float = 1.0) -> tuple[dict[str, np.ndarray], float]:
+    """A normal sample rounded down to 10 and 11 (times ``width``), and the binomial's maximum."""
+    low = np.floor(np.random.default_rng(seed).normal(10.9, 0.2, N))
+    assert set(low) == {10.0, 11.0}
+    share = float((low == 11.0).mean())
+    return {"lo": width * low, "hi": width * low + 1.0}, N * (share * np.log(share) + (1.0 - share) * np.log(1.0 - share))
 
 
-@mle.model(b=mle.Positive(), scale=mle.Positive())
-def rice(p: Any, d: Any) -> Any:
-    z = d["y"] / p["scale"]
-    return jnp.log(z) - 0.5 * (z - p["b"]) ** 2 + jnp.log(jax.scipy.special.i0e(z * p["b"])) - jnp.log(p["scale"])
+def levels_off(verdict: mle.Verdict, supremum: float) -> None:
+    assert verdict.code == "no_finite_maximum", verdict
+    assert verdict.evidence["supremum"] == pytest.approx(supremum, abs=1e-6)
 
 
-def test_a_maximum_flatter_than_quadratic_is_one_where_its_digits_are_good() -> None:
-    """Near b = 0 the log-likelihood moves with b**4: scipy's has its maximum at the same point, of the same height."""
-    y = np.asarray(stats.rayleigh.rvs(scale=3.0, size=(6, 100), random_state=np.random.default_rng(11)))
-    many = rice.fit_batch({"y": y})
-    for i in np.flatnonzero(many.verdict == "verified"):
-        of = lambda q, y=y[i]: -stats.rice.logpdf(y, np.exp(q[0]), scale=np.exp(q[1])).sum()
-        best = min(optimize.minimize(of, [np.log(b), np.log(3.0)], method="Nelder-Mead").fun for b in (0.3, 1.0))
-        assert many.llf[i] == pytest.approx(-best, abs=1e-5)
-    levels = stats.rayleigh.logpdf(y, scale=np.sqrt((y**2).mean(axis=1, keepdims=True) / 2)).sum(axis=1)
-    for i in np.flatnonzero(many.verdict == "no_finite_maximum"):
-        assert many[i].verdict.evidence["supremum"] == pytest.approx(levels[i], abs=0.01)
-    assert set(many.verdict) == {"verified", "no_finite_maximum"}
+@pytest.mark.parametrize("seed", range(4))
+def test_two_cells_level_off_at_the_binomial(seed: int) -> None:
+    data, supremum = rounded(seed)
+    named = ((MODELS["normal"], "sigma -> 0"), (MODELS["logistic"], "sigma -> 0"), (in_logarithms, "log_sigma -> -inf"))
+    for model, name in named:
+        verdict = model.fit(data).verdict
+        levels_off(verdict, supremum)
+        assert name in verdict.statement
 
 
-@mle.model(a=mle.Real(), b=mle.Positive(), loc=mle.Real(), s=mle.Positive())
-def johnson_su(p: Any, d: Any) -> Any:
-    z = (d["y"] - p["loc"]) / p["s"]
-    density = stats_norm(p["a"] + p["b"] * jnp.arcsinh(z))
-    return density + jnp.log(p["b"]) - jnp.log(p["s"]) - 0.5 * jnp.log1p(z * z)
+def test_it_is_so_in_batches() -> None:
+    each = [rounded(seed) for seed in range(4)]
+    many = MODELS["normal"].fit_batch({k: np.stack([data[k] for data, _ in each]) for k in ("lo", "hi")})
+    for i, (_, supremum) in enumerate(each):
+        levels_off(many[i].verdict, supremum)
 
 
-def stats_norm(x: Any) -> Any:
-    return -0.5 * x**2 - 0.5 * jnp.log(2.0 * jnp.pi)
+def test_with_a_covariate_it_levels_off_at_the_probit() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=N)
+    up = 5.9 + 0.3 * x + 0.2 * rng.normal(size=N) > 6.0
+    side = np.where(up, 1.0, -1.0)
+    fall = lambda b: -stats.norm.logcdf(side * (b[0] + b[1] * x)).sum()
+    probit = optimize.minimize(fall, np.zeros(2), method="BFGS", options={"gtol": 1e-9})
+    levels_off(line.fit({"lo": 5.0 + up, "hi": 6.0 + up, "x": x}).verdict, -probit.fun)
 
 
-def highest_lognormal(y: np.ndarray) -> float:
-    """Of lognormals beyond a threshold, mirrored or not, and of their limit, the normal; given the threshold in closed form."""
+def test_cells_that_are_no_neighbours_or_more_than_two_have_a_maximum() -> None:
+    apart, _ = rounded(0, width=5.0)
+    low = np.floor(np.random.default_rng(0).normal(10.9, 0.6, N))
+    for data in (apart, {"lo": low, "hi": low + 1.0}):
+        fall = lambda t, d=data: -np.log(
+            stats.norm.cdf((d["hi"] - t[0]) / np.exp(t[1])) - stats.norm.cdf((d["lo"] - t[0]) / np.exp(t[1]))
+        ).sum()
+        best = optimize.minimize(
+            fall, [data["lo"].mean() + 0.5, 0.5], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12}
+        )
+        for model in (MODELS["normal"], in_logarithms):
+            res = model.fit(data)
+            assert res.verdict.code == "verified", res.verdict
+            assert res.llf == pytest.approx(-best.fun, abs=1e-7)
 
-    def minus(log_distance: float, sign: float) -> float:
-        z = np.log(sign * y - (sign * y).min() + np.exp(log_distance))
-        return -float(stats.norm.logpdf(z, z.mean(), z.std()).sum() - z.sum())
 
-    ends = [optimize.minimize_scalar(minus, bounds=(-2.0, 12.0), args=(sign,), method="bounded") for sign in (1.0, -1.0)]
-    return max(stats.norm.logpdf(y, y.mean(), y.std()).sum(), *(-end.fun for end in ends))
+@mle.model(mu=mle.Real())
+def in_large_units(params: Any, data: Any) -> Any:
+    return norm.logpdf(data["y"], params["mu"], 1e7)
 
 
-@pytest.mark.parametrize("seed", [4, pytest.param(0, marks=pytest.mark.slow), pytest.param(6, marks=pytest.mark.slow)])
-def test_a_johnson_su_of_light_tails_levels_off_at_the_lognormal(seed: int) -> None:
-    """Its limits have a boundary of their own, the normal: scale, location and skewness run away at different paces."""
-    y = np.random.default_rng(seed).normal(size=100)
-    assert stats.kurtosis(y) < 0.0
-    verdict = johnson_su.fit({"y": y}).verdict
-    assert verdict.code == "no_finite_maximum"
-    assert verdict.evidence["supremum"] == pytest.approx(highest_lognormal(y), abs=0.01)
+def test_a_mean_near_zero_in_large_units_is_a_maximum() -> None:
+    """Its standard error is a million times the estimate, without any flat stretch."""
+    y = np.random.default_rng(0).normal(0.0, 1e7, N)
+    res = in_large_units.fit({"y": y - y.mean()})
+    assert res.verdict.code == "verified"
+    assert res.bse["mu"] == pytest.approx(1e7 / np.sqrt(N), rel=1e-9)

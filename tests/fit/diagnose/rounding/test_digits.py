@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.scipy.special import betaln, gammaln, i0
-from scipy import stats
+from jax.scipy.stats import norm
+from scipy import optimize, stats
 
 import mlejax as mle
 
@@ -305,3 +306,32 @@ def test_a_gamma_of_nearly_constant_data_has_too_few_digits_and_points_to_the_st
     assert stable.verdict.code == "verified"
     assert stable.params["a"] == pytest.approx(8794783029.4787927, rel=1e-8)
     assert stable.llf == pytest.approx(842.03364446428982, abs=1e-6)
+
+
+@mle.model(b=mle.Real(), cut=mle.Ordered(3))
+def ordered_probit(p: Any, d: Any) -> Any:
+    """With open ends as textbooks write them: the cutpoints below the first and above the last class are infinite."""
+    cut = jnp.concatenate([jnp.array([-jnp.inf]), p["cut"], jnp.array([jnp.inf])])
+    low, high = (norm.cdf(cut[d["y"] + k] - p["b"] * d["x"]) for k in (0, 1))
+    return jnp.log(high - low)
+
+
+def test_infinite_cutpoints_have_all_digits_and_an_empty_class_levels_off_at_the_model_without_it() -> None:
+    """The truth of three classes is by Nelder and Mead; the empty fourth has probability 0 in the limit."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=80)
+    z = x + rng.normal(size=80)
+    full = ordered_probit.fit({"x": x, "y": np.digitize(z, [-0.5, 0.2, 0.7])}).verdict
+    assert full.code == "verified", full
+    assert full.evidence["error_bars"]["loglik"] < 1e-9
+    three = np.digitize(z, [-0.5, 0.7])
+
+    def minus(q: np.ndarray) -> float:
+        cut = np.array([-np.inf, q[1], q[1] + np.exp(q[2]), np.inf])
+        return -np.log(stats.norm.cdf(cut[three + 1] - q[0] * x) - stats.norm.cdf(cut[three] - q[0] * x)).sum()
+
+    best = optimize.minimize(minus, [1.0, -0.5, 0.2], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12})
+    empty = ordered_probit.fit({"x": x, "y": np.array([0, 2, 3])[three]}).verdict
+    assert empty.code == "no_finite_maximum", empty
+    assert "cut[1] - cut[0] -> 0" in empty.statement
+    assert empty.evidence["supremum"] == pytest.approx(-best.fun, abs=1e-6)
