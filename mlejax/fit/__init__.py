@@ -1,7 +1,7 @@
 """The steps of a fit: :mod:`mlejax.fit.recipe` in Python for ``model.fit``, :mod:`mlejax.fit.solve` as one pure JAX function."""
 
 from mlejax.fit.common import Problem, Solution, check_count
-from mlejax.fit.elimination_checks import effects_evaluator_of, refuse_effects, terms_of_rows
+from mlejax.fit.effects_evaluation import effects_evaluator_of, refuse_effects, terms_of_rows
 from mlejax.fit.finish.elsewhere import evaluated
 from mlejax.fit.finish.finish import Centred, Fit, Integration
 from mlejax.fit.latents.integration import fit

@@ -11,14 +11,16 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.covariance import NULL_EIGENVALUE
+from mlejax.data.streams import RowOfLevel
 from mlejax.fit.diagnose.ends import curved, is_clean
+from mlejax.fit.effects_evaluation import effects_evaluator_of
 from mlejax.fit.prepare.loaded import Effects, Loaded
 from mlejax.fit.prepare.loading import leave_out
+from mlejax.fit.prepare.streaming import without_levels
 from mlejax.likelihood import Likelihood, eliminating
-from mlejax.objective import ChunkedEvaluator, EffectsEvaluator, RowTerms, Spec, row_terms, separated_rows
+from mlejax.objective import EffectsEvaluator, Spec, separated_rows, too_many_to_test
 from mlejax.optimize import MethodLike, OptimizeResult
 from mlejax.parameters import CurvedTies
-from mlejax.portable import Absent
 from mlejax.shapes import Bool, Data, Float, Host, Int, PyTree
 from mlejax.status import End
 from mlejax.verdict import Verdict
@@ -27,6 +29,7 @@ SEPARATED = ("report", "drop", "raise")
 SHOWN = 5
 CONSTANT = 1e-6  # spread of the effects' change along a direction, relative to it, that is none
 SAME = 1e-9  # change of the log-likelihood along it, relative, that is none
+
 
 class Settling(NamedTuple):
     """The data on which a search with fixed effects is made.
@@ -102,40 +105,6 @@ def with_more_levels_eliminated(likelihood: Likelihood, data: Data) -> Likelihoo
     return eliminating(likelihood, max(keys, key=lambda key: len(pd.unique(np.asarray(table.column(key.by))))))
 
 
-def refuse_effects(likelihood: Likelihood, what: str, instead: str) -> None:
-    """Raise ValueError if the likelihood has fixed effects (``mle.Real(by=...)``).
-
-    Args:
-        likelihood: the model.
-        what: the feature that does not support them, first words of the message.
-        instead: what to do, last words of the message.
-    """
-    if likelihood.effects:
-        key = likelihood.effects[0]
-        raise ValueError(f"{what} is not supported with {key.parameter}=Real(by={key.by!r}): {instead}")
-
-
-def effects_evaluator_of(spec: Spec, loaded: Loaded, fixed: Host | None) -> EffectsEvaluator:
-    """Return the evaluator of a data set with fixed effects, which starts from the estimated effects if they are known."""
-    assert loaded.levels is not None
-    given = None if loaded.effects is None else loaded.effects.given
-    made = EffectsEvaluator(spec, loaded.problem.data, fixed, loaded.hyper, levels=loaded.levels, given=given)
-    return made if loaded.effects is None else made.near(loaded.effects.values)
-
-
-def terms_of_rows(spec: Spec, loaded: Loaded, fixed: Host | None, u: Float[Host, " p"]) -> RowTerms:
-    """Log-likelihood terms, scores and weights of data in memory at u, (p,); with fixed effects, these are profiled out.
-
-    AbsentError for a result from a file, which has neither rows nor the user's function.
-    """
-    function = (spec.likelihood.natural or spec.likelihood).function
-    if isinstance(function, Absent):
-        function()  # says so: a result from a file has no rows over which it would be called
-    if loaded.levels is None:
-        return row_terms(ChunkedEvaluator(spec, loaded.problem.data, fixed), u)
-    return effects_evaluator_of(spec, loaded, fixed).row_terms(u)
-
-
 def settled_levels(evaluator: EffectsEvaluator, loaded: Loaded, u0: Float[Host, " p"], separated: str) -> Settling:
     """Leave out the levels that have no finite effect, and fix the effect of a redundant level at 0.
 
@@ -150,8 +119,7 @@ def settled_levels(evaluator: EffectsEvaluator, loaded: Loaded, u0: Float[Host, 
             without their rows the levels of the other columns are no longer connected.
     """
     key = evaluator.spec.likelihood.effects[0]
-    evaluator.eliminated(u0)
-    gone = evaluator.signs != 0
+    gone = evaluator.diverging(u0) != 0
     if gone.any():
         before, space, loaded = evaluator, loaded.problem.space, _without(loaded, evaluator, separated)
         if loaded.problem.space != space:
@@ -197,7 +165,8 @@ def _without(loaded: Loaded, evaluator: EffectsEvaluator, separated: str) -> Loa
     more = levels.labels[gone], evaluator.signs[gone], evaluator.grouped.counts[gone]
     _check_separated(evaluator.spec.likelihood.effects[0].by, more, len(levels), separated)
     labels, signs, counts = (np.concatenate(parts) for parts in zip(loaded.left_out, more, strict=True))
-    return replace(leave_out(loaded, gone[levels.codes]), left_out=(labels, signs, counts))
+    rest = leave_out(loaded, gone[levels.codes]) if loaded.stream is None else without_levels(loaded, gone)
+    return replace(rest, left_out=(labels, signs, counts))
 
 
 def _check_separated(by: str, left_out: tuple[np.ndarray, ...], n_levels: int, separated: str) -> None:
@@ -290,7 +259,7 @@ def with_effects_at_end(
         jacobian: d theta / d u, (p, p), or None if theta equals u.
         settling: the levels left out.
     """
-    at = evaluator.eliminated(u)
+    at = evaluator.exactly(u)
     lever = at.arrow.lever if jacobian is None else np.linalg.solve(jacobian.T, at.arrow.lever.T).T
     effects = Effects(
         key=evaluator.spec.likelihood.effects[0],
@@ -339,11 +308,11 @@ class Separation(NamedTuple):
     """Separated rows: their log-likelihood keeps rising as parameters and fixed effects go to infinity together.
 
     Attributes:
-        rows: row numbers in the user's data, (m,).
+        rows: row numbers in the user's data (m); those of a stream as `RowOfLevel`.
         statement: a sentence for the verdict.
     """
 
-    rows: Int[Host, " m"]
+    rows: Sequence[Any]
     statement: str
 
 
@@ -352,7 +321,8 @@ def separation_of(
 ) -> Separation | None:
     """Find separated rows, if a search did not end at a clear maximum.
 
-    None if there are none, and without looking if the search was interrupted or there is a penalty or a nonlinear constraint.
+    None if there are none, and without looking if the search was interrupted, there is a penalty or a nonlinear constraint, or
+    the rows of a stream are too many to be tested.
 
     Args:
         evaluator: evaluator of all rows.
@@ -369,18 +339,22 @@ def separation_of(
     if not ended or is_clean(reached.of(0), space) or spec.penalty is not None or isinstance(space.ties, CurvedTies):
         return None
     straight = ~curved(space) & np.isneginf(space.lower) & np.isposinf(space.upper)
+    places: list[tuple[str, Host]] = []
+    if evaluator.streamed is not None:
+        if too_many_to_test(evaluator.grouped.n_rows, u0.size):
+            return None
+        evaluator, places = evaluator.in_memory()
     found = separated_rows(evaluator, u0, straight)
     if found is None:
         return None
-    kept = np.arange(loaded.rows.n) if loaded.rows.kept is None else loaded.rows.kept
-    index = kept if loaded.rows.index is None else np.asarray(loaded.rows.index)
+    rows, shown = _separated_in_words(evaluator, loaded, places, found.rows)
     size = np.abs(found.direction)
     ways = [
         f"{space.theta_labels[i]} -> {'-inf' if found.direction[i] < 0 else 'inf'}"
         for i in np.flatnonzero(size > 1e-6 * size.max(initial=0.0))
     ]
     one, by = len(found.rows) == 1, spec.likelihood.effects[0].by
-    what = f"{len(found.rows)} row{'' if one else 's'} ({_listed(index[found.rows].tolist())})"
+    what = f"{len(found.rows)} row{'' if one else 's'} ({shown})"
     why = (
         f"as {_listed(ways) or 'parameters go to infinity'}, together with effects of {by}, the log-likelihood of "
         f"{'this row' if one else 'these rows'} keeps rising and that of no other row changes"
@@ -391,7 +365,30 @@ def separation_of(
             "out (this changes no finite estimate) and mentions it in the verdict; or drop them beforehand"
         )
     left = f"{what} {'is' if one else 'are'} separated and {'was' if one else 'were'} left out: {why}"
-    return Separation(kept[found.rows], left)
+    return Separation(rows, left)
+
+
+def _separated_in_words(
+    evaluator: EffectsEvaluator, loaded: Loaded, places: Sequence[tuple[str, Host]], rows: Int[Host, " m"]
+) -> tuple[Sequence[Any], str]:
+    """The separated rows as of `Separation`, and a list of the first five.
+
+    Args:
+        evaluator: evaluator of the rows in memory.
+        loaded: all rows.
+        places: of a stream, for each partition its name and the numbers of the evaluator's rows in it.
+        rows: positions of the separated rows in the evaluator (m,).
+    """
+    if not places:
+        kept = np.arange(loaded.rows.n) if loaded.rows.kept is None else loaded.rows.kept
+        index = kept if loaded.rows.index is None else np.asarray(loaded.rows.index)
+        return kept[rows].tolist(), _listed(index[rows].tolist())
+    names = [name for name, numbers in places for _ in numbers]
+    numbers, levels = np.concatenate([numbers for _, numbers in places]), evaluator.levels
+    weights = np.asarray(evaluator.data.weights) * loaded.scale
+    found = [RowOfLevel(names[i], int(numbers[i]), levels.labels[levels.codes[i]], float(weights[i])) for i in rows]
+    shown = "; ".join(f"{row.partition}, row {row.number}" for row in found[:SHOWN])
+    return found, shown + ("; ..." if len(found) > SHOWN else "")
 
 
 def without_rows(loaded: Loaded, rows: Sequence[int]) -> Loaded:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from mlejax.data import DataError
+from mlejax.fit.effects_evaluation import effects_evaluator_of
+from mlejax.fit.elimination_checks import settled_levels
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.fit.prepare.streaming import AnyEvaluator
 from mlejax.fit.search import start_of_one
@@ -11,6 +17,7 @@ from mlejax.fit.start import subsample
 from mlejax.objective import ChunkedEvaluator, EffectsEvaluator, PartitionedEvaluator
 from mlejax.optimize import Method
 from mlejax.shapes import Float, Host
+from mlejax.status import End
 
 
 def first_start(
@@ -24,6 +31,8 @@ def first_start(
         return _start_of_stream(evaluator, loaded, given, seed)
     spec, data = evaluator.spec, loaded.problem.data
     if isinstance(evaluator, EffectsEvaluator):
+        if evaluator.streamed is not None:
+            return _start_of_stream_with_effects(evaluator, method, loaded, given, seed)
         return start_of_one(evaluator, loaded, given, seed)
     if any(v is not None for v in given) or not subsample.worthwhile(spec, data, method):
         return start_of_one(evaluator, loaded, given, seed)
@@ -52,3 +61,33 @@ def _start_of_stream(evaluator: PartitionedEvaluator, loaded: Loaded, given: lis
     except NotImplementedError:  # JAX lacks a second derivative
         near = None
     return plain if near is None else subsample.chosen(evaluator, near, plain)
+
+
+def _start_of_stream_with_effects(
+    evaluator: EffectsEvaluator, method: Method, loaded: Loaded, given: list[Any], seed: int
+) -> Float[Host, " p"]:
+    """u of the first start of a stream with effects, (p,): the given one, or the best candidate on a sample of its rows; without
+    given values the estimate from that sample instead, if its search converges, and steps from there.
+
+    The effects of the sample's levels are the start of the effects in the evaluator; other levels begin at their median.
+    """
+    sample = replace(loaded.seen, hyper=loaded.hyper)
+    on_sample = effects_evaluator_of(evaluator.spec, sample, evaluator.fixed)
+    plain = start_of_one(on_sample, sample, given, seed)
+    if not plain.size:
+        return plain
+    try:
+        settling = settled_levels(on_sample, sample, plain, "drop")
+        inside, near, found = settling.evaluator, plain, False
+        if not any(v is not None for v in given):
+            end = inside.run(method, plain[None]).of(0)
+            found = bool(end.status == End.CONVERGED)
+            near = end.u if found else plain
+        values = dict(zip(inside.levels.labels.tolist(), inside.eliminated(near).effects.tolist(), strict=True))
+    except (NotImplementedError, DataError):  # JAX lacks a second derivative; or no level of the sample has a finite effect
+        return plain
+    known = np.array([values.get(label, np.nan) for label in evaluator.levels.labels.tolist()])
+    fine = np.isfinite(known)
+    if fine.any():
+        evaluator.begin_near(np.where(fine, known, np.median(known[fine])))
+    return evaluator.approached(near) if found and evaluator.spec.penalty is None else near

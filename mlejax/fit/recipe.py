@@ -24,7 +24,6 @@ from mlejax.fit.diagnose import (
 from mlejax.fit.elimination_checks import (
     Settling,
     check_options,
-    refuse_effects,
     separation_of,
     settled_levels,
     with_more_levels_eliminated,
@@ -62,6 +61,7 @@ from mlejax.fit.prepare.streaming import (
     is_stream,
     load_stream,
     with_fingerprint,
+    without_rows_of_stream,
 )
 from mlejax.fit.search import Outcome, problems_of, search_all, several_starts, start_of_one, with_modes
 from mlejax.fit.start import Mode
@@ -115,7 +115,7 @@ def fit_once(likelihood: Likelihood, data: Data, **asked: Any) -> Fit:
             separation = separation_of(ready.evaluator, ready.loaded, ready.u0, reached, request.separated)
         if separation is None:
             return _finished(ready, _searched(ready, method, n_starts, watch, seed, reached), watch)
-    rows = [*request.left_out, *separation.rows.tolist()]
+    rows = [*request.left_out, *separation.rows]
     return with_separated_told(fit_once(likelihood, data, **{**asked, "left_out": rows}), separation, request.separated)
 
 
@@ -210,10 +210,16 @@ def _read(likelihood: Likelihood, data: Data, method: Method, request: Request) 
         check_place(data, request.on, request.engine)
     if is_stream(data):
         check_stream_options(method, request.bias_reduction, request.validation)
-        refuse_effects(likelihood, "a stream", "load the columns that are used into memory")
+        if likelihood.coded:
+            names = ", ".join(key.by for key in (*likelihood.effects, *likelihood.coded))
+            raise ValueError(
+                f"a stream supports effects of one column, and {likelihood.name} has effects of {names}: load the columns that "
+                "are used into memory, or give the column with few levels dummies, by C(...) in a formula"
+            )
         loaded = load_stream(likelihood, data, start, missing, request.groups, weights, kind, request.engine)
         if loaded.stream is not None:
             loaded.stream.products_wanted = request.products
+        loaded = without_rows_of_stream(loaded, request.left_out)
     else:
         loaded = load(likelihood, data, start, missing, request.groups, weights, kind)
         loaded = loaded if request.arranged is None else request.arranged(loaded)

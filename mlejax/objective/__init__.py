@@ -3,7 +3,7 @@ data.
 """
 
 from mlejax.objective.bias_reduction import BiasReduction, check_reduction
-from mlejax.objective.elimination import EffectsEvaluator, Eliminated, separated_rows
+from mlejax.objective.elimination import EffectsEvaluator, Eliminated, StreamedLevels, separated_rows, too_many_to_test
 from mlejax.objective.evaluator import Evaluation, Evaluator, RowTerms, SearchEvaluator, SingleEvaluator, row_terms
 from mlejax.objective.evaluators.chunked import ChunkedEvaluator, Minimised, chunk_size, sample_chunks
 from mlejax.objective.evaluators.data_sets import DataSetsEvaluator, filled
@@ -25,7 +25,7 @@ from mlejax.objective.objective import (
 from mlejax.objective.passes.bad_rows import BadRows, bad_rows
 from mlejax.objective.passes.partitioned import PartitionedEvaluator, added, in_pairs
 from mlejax.objective.passes.resampled_sums import check_rows_at_once, derivatives_of_rows, drawn_sums, sums_by_label
-from mlejax.objective.passes.score_sums import streamed_products
+from mlejax.objective.passes.score_sums import Partialled, nested_in_clusters, streamed_products
 from mlejax.objective.sampling import sample_rows, with_leading_axis
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Evaluator",
     "Minimised",
     "Objective",
+    "Partialled",
     "PartitionedEvaluator",
     "PointsEvaluator",
     "Reweighted",
@@ -48,6 +49,7 @@ __all__ = [
     "ShardedEvaluator",
     "SingleEvaluator",
     "Spec",
+    "StreamedLevels",
     "Weights",
     "added",
     "bad_rows",
@@ -59,6 +61,7 @@ __all__ = [
     "filled",
     "hoists",
     "in_pairs",
+    "nested_in_clusters",
     "objective_of",
     "penalty_at",
     "penalty_derivatives",
@@ -73,6 +76,7 @@ __all__ = [
     "sum_over_blocks",
     "sums_by_label",
     "to_loglik",
+    "too_many_to_test",
     "with_invariants",
     "with_leading_axis",
 ]

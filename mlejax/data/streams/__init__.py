@@ -2,7 +2,8 @@
 
 from mlejax.data.streams.checksums import Seen, joined
 from mlejax.data.streams.cutting import FILTER, Cut, has_rows, naming
-from mlejax.data.streams.passes import Engine, Streamed, Threads, UnitCounts
+from mlejax.data.streams.level_codes import LevelCodes, Sizes, level_sizes, together
+from mlejax.data.streams.passes import Engine, RowOfLevel, Streamed, Threads, UnitCounts
 from mlejax.data.streams.sorted_rows import GroupedRows, Groups, check_whole, groups_of, whole_groups
 from mlejax.data.streams.sources import Parquet, Partition, RowGroup, Source, Stream, StreamBatch
 from mlejax.data.streams.unit_chunks import Chunk, InUnits
@@ -15,10 +16,13 @@ __all__ = [
     "GroupedRows",
     "Groups",
     "InUnits",
+    "LevelCodes",
     "Parquet",
     "Partition",
     "RowGroup",
+    "RowOfLevel",
     "Seen",
+    "Sizes",
     "Source",
     "Stream",
     "StreamBatch",
@@ -29,6 +33,8 @@ __all__ = [
     "groups_of",
     "has_rows",
     "joined",
+    "level_sizes",
     "naming",
+    "together",
     "whole_groups",
 ]

@@ -7,7 +7,7 @@ stays in the cache and is overwritten by the next chunk.  Units are padded inste
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -21,12 +21,13 @@ from mlejax.data.packing.layout import Layout
 from mlejax.data.packing.prepared import Prepared
 from mlejax.data.read import Table, ingest, refuse_gaps
 from mlejax.data.streams.checksums import Seen, place_of, sums_of_column
+from mlejax.data.streams.level_codes import LevelCodes
 from mlejax.data.streams.sorted_rows import Groups
 from mlejax.data.streams.sources import Partition
 from mlejax.data.streams.unit_chunks import Chunk, InUnits, Shape, unit_chunks
 from mlejax.data.weights import check_weights, weight_column, weight_values, wrong_weights
 from mlejax.execution import aligned
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Float, Host, Int
 
 FILTER = "exclude these rows when the data are read, by filters= of mle.Parquet or in the query"
 _FORMULAS = threading.Lock()  # Python 3.11 may parse wrongly what two threads parse at once
@@ -49,6 +50,8 @@ class Cut:
         size: number of rows (or units) of a chunk.
         block: number of rows (or units) of a block.
         units: how rows become units; None for models of rows.
+        levels: codes of the levels of effects, which stand in their column in place of the effects; or None.
+        left_out: name of a partition -> numbers of its rows that are left out, besides those of levels without a code.
     """
 
     keys: tuple[Any, ...]
@@ -64,6 +67,8 @@ class Cut:
     size: int
     block: int
     units: InUnits | None = None
+    levels: LevelCodes | None = None
+    left_out: Mapping[str, Int[Host, " m"]] = field(default_factory=dict)
     _random: Float[Host, " size"] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -80,11 +85,14 @@ class Cut:
         """
         with naming(partition.name):
             table = ingest(partition.read(self.columns))
-            return table if has_rows(table, self.columns) else None
+            if not has_rows(table, self.columns):
+                return None
+            return table if self.levels is None else self.levels.beside(table)
 
     def arrays(self, table: Table, name: str) -> tuple[list[np.ndarray], np.ndarray | None]:
         """Return the columns of a partition (``keys``), in their dtype in memory, with designs evaluated as in the first rows,
-        and the weights as given (None without); missing and infinite values are not looked for.
+        and the weights as given (None without), 0 for rows that are left out.  Missing and infinite values are not
+        looked for.
 
         Args:
             table: the partition, from `table`.
@@ -108,7 +116,18 @@ class Cut:
             lengths = {len(a) for a in found}
             if len(lengths) > 1:
                 table.convert(self.keys)  # says which
-            return found, weights
+            return found, weights if self.position is None else self._without_left_out(found[self.position], weights, name)
+
+    def _without_left_out(self, codes: Float[Host, " n"], weights: np.ndarray | None, name: str) -> np.ndarray | None:
+        """Return the weights of the rows of a partition, 0 for rows that are left out; None if all are 1."""
+        gone = codes < 0
+        gone[self.left_out.get(name, np.zeros(0, np.int64))] = True
+        return np.where(gone, 0.0, 1.0 if weights is None else weights) if gone.any() else weights
+
+    @property
+    def position(self) -> int | None:
+        """The position of the column of level codes among ``keys``, or None without effects."""
+        return None if self.levels is None else self.keys.index(self.levels.key)
 
     def _raw(self, table: Table, key: Hashable) -> np.ndarray:
         """Return a numeric column in its own dtype; in that of `Table.convert` if it is masked or no NumPy array.  Errors as of

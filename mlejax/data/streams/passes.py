@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import replace
@@ -21,7 +21,7 @@ from mlejax.data.streams.cutting import Cut
 from mlejax.data.streams.sorted_rows import GroupedRows
 from mlejax.data.streams.sources import Partition, Source
 from mlejax.execution import doing, float64, kept_pool, n_cores
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Bool, Float, Host
 
 Work = Callable[[Partition], Any]
 
@@ -88,6 +88,15 @@ class UnitCounts(NamedTuple):
     sum_over_rows: float
 
 
+class RowOfLevel(NamedTuple):
+    """A row of a stream: the name of its partition, its number there, the label of its level, and its weight as given."""
+
+    partition: str
+    number: int
+    label: Any
+    weight: float
+
+
 class Streamed:
     """The rows of a source, with their numbers and weights, and passes over them.
 
@@ -99,8 +108,12 @@ class Streamed:
         sum_weights: the sum of the weights (of rows or units) as given.
         engine: executor of the passes.
         units: numbers of the units; None for models of rows.
+        sizes: with effects, for each level its number of rows, its number of rows of positive weight and its sum of weights
+            (G, 3); else None.
 
     Attributes:
+        n_left_out: number of rows of levels that are left out; ``n_used`` and ``sum_weights`` are without them.
+        whole: the same rows with these, or None if none are left out.
         products_wanted: True if the fit needs sums of products of scores weighted by w, False if weighted by w^2, None if none.
         products: where these sums were evaluated, and the sums, if the last pass of the fit computed them.
     """
@@ -114,25 +127,30 @@ class Streamed:
         sum_weights: float,
         engine: Engine,
         units: UnitCounts | None = None,
+        sizes: Float[Host, "levels 3"] | None = None,
     ) -> None:
-        self.source, self.cut, self.engine = source, cut, engine
-        self.n, self.n_used, self.sum_weights, self.units = n, n_used, sum_weights, units
+        self.source, self.cut, self.engine, self.units, self.sizes = source, cut, engine, units, sizes
+        self.n, self.n_used, self.sum_weights, self.n_left_out = n, n_used, sum_weights, 0
         self.seen: list[Seen | None] | None = None
         self.products_wanted: bool | None = None
         self.products: tuple[Any, Float[Host, "p p"]] | None = None
         self.n_passes = 0
+        self.whole: Streamed | None = None
 
     @property
     def n_terms(self) -> int:
         """The number of terms of the log-likelihood: rows or units."""
-        return self.n if self.units is None else self.units.n
+        return self.n - self.n_left_out if self.units is None else self.units.n
 
-    def pass_over(self, work: Callable[[Partition, bool], tuple[Seen | None, Any]]) -> list[Any]:
+    def pass_over(
+        self, work: Callable[[Partition, bool], tuple[Seen | None, Any]], take: Callable[[Any], None] | None = None
+    ) -> list[Any]:
         """Run a task on every partition; return its results for those that have rows, in order.
 
         Args:
             work: function (partition, True on the first pass) -> (summary of its rows, result); the summary is None if it has no
                 rows.
+            take: function that is called with each result, in order, in place of keeping it in the list that is returned.
 
         Raises:
             DataError: the partitions or their rows are not those of the first pass, or no partition has rows. Errors of the
@@ -142,6 +160,8 @@ class Streamed:
         last = "" if self.seen is None else f" of {len(self.seen)}"
         seen: list[Seen | None] = []
         out: list[Any] = []
+        take = out.append if take is None else take
+        some = False
         # closed here when a partition is refused: the garbage collector might close it in one of the pass's own threads, which
         # would then wait for itself
         with closing(self.engine.map(_Bound(work, first), self.source.partitions())) as found:
@@ -151,7 +171,8 @@ class Streamed:
                     self._compare(i, name, mine)
                 seen.append(mine)
                 if mine is not None:
-                    out.append(result)
+                    some = True
+                    take(result)
         n = sum(s.n for s in seen if s is not None)
         if first and n > self.n:
             raise self._changed(f"{self.n} rows", f"{n}")
@@ -160,7 +181,7 @@ class Streamed:
         elif len(seen) != len(self.seen or ()):
             raise self._changed(f"{len(self.seen or ())} partitions", f"{len(seen)}")
         self.n_passes += 1
-        if not out:
+        if not some:
             raise DataError("the stream has zero rows; expected at least one: check its files, its filters or its query")
         return out
 
@@ -196,21 +217,60 @@ class Streamed:
         made.seen = self.seen
         return made
 
+    def without_levels(self, gone: Bool[Host, " levels"]) -> Streamed:
+        """Return the same rows without those of the levels (G,) whose effects are not estimated."""
+        assert self.sizes is not None
+        return self._without(gone, self.sizes[gone].sum(axis=0), self.sizes[~gone], self.cut.left_out)
+
+    def without_rows(self, rows: Sequence[RowOfLevel]) -> Streamed:
+        """Return the same rows of positive weight without some, and without levels that have no other."""
+        assert self.sizes is not None
+        assert self.cut.levels is not None
+        weights, sizes = np.array([row.weight for row in rows]), self.sizes.copy()
+        lost = np.stack([np.ones(len(rows)), np.ones(len(rows)), weights], axis=1)
+        np.subtract.at(sizes, [self.cut.levels.kept.tolist().index(row.label) for row in rows], lost)
+        gone = sizes[:, 1] == 0
+        left_out = {name: [row.number for row in rows if row.partition == name] for name in {row.partition for row in rows}}
+        arrays = {name: np.array(numbers) for name, numbers in left_out.items()}
+        return self._without(gone, lost.sum(axis=0) + sizes[gone].sum(axis=0) * [1, 0, 0], sizes[~gone], arrays)
+
+    def _without(
+        self, gone: Bool[Host, " levels"], lost: Host, sizes: Float[Host, "levels 3"], left_out: Mapping[str, Any]
+    ) -> Streamed:
+        """Return the same rows without some, whose first pass is still to come; sampling weights are divided by their mean again.
+
+        Args:
+            gone: True for levels that are left out (G,).
+            lost: number of rows, of rows of positive weight, and sum of weights that are left out.
+            sizes: those of the other levels.
+            left_out: rows that are left out, as of `Cut`.
+        """
+        assert self.cut.levels is not None
+        made = self._with_cut(replace(self.cut, levels=self.cut.levels.without(gone), left_out=left_out))
+        made.sizes, made.n_left_out, made.whole = sizes, self.n_left_out + int(lost[0]), self.whole or self
+        made.n_used, made.sum_weights = self.n_used - int(lost[1]), self.sum_weights - float(lost[2])
+        if self.cut.scale != 1.0:
+            made.cut = replace(made.cut, scale=made.sum_weights / made.n_used)
+        return made
+
     def _with_cut(self, cut: Cut) -> Streamed:
         source = self.source.with_columns(cut.columns) if isinstance(self.source, GroupedRows) else self.source
-        made = Streamed(source, cut, self.n, self.n_used, self.sum_weights, self.engine, self.units)
-        made.products_wanted = self.products_wanted
+        made = Streamed(source, cut, self.n, self.n_used, self.sum_weights, self.engine, self.units, self.sizes)
+        made.products_wanted, made.n_left_out, made.whole = self.products_wanted, self.n_left_out, self.whole
         return made
 
     def fingerprint(self, weight_kind: str | None) -> Fingerprint:
-        """Return the fingerprint of the rows, with weights as given if ``weight_kind`` is not None; only the number of rows if
+        """Return the fingerprint of all rows, with weights as given if ``weight_kind`` is not None; only the number of rows if
         the first pass was interrupted.
         """
+        if self.whole is not None:
+            return self.whole.fingerprint(weight_kind)
         if not self.seen:
             return Fingerprint(self.n, {})
         total = np.sum([s.moments for s in self.seen if s is not None], axis=0)
-        names = [str(key) for key in self.cut.keys]
-        columns = {name: (float(a), float(b)) for name, (a, b) in zip(names, total, strict=False)}
+        columns = {str(key): (float(a), float(b)) for key, (a, b) in zip(self.cut.keys, total, strict=False)}
+        if self.cut.levels is not None:
+            del columns[str(self.cut.levels.key)]
         a, scale = total[-1], self.cut.scale
         weights = None if weight_kind is None else (weight_kind, float(a[0] * scale), float(a[1] * scale**2))
         return Fingerprint(self.n, columns, weights)

@@ -13,7 +13,8 @@ from mlejax import optimize
 from mlejax.data import DataError
 from mlejax.execution import float64, limits
 from mlejax.fit.diagnose import Diagnosed, Mapped, bars_of_end, evidence_at, explain, influential_rows, interior, mapped
-from mlejax.fit.elimination_checks import Settling, terms_of_rows, with_effects_at_end, with_levels_told
+from mlejax.fit.effects_evaluation import terms_of_rows
+from mlejax.fit.elimination_checks import Settling, with_effects_at_end, with_levels_told
 from mlejax.fit.finish.natural import estimates
 from mlejax.fit.maximise.training import History
 from mlejax.fit.prepare.loaded import Loaded, counts

@@ -24,7 +24,7 @@ class Request:
         engine: engine that runs the passes over a stream, or None.
         products: of a stream: True or False if sums of products of scores, weighted by w or by w^2, are needed; None if not.
         arranged: (loaded data) -> data with further columns, or None.
-        left_out: row numbers, in the user's data, of separated rows that are left out.
+        left_out: separated rows that are left out, as of `Separation`.
     """
 
     start: PyTree = None
@@ -48,4 +48,4 @@ class Request:
     separated: str = "report"
     products: bool | None = None
     arranged: Callable[[Loaded], Loaded] | None = None
-    left_out: Sequence[int] = ()
+    left_out: Sequence[Any] = ()

@@ -1,7 +1,7 @@
 """Survey of a stream before a fit: a pass over the data that collects what must be known of all rows, and a sample of rows.
 
 That is: the number of rows (from the footers of Parquet files, else counted), the sum of weights, the levels of categorical
-columns, and whole columns for splines.
+columns, the labels of effects with their numbers of rows, and whole columns for splines.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlejax.data import DataError, DataTypeError
+from mlejax.data import DataError, DataTypeError, with_effects
 from mlejax.data.errors import listing
 from mlejax.data.formulas import Design, Designs, first_design, formula_columns
 from mlejax.data.read import Table, ingest, refuse_gaps
@@ -24,11 +24,14 @@ from mlejax.data.streams import (
     GroupedRows,
     Parquet,
     Partition,
+    Sizes,
     Source,
     Stream,
     groups_of,
     has_rows,
+    level_sizes,
     naming,
+    together,
 )
 from mlejax.data.weights import make_weights, weight_column, weight_values
 from mlejax.fit.prepare.stream_units import RUNS, UnitSurvey, merged_units, rows_of_some, spread_runs, units_of
@@ -54,6 +57,7 @@ class StreamSurvey:
         whole: column -> all values, for columns that formulas need as a whole.
         some: column -> values of a sample of rows, or None.
         units: what was collected of the units; None for models of rows.
+        sizes: labels of effects with their sizes, as of `level_sizes`; None without effects.
     """
 
     n: int
@@ -63,6 +67,7 @@ class StreamSurvey:
     whole: dict[str, Any] = field(default_factory=dict)
     some: dict[str, Any] | None = None
     units: UnitSurvey | None = None
+    sizes: Sizes | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class Surveying:
         whole: columns that are needed as a whole.
         per_partition: number of rows for the sample, whose values are checked; 0 for none.
         numeric: names of the columns that the user's function reads.
-        gaps, unit: as in `Wanted`.
+        gaps, unit, effects: as in `Wanted`.
     """
 
     columns: tuple[str, ...]
@@ -88,6 +93,7 @@ class Surveying:
     numeric: tuple[Any, ...]
     gaps: bool = False
     unit: str = ""
+    effects: str = ""
 
     def __call__(self, partition: Partition) -> StreamSurvey | None:
         """Survey one partition; None if it has no rows.  DataError for weights that are not valid and, unless ``gaps``, missing
@@ -120,7 +126,8 @@ class Surveying:
                 good = np.flatnonzero(~rows_of(gaps, n)) if gaps else np.arange(n)
                 chosen = spread_runs(good, self.per_partition) if groups is None else rows_of_some(groups, self.per_partition)
                 some = {name: _taken(table.column(name), chosen) for name in self.columns} if good.size else None
-            return StreamSurvey(n, used, total, levels, whole, some, units)
+            sizes = level_sizes(table.column(self.effects), self.effects, values) if self.effects else None
+            return StreamSurvey(n, used, total, levels, whole, some, units, sizes)
 
 
 def _levels(column: Any) -> list[Any]:
@@ -166,7 +173,7 @@ class InUse(NamedTuple):
     """Columns of a stream that a model uses.
 
     Attributes:
-        reads: names of the columns that the user's function reads.
+        reads: names of the columns that the user's function reads, with the keys of effects.
         used: names of the columns that formulas use.
         natural: the layout of the parameters as declared, without formulas.
         view: how the function takes parameters that have formulas: "row", as one row's values, or "array", as vectors over rows;
@@ -189,6 +196,8 @@ class InUse(NamedTuple):
         """
         if peek.kind != "mapping":
             raise DataTypeError(f"a stream needs columns with names, got batches of type {type(peek.raw).__name__}")
+        if likelihood.effects:
+            peek = with_effects(peek, likelihood.effects)
         if not likelihood.predictors:
             space = likelihood.space(peek, start)
             return InUse(tuple(trace_reads(likelihood, peek, space)[0]), (), space, "")
@@ -210,6 +219,7 @@ class Wanted:
         numeric: names of the columns that the user's function reads.
         gaps: if True, rows of the sample with missing values are left out; else they raise DataError.
         unit: name of the column of units, whose rows are next to each other; "" for models of rows.
+        effects: column whose labels have effects; empty without effects.
     """
 
     columns: tuple[str, ...]
@@ -220,11 +230,14 @@ class Wanted:
     numeric: tuple[Any, ...]
     gaps: bool = False
     unit: str = ""
+    effects: str = ""
 
     def work(self, columns: tuple[str, ...], n_sampled: int) -> Surveying:
         """The survey of one partition that reads ``columns`` and samples ``n_sampled`` rows."""
         categories, whole = self.categories, self.whole
-        return Surveying(columns, self.weights, self.kind, categories, whole, n_sampled, self.numeric, self.gaps, self.unit)
+        return Surveying(
+            columns, self.weights, self.kind, categories, whole, n_sampled, self.numeric, self.gaps, self.unit, self.effects
+        )
 
 
 def survey(source: Source | GroupedRows, engine: Engine, wanted: Wanted) -> tuple[StreamSurvey, dict[str, Any]]:
@@ -263,7 +276,8 @@ def _survey_files(source: Parquet, engine: Engine, wanted: Wanted) -> tuple[Stre
         which = "no row" if source.filters is None else "no row that passes the filters"
         raise DataError(f"{source!r}: expected at least one row, but there is {which}")
     n = sum(g.n_rows for g in groups)
-    needed = tuple(dict.fromkeys([*([wanted.weights] if wanted.weights else []), *wanted.categories, *wanted.whole]))
+    others = [name for name in (wanted.weights, wanted.effects) if name]
+    needed = tuple(dict.fromkeys([*others, *wanted.categories, *wanted.whole]))
     known = _merged(engine.map(wanted.work(needed, 0), groups)) if needed else StreamSurvey(n, n, float(n))
     chosen = [groups[i] for i in np.unique(np.linspace(0, len(groups) - 1, SAMPLED_PARTITIONS).astype(int))]
     per = max(RUNS, -(-_rows_sampled(wanted) // len(chosen)))
@@ -278,6 +292,7 @@ def _survey_batches(source: Stream | GroupedRows, engine: Engine, wanted: Wanted
     Returns as :func:`survey`; DataError if there are no rows, or the rows of a unit are in several places.
     """
     found: list[StreamSurvey] = []
+    sizes: Sizes | None = None
     parts: list[dict[str, Any]] = []
     stride = 1
     with closing(engine.map(wanted.work(wanted.columns, BATCH_SAMPLE), source.partitions())) as surveys:
@@ -288,8 +303,9 @@ def _survey_batches(source: Stream | GroupedRows, engine: Engine, wanted: Wanted
                 parts.append(s.some)
                 if len(parts) * BATCH_SAMPLE > 2 * _rows_sampled(wanted):
                     parts, stride = parts[::2], stride * 2
-            found.append(replace(s, some=None))
-    known = _merged(found)
+            sizes = together(sizes, s.sizes)  # at once: one for each batch may be more than the memory has
+            found.append(replace(s, some=None, sizes=None))
+    known = replace(_merged(found), sizes=sizes)
     if wanted.unit:
         units = [s.units for s in found if s.units is not None]
         known.units = merged_units(units, wanted.unit)
@@ -307,17 +323,27 @@ def _merged(found: Iterable[StreamSurvey | None]) -> StreamSurvey:
     Raises:
         DataError: all partitions are empty.
     """
-    parts = [s for s in found if s is not None]
+    parts: list[StreamSurvey] = []
+    sizes: Sizes | None = None
+    for s in found:
+        if s is not None:
+            sizes = together(sizes, s.sizes)
+            parts.append(replace(s, sizes=None))
     if not parts:
         raise DataError("the data have zero rows; expected at least one")
     levels = {name: list(dict.fromkeys(level for s in parts for level in s.levels[name])) for name in parts[0].levels}
     whole = _together([s.whole for s in parts]) if parts[0].whole else {}
     totals = [sum(s.n for s in parts), sum(s.n_used for s in parts), float(np.sum([s.sum_weights for s in parts]))]
-    return StreamSurvey(int(totals[0]), int(totals[1]), totals[2], levels, whole)
+    return StreamSurvey(int(totals[0]), int(totals[1]), totals[2], levels, whole, sizes=sizes)
 
 
 def learnt_designs(
-    likelihood: Likelihood, sampled: Table, in_use: InUse, known: StreamSurvey, others: Sequence[str]
+    likelihood: Likelihood,
+    sampled: Table,
+    in_use: InUse,
+    known: StreamSurvey,
+    others: Sequence[str],
+    coded: bool = False,
 ) -> Designs:
     """The designs of the parameters that have formulas, from the sample, with levels and knots from all rows.
 
@@ -327,21 +353,24 @@ def learnt_designs(
         in_use: columns in use.
         known: the survey of all rows.
         others: names of further columns (weights, groups).
+        coded: as of `first_design`.
     """
     seen = sampled.convert(in_use.reads, others=[*others, *in_use.used])
-    made = _formulas_of(likelihood, sampled, in_use, known)
+    made = _formulas_of(likelihood, sampled, in_use, known, coded)
     return Designs(made, in_use.view, seen, in_use.natural, in_use.used, {})
 
 
-def _formulas_of(likelihood: Likelihood, table: Table, in_use: InUse, known: StreamSurvey) -> tuple[Design, ...]:
-    """The design of each parameter that has a formula, learnt from the sample and the survey."""
+def _formulas_of(
+    likelihood: Likelihood, table: Table, in_use: InUse, known: StreamSurvey, coded: bool
+) -> tuple[Design, ...]:
+    """The design of each parameter that has a formula, learnt from the sample and the survey; ``coded``: as of `first_design`."""
     wide = _with_every_level(table, in_use.used, known.levels)
     made = []
     for p in likelihood.predictors:
         own = formula_columns([p], table)
         whole = bool(own) and all(name in known.whole for name in own)
         of = ingest({name: known.whole[name] for name in own}) if whole else wide
-        made.append(first_design(p, of, None, in_use.natural)[0])
+        made.append(first_design(p, of, None, in_use.natural, coded)[0])
     return tuple(made)
 
 

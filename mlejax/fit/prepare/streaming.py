@@ -17,10 +17,10 @@ from mlejax import optimize
 from mlejax.data import DataError, Prepared
 from mlejax.data.formulas import category_columns, with_designs_again
 from mlejax.data.read import ingest
-from mlejax.data.streams import Cut, Engine, GroupedRows, InUnits, Source, Streamed, Threads
+from mlejax.data.streams import Cut, Engine, GroupedRows, InUnits, LevelCodes, RowOfLevel, Source, Streamed, Threads
 from mlejax.execution import limits
 from mlejax.fit.common import Problem
-from mlejax.fit.elimination_checks import effects_evaluator_of, refuse_effects
+from mlejax.fit.effects_evaluation import effects_evaluator_of, refuse_effects
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.fit.prepare.loading import load
 from mlejax.fit.prepare.stream_survey import InUse, Wanted, learnt_designs, survey
@@ -28,7 +28,7 @@ from mlejax.fit.prepare.stream_units import chunks_of_units, in_units, lengthene
 from mlejax.likelihood import Likelihood
 from mlejax.objective import ChunkedEvaluator, EffectsEvaluator, PartitionedEvaluator, ShardedEvaluator, Spec
 from mlejax.optimize import Method
-from mlejax.shapes import Data, Host, PyTree
+from mlejax.shapes import Bool, Data, Host, PyTree
 
 OF_ROWS = (
     "this needs all rows in memory, and the data are a stream (mle.Parquet or mle.Stream). Streams support estimates, "
@@ -90,14 +90,17 @@ def load_stream(
     engine = Threads() if engine is None else engine
     peek = ingest(source.peek())
     joint = likelihood.joint
-    by = [likelihood.unit, None if joint is None else joint.time]
+    key = likelihood.effects[0] if likelihood.effects else None
+    by = [likelihood.unit, None if joint is None else joint.time, None if key is None else key.by]
     others = [*([weights] if weights else []), *groups, *(name for name in by if name is not None)]
     for name in others:
         peek.contents(name)
     in_use = InUse.of(likelihood, peek, start)
-    columns = tuple(dict.fromkeys([*in_use.reads, *in_use.used, *others]))
+    reads = tuple(name for name in in_use.reads if name != key)
+    columns = tuple(dict.fromkeys([*reads, *in_use.used, *others]))
     categories, whole = category_columns(likelihood.predictors, peek)
-    wanted = Wanted(columns, str(weights or ""), kind or "", categories, whole, in_use.reads, unit=likelihood.unit or "")
+    unit, of_effects = likelihood.unit or "", "" if key is None else key.by
+    wanted = Wanted(columns, str(weights or ""), kind or "", categories, whole, reads, unit=unit, effects=of_effects)
     read: Source | GroupedRows = source
     if likelihood.unit is not None and not hasattr(source, "grouped"):  # the partitions of an engine's table stay as they are
         read = GroupedRows(source, (likelihood.unit,), columns)
@@ -105,19 +108,23 @@ def load_stream(
     designs = None
     table: Any = rows
     if likelihood.predictors:
-        sampled = ingest(rows)
-        designs = learnt_designs(likelihood, sampled, in_use, known, others)
+        sampled = ingest(rows) if key is None else data_room.with_effects(ingest(rows), [key])
+        designs = learnt_designs(likelihood, sampled, in_use, known, others, coded=True)
         table = with_designs_again(designs, sampled, "raise", others)
     sample = load(likelihood, table, start, "raise", groups, weights, weight_kind)
     sample = replace(sample, designs=designs)
     scale = known.sum_weights / known.n_used if kind == "sampling" else 1.0
-    if known.units is None:
-        units, counts, labels = None, None, None
-    else:
+    units, counts, labels, levels, sizes = None, None, None, None, None
+    if known.units is not None:
         units, counts, labels = in_units(likelihood, sample, known.units.longest), known.units.counts, known.units.labels
         sample = lengthened(sample, units.length)
-    cut = _cut_of(likelihood, sample, wanted, scale, units)
-    streamed = Streamed(read, cut, known.n, known.n_used, known.sum_weights, engine, counts)
+    if key is not None:
+        assert known.sizes is not None
+        names, sizes = known.sizes
+        there = sizes[:, 1] > 0  # in rows of positive weight
+        levels, sizes = LevelCodes(key, names, np.where(there, np.cumsum(there) - 1, -1)), sizes[there]
+    cut = _cut_of(likelihood, sample, wanted, scale, units, levels)
+    streamed = Streamed(read, cut, known.n, known.n_used, known.sum_weights, engine, counts, sizes)
     return replace(_elsewhere(sample, streamed, kind), unit_labels=labels)
 
 
@@ -143,9 +150,17 @@ def _elsewhere(sample: Loaded, streamed: Streamed, kind: str | None) -> Loaded:
         zeros = n - streamed.n_used
         said += f", {zeros} of weight 0" if zeros else ""
         weighing = data_room.Weights(kind, name, np.zeros(0), scale, said)
+    dropped = streamed.n_left_out
     rows = Elsewhere(
-        n=streamed.n, n_dropped=0, kept=None, index=None, names=sample.rows.names, float32=(), layout=sample.rows.layout
+        n=streamed.n - dropped,
+        n_dropped=dropped,
+        kept=None,
+        index=None,
+        names=sample.rows.names,
+        float32=(),
+        layout=sample.rows.layout,
     )
+    coded = streamed.cut.levels
     return replace(
         sample,
         problem=Problem(Elsewhere(**known, shared=data.shared, block=data.block), sample.problem.space),  # type: ignore[arg-type]
@@ -156,7 +171,27 @@ def _elsewhere(sample: Loaded, streamed: Streamed, kind: str | None) -> Loaded:
         weights=weighing,
         stream=streamed,
         of_sample=sample,
+        levels=None if coded is None else data_room.Levels(np.zeros(0, np.int64), coded.kept),
     )
+
+
+def without_levels(loaded: Loaded, gone: Bool[Host, " levels"]) -> Loaded:
+    """The data of a stream without the rows of some levels (G,) of the effects, which are counted as dropped."""
+    assert loaded.stream is not None
+    return _of_stream(loaded, loaded.stream.without_levels(gone))
+
+
+def without_rows_of_stream(loaded: Loaded, rows: Sequence[RowOfLevel]) -> Loaded:
+    """The data of a stream with effects without some rows, which are counted as dropped; unchanged if there are none."""
+    assert loaded.stream is not None
+    return _of_stream(loaded, loaded.stream.without_rows(rows)) if rows else loaded
+
+
+def _of_stream(loaded: Loaded, streamed: Streamed) -> Loaded:
+    """The data of a stream with some of its rows."""
+    assert loaded.of_sample is not None
+    made = _elsewhere(loaded.of_sample, streamed, None if loaded.weights is None else loaded.weights.kind)
+    return replace(made, hyper=loaded.hyper, left_out=loaded.left_out)
 
 
 def _check_options(
@@ -188,10 +223,18 @@ def _check_options(
     return kind
 
 
-def _cut_of(likelihood: Likelihood, sample: Loaded, wanted: Wanted, scale: float, units: InUnits | None) -> Cut:
+def _cut_of(
+    likelihood: Likelihood,
+    sample: Loaded,
+    wanted: Wanted,
+    scale: float,
+    units: InUnits | None,
+    levels: LevelCodes | None,
+) -> Cut:
     """The instructions (`Cut`) by which partitions are converted to chunks, taken from the loaded sample.
 
-    ``scale``: divisor of the weights; ``units``: how rows become units, None for models of rows.
+    ``scale``: divisor of the weights; ``units``: how rows become units, None for models of rows; ``levels``: codes of the levels
+    of effects, or None.
 
     Raises:
         DataError: a column is a structure of several arrays.
@@ -221,6 +264,7 @@ def _cut_of(likelihood: Likelihood, sample: Loaded, wanted: Wanted, scale: float
         size=size,
         block=block,
         units=units,
+        levels=levels,
     )
 
 
@@ -230,7 +274,8 @@ AnyEvaluator: TypeAlias = ChunkedEvaluator | EffectsEvaluator | PartitionedEvalu
 def evaluator_of(
     spec: Spec, loaded: Loaded, fixed: Host | None, resume: str | os.PathLike[str] | None = None, devices: Any = None
 ) -> AnyEvaluator:
-    """Return the evaluator for loaded data: in memory, with fixed effects, on several devices, or in partitions of a stream.
+    """Return the evaluator for loaded data: in memory or in partitions of a stream, with fixed effects or without, or on several
+    devices.
 
     Args:
         spec: the specification.
@@ -240,9 +285,13 @@ def evaluator_of(
         devices: devices over which rows in memory are divided, or None.
 
     Raises:
-        ValueError: ``resume`` for data in memory, or devices with fixed effects.
+        ValueError: ``resume`` for data in memory or with fixed effects, or devices with fixed effects.
     """
     if loaded.stream is not None:
+        if loaded.levels is not None:
+            if resume is not None:
+                refuse_effects(spec.likelihood, "resume=", "leave it out")
+            return effects_evaluator_of(spec, loaded, fixed)
         return PartitionedEvaluator(spec, loaded.stream, loaded.seen.problem.data, fixed, loaded.hyper, resume)
     if resume is not None:
         raise ValueError(

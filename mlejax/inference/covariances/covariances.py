@@ -17,6 +17,7 @@ from mlejax.inference.covariances.expected import expected_information
 from mlejax.inference.covariances.flat_entries import flat_entries, flat_entries_of
 from mlejax.inference.covariances.products_of_scores import (
     cluster_codes,
+    levels_in_clusters,
     sums_of,
     sums_of_many,
 )
@@ -149,6 +150,9 @@ def _absorbed(fit: Fit, options: Mapping[str, Any]) -> int:
     if effects is None:
         return 0
     if options.get("correction") == "ssc":
+        if fit.loaded.stream is not None:
+            nested_there = any(levels_in_clusters(fit, groups) for groups in options["groups"])
+            return 1 - int(effects.given.sum()) if nested_there else effects.n_free
         clusters = [cluster_codes(fit, groups) for groups in options["groups"]]
         nested = lambda levels: any(_within(fit, levels.codes, groups) for groups in clusters)
         count = 1 - int(effects.given.sum()) if nested(effects.levels) else effects.n_free

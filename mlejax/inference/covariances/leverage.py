@@ -45,9 +45,11 @@ def parts_of(fit: Fit, codes: Int[Host, " n"] | None, what: str) -> Parts:
         what: the feature, first words of the messages.
 
     Raises:
-        ValueError: the model has ``rowwise=False``, the rows are not in memory, n p^2 is above 250 million, the parameters of a
-            penalised fit have transformed supports, or the information is not positive definite.
+        ValueError: the model has ``rowwise=False`` or effects of ``mle.Real(by=...)``, the rows are not in memory, n p^2 is
+            above 250 million, the parameters of a penalised fit have transformed supports, or the information is not positive
+            definite.
     """
+    refuse_with_effects(fit, what)
     data, w = fit.loaded.problem.data, fit.loaded.weights
     if fit.loaded.remembered is not None or fit.loaded.stream is not None:
         raise ValueError(f"{what} needs the rows of the fit in memory to evaluate their Hessians; fit a table in memory")
@@ -70,6 +72,15 @@ def parts_of(fit: Fit, codes: Int[Host, " n"] | None, what: str) -> Parts:
     if codes is not None:
         scores, information = summed_by_cluster(scores, codes), summed_by_cluster(information, codes)
     return Parts(scores, information, inverse_of(fit, whole, what))
+
+
+def refuse_with_effects(fit: Fit, what: str) -> None:
+    """Raise ValueError for a fit with effects of ``mle.Real(by=...)``, on which a row's leverage depends too."""
+    if fit.loaded.effects is not None:
+        raise ValueError(
+            f"{what} does not support effects of {fit.loaded.effects.key.by}: the leverage of a row includes that on its own "
+            "effect, which is eliminated; use 'HC1' or 'cluster'"
+        )
 
 
 def inverse_of(fit: Fit, whole: Float[Host, "p p"], what: str) -> Float[Host, "p p"]:

@@ -19,7 +19,6 @@ import numpy as np
 
 from mlejax import covariance as cov_room
 from mlejax import data as data_room
-from mlejax import fit as fit_room
 from mlejax.batch import Batch, single
 from mlejax.batch.products import summed_products
 from mlejax.covariance import KINDS, Kind, Sums
@@ -29,7 +28,7 @@ from mlejax.inference.covariances.expected_counts import warn_of_count
 from mlejax.inference.covariances.leverage import adjusted_scores, parts_of, relative_leverages
 from mlejax.inference.covariances.streamed_leverage import adjusted_products
 from mlejax.likelihood import ExpectedTotal
-from mlejax.objective import streamed_products
+from mlejax.objective import Partialled, PartitionedEvaluator, nested_in_clusters, streamed_products
 from mlejax.shapes import Bool, Float, Host, Int
 
 
@@ -132,11 +131,30 @@ def _sums_of_stream(fit: Fit, kind: Kind, options: Mapping[str, Any]) -> Sums:
         products, sizes = [adjusted], [0]
     else:
         with float64():
-            evaluator: Any = fit_room.evaluator_of(fit.spec.plain, fit.loaded, fit.fixed)
-            products, sizes = streamed_products(evaluator, fit.u, kind.weighted_by_w(fit.weight_kind), tuple(groups))
+            products, sizes = streamed_products(*_passes_of(fit), fit.u, kind.weighted_by_w(fit.weight_kind), tuple(groups))
     assert fit.jacobian is not None
     each = [np.linalg.solve(fit.jacobian.T, np.linalg.solve(fit.jacobian.T, m).T) for m in products]
     return Sums(np.array(each)[None], np.array([float(n)]), np.array([sizes]), None)
+
+
+def _passes_of(fit: Fit) -> tuple[PartitionedEvaluator, Partialled | None]:
+    """Return the evaluator of a stream's partitions, and what partials effects out of its scores (None without effects)."""
+    effects, stream = fit.loaded.effects, fit.loaded.stream
+    assert stream is not None
+    evaluator = PartitionedEvaluator(fit.spec.plain, stream, fit.loaded.seen.problem.data, fit.fixed)
+    if effects is None:
+        return evaluator, None
+    assert stream.cut.position is not None
+    assert fit.jacobian is not None
+    return evaluator, Partialled(stream.cut.position, effects.values, effects.lever @ fit.jacobian)
+
+
+def levels_in_clusters(fit: Fit, groups: str) -> bool:
+    """True if, in the stream of a fit with effects, each level has all its rows in one cluster of a column, by one pass."""
+    evaluator, partialled = _passes_of(fit)
+    assert partialled is not None
+    with float64():
+        return nested_in_clusters(evaluator, partialled.position, groups, fit.u)
 
 
 def _refuse_frequency(fit: Fit, kind: Kind) -> None:

@@ -15,7 +15,7 @@ from mlejax.covariance import KINDS
 from mlejax.data import Prepared, Table
 from mlejax.execution import float64
 from mlejax.fit import Fit, evaluator_of
-from mlejax.inference.covariances.leverage import Parts, adjusted_scores, inverse_of
+from mlejax.inference.covariances.leverage import Parts, adjusted_scores, inverse_of, refuse_with_effects
 from mlejax.objective import added, check_rows_at_once, derivatives_of_rows
 from mlejax.shapes import Float, Host
 
@@ -56,6 +56,7 @@ def adjusted_products(fit: Fit, kind: str) -> tuple[Float[Host, "p p"], int]:
         DataError: too many parameters for the memory.
         ValueError: as :func:`mlejax.inference.covariances.leverage.parts_of`.
     """
+    refuse_with_effects(fit, f"cov_type={kind!r}")
     assert fit.loaded.stream is not None
     assert fit.information is not None
     assert fit.jacobian is not None

@@ -42,7 +42,11 @@ class Settled(NamedTuple):
 
 
 def settle(
-    terms: Terms, values: Float[Host, " levels"], free: Bool[Host, " levels"], most: int = MOST_STEPS
+    terms: Terms,
+    values: Float[Host, " levels"],
+    free: Bool[Host, " levels"],
+    most: int = MOST_STEPS,
+    here: Float[Host, "3 levels"] | None = None,
 ) -> Settled:
     """Return the effects that maximise the log-likelihood of every level, by Newton's method from ``values``.
 
@@ -52,9 +56,10 @@ def settle(
         values: start values (G,); 0 replaces those at which the log-likelihood is not finite.
         free: True for levels whose effect is estimated (G,); the other effects do not change.
         most: largest number of steps.
+        here: the terms at ``values``, if they are known.
     """
     with np.errstate(all="ignore"):
-        here = terms(values, None)
+        here = terms(values, None) if here is None else here
         lost = ~np.isfinite(here).all(axis=0) & free
         if lost.any():
             values = np.where(lost, 0.0, values)

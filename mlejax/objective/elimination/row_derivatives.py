@@ -12,7 +12,7 @@ the other parameters enter through linear predictors, each predictor needs one t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -151,3 +151,26 @@ def effect_scores(spec: Spec, position: int, u: Either, data: Prepared, fixed: E
         return jnp.sum(contributions(u, a, fixed, data.shared, data.rows))
 
     return jax.grad(total)(jnp.asarray(data.rows[position]))
+
+
+@dataclass(frozen=True, eq=False)
+class RowTermsByLevel:
+    """The program of `by_effect` or `by_all` as a function of rows, with their effects; it can be pickled.
+
+    Attributes:
+        of: "effect" or "all".
+        how: effort of the compilation.
+        spec, position, u, fixed: as of the programs.
+    """
+
+    of: str
+    how: str
+    spec: Spec
+    position: int
+    u: Either
+    fixed: Either | None
+
+    def __call__(self, rows: Prepared) -> tuple[Any, Any]:
+        """Return summed results, and row values (n_terms, N)."""
+        program = (by_effect if self.of == "effect" else by_all)[self.how]
+        return program(self.spec, self.position, self.u, rows, self.fixed)

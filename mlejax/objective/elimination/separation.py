@@ -21,7 +21,7 @@ import numpy as np
 from mlejax.objective.elimination.effects_evaluator import EffectsEvaluator
 from mlejax.objective.elimination.grouped import RowsByLevel
 from mlejax.objective.elimination.inner import Settled, infinite
-from mlejax.objective.elimination.row_derivatives import ALONE, by_all, by_effect
+from mlejax.objective.elimination.row_derivatives import ALONE, RowTermsByLevel
 from mlejax.shapes import Bool, Float, Host, Int
 
 SHIFT = 0.5  # shift of the effects between the two points at which derivatives are compared
@@ -55,29 +55,32 @@ def separated_rows(evaluator: EffectsEvaluator, u: Float[Host, " p"], straight: 
     """
     data, codes = evaluator.data, evaluator.levels.codes
     n, p = len(codes), len(u)
-    if n * (p + 1) > MOST_NUMBERS:
+    if too_many_to_test(n, p):
         return None
     effects = evaluator.eliminated(u).effects[codes]
     if not np.isfinite(effects).all():
         return None
     alone = RowsByLevel(data, np.arange(n), n, evaluator.position)  # each row its own level
     used = np.asarray(data.weights)[:n] > 0
-    terms = lambda program, count, at, some=None: alone.run(
-        lambda rows: program(evaluator.spec, evaluator.position, u, rows, evaluator.fixed), at, count, some
-    )[1]
-    by_own = lambda at, some: terms(by_effect[evaluator.how], ALONE, at, some)
+    program = lambda of: RowTermsByLevel(of, evaluator.how, evaluator.spec, evaluator.position, u, evaluator.fixed)
+    by_own = lambda at, some: alone.run(program("effect"), at, ALONE, some)[1]
     signs = infinite(by_own, Settled(effects, by_own(effects, None), used))
     if not signs.any():
         return None
     with np.errstate(all="ignore"):
         near, off = (
             -made[ALONE:].T / made[2][:, None]
-            for made in (terms(by_all[evaluator.how], ALONE + p, effects + shift) for shift in (0.0, SHIFT))
+            for made in (alone.run(program("all"), effects + shift, ALONE + p)[1] for shift in (0.0, SHIFT))
         )
         linear = straight & (np.abs(near - off) <= STRAIGHT * (1.0 + np.abs(near)))[used].all(axis=0)
     X = np.where(linear, near, 0.0)
     found = certificate(X[used], signs[used], codes[used], evaluator.given)
     return None if found is None else Separated(np.flatnonzero(used)[found[0]], found[1])
+
+
+def too_many_to_test(n: int, p: int) -> bool:
+    """True if n rows with p parameters are not tested for separation."""
+    return n * (p + 1) > MOST_NUMBERS
 
 
 def certificate(

@@ -8,7 +8,8 @@ import numpy as np
 
 from mlejax.data import Prepared, Table
 from mlejax.objective.objective import Objective
-from mlejax.objective.passes.partitioned import PartitionedEvaluator, Place
+from mlejax.objective.passes.jobs import Place
+from mlejax.objective.passes.partitioned import PartitionedEvaluator
 from mlejax.shapes import Bool, Either, Float, Host, PyTree
 
 SHOWN = 5

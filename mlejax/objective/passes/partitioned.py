@@ -1,7 +1,7 @@
 """One data set in partitions that are read in every pass: a :class:`mlejax.objective.SingleEvaluator`.
 
-In a pass, a `Job` reads every partition, evaluates its chunks by one compiled program, and returns sums.
-The sums of partitions are merged in a fixed tree, so that the result does not depend on the order in which they arrive.
+In a pass, a `Job` reads every partition, evaluates its chunks by one compiled program, and returns sums.  The sums of
+partitions are merged in a fixed tree, so that the result does not depend on the order in which they arrive.
 """
 
 from __future__ import annotations
@@ -10,34 +10,27 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 import numpy as np
 from jax import lax
 
 from mlejax import linalg, optimize
-from mlejax.data import DataError, Prepared, constant_within, group_codes
-from mlejax.data.streams import Partition, Seen, Streamed, joined, naming
+from mlejax.data import DataError, Prepared
+from mlejax.data.streams import Streamed
 from mlejax.data.streams.cutting import Cut
-from mlejax.execution import compiled, float64
+from mlejax.execution import float64
 from mlejax.objective.evaluator import Evaluation, FromData, Report, Task
 from mlejax.objective.evaluators.chunked import POINTS, ChunkedEvaluator, Minimised
-from mlejax.objective.evaluators.hoisting import blocks_used
-from mlejax.objective.objective import Objective, Spec, objective_of, penalty_derivatives, penalty_value
+from mlejax.objective.objective import Objective, Spec, penalty_derivatives, penalty_value
+from mlejax.objective.passes.jobs import EffectValues, Job
 from mlejax.objective.passes.kept_passes import Kept
 from mlejax.objective.sampling import sample_of_one, with_leading_axis
 from mlejax.optimize import Method, OptimizeResult
-from mlejax.shapes import Either, Float, Host, Int, PyTree
+from mlejax.shapes import Either, Float, Host, PyTree
 
 P = TypeVar("P", bound="PartitionedEvaluator")
-
-
-def _program(spec: Spec, task: Task, u: Either, data: Prepared, fixed: Either | None) -> PyTree:
-    return task(objective_of(spec, data, fixed, None, blocks_used(data)), u)
-
-
-_RUN = compiled(_program, static=("spec", "task"))  # half the compile time; passes are as fast within a tenth
 
 
 def _score(objective: Objective, u: Either) -> PyTree:
@@ -89,99 +82,31 @@ def in_pairs(parts: list[Any], merge: Callable[[Any, Any], Any]) -> PyTree:
     return parts[0]
 
 
-class Place(NamedTuple):
-    """Where the rows of a chunk are.
+class InPairs:
+    """Results that are merged in the fixed tree of `in_pairs` as they come, so that few are kept.
 
-    Attributes:
-        partition: name of the partition.
-        rows: their numbers in it.
-        units: the number of the unit of each of them in the chunk (m,); None for models of rows.
+    Args:
+        merge: function that merges two consecutive results.
     """
 
-    partition: str
-    rows: slice
-    units: Int[Host, " m"] | None
+    def __init__(self, merge: Callable[[Any, Any], Any]) -> None:
+        self.merge = merge
+        self._parts: list[tuple[int, Any]] = []
 
-    def of_terms(self, column: Any, name: str) -> Any:
-        """Return the values of a column of the partition for the terms of the chunk: its rows, or its units, for which they must
-        not vary.
+    def add(self, part: Any) -> None:
+        """Take the next result."""
+        size = 1
+        while self._parts and self._parts[-1][0] == size:
+            part, size = self.merge(self._parts.pop()[1], part), 2 * size
+        self._parts.append((size, part))
 
-        Raises:
-            DataError: they vary within a unit; ``name`` is that of the column, for the message.
-        """
-        part = column.iloc[self.rows] if hasattr(column, "iloc") else column[self.rows]
-        if self.units is None:
-            return part
-        codes, labels = group_codes(part, name)
-        with naming(self.partition):
-            return labels[constant_within(codes, self.units, name=name)]
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """The work on one partition, as a function of the partition; it is pickled and sent to where the partition is.
-
-    Attributes:
-        spec, fixed: what is compiled, and values under ``fixed=``.
-        cut: how a partition is divided into chunks.
-        task: function of (objective of a chunk, u).
-        merge: function that merges the results of two consecutive chunks.
-        u: point of evaluation.
-        also: a second task on the same chunks, or None; the result is then a pair.
-        finish: function applied on the host to the result of a chunk, ``finish(result, chunk, table, place)``; or None.
-    """
-
-    spec: Spec
-    fixed: Either | None
-    cut: Cut
-    task: Task
-    merge: Callable[[Any, Any], Any]
-    u: Either
-    also: Task | None = None
-    finish: Callable[..., Any] | None = None
-
-    def of_chunk(self, chunk: Prepared) -> PyTree:
-        """Return the results of the tasks on a chunk."""
-        given = _RUN(self.spec, self.task, self.u, chunk, self.fixed)
-        return given if self.also is None else (given, _RUN(self.spec, self.also, self.u, chunk, self.fixed))
-
-    def __call__(self, partition: Partition, first: bool) -> tuple[Seen | None, Any]:
-        """Return the summary of the partition and the merged result of its chunks; (None, None) for an empty partition, or one in
-        which every weight is 0.
-
-        ``first``: in the first pass the values are checked.
-
-        Raises:
-            DataError: values are missing, infinite or wrong weights.
-        """
-        table = self.cut.table(partition)
-        if table is None:
-            return None, None
-        if first and (self.cut.designs is not None or self.cut.weights):
-            self.cut.refuse(table, partition.name)
-        arrays, weights = self.cut.arrays(table, partition.name)
-        seen: Seen | None = None
-        total, waiting = None, None
-        groups = self.cut.groups(table, partition.name, arrays, weights, first)
-        for chunk, mine, rows, units in self.cut.chunks(arrays, weights, first, groups):
-            if first and not np.isfinite(mine.moments).all():
-                self.cut.refuse(table, partition.name)
-            seen = mine if seen is None else joined(seen, mine)
-            with naming(partition.name):
-                given = self.of_chunk(chunk)
-            if waiting is not None:
-                total = self._merged(total, waiting)
-            waiting = given
-            if self.finish is not None:
-                waiting = self.finish(jax.tree.map(np.asarray, given), chunk, table, Place(partition.name, rows, units))
-        if waiting is None:
-            return None, None
-        assert seen is not None
-        return seen._replace(n=len(arrays[0])), self._merged(total, waiting)
-
-    def _merged(self, total: PyTree, part: PyTree) -> PyTree:
-        part = jax.tree.map(np.array, part)  # copies: what a program returns as it came lies in a buffer of the chunk
-        return part if total is None else self.merge(total, part)
+    @property
+    def total(self) -> Any:
+        """All results merged; there must be one."""
+        total = self._parts[-1][1]
+        for _, part in reversed(self._parts[:-1]):
+            total = self.merge(part, total)
+        return total
 
 
 class SampledRows:
@@ -273,11 +198,12 @@ class PartitionedEvaluator:
         u: Float[Host, "*points p"],
         finish: Callable[..., Any] | None = None,
         also: Task | None = None,
+        effects: EffectValues | None = None,
     ) -> PyTree:
         """Make one pass: return ``task(objective, u)`` of every chunk, processed by ``finish`` on the host, merged; NumPy
-        arrays. With a second task ``also``, return the pair of both.
+        arrays. With a second task ``also``, return the pair of both; ``effects``: as of `Job`.
         """
-        job = Job(self._plain, self.fixed, self.rows.cut, task, merge, np.asarray(u), also, finish)
+        job = Job(self._plain, self.fixed, self.rows.cut, task, merge, np.asarray(u), also, finish, effects)
         return in_pairs(self.rows.pass_over(job), merge)
 
     def sampled(self, n_rows: int) -> Prepared:

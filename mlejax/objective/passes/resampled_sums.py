@@ -21,7 +21,8 @@ import numpy as np
 
 from mlejax.data import DataError, Prepared, Table
 from mlejax.objective.objective import Objective
-from mlejax.objective.passes.partitioned import PartitionedEvaluator, Place, added
+from mlejax.objective.passes.jobs import Place
+from mlejax.objective.passes.partitioned import PartitionedEvaluator, added
 from mlejax.objective.passes.score_sums import ByCluster, by_label
 from mlejax.shapes import Either, Float, Host, PyTree
 

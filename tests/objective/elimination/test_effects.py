@@ -450,6 +450,9 @@ def test_what_is_refused_is_named(counts):
         counts.bootstrap(approximate="one-step")
     with pytest.raises(ValueError, match="cov_type='opg' does not support effects of firm"):
         counts.with_cov("opg")
+    for kind, options in (("HC2", None), ("HC3", None), ("HC4", None), ("CR2", {"groups": "year"})):
+        with pytest.raises(ValueError, match=f"cov_type='{kind}' does not support effects of firm"):
+            counts.with_cov(kind, options)
     with pytest.raises(ValueError, match="separated='drop' sets what to do with levels"):
         POISSON_DUMMIES.fit(DUMMIES, separated="drop")
     with pytest.raises(ValueError, match="two for the same column"):
