@@ -122,7 +122,7 @@ def _indefinite(e: Evidence) -> str:
     if np.isnan(e.smallest_eigenvalue):
         return (
             f"the log-likelihood does not curve downwards in every parameter where the search stopped ({_ended(e.end)} after "
-            f"{e.n_steps} steps), so this is not a maximum"
+            f"{e.n_steps} steps), so that second derivatives show no maximum there"
         )
     return (
         f"the information is too close to singular to be inverted where the search stopped ({_ended(e.end)} after "
@@ -148,8 +148,7 @@ def _curved(e: Evidence, best: Direction | None) -> tuple[str, str]:
         )
     if e.findings.blurred:
         return "stopped_early", (
-            f"{stopped}, where a standard error is implausibly large and rounding errors are too large to "
-            "trust it: a plateau, on which the formula loses its digits (a difference of large terms)"
+            f"{stopped}, where a standard error is implausibly large and rounding errors are too large to trust it"
         )
     if e.doubtful and e.end != End.CONVERGED and not followed:
         return "stopped_early", f"{stopped}, where a standard error is implausibly large: a plateau of the log-likelihood"
