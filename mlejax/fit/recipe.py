@@ -407,11 +407,17 @@ def with_fixed(fit: Fit, fixed: Mapping[str, float]) -> Fit:
         ValueError: entries that cannot be fixed, or a fit under constraints, of a stream, with fixed effects, or from a file.
     """
     loaded, method, likelihood = fit.loaded, optimize.Newton(), fit.spec.likelihood
-    if fit.constraints or loaded.stream is not None or loaded.remembered is not None or likelihood.effects:
-        raise ValueError(
-            "a fit under constraints=, of a stream, with effects, or loaded from a file cannot be repeated with parameters "
-            "fixed: fit the smaller model yourself, and compare by lr_test"
-        )
+    kinds = {
+        "under constraints=": bool(fit.constraints),
+        "of a stream": loaded.stream is not None,
+        "loaded from a file": loaded.remembered is not None,
+        "with effects": bool(likelihood.effects),
+    }
+    for kind, there in kinds.items():
+        if there:
+            raise ValueError(
+                f"a fit {kind} cannot be repeated with parameters fixed: fit the smaller model yourself, and compare by lr_test"
+            )
     with float64(), missing_derivatives(likelihood), outside_transformations():
         space, held = fix_on_host(loaded.problem.space, fixed)
         evaluator = evaluator_of(replace(fit.spec, space=space), loaded, held)

@@ -44,10 +44,10 @@ def convergence(result: Any, ax: Axes | None = None) -> Axes:
     """
     seen, path = result.history, result.path
     if seen is None and len(path) < 2:
-        raise ValueError(
-            "convergence needs a result with a record of its steps; this one has none (a fit that took no step, one of many data "
-            "sets, or an older file): fit a data set of many by itself, or begin at another start="
-        )
+        why = "has none, as one data set of many and older files: fit it by itself"
+        if len(path):
+            why = "took no step: begin at another start="
+        raise ValueError(f"convergence needs a result with a record of its steps; this one {why}")
     ax = new_axes(ax)
     if seen is not None:
         for column, label in (("train", "training rows"), ("validation", "validation rows")):

@@ -5,6 +5,7 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax.numpy as jnp
@@ -124,7 +125,7 @@ def test_a_training_is_drawn_by_epochs() -> None:
 
 
 def test_searches_that_were_not_kept_are_refused(many: mle.BatchResults) -> None:
-    with pytest.raises(ValueError, match="needs a result with a record of its steps"):
+    with pytest.raises(ValueError, match=r"needs a result with a record of its steps; this one has none, as one data set of"):
         mle.plot.convergence(many["a"])
 
 
@@ -239,3 +240,9 @@ def test_events_are_zeros_and_ones(lung: pd.DataFrame) -> None:
     fit = exponential.fit(lung)
     with pytest.raises(ValueError, match=r"event='female'.*expected a column of 1 \(the event\) and 0 \(censored\), got 2, ..."):
         mle.plot.survival(fit, lung.assign(female=2), "time", "female")
+
+
+def test_a_search_without_a_step_is_refused() -> None:
+    still = SimpleNamespace(history=None, path=pd.Series([-3.0], index=[0]))
+    with pytest.raises(ValueError, match="this one took no step: begin at another start="):
+        mle.plot.convergence(still)

@@ -71,8 +71,8 @@ def split(loaded: Loaded, fraction: float, seed: int) -> tuple[Loaded, Validatio
     n_out = round(fraction * n)
     if not 0 < n_out < n:
         raise ValueError(
-            f"validation={fraction} of {n} rows or units gives {n_out} validation rows, so that one part is empty; give a "
-            "fraction between 1/n and 1 - 1/n"
+            f"validation={fraction} of {n} {_noun(loaded.problem.data)} gives {n_out} for validation, so that one part is empty; "
+            "give a fraction between 1/n and 1 - 1/n"
         )
     order = np.random.default_rng(seed).permutation(n)
     out, kept = np.sort(order[:n_out]), np.sort(order[n_out:])

@@ -86,9 +86,10 @@ def reading_of(
         used = formula_columns(likelihood.predictors, table)
         unknown = [name for name in used if name in columns.names]
         if unknown:
+            option = "optional=" if unknown[0] in columns.optional else "infinite="
             raise data_room.DataError(
-                f"column {unknown[0]!r} is declared optional= or infinite=, and a formula uses it: a predictor needs a finite "
-                "value in every row; drop the rows without one, or impute it"
+                f"column {unknown[0]!r} is declared {option}, and a formula uses it: a predictor needs a finite value in every "
+                "row; drop the rows without one, or impute it"
             )
         natural = likelihood.natural.space(table)
         view, reads = regressed_reads(likelihood, table, natural)

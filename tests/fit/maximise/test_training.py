@@ -276,7 +276,7 @@ def test_what_is_refused() -> None:
         fit(method=mle.Adam(batch_size=8, patience=3))
     with pytest.raises(ValueError, match="fraction"):
         fit(method=mle.Adam(batch_size=8), validation=1.5)
-    with pytest.raises(ValueError, match="so that one part is empty"):
+    with pytest.raises(ValueError, match=r"of \d+ rows gives \d+ for validation, so that one part is empty"):
         fit(method=mle.Adam(batch_size=8), validation=0.001)
     with pytest.raises(ValueError, match=r"only model.fit"):
         mle.solve(REGRESSION.plain, REGRESSION.plain.prepare(data), REGRESSION.start, method=mle.Adam(batch_size=8))

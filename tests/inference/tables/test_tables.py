@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -95,6 +96,16 @@ def test_mcfadden_is_that_of_statsmodels(res: mle.Results, births: pd.DataFrame)
     notes = " ".join(res.summary(null=True).notes)
     assert f"McFadden's R2: {want.prsquared:.4f}" in notes
     assert f"likelihood ratio {want.llr:.3f}, chi2(4), p = {want.llr_pvalue:.4f}" in notes
+
+
+def test_fits_that_cannot_be_repeated_have_no_null_model(births: pd.DataFrame, tmp_path: Path) -> None:
+    model = logit.regress(eta="age + smoke")
+    tied = model.fit(births, constraints="eta[age] = eta[smoke]")
+    with pytest.raises(ValueError, match="a fit under constraints= cannot be repeated"):
+        tied.summary(null=True)
+    model.fit(births).save(tmp_path / "res.json")
+    with pytest.raises(ValueError, match="a fit loaded from a file cannot be repeated"):
+        mle.load(tmp_path / "res.json").summary(null=True)
 
 
 def test_edges_have_half_of_chi_squared() -> None:

@@ -176,17 +176,18 @@ def _refuse_constants(equations: Equations, u: Float[Host, " n"], fixed: Either 
     """Raise ValueError for an equation whose derivatives are all 0, or whose value or derivatives are not finite, at each of four
     points: u, (n,), and three random ones near it."""
     rng, seen = np.random.default_rng(1), np.zeros(len(equations.labels), bool)
-    bad = np.ones(len(equations.labels), bool)
+    bad, without_value = np.ones((2, len(equations.labels)), bool)
     for k in range(4):
         point = u if k == 0 else u + np.maximum(1.0, np.abs(u)) * rng.normal(size=u.size)
         value, slope = equations.at(_inside(equations.space, point), fixed)
         seen |= (slope != 0).any(axis=1)
+        without_value &= ~np.isfinite(value)
         bad &= ~np.isfinite(value) | ~np.isfinite(slope).all(axis=1)
-    for label, moves, wrong in zip(equations.labels, seen, bad, strict=True):
+    for label, moves, wrong, no_value in zip(equations.labels, seen, bad, without_value, strict=True):
         if wrong:
+            what = "value is" if no_value else "value or a derivative is"
             raise ValueError(
-                f"constraints= {label}: its value or derivative is not finite at the start and near it; give a start= where "
-                "both are finite"
+                f"constraints= {label}: its {what} not finite at the start and near it; give a start= where both are finite"
             )
         if not moves:
             raise ValueError(f"constraints= {label}: it does not depend on the free parameters; leave it out")

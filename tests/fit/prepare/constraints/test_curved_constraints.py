@@ -238,7 +238,12 @@ def test_what_a_file_holds_of_a_curved_constraint(tmp_path: Any) -> None:
         (lambda p, data: p["a"], TypeError, "cannot depend on the data"),
         (lambda p: p["a"] == p["b"], TypeError, "booleans; return the difference"),
         (lambda p: jnp.ones(()), ValueError, "does not depend on the free parameters"),
-        (lambda p: jnp.log(-p["a"] ** 2 - 1), ValueError, "not finite at the start and near it; give a start="),
+        (lambda p: jnp.log(-p["a"] ** 2 - 1), ValueError, "its value is not finite at the start and near it; give a start="),
+        (
+            lambda p: jnp.sqrt(p["a"] - p["a"]) + p["b"],
+            ValueError,
+            "its value or a derivative is not finite at the start and near it; give a start=",
+        ),
         (lambda p: float(p["a"]) - 1, TypeError, "cannot trace it.*jax.numpy"),
         (lambda p: p["a"] + "b", TypeError, r"cannot trace it.*\); correct it"),
         (lambda p: p["c"], ValueError, "no parameter 'c'"),
