@@ -39,7 +39,8 @@ def cuts_calls_up() -> bool:
 
 
 def most_at_once(value: Callable[..., Any], *two: PyTree, p: int) -> int | None:
-    """Return how many log-likelihood terms or data sets one call may evaluate; None without calls of LAPACK for each.
+    """Return how many log-likelihood terms or data sets one call may evaluate; None if it has no call of LAPACK that is made for
+    each of them.
 
     Args:
         value: function that evaluates two terms, or two data sets.

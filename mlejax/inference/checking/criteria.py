@@ -137,8 +137,8 @@ def df_model(fit: Fit, cov: CovarianceResult, count: str = "all") -> int:
 
 
 def effective_df(fit: Fit, cov: CovarianceResult) -> float:
-    """Return the effective degrees of freedom tr(H_P^-1 I) of a penalised fit (Gray 1992), NaN if it has no covariance;
-    :func:`df_model` for other fits.
+    """Return the effective degrees of freedom tr(H_P^-1 I) of a penalised fit (Gray 1992), with I the information and H_P the
+    penalised one, NaN if it has no covariance; :func:`df_model` for other fits.
     """
     return float(df_model(fit, cov)) if fit.penalised is None else cov.edf
 

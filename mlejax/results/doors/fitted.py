@@ -244,8 +244,8 @@ class Fitted:
 
     @property
     def edf(self) -> float:
-        """Effective degrees of freedom: tr(H_P^-1 I) of a penalised fit (Gray 1992), NaN if it has no covariance;
-        :attr:`df_model` for other fits.
+        """Effective degrees of freedom: tr(H_P^-1 I) of a penalised fit (Gray 1992), with I the information and H_P the penalised
+        one, NaN if it has no covariance; :attr:`df_model` for other fits.
         """
         return inference.effective_df(self._fit, self._cov)
 

@@ -125,7 +125,9 @@ def _dot(operation: Operation) -> Rule:
 
 
 def _selects(constant: Any, axes: Sequence[int]) -> bool:
-    """Return True if products with a constant matrix are exact: powers of two, at most one nonzero along the summed axes."""
+    """Return True if products with a constant matrix are exact: entries 0 or powers of two, at most one of them not 0 along the
+    summed ``axes``; False for None, an operand that is no constant.
+    """
     return exact_factor(constant) and bool(np.all(np.count_nonzero(constant, axis=tuple(axes)) <= 1))
 
 

@@ -250,7 +250,9 @@ def _way(start: float, stop: float, space: Space, e: int) -> Float[Host, " k"]:
 
 
 def end_at(evaluator: SingleEvaluator, u: Float[Host, " p"], like: OptimizeResult) -> OptimizeResult | None:
-    """Evaluate u, (p,), as an `OptimizeResult` with the other fields of ``like``; None if its derivatives are not finite."""
+    """Evaluate u, (p,), as an `OptimizeResult` with the other fields of ``like``; None if its score or information is not finite;
+    the log-likelihood is not looked at.
+    """
     found = evaluator.evaluate(u[None])
     assert found.score is not None
     assert found.information is not None
