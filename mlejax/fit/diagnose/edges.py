@@ -134,6 +134,8 @@ def held_on_edges(evaluator: SingleEvaluator, u: Float[Host, " p"], end: Optimiz
         KeyboardInterrupt: after Ctrl-C.
     """
     carry, whole = _maximised(evaluator, u, ~interior(evaluator.spec.space, u))
+    # n_steps counts both searches: the decrements of so few steps are NaN before the first, not inf as where it is not concave
+    since = np.arange(carry.decrements.size)[::-1] <= int(carry.n_steps)
     found = evaluator.evaluate(whole[None])
     assert found.score is not None
     assert found.information is not None
@@ -142,7 +144,7 @@ def held_on_edges(evaluator: SingleEvaluator, u: Float[Host, " p"], end: Optimiz
         loglik=found.loglik[0],
         score=found.score[0],
         information=found.information[0],
-        decrements=np.asarray(carry.decrements),
+        decrements=np.where(since, carry.decrements, np.nan),
         mismatch=np.asarray(carry.mismatch),
         n_steps=np.asarray(end.n_steps + carry.n_steps),
         status=np.asarray(carry.status),

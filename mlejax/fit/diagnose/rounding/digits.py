@@ -34,6 +34,7 @@ UNEXPLAINED = 3e-3  # `OptimizeResult.mismatch` above which the digits are looke
 FLAT_NOISE = 1e-9  # scaled curvature, of which flat directions of healthy formulas have much less
 VANISHES = 1e-14  # decrement of a score that is 0 to 1e-7 standard errors
 BESIDE = 1e-3  # standard errors from an end at which its score is looked at
+OF_ROOM = 0.01  # share of the distance to the nearest bound, the farthest
 AT_ONCE = 1e-9  # decrements above this, whose square is so many times the next one, ended faster than Newton's method does
 
 
@@ -65,25 +66,43 @@ def suspect(
 
 def _explained_beside(evaluator: SearchEvaluator, result: OptimizeResult, which: Int[Host, " m"]) -> Bool[Host, " m"]:
     """Boolean mask, (m,), of the final points of data sets ``which`` at which the information explains the change of the score
-    over 0.001 standard errors.
+    over 0.001 standard errors, or over a hundredth of the distance to a bound that is nearer than 0.1 standard errors.
 
-    False if one of the informations is not positive definite, or if a bound is closer; True for all without an information matrix
-    or without coordinates.
+    A log-likelihood that is skewed on that scale (of a small standard deviation, whose error is many times its size) is tried
+    to both sides.  Coordinates at a bound are held there, as in the standard errors of the others.  False if an information of
+    the others is not positive definite; True for all without an information matrix or without coordinates.
     """
     if not isinstance(result.information, np.ndarray) or not result.u.shape[-1]:
         return np.ones(which.size, bool)
-    information, u = result.information[which], result.u[which]
+    space, u = evaluator.spec.space, result.u[which]
+    free = ends.interior(space, u)
+    information = np.where(free[:, :, None] & free[:, None, :], result.information[which], np.eye(u.shape[-1]))
     try:
         factor = np.linalg.cholesky(information)
     except np.linalg.LinAlgError:
         return np.zeros(which.size, bool)
-    step = np.linalg.solve(factor.transpose(0, 2, 1), np.full((*u.shape, 1), BESIDE))
-    beside = u + step[:, :, 0]
-    score = evaluator.evaluate(beside, 1, which).score
-    assert score is not None
-    unexplained = np.linalg.solve(factor, (score - result.score[which])[:, :, None] + information @ step)[:, :, 0]
-    with np.errstate(invalid="ignore"):
-        return ends.interior(evaluator.spec.space, beside).all(axis=1) & (np.abs(unexplained).max(axis=1) <= UNEXPLAINED * BESIDE)
+    step = np.linalg.solve(factor.transpose(0, 2, 1), BESIDE * free[:, :, None])[:, :, 0]
+    if space.boxed:
+        room = np.where(free, np.minimum(u - space.lower, space.upper - u), np.inf)
+        step *= np.minimum(1.0, OF_ROOM * (room / np.maximum(np.abs(step), 1e-300)).min(axis=1))[:, None]
+    allowed = UNEXPLAINED * np.abs(np.einsum("mji,mj->mi", factor, step)).max(axis=1)
+
+    def score(u: Float[Host, "k p"], sets: Int[Host, " k"]) -> Float[Host, "k p"]:
+        found = evaluator.evaluate(u, 1, sets).score
+        assert found is not None
+        return found
+
+    def explained(change: Float[Host, "k p"], sets: Any) -> Bool[Host, " k"]:
+        rest = np.where(free[sets], change, 0.0)[:, :, None] + information[sets] @ step[sets][:, :, None]
+        with np.errstate(invalid="ignore"):
+            return np.abs(np.linalg.solve(factor[sets], rest)[:, :, 0]).max(axis=1) <= allowed[sets]
+
+    beside = score(u + step, which)
+    good = explained(beside - result.score[which], slice(None))
+    skewed = np.flatnonzero(~good)
+    if skewed.size:
+        good[skewed] = explained(0.5 * (beside[skewed] - score((u - step)[skewed], which[skewed])), skewed)
+    return good
 
 
 def _vanished_at_once(result: OptimizeResult) -> Bool[Host, "*sets"]:
