@@ -125,6 +125,87 @@ def test_edges_have_half_of_chi_squared() -> None:
     assert f"tau = 0: likelihood ratio {ratio:.3f}, half of chi2(1), p = {0.5 * stats.chi2.sf(ratio, 1):.4f}" in notes
 
 
+@mle.model(mu=mle.Positive(), a=mle.NonNegative())
+def counts(params, data):
+    return mle.special.nb2_logpmf(data["y"], params["mu"], params["a"])
+
+
+@mle.model(mu=mle.Positive(), a=mle.NonNegative(), zi=mle.Interval(0, 1, closed="left"))
+def inflated(params, data):
+    kind = params["mu"], params["a"]
+    none = jnp.log(params["zi"] + (1 - params["zi"]) * jnp.exp(mle.special.nb2_logpmf(0.0, *kind)))
+    return jnp.where(data["y"] == 0, none, jnp.log1p(-params["zi"]) + mle.special.nb2_logpmf(data["y"], *kind))
+
+
+def test_at_an_edge_the_likelihood_ratio_is_0() -> None:
+    """Binomial counts vary less than Poisson ones, so that the dispersion is 0 (Anscombe 1950, Biometrika 37, 358)."""
+    y = {"y": np.random.default_rng(0).binomial(4, 0.5, 80).astype(float)}
+    res, none = counts.fit(y), counts.fit(y, fixed={"a": 0.0})
+    assert res.verdict.code == "boundary"
+    assert "a = 0: likelihood ratio 0.000, p = 1, because the estimate is 0." in res.summary(null=True).notes
+    test = res.lr_test(none, boundary=1)
+    assert (test.statistic, test.pvalue) == (0.0, 1.0)
+    assert not [note for note in none.summary(null=True).notes if "a = 0" in note]  # fixed there
+
+
+def test_beside_another_parameter_at_its_bound_no_mixture_is_claimed() -> None:
+    """Whether zi is truly 0 decides: if so, with the estimates' correlation of -0.73, P(LR > 2.706) is 0.016 (400,000 projections
+    on the cone), where half of chi2(1) says 0.05.
+    """
+    y = {"y": np.random.default_rng(0).negative_binomial(4, 4 / 5.6, 120).astype(float)}
+    res, none = inflated.fit(y), inflated.fit(y, fixed={"a": 0.0})
+    assert res.params["zi"] == 0.0
+    assert res.params["a"] > 0.1
+    assert none.params["zi"] > 0.01  # the zeros of the dispersion, off its bound in the restricted fit
+    with pytest.raises(ValueError, match=r"boundary=1: zi is at a bound as well, and not tested.*use bootstrap=999"):
+        res.lr_test(none, boundary=1)
+    with pytest.raises(ValueError, match=r"not chi-squared: bootstrap=999 compares it with drawn data"):
+        res.lr_test(none)
+    notes = res.summary(null=True).notes
+    why = "the likelihood ratio has no known distribution, because zi is at a bound as well; use lr_test(..., bootstrap=999)"
+    assert f"a = 0: {why}." in notes
+    assert "zi = 0: likelihood ratio 0.000, p = 1, because the estimate is 0." in notes
+    # both at their bounds: the ratio is 0, and p is 1 under any distribution
+    few = {"y": np.random.default_rng(0).binomial(4, 0.5, 80).astype(float)}
+    both = inflated.fit(few)
+    assert both.params[["a", "zi"]].tolist() == [0.0, 0.0]
+    assert both.lr_test(inflated.fit(few, fixed={"a": 0.0}), boundary=1).pvalue == 1.0
+
+
+def test_a_half_open_interval_is_tested_at_its_closed_end() -> None:
+    """The same two maxima by scipy."""
+    y = np.where(np.random.default_rng(1).random(300) < 0.3, 0.0, np.random.default_rng(2).negative_binomial(3, 0.5, 300))
+
+    def minus(t: np.ndarray, zi: float) -> float:
+        p = 1.0 / (1.0 + np.exp(t[0] + t[1]))
+        return -float(np.log(zi * (y == 0) + (1 - zi) * stats.nbinom.pmf(y, np.exp(-t[1]), p)).sum())
+
+    how = {"method": "Nelder-Mead", "options": {"xatol": 1e-9, "fatol": 1e-11, "maxiter": 5000}}
+    full = optimize.minimize(lambda t: minus(t, 1 / (1 + np.exp(-t[2]))), [1.0, -1.0, -1.0], **how)
+    none = optimize.minimize(lambda t: minus(t, 0.0), [1.0, 0.0], **how)
+    ratio = 2.0 * (none.fun - full.fun)
+    p = 0.5 * stats.chi2.sf(ratio, 1)
+    shown = f"{p:.4f}" if p >= 1e-4 else f"{p:.2e}"
+    notes = " ".join(inflated.fit({"y": y}).summary(null=True).notes)
+    assert f"zi = 0: likelihood ratio {ratio:.3f}, half of chi2(1), p = {shown}" in notes
+
+
+def test_a_table_whose_tests_are_not_allowed_says_why(births: pd.DataFrame) -> None:
+    model = logit.regress(eta="age + smoke")
+    r2 = [note for note in model.fit(births).summary(null=True).notes if note.startswith("McFadden")]
+    robust = model.fit(births, cov_type="HC0").summary(null=True)
+    assert [note for note in robust.notes if note.startswith("McFadden")] == r2
+    assert "No likelihood-ratio test against intercepts alone: the logit fit maximises a pseudolikelihood" in str(robust.notes)
+    sampled = model.fit(births, weights=np.ones(len(births)), weight_kind="sampling").summary(null=True)
+    assert "No likelihood-ratio test against intercepts alone: the logit fit maximises a pseudolikelihood" in str(sampled.notes)
+    with pytest.warns(mle.ConvergenceWarning):
+        stopped = model.fit(births, method=mle.Newton(max_steps=1)).summary(null=True)
+    assert "No likelihood-ratio test against intercepts alone: the logit fit did not converge" in str(stopped.notes)
+    assert "McFadden" not in str(stopped)
+    of_counts = counts.fit({"y": np.arange(9.0)}, cov_type="HC0").summary(null=True)
+    assert "No likelihood-ratio test of a = 0: the counts fit maximises a pseudolikelihood" in str(of_counts.notes)
+
+
 def test_results_show_in_notebooks(res: mle.Results, small: mle.Results, births: pd.DataFrame) -> None:
     shown = (
         res, res.verdict, res.model, res.nlcom(lambda p: p["eta[age]"]), res.wald_test("eta[age] = 0"), res.lr_test(small),

@@ -93,3 +93,15 @@ def chi_bar_tail(statistic: float, weights: ChiSquaredWeights, df: int) -> tuple
     if not weights.simulated:
         return p, 0.0
     return p, float(np.sqrt(max(weights.values @ tails**2 - p**2, 0.0) / weights.simulated))
+
+
+def upper_tail(statistic: float, df: int, boundary: int) -> float:
+    """Return the p-value: of chi2(df), or with ``boundary`` (1) of the equal mixture of chi2(df - 1) and chi2(df)."""
+    from scipy.special import chdtrc  # scipy.stats takes half a second to import
+
+    tail = float(chdtrc(df, statistic))
+    if not boundary:
+        return tail
+    # chi2 with 0 degrees of freedom is a point mass at 0, so that a statistic of 0 has p = 1
+    below = float(chdtrc(df - 1, statistic)) if df > 1 else float(statistic <= 0)
+    return 0.5 * below + 0.5 * tail

@@ -21,8 +21,14 @@ from mlejax.data import Fingerprint
 from mlejax.fit import Fit
 from mlejax.inference.tables.formatting import format_statistic, format_test_p
 from mlejax.inference.tests.larger import met_on_an_edge
-from mlejax.inference.tests.pairs.chi_bar_square import chi_bar_tail
-from mlejax.inference.tests.pairs.nested_fits import UnknownMixtureError, bootstrapped, boundary_weights, no_mixture
+from mlejax.inference.tests.pairs.chi_bar_square import chi_bar_tail, upper_tail
+from mlejax.inference.tests.pairs.nested_fits import (
+    UnknownMixtureError,
+    bootstrapped,
+    boundary_weights,
+    check_others_inside,
+    no_mixture,
+)
 from mlejax.inference.tests.pairs.nesting import fixed_on_edges, not_nested, same_function
 from mlejax.inference.tests.pairs.same_data import data_difference, same_rows
 from mlejax.latent import mixture_of
@@ -201,17 +207,19 @@ def lr_test(
     """
     names = names_of(full, restricted)
     for facts, name in zip((full, restricted), names, strict=True):
-        _check_likelihood(facts, name)
+        check_likelihood(facts, name)
     df = int(full.df_model) - int(restricted.df_model)
     _check_pair(full, restricted, names, df)
     if isinstance(boundary, bool) or not isinstance(boundary, (int, np.integer)) or not 0 <= boundary <= df:
         raise ValueError(
             f"boundary: expected the number of the {df} restrictions that are at a bound, 0 to {df}, got {boundary!r}"
         )
+    excess = float(restricted.llf) - float(full.llf)
+    # both fits on the edge: their log-likelihoods differ by rounding, and p is 1 under any distribution
+    on_edge = bool(boundary) and -excess <= max(LIMIT if full.limit else ROUNDING, 1e-12 * abs(full.llf))
     if bootstrap is None:
         _check_classes(full, restricted)
-        _check_edges(full, restricted, int(boundary), names)
-    excess = float(restricted.llf) - float(full.llf)
+        _check_edges(full, restricted, int(boundary), names, on_edge)
     # Beyond 1e6 in size, a log-likelihood itself is not known to 1e-6.
     slack = LIMIT if full.limit or restricted.limit else SLACK
     if excess > max(slack, 1e-12 * abs(full.llf)):
@@ -221,9 +229,7 @@ def lr_test(
             "which is impossible for nested models at their maxima: either (a) the full fit did not reach its maximum "
             f"(start it from the restricted estimate), or (b) the models are not nested{', or (c) the data differ' * unknown}"
         )
-    statistic = max(-2.0 * excess, 0.0)
-    if boundary and -excess <= max(LIMIT if full.limit else ROUNDING, 1e-12 * abs(full.llf)):
-        statistic = 0.0  # both fits are on the edge, and their log-likelihoods differ by rounding
+    statistic = 0.0 if on_edge else max(-2.0 * excess, 0.0)
     claimed = full.fit is not None and restricted.fit is not None and not same_function(full.fit, restricted.fit)
     limits = tuple(name for facts, name in zip((full, restricted), names, strict=True) if facts.limit)
     made = LRTest(statistic, df, np.nan, float(full.llf), float(restricted.llf), *names, int(boundary), claimed, limits)
@@ -235,7 +241,7 @@ def lr_test(
         weights = boundary_weights(*_both(full, restricted, f"boundary={boundary}"), boundary, seed)
         p, error = chi_bar_tail(statistic, weights, df)
         return replace(made, pvalue=p, error=error, weights=tuple(weights.values.tolist()))
-    return replace(made, pvalue=_upper_tail(statistic, df, boundary))
+    return replace(made, pvalue=upper_tail(statistic, df, boundary))
 
 
 def names_of(first: FitFacts, second: FitFacts) -> tuple[str, str]:
@@ -266,18 +272,6 @@ def _both(full: FitFacts, restricted: FitFacts, what: str) -> tuple[Fit, Fit]:
             f"{what} needs the data of both fits, which results from files do not hold; fit the models again"
         )
     return full.fit, restricted.fit
-
-
-def _upper_tail(statistic: float, df: int, boundary: int) -> float:
-    """Return the p-value: of chi2(df), or with ``boundary`` (1) of the equal mixture of chi2(df - 1) and chi2(df)."""
-    from scipy.special import chdtrc  # scipy.stats takes half a second to import
-
-    tail = float(chdtrc(df, statistic))
-    if not boundary:
-        return tail
-    # chi2 with 0 degrees of freedom is a point mass at 0, so that a statistic of 0 has p = 1
-    below = float(chdtrc(df - 1, statistic)) if df > 1 else float(statistic <= 0)
-    return 0.5 * below + 0.5 * tail
 
 
 def _check_pair(full: FitFacts, restricted: FitFacts, names: tuple[str, str], df: int) -> None:
@@ -317,14 +311,17 @@ def _check_pair(full: FitFacts, restricted: FitFacts, names: tuple[str, str], df
         raise ValueError(f"the fits are not nested: {found}; compare them by aic or bic")
 
 
-def _check_edges(full: FitFacts, restricted: FitFacts, boundary: int, names: tuple[str, str]) -> None:
-    """Raise ValueError if restrictions are at bounds but ``boundary`` is 0, or if it is 1 and no mixture is known.
+def _check_edges(full: FitFacts, restricted: FitFacts, boundary: int, names: tuple[str, str], on_edge: bool) -> None:
+    """Raise ValueError if restrictions are at bounds but ``boundary`` is 0, or if it is positive, the ratio is not 0
+    (``on_edge``) and no mixture is known.
 
     Fits whose data are not in memory are not checked.  ``names``: those of the fits, for messages.
     """
     a, b = full.fit, restricted.fit
     if a is None or b is None or any(fit.loaded.remembered is not None or fit.loaded.stream is not None for fit in (a, b)):
         return
+    if boundary and not on_edge:
+        check_others_inside(a, b, boundary)
     if not same_function(a, b):
         _check_functions(a, b, boundary, names)
     elif boundary == 0 and (edges := fixed_on_edges(a, b)):
@@ -332,7 +329,7 @@ def _check_edges(full: FitFacts, restricted: FitFacts, boundary: int, names: tup
             f"the restricted fit has {', '.join(edges)} at a bound of the support, where the ratio is not chi-squared: "
             f"{_instead(a, b, len(edges))}"
         )
-    elif boundary == 1 and (why := no_mixture(a, b, 1)):
+    elif boundary == 1 and not on_edge and (why := no_mixture(a, b, 1)):
         raise UnknownMixtureError(why)
 
 
@@ -381,7 +378,7 @@ def _check_classes(full: FitFacts, restricted: FitFacts) -> None:
         )
 
 
-def _check_likelihood(facts: FitFacts, name: str) -> None:
+def check_likelihood(facts: FitFacts, name: str) -> None:
     """Raise ValueError unless the log-likelihood of a fit is finite, no pseudolikelihood, unpenalised, and at a maximum or at
     its supremum in a limit of the parameters.
     """

@@ -32,10 +32,11 @@ def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> Ch
 
     Raises:
         ValueError: the models are not nested, or there are more than 8 restrictions at bounds.
-        UnknownMixtureError: the number of parameters at bounds is not ``boundary``, one of them is not tested, the information is
-            singular (a parameter is not identified under the null hypothesis), or a restriction does not fix a single
-            parameter.
+        UnknownMixtureError: the number of parameters at bounds is not ``boundary``, one of them in either fit is not tested, the
+            information is singular (a parameter is not identified under the null hypothesis), or a restriction does not fix a
+            single parameter.
     """
+    check_others_inside(full, restricted, boundary)
     at, tangent = at_restricted(full, restricted)
     p, q = tangent.shape
     tested = np.flatnonzero(np.abs(tangent).max(axis=1, initial=0.0) < 1e-9)
@@ -69,16 +70,35 @@ def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> Ch
     return chi_bar_weights(efficient, on_edge[tested], seed)
 
 
+def check_others_inside(full: Fit, restricted: Fit, boundary: int) -> None:
+    """Raise UnknownMixtureError if a parameter that both fits estimate is at a bound in one of them: whether its true value is
+    there decides the null distribution (Self & Liang 1987, case 8).  ``boundary``: number of restrictions at bounds.
+    """
+    both = set(full.spec.space.theta_labels) & set(restricted.spec.space.theta_labels)
+    there = [
+        name
+        for fit in (full, restricted)
+        for name, inside in zip(fit.spec.space.theta_labels, fit.interior, strict=False)
+        if not inside and name in both
+    ]
+    if there:
+        raise UnknownMixtureError(
+            f"boundary={boundary}: {', '.join(dict.fromkeys(there))} is at a bound as well, and not tested, so that the mixture "
+            "is not known; use bootstrap=999"
+        )
+
+
 def no_mixture(full: Fit, restricted: Fit, boundary: int) -> str:
     """Return the reason why fits of one function have no known chi-bar-squared mixture for this many restrictions at bounds;
     empty if they have one.
 
-    Empty too for models with latents and those with ``rowwise=False``, which are not checked: the score of a standard
-    deviation vanishes at 0.
+    Of models with latents and those with ``rowwise=False`` only other parameters at bounds are a reason: the information is not
+    checked, because the score of a standard deviation vanishes at 0.
     """
-    if full.spec.likelihood.joint is not None or full.loaded.problem.data.mode == "whole":
-        return ""
     try:
+        check_others_inside(full, restricted, boundary)
+        if full.spec.likelihood.joint is not None or full.loaded.problem.data.mode == "whole":
+            return ""
         boundary_weights(full, restricted, boundary, 0)
     except ValueError as error:
         return str(error)

@@ -56,13 +56,14 @@ def fixed_on_edges(full: Fit, restricted: Fit) -> list[str]:
     values = dict(zip(b.labels, np.where(b.reported_fixed, b.reported(restricted.params), np.nan), strict=True))
     out = []
     for leaf, rows in zip(a.leaves, a.reported_slices, strict=True):
-        edges = _closed_edges(leaf.transform)
+        edges = closed_edges(leaf.transform)
         names = zip(a.labels[rows], a.reported_fixed[rows], strict=True)
         out += [name for name, held in names if not held and values.get(name) in edges]
     return out
 
 
-def _closed_edges(transform: Transform) -> tuple[float, ...]:
+def closed_edges(transform: Transform) -> tuple[float, ...]:
+    """Return the bounds that belong to the support of an interval; none for other supports."""
     if isinstance(transform, HalfOpen):
         return (transform.lo if transform.closed == "left" else transform.hi,)
     return (transform.lo, transform.hi) if isinstance(transform, Box) else ()
