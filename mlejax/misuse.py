@@ -21,6 +21,7 @@ Class = TypeVar("Class", bound=type)
 Error = TypeVar("Error", bound=Exception)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_JAX = str(Path(jax.__file__).parent)
 PACKAGE = str(Path(__file__).parent)
 PAGE = "docs/messages.md"
 _SECTIONS = {
@@ -170,7 +171,8 @@ def shortened(error: Exception) -> Exception:
     if raised_here:
         linked(error)
     cause = error.__cause__
-    own = [entry for entry in entries if not _is_ours(entry)]
+    first = next((i for i, entry in enumerate(entries) if _is_ours(entry)), len(entries))
+    own = [entry for i, entry in enumerate(entries) if not _is_ours(entry) and (i < first or _is_shown(entry, raised_here))]
     if raised_here and cause is not None:
         own += [entry for entry in _entries(cause.__traceback__) if _is_users(entry)]
         error.__cause__, error.__suppress_context__ = None, True
@@ -192,6 +194,13 @@ def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
 def _is_ours(entry: TracebackType) -> bool:
     """True if this entry of a traceback is a line of mlejax."""
     return entry.tb_frame.f_code.co_filename.startswith(PACKAGE)
+
+
+def _is_shown(entry: TracebackType, raised_here: bool) -> bool:
+    """True if a traceback shows this entry below the call of this package: of an error raised in this package the user's lines,
+    of another one also those of other libraries than JAX.
+    """
+    return _is_users(entry) or not (raised_here or _JAX in entry.tb_frame.f_code.co_filename)
 
 
 def _is_users(entry: TracebackType) -> bool:

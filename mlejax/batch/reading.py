@@ -15,9 +15,10 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax.batch.sets import WHOLE_BLOCK, DataSets, Runs, padded_size
+from mlejax.batch.stacks import refuse_tables, stack_shape
 from mlejax.data import DataError, DataTypeError, DesignKey, Gap, Shared, Static
 from mlejax.data.errors import type_name
-from mlejax.data.read import is_column, map_columns
+from mlejax.data.read import map_columns
 from mlejax.data.read.checked import rows_of
 from mlejax.data.weights import weight_column, weight_values, wrong_weights
 from mlejax.execution import float64
@@ -69,8 +70,8 @@ def stacked(
     """
     if isinstance(data, (Shared, Static, str)) or data is None:
         raise DataTypeError(f"fit_batch: expected a dict or tree of arrays (n_datasets, n_rows, ...), got a {type_name(data)}")
-    _refuse_tables(data)
-    n_sets, n = _stack_shape(data)
+    refuse_tables(data)
+    n_sets, n = stack_shape(data)
     flat = map_columns(lambda a: np.asarray(a).reshape(n_sets * n, *np.shape(a)[2:]), data)
     runs = Runs.of(None, np.full(n_sets, n, np.int64))
     if np.ndim(weights) == 2:
@@ -109,67 +110,6 @@ def grouped(
     runs = Runs.of(order, np.bincount(codes, minlength=len(labels)))
     groups = _Groups(runs, labels, label_names, False)
     return _split(likelihood, table, groups, start, missing, others, weights, weight_kind)
-
-
-def _stack_shape(data: Data) -> tuple[int, int]:
-    """Return the numbers of data sets and of rows of stacked arrays; DataError if arrays differ in these, or one is 0."""
-    seen: dict[str, tuple[int, ...]] = {}
-    common = False
-    parts = [(f"[{key!r}]", value) for key, value in data.items()] if isinstance(data, Mapping) else [("", data)]
-    for name, part in parts:
-        for path, leaf in jax.tree_util.tree_flatten_with_path(part, is_leaf=is_column)[0]:
-            if isinstance(leaf, (Shared, Static)):
-                common = True
-            else:
-                where = name + jax.tree_util.keystr(path) or "the data"
-                seen[where] = _stacked_array(leaf, where).shape[:2]
-    if not seen:
-        got = "only mle.Shared and mle.Static" if common else "none"
-        raise DataError(f"fit_batch: expected at least one array (n_datasets, n_rows, ...), got {got}")
-    if len(set(seen.values())) > 1:
-        each = ", ".join(f"{name} has {shape}" for name, shape in list(seen.items())[:20])
-        raise DataError(
-            f"the arrays differ in their first two axes, (n_datasets, n_rows): {each}.  Data sets of different length go to "
-            "fit_groups as one long table"
-        )
-    n_sets, n = next(iter(seen.values()))
-    if n_sets == 0 or n == 0:
-        raise DataError(f"fit_batch: expected at least one data set and one row, got {n_sets} data sets of {n} rows")
-    return n_sets, n
-
-
-def _refuse_tables(data: Data) -> None:
-    """Raise DataTypeError if the data are a list, tuple or dict of tables, one for each data set."""
-    inside = list(data.values()) if isinstance(data, Mapping) else list(data) if isinstance(data, (list, tuple)) else []
-    if inside and all(hasattr(part, "columns") for part in inside):
-        kind = "dict" if isinstance(data, Mapping) else type(data).__name__
-        tables = "table" if len(inside) == 1 else "tables"
-        raise DataTypeError(
-            f"fit_batch: expected a dict or tree of arrays (n_datasets, n_rows, ...), got a {kind} of {len(inside)} {tables}.  "
-            "Put them below each other in one long table with a column that tells them apart, and call fit_groups(table, "
-            "by='dataset'); with pandas: table = pd.concat([first.assign(dataset=0), second.assign(dataset=1)], "
-            "ignore_index=True)"
-        )
-
-
-def _stacked_array(leaf: PyTree, where: str) -> np.ndarray:
-    """Return ``leaf``, an array of the stack, as a NumPy array; ``where`` is its name in messages. DataTypeError for a pandas
-    object or a tracer, DataError for an array of fewer than two axes.
-    """
-    if hasattr(leaf, "iloc"):
-        raise DataTypeError(
-            f"{where}: expected an array (n_datasets, n_rows, ...), got a {type(leaf).__name__}; fit one long table by "
-            "fit_groups(frame, by=...)"
-        )
-    if isinstance(leaf, jax.core.Tracer):
-        raise DataTypeError("fit_batch expected numbers, got a traced array: inside jit, vmap or grad use mle.solve")
-    array = np.asarray(leaf)
-    if array.ndim < 2:
-        raise DataError(
-            f"{where}: expected an array (n_datasets, n_rows, ...), got shape {array.shape}; wrap values common to all data sets "
-            "in mle.Shared(...), and fit one long table with a column of groups by fit_groups"
-        )
-    return array
 
 
 def _group_codes(table: data_room.Table, by: Any) -> tuple[Int[Host, " n"], Any, tuple[str, ...]]:
@@ -365,7 +305,7 @@ def _check_steps(rows: data_room.Rows, runs: Runs, table: data_room.Table, unit:
     constant step in the rows that are used (`check_steps`).
     """
     taken = rows.take(runs.positions)
-    series, times = (np.asarray(taken.select(table.column(name))) for name in (unit, time))
+    series, times = np.asarray(taken.select(table.column(unit))), taken.select(table.column(time))
     inside = data_room.group_codes(series, f"unit column {unit!r}")[0]
     _, first, codes = np.unique(runs.owner * (int(inside.max(initial=0)) + 1) + inside, return_index=True, return_inverse=True)
     data_room.check_steps(times, codes, series[first], unit, time)

@@ -33,8 +33,9 @@ from mlejax.data.packing.layout import Layout, Shared, Static, assemble
 from mlejax.data.packing.padding import blocks, bucket, divisor, pad, row_blocks, size_class
 from mlejax.data.packing.prepared import Prepared, pack
 from mlejax.data.packing.streamed import StreamedColumn
+from mlejax.data.packing.times import check_steps
 from mlejax.data.read import Gap, Rows, Table, View, column_labels, columns_of, ingest, like
-from mlejax.data.units import TRACED_UNIT_LENGTH, Units, check_steps, constant_within, group_codes, units
+from mlejax.data.units import TRACED_UNIT_LENGTH, Units, constant_within, group_codes, units
 from mlejax.data.weights import Weights, check_weight_kind, check_weights, make_weights
 
 __all__ = [

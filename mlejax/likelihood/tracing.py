@@ -18,6 +18,7 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax.data import DataError, DataTypeError, MissingColumnError, Table
+from mlejax.data.errors import type_name
 from mlejax.execution import cached
 from mlejax.execution.trace import lapack_calls
 from mlejax.execution.trace.jaxprs import Program
@@ -167,16 +168,17 @@ def _traced_by_rows(likelihood: Likelihood, table: Table, space: Space, regresse
         return _traced(likelihood, table, space, n + 1, regressed)
     except (DataError, DataTypeError, MissingColumnError):
         raise
-    except Exception as error:
-        _traced(likelihood, table, space, n, regressed)  # raises what is wrong with these data, too
-        outside = _rows_from_outside(likelihood, table, space, regressed)
-        raise LikelihoodError(
-            f"{likelihood.name} works with the {n} rows of these data and fails with {n + 1}; a row-wise function is "
-            "evaluated on blocks of rows, so that it must work for any number of them.  "
-            + (outside or "Do not use the number of rows, or arrays made outside that have one entry per row.  ")
-            + ("If the rows are dependent, declare rowwise=False or unit=.  " if likelihood.joint is None else "")
-            + f"The error with {n + 1} rows: {str(error).splitlines()[0]}"
-        ) from error
+    except Exception as caught:
+        error = caught  # what is raised below, outside of the except clause, does not show it
+    _traced(likelihood, table, space, n, regressed)  # raises what is wrong with these data, too
+    outside = _rows_from_outside(likelihood, table, space, regressed)
+    raise LikelihoodError(
+        f"{likelihood.name} works with the {n} rows of these data and fails with {n + 1}; a row-wise function is "
+        "evaluated on blocks of rows, so that it must work for any number of them.  "
+        + (outside or "Do not use the number of rows, or arrays made outside that have one entry per row.  ")
+        + ("If the rows are dependent, declare rowwise=False or unit=.  " if likelihood.joint is None else "")
+        + f"The error with {n + 1} rows: {str(error).splitlines()[0]}"
+    ) from error
 
 
 def _traced_alone(likelihood: Likelihood, table: Table, space: Space, n: int, regressed: frozenset[str]) -> _Trace:
@@ -214,14 +216,18 @@ def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, r
         view = table.view(columns, reads, {"mask": extra} if units else None)
         return likelihood.given_latents(params, latents, view) if latents else likelihood.function(params, view)
 
+    params = example_params(space, regressed, lead)
+    error: Exception | None = None
     try:
-        jaxpr, out = jax.make_jaxpr(run, return_shape=True)(
-            example_params(space, regressed, lead), structs, mask, latents
-        )
-    except Exception as error:
+        jaxpr, out = jax.make_jaxpr(run, return_shape=True)(params, structs, mask, latents)
+    except Exception as caught:
+        error = caught
+    if error is not None:  # outside of the except clause, so that no traceback shows it
         explained = clear_error(likelihood, table, space, reads, structs, error)
-        if explained is None:
-            raise
+        if explained is None and table.kind == "tree" and isinstance(error, TypeError):
+            explained = _names_in_a_tree(likelihood, table, params)
+        if explained is None or explained is error:
+            raise error
         raise explained from error
     _check_output(likelihood, out, 1 if n is None else n)
     n_out = int(np.prod(out.shape, dtype=np.int64))
@@ -229,9 +235,41 @@ def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, r
     for _ in range(3):  # another thread may have drawn meanwhile, but hardly at every repetition
         if draws and threading.active_count() > 1:
             before = _random_states(likelihood)
-            jax.make_jaxpr(lambda *given: run(*given))(example_params(space, regressed, lead), structs, mask, latents)
+            jax.make_jaxpr(lambda *given: run(*given))(params, structs, mask, latents)
             draws = _random_states(likelihood) != before
     return _Trace(tuple(sorted(reads, key=str)), n_out, jaxpr, draws)
+
+
+class _Asked(Exception):
+    """Raised by `_Names`; its argument is the name that was looked up."""
+
+
+class _Names:
+    """Stands for the data of a function, to find whether it looks up a column by name."""
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            raise _Asked(key)
+        raise TypeError
+
+
+def _names_in_a_tree(likelihood: Likelihood, table: Table, params: PyTree) -> Exception | None:
+    """Return the error for data without names (one array, a tuple of arrays) in which the function looks up a name; None if
+    it does not.
+    """
+    try:
+        jax.eval_shape(lambda p: likelihood.function(p, _Names()), params)
+    except _Asked as asked:
+        name, given = asked.args[0], type_name(table.raw)
+    except Exception:
+        return None
+    else:
+        return None
+    several = isinstance(table.raw, (tuple, dict))
+    what = f"a {given} of {len(table.raw)} arrays" if several else f"one array, a {given}"
+    values = "array, ..." if several else "array"
+    text = f"{likelihood.name} reads data[{name!r}], but the data are {what} without names: give {{{name!r}: {values}}}"
+    return linked(DataTypeError(text), "names")
 
 
 # ---- what the function takes from outside
@@ -277,7 +315,8 @@ def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
     name = likelihood.name
     leaves = jax.tree.leaves(out)
     if len(leaves) != 1 or not hasattr(out, "shape"):
-        raise LikelihoodError(f"{name} must return one array of log-likelihood values, got {type(out).__name__}")
+        nothing = "; is the return statement missing?" if out is None else ""
+        raise LikelihoodError(f"{name} must return one array of log-likelihood values, got {type(out).__name__}{nothing}")
     if jnp.issubdtype(out.dtype, jnp.complexfloating):
         raise LikelihoodError(f"{name} returns complex numbers; expected real log-likelihood values: take the real part")
     if not jnp.issubdtype(out.dtype, jnp.floating):

@@ -380,3 +380,19 @@ def test_a_list_of_tables_is_refused_with_what_to_do() -> None:
     for several in ([table, table], {"first": table, "second": table}):
         with pytest.raises(mle.DataTypeError, match=r"of 2 tables\.  Put them below each other .* fit_groups"):
             model.fit_batch(several)
+
+
+@mle.model(rate=mle.Positive(), sigma=mle.Positive())
+def line(params: Any, data: Any) -> Any:
+    return norm.logpdf(data["v"], params["rate"] * data["c"], params["sigma"])
+
+
+def test_a_grid_common_to_all_data_sets_is_repeated() -> None:
+    """The message says what to write, and that works; mle.Shared is for what is not by row."""
+    c, v = np.linspace(1.0, 2.0, 10), np.random.default_rng(0).normal(3.0, 1.0, (20, 10))
+    with pytest.raises(mle.DataError, match=r"np\.broadcast_to\(values, \(20, 10\)\)"):
+        line.fit_batch({"c": c, "v": v})
+    fits = line.fit_batch({"c": np.broadcast_to(c, (20, 10)), "v": v})
+    np.testing.assert_allclose(fits.params["rate"], v @ c / (c @ c), rtol=1e-6)  # least squares
+    with pytest.raises(mle.DataError, match=r"not by row .* mle\.Shared"):
+        line.fit_batch({"c": np.float64(1.0), "v": v})

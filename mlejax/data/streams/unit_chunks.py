@@ -13,7 +13,8 @@ from mlejax.data.packing.prepared import Prepared
 from mlejax.data.read import Table
 from mlejax.data.streams.checksums import Seen, place_of, sums_of_column
 from mlejax.data.streams.sorted_rows import Groups, groups_of
-from mlejax.data.units import check_steps, constant_within, padded_positions
+from mlejax.data.packing.times import check_steps
+from mlejax.data.units import constant_within, padded_positions
 from mlejax.execution import aligned
 from mlejax.shapes import Float, Host, Int
 
@@ -71,7 +72,7 @@ class InUnits:
             if weights is not None:
                 constant_within(weights, found.codes, found.labels)
             if self.time:
-                check_steps(np.asarray(table.column(self.time)), found.codes, found.labels, self.by, self.time)
+                check_steps(table.column(self.time), found.codes, found.labels, self.by, self.time)
         return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -116,7 +116,7 @@ def in_parts(
     if designs is None:
         reads: set[Any] = set()
         given = lambda t: {**params_at(t), **by_row(t)} if by_row(t) else params_at(t)
-        jax.eval_shape(lambda t, a: function(given(t), source.view(a, reads)), theta, source.abstract())
+        _traced(function, jax.eval_shape(given, theta), source, source.abstract(), reads)
         rows: data_room.Rows | None = source.convert(reads)
     else:
         made = {name: DesignValues(*_on_device(values)) for name, values in designs.again(source).items()}
@@ -126,6 +126,31 @@ def in_parts(
     statics = (function, predictors, form, None if rows is None else rows.layout)
     leaves, shared = ((), ()) if rows is None else (_on_device(rows.leaves), rows.shared)
     return InParts(*statics, params_at, by_row, made, leaves, shared)
+
+
+def _traced(
+    function: Callable[[Any, Any], Any], params: PyTree, source: data_room.Table, structs: PyTree, reads: set[Any]
+) -> None:
+    """Trace ``function(params, data)`` and add the names of the columns that it reads to ``reads``.
+
+    An error of the function gets a note with the shapes of the parameters and of the columns that it had read.
+    """
+    try:
+        jax.eval_shape(lambda p, a: function(p, source.view(a, reads)), params, structs)
+    except (data_room.DataError, data_room.DataTypeError, data_room.MissingColumnError):
+        raise
+    except (TypeError, ValueError) as error:
+        named = params if isinstance(params, Mapping) else {}
+        got = [f"params[{name!r}] of shape {one.shape}" for name, one in named.items() if hasattr(one, "shape")]
+        got += [f"data[{name!r}] of shape {source.contents(name).rows[0].probe.shape}" for name in _single(source, reads)]
+        if got:
+            error.add_note(f"The function of params and data got {', '.join(got)}")
+        raise
+
+
+def _single(source: data_room.Table, names: Iterable[Any]) -> list[Any]:
+    """Return those names of columns, in order, under which there is one array."""
+    return sorted((name for name in names if len(source.contents(name).rows) == 1), key=str)
 
 
 def _on_device(arrays: PyTree) -> tuple[Any, ...]:
@@ -156,7 +181,7 @@ def _form(
             leaf.name: jax.ShapeDtypeStruct((*lead, *leaf.shape) if leaf.name in named else leaf.shape, dtype)
             for leaf in designs.natural.leaves
         } | {name: jax.ShapeDtypeStruct((*lead, *shape), dtype) for name, shape in more.items()}
-        jax.eval_shape(lambda p, a: function(p, source.view(a, reads)), params, source.abstract(n))
+        _traced(function, params, source, source.abstract(n), reads)
         return reads
 
     n, first = source.most_rows, None

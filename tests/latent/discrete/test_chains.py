@@ -135,7 +135,7 @@ def test_states_given_the_series() -> None:
             r"year goes from 1904 to 1906 within series 0: .* insert the missing rows",
         ),
         (lambda: two.fit(QUAKES.iloc[::-1]), "sort the table by series and year"),
-        (lambda: two.fit(QUAKES.assign(year=QUAKES["year"] + 0.5)), "whole numbers or dates"),
+        (lambda: two.fit(QUAKES.assign(year=QUAKES["year"] + 0.5)), "whole numbers, dates or periods"),
         (lambda: two.fit(QUAKES.drop(columns="year")), "year"),
         (lambda: mle.Markov(2, by=None), "for a single series use a constant column"),
         (lambda: mle.Markov(2, by="g", initial="uniform"), "'stationary' or 'free'"),
@@ -145,6 +145,17 @@ def test_states_given_the_series() -> None:
 def test_what_is_refused(fit: Any, message: str) -> None:
     with pytest.raises((ValueError, TypeError, KeyError), match=message):
         fit()
+
+
+@pytest.mark.parametrize("frequency", ["ME", "MS", "QS", "YE"])
+def test_months_quarters_and_years_are_times(frequency: str) -> None:
+    """The log-likelihood of Zucchini & MacDonald's two states does not depend on how the times are written."""
+    dates = pd.date_range("1900-01-01", periods=107, freq=frequency)
+    start = {"rate": [15.0, 26.0], "s_transition": [[0.9, 0.1], [0.1, 0.9]]}
+    for times in (dates, dates.to_period()):
+        assert two.fit(QUAKES.assign(year=times), start=start).llf == pytest.approx(-342.3183, abs=5e-5)
+    with pytest.raises(mle.DataError, match=r"expected steps of (1 month|3 months|12 months), .* insert the missing rows"):
+        two.fit(QUAKES.assign(year=dates).drop(index=5))
 
 
 def test_dates_are_times_and_one_series_has_no_sandwich() -> None:
