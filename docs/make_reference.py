@@ -20,6 +20,14 @@ def summary(thing: Any) -> str:
     return text.replace("<", "&lt;") if "`" not in text else text
 
 
+def attributes(owner: type) -> dict[str, str]:
+    """The attributes in the docstring of a class, with what is said of each; of those described together each has the text."""
+    section = (inspect.getdoc(owner) or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+    found = re.findall(r"^    (\w[\w, ]*): (.*(?:\n      .*)*)", section, re.MULTILINE)
+    texts = {name: " ".join(text.split()).replace("``", "`") for names, text in found for name in names.split(", ")}
+    return {name: text[:1].upper() + text[1:] for name, text in texts.items()}
+
+
 def members(owner: type) -> list[tuple[str, Any]]:
     """Public attributes and methods that have a docstring, in the order of the source; those of its topics first."""
     topics = [c for c in owner.__mro__[:0:-1] if c.__module__.startswith(("mlejax.results.", "mlejax.model."))]
@@ -44,7 +52,8 @@ def written() -> str:
         rows = []
         for member, value in members(owner):
             called = "()" if inspect.isfunction(value) else ""
-            rows.append((f"{member}{called}", summary(value)))
+            plain = isinstance(value, str | int | float | tuple | None)  # the default of a field: its type says nothing
+            rows.append((f"{member}{called}", attributes(owner)[member] if plain else summary(value)))
         parts += [f"\n### Members of {name}\n\n", table(rows)] if rows else []
     drawn = [(f"mle.plot.{name}", summary(getattr(mle.plot, name))) for name in sorted(mle.plot.__all__)]
     parts += ["\n### Pictures\n\n", table(drawn)]

@@ -41,6 +41,9 @@ class CompanionError(ValueError):
     """A companion function (simulator, cdf, mean, ...) is not declared, or it returns something invalid."""
 
 
+_WORDS = {"saturated": "saturated log-likelihood"}
+
+
 def companion(likelihood: Likelihood, name: str, why: str) -> Callable[..., Any]:
     """Return a companion function of a model; for a model with formulas, by default that of the model without them.
 
@@ -55,9 +58,10 @@ def companion(likelihood: Likelihood, name: str, why: str) -> Callable[..., Any]
     found = registered(likelihood, name)
     if found is None:
         arguments, body, meaning = _LINES[name]
+        what = _WORDS.get(name, name)
         before = ", above regress(), and fit again" if likelihood.natural is not None else ""
         raise CompanionError(
-            f"{why} needs the {name} of {likelihood.name}, which is not declared.  Add it once, below the model{before} "
+            f"{why} needs the {what} of {likelihood.name}, which is not declared.  Add it once, below the model{before} "
             f"({meaning}; here for a normal distribution):\n\n"
             f"    @{likelihood.name}.{name}\n    def _{arguments}:\n        {body.replace('{{', '{').replace('}}', '}')}"
         )

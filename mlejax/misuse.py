@@ -23,15 +23,29 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _JAX = str(Path(jax.__file__).parent)
 PACKAGE = str(Path(__file__).parent)
-PAGE = "docs/messages.md"
+PAGE = "messages.html"  # of the documentation, whose source is docs/messages.md
+IN_THE_DOCUMENTATION = "in the documentation of mlejax"
 _SECTIONS = {
     **dict.fromkeys(("DataError", "DataTypeError", "MissingColumnError"), "errors-about-the-data"),
     **dict.fromkeys(("LikelihoodError", "CompanionError"), "errors-about-the-function"),
     "FileError": "kinds-of-errors",
 }
 _LIBRARIES = ("site-packages", "dist-packages", "<frozen", "/lib/python3")
-_STEPS = "method=mle.Newton(max_steps=100)"
-_TOLERANCE = "method=mle.Newton(tol=1e-12)"
+_STEPS = "method=mle.METHOD(max_steps=100)"
+_TOLERANCE = "method=mle.METHOD(tol=1e-12)"
+_METHODS = {"newton": "Newton", "bhhh": "BHHH", "lbfgs": "LBFGS", "adam": "Adam", "em": "EM"}
+_STEP_NAMES = ("maxiter", "max_iter", "maxit", "max_steps", "n_iter", "niter", "iterations", "iterate", "maxfun")
+_TOLERANCE_NAMES = ("tol", "xtol", "gtol", "ftol", "rtol", "atol", "reltol", "tolerance", "pgtol", "epsilon")
+_START_NAMES = ("x0", "p0", "init", "inits", "guess", "start_params", "starts", "initial", "startvals", "theta0", "value")
+_OPTIONS = {  # of methods and declarations, and what others call them
+    "max_steps": _STEP_NAMES,
+    "tol": _TOLERANCE_NAMES,
+    "learning_rate": ("lr", "learning_rate", "step_size", "stepsize", "eta"),
+    "epochs": ("epochs", "n_epochs", "num_epochs", "epoch"),
+    "batch_size": ("batch_size", "batchsize", "batch", "minibatch"),
+    "memory": ("history", "history_size", "memory_size", "maxcor", "m"),
+    "start": _START_NAMES,
+}
 _QUIET = "leave it out: a fit prints nothing, and progress=True shows a bar of a long one"
 _ROBUST = 'cov_type="HC0" (robust), "cluster", "HAC", ...'
 _CLUSTER = 'cov_type="cluster", cov_kwds={"groups": "the column"}'
@@ -41,13 +55,16 @@ _WEIGHTS = 'weights="the column", weight_kind="frequency", "sampling" or "import
 _METHOD = 'method="newton", "bhhh", "lbfgs", "adam", or an object such as mle.Newton(tol=1e-12)'
 _LINEAR = 'model.regress(mu=mle.Linear("x", offset="z")), or exposure="z"'
 _INSTEAD = {
-    **dict.fromkeys(("maxiter", "max_iter", "maxit", "max_steps", "n_iter", "niter", "iterations", "iterate", "maxfun"), _STEPS),
-    **dict.fromkeys(("tol", "xtol", "gtol", "ftol", "rtol", "atol", "reltol", "tolerance", "pgtol", "epsilon"), _TOLERANCE),
+    **dict.fromkeys(_STEP_NAMES, _STEPS),
+    **dict.fromkeys(_TOLERANCE_NAMES, _TOLERANCE),
+    **dict.fromkeys(_OPTIONS["learning_rate"], "method=mle.Adam(learning_rate=0.01)"),
+    **dict.fromkeys((*_OPTIONS["epochs"], *_OPTIONS["batch_size"]), "method=mle.Adam(batch_size=256, epochs=100)"),
     **dict.fromkeys(("disp", "verbose", "trace", "quiet", "full_output", "print_level", "log"), _QUIET),
     **dict.fromkeys(("robust", "vcov", "vce", "se", "se_type", "cov", "covariance", "use_correction"), _ROBUST),
     **dict.fromkeys(("cluster", "clusters", "clustvar", "groups", "cluster_var"), _CLUSTER),
-    **dict.fromkeys(("x0", "p0", "init", "inits", "guess", "start_params", "starts", "initial", "startvals", "theta0"), _START),
+    **dict.fromkeys(_START_NAMES[:-1], _START),
     **dict.fromkeys(("bounds", "lower", "upper", "limits", "constrain"), _SUPPORT),
+    **dict.fromkeys(("min", "max", "lo", "hi", "low", "high"), "mle.Interval(lo, hi)"),
     **dict.fromkeys(("weight", "sample_weight", "freq_weights", "var_weights", "pweights", "fweights", "w"), _WEIGHTS),
     **dict.fromkeys(("optimizer", "optimiser", "algorithm", "solver", "minimizer", "technique"), _METHOD),
     **dict.fromkeys(("offset", "exposure"), _LINEAR),
@@ -75,6 +92,14 @@ def doors(cls: Class) -> Class:
     return cls
 
 
+def constructor(cls: Class) -> Class:
+    """Class decorator: apply :func:`door` to ``__init__``, whose messages are about the class."""
+    made: Any = door(vars(cls)["__init__"])
+    made.__qualname__ = f"{cls.__name__}.__init__"
+    cls.__init__ = made  # type: ignore[misc]
+    return cls
+
+
 def door(function: Function) -> Function:
     """Decorator: shorten the tracebacks of errors (`shortened`), and suggest an option for a keyword that is not known.
 
@@ -99,7 +124,7 @@ def door(function: Function) -> Function:
 
 
 def warn(text: str, category: type[Warning], row: str, stacklevel: int = 2) -> None:
-    """``warnings.warn`` with a link to the documentation of the message appended.
+    """``warnings.warn`` with the page and row of the documentation that explain the message appended.
 
     Args:
         text: the message.
@@ -107,23 +132,24 @@ def warn(text: str, category: type[Warning], row: str, stacklevel: int = 2) -> N
         row: anchor of the message in docs/messages.md.
         stacklevel: as of ``warnings.warn``, counted from the caller.
     """
-    warnings.warn(f"{text}  ({PAGE}#{row})", category, stacklevel=stacklevel + 1)
+    warnings.warn(f"{text}  ({PAGE}#{row} {IN_THE_DOCUMENTATION})", category, stacklevel=stacklevel + 1)
 
 
 def linked(error: Error, row: str = "") -> Error:
-    """Add a note that links to the documentation, which a traceback shows below the message; return the error itself.
+    """Add a note, which a traceback shows below the message, that names the page and row of the documentation; return the error.
 
     Args:
         error: the error that will be raised; not changed if it has such a note.
         row: anchor of the message in docs/messages.md; default the section for the class of the error.
     """
     if not _names_page(error):
-        error.add_note(f"See {PAGE}#{row or _SECTIONS.get(type(error).__name__, 'errors-about-options')}")
+        anchor = row or _SECTIONS.get(type(error).__name__, "errors-about-options")
+        error.add_note(f"See {PAGE}#{anchor} {IN_THE_DOCUMENTATION}")
     return error
 
 
 def _names_page(error: Exception) -> bool:
-    """True if a note of the error links to docs/messages.md."""
+    """True if a note of the error names its row of docs/messages.md."""
     return any(PAGE in note for note in getattr(error, "__notes__", ()))
 
 
@@ -143,19 +169,30 @@ def unknown_option(function: Callable[..., Any], options: dict[str, Any], error:
     if not unknown or not isinstance(error, TypeError):
         return error.with_traceback(None)
     lines = []
+    of_class = function.__name__ == "__init__"
+    what = function.__qualname__.split(".")[-2] if of_class else function.__name__
     for name in unknown:
         near = difflib.get_close_matches(name, known, n=1)
-        instead = _INSTEAD.get(name.lower(), "") or (f"{near[0]}=" if near else "")
+        same = next((own for own, others in _OPTIONS.items() if name.lower() in others and own in known), "")
+        instead = f"{same}=" if same and "method" not in known else _INSTEAD.get(name.lower(), "") if not of_class else ""
+        instead = (instead or (f"{near[0]}=" if near else "")).replace("METHOD", _method_of(options))
         options_of = f"its options are {', '.join(k for k in known if k != 'self')}"
         advice = instead if not instead or instead.startswith("leave") else f"write {instead}"
-        lines.append(f"{function.__name__} has no option {name}=; {advice or options_of}")
+        lines.append(f"{what} has no option {name}=; {advice or options_of}")
     return linked(TypeError(".  ".join(lines)).with_traceback(None), "unknown-option")
+
+
+def _method_of(options: dict[str, Any]) -> str:
+    """Return the name of the class of a call's ``method=``, or Newton."""
+    method = options.get("method")
+    name = method if isinstance(method, str) else getattr(method, "__name__", type(method).__name__)
+    return _METHODS.get(name.lower().replace("-", "").replace("_", ""), "Newton")
 
 
 def shortened(error: Exception) -> Exception:
     """Return the error, its traceback cut to the lines outside this package, if it is an error for the user.
 
-    An error raised in this package is one if it is a ValueError, TypeError or KeyError or has a note that links to
+    An error raised in this package is one if it is a ValueError, TypeError or KeyError or has a note that names its row of
     docs/messages.md; it gets such a note, and the lines of the user's function from its cause.  An error raised elsewhere is
     one if its traceback has lines of the user.  Others, possibly bugs of this package, are unchanged, and all errors are if
     ``jax_traceback_filtering`` is "off".
@@ -204,5 +241,10 @@ def _is_shown(entry: TracebackType, raised_here: bool) -> bool:
 
 
 def _is_users(entry: TracebackType) -> bool:
-    """True if this entry of a traceback is a line neither of mlejax nor of an installed or standard library."""
-    return not _is_ours(entry) and not any(part in entry.tb_frame.f_code.co_filename for part in _LIBRARIES)
+    """True if this entry of a traceback is a line neither of mlejax nor of an installed or standard library, nor the
+    ``__init__`` that dataclasses write.
+    """
+    code = entry.tb_frame.f_code
+    if code.co_filename == "<string>" and code.co_name == "__init__":
+        return False
+    return not _is_ours(entry) and not any(part in code.co_filename for part in _LIBRARIES)

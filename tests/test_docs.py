@@ -10,6 +10,7 @@ of ruled lines.
 
 import ast
 import contextlib
+import inspect
 import io
 import os
 import re
@@ -279,6 +280,17 @@ def test_reference_lists_every_public_name() -> None:
     assert shown[2] == script["written"](), "run docs/make_reference.py"
 
 
+def test_reference_shows_the_options_of_fit() -> None:
+    """With their defaults, in order; and no attribute is described by the type of its default."""
+    page = (ROOT / "docs" / "reference.md").read_text()
+    shown = " ".join(re.search(r"`model\.fit\((data, .*?)\)`", page, re.DOTALL)[1].split())  # type: ignore[index]
+    parameters = list(inspect.signature(mle.Model.fit).parameters.values())[2:]
+    options = [f"{p.name}={p.default!r}".replace("'", '"') for p in parameters]
+    assert shown.replace("*, ", "").split(", ") == ["data", *options]
+    assert "Built-in" not in page
+    assert "str(object" not in page
+
+
 def texts_of_the_package() -> str:
     """All texts in the source, with … for what is filled in."""
     found = []
@@ -339,13 +351,13 @@ def test_a_message_ends_with_its_row() -> None:
     normal = mle.model(mu=mle.Real())(lambda p, d: -((d["y"] - p["mu"]) ** 2))
     with pytest.raises(mle.MissingColumnError) as error:
         normal.fit({"x": [1.0, 2.0]})
-    assert error.value.__notes__ == ["See docs/messages.md#no-column"]
+    assert error.value.__notes__ == ["See messages.html#no-column in the documentation of mlejax"]
     with pytest.raises(ValueError, match="no parameter") as other:
         normal.fit({"y": [1.0, 2.0]}, fixed={"nu": 1.0})
-    assert other.value.__notes__ == ["See docs/messages.md#no-parameter"]
+    assert other.value.__notes__ == ["See messages.html#no-parameter in the documentation of mlejax"]
     flat = mle.model(mu=mle.Real())(lambda p, d: -jnp.exp(p["mu"]) * d["y"])  # rises towards 0
-    with pytest.warns(mle.ConvergenceWarning, match=r"docs/messages.md#no_finite_maximum"):
-        assert flat.fit({"y": [1.0, 2.0]}).verdict.address == "docs/messages.md#no_finite_maximum"
+    with pytest.warns(mle.ConvergenceWarning, match=r"messages\.html#no_finite_maximum"):
+        assert flat.fit({"y": [1.0, 2.0]}).verdict.address == "messages.html#no_finite_maximum"
 
 
 def written(node: ast.AST) -> str:

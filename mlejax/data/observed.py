@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from mlejax.data.errors import DataError, DataTypeError
+from mlejax.data.errors import DataError, DataTypeError, missing_column
 from mlejax.data.further_columns import joined
 from mlejax.data.read import Table
 from mlejax.data.read.columns import NUMERIC, Column
 from mlejax.data.read.values import read
+from mlejax.data.read.view import MASKS
 
-OBSERVED = "observed"
+OBSERVED = MASKS
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,17 @@ def with_observed(table: Table, columns: OpenColumns, *, to_fit: bool = False) -
     """Return the table with finite numbers in place of the missing or infinite entries of some columns, and a further column
     "observed": a dict with, for each of them, a mask that is True for its observed entries.
 
-    The table itself if no column is declared, if it has none of the declared columns, or if it has these masks already.
+    The table itself if no column is declared, if it has none of them (``to_fit`` False), or if it has these masks already.
 
     Args:
         table: the data.
-        columns: the columns that may have missing or infinite entries; those that the table lacks are skipped.
-        to_fit: if True, raise DataError for a column without any finite value. If False (a prediction for one row whose bound
-            is infinite) such a column is filled with 1.
+        columns: the columns that may have missing or infinite entries.
+        to_fit: if True, a column that the table lacks or that has no finite value is an error. If False, columns that it lacks
+            are skipped, and a column without a finite value (a prediction for one row whose bound is infinite) is filled
+            with 1.
 
     Raises:
+        MissingColumnError: a column does not exist.
         DataError: a column has no finite value, or both +inf and -inf under ``infinite``; or the data have a column "observed".
         DataTypeError: the data have no column names, or a column is not one numeric array.
 
@@ -74,6 +77,9 @@ def with_observed(table: Table, columns: OpenColumns, *, to_fit: bool = False) -
             f"the data have a column {OBSERVED!r}, but with optional= or infinite= data['{OBSERVED}'] holds the masks of "
             "observed entries: rename the column"
         )
+    absent = [name for name in columns.names if name not in table] if to_fit else []
+    if absent:
+        raise missing_column(absent[0], table.keys, "optional= and infinite= of the model")
     filled: dict[Any, Any] = {}
     masks: dict[str, np.ndarray] = {}
     for name in columns.names:

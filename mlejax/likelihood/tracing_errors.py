@@ -55,7 +55,7 @@ def clear_error(
     outside = tables_outside(likelihood)
     if reads and table.kind == "mapping":
         table.length(reads)  # columns of different lengths: a clearer message than JAX's on broadcasting
-        if not isinstance(error, DataError) and _about_shapes(error):
+        if not isinstance(error, (DataError, LikelihoodError)) and _about_shapes(error):
             return LikelihoodError(
                 f"{likelihood.name} cannot combine what it read: {_shapes(table, reads, structs)}.  "
                 + (outside or "Check that each column has one value per row.  ")

@@ -39,7 +39,8 @@ class Model(CompanionDoors, BatchDoors):
 
     Attributes:
         likelihood: the declaration of the model.
-        endog_names, exog_names: for ``res.model``, the name of the outcome and the names of the estimates, as in statsmodels.
+        endog_names: for ``res.model``, the name of the outcome, as in statsmodels.
+        exog_names: for ``res.model``, the names of the estimates, as in statsmodels.
     """
 
     likelihood: Likelihood

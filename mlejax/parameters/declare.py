@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mlejax import transforms
+from mlejax import misuse, transforms
 from mlejax.shapes import PyTree
 from mlejax.transforms import Transform
 
@@ -115,6 +115,7 @@ def _declare(
     return parameter
 
 
+@misuse.door
 def Real(
     shape: int | Sequence[int] | None = None,
     *,
@@ -160,6 +161,7 @@ def Real(
     return replace(declared, by=by)
 
 
+@misuse.door
 def Positive(
     shape: int | Sequence[int] | None = None,
     *,
@@ -174,6 +176,7 @@ def Positive(
     return _declare("Positive", transforms.Log(), shape, columns, start, labels)
 
 
+@misuse.door
 def NonNegative(
     shape: int | Sequence[int] | None = None,
     *,
@@ -189,6 +192,7 @@ def NonNegative(
     return _declare("NonNegative", transforms.Box(0.0, math.inf), shape, columns, start, labels)
 
 
+@misuse.door
 def Interval(
     lo: float,
     hi: float,
@@ -238,6 +242,7 @@ def Interval(
     return _declare("Interval", transform, shape, columns, start, labels, arguments)
 
 
+@misuse.door
 def Simplex(
     shape: int | Sequence[int] | None = None,
     *,
@@ -253,6 +258,7 @@ def Simplex(
     return _declare("Simplex", transforms.Simplex(), shape, columns, start, labels)
 
 
+@misuse.door
 def Ordered(
     shape: int | Sequence[int] | None = None,
     *,
@@ -268,6 +274,7 @@ def Ordered(
     return _declare("Ordered", transforms.Ordered(), shape, columns, start, labels)
 
 
+@misuse.door
 def Covariance(
     shape: int | Sequence[int] | None = None,
     *,
@@ -283,6 +290,7 @@ def Covariance(
     return _declare("Covariance", transforms.Covariance(), shape, columns, start, labels)
 
 
+@misuse.door
 def Cholesky(
     shape: int | Sequence[int] | None = None,
     *,
@@ -299,6 +307,7 @@ def Cholesky(
     return _declare("Cholesky", transforms.Cholesky(), shape, columns, start, labels)
 
 
+@misuse.door
 def Correlation(
     shape: int | Sequence[int] | None = None,
     *,

@@ -71,7 +71,8 @@ def predictions(
     numbers = found[["estimate", "conf_low", "conf_high"]].reset_index(drop=True)
     named = [c for c in rows if c != x and rows[c].nunique() > 1]
     what = of if isinstance(of, str) else options.get("param") or "prediction"
-    return margins(pd.concat([rows, numbers], axis=1), x, named, ax, f"{what}, with {percent(alpha)} interval")
+    kind = "last-layer band" if options.get("errors") == "last-layer" else "interval"
+    return margins(pd.concat([rows, numbers], axis=1), x, named, ax, f"{what}, with {percent(alpha)} {kind}")
 
 
 def margins(frame: pd.DataFrame, x: str, others: list[str], ax: Axes | None, ylabel: str) -> Axes:

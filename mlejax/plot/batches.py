@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mlejax.misuse import door
-from mlejax.parameters import near
+from mlejax.parameters import AddressError, near
 from mlejax.plot.canvas import gray, intervals, legend, new_axes, percent, rows_with_labels
 from mlejax.shapes import Host
 from mlejax.verdict import CONVERGED
@@ -50,7 +50,7 @@ def estimates(
         The Axes.
 
     Raises:
-        KeyError: there is no entry of that name.
+        AddressError: there is no entry of that name.
         ValueError: an unknown kind, or (for a forest) ``alpha`` is not above 0 and at most 0.5.
         ImportError: matplotlib is not installed.
 
@@ -67,7 +67,7 @@ def estimates(
     term = values.columns[0] if term is None else term
     if term not in values.columns:
         meant = near(str(term), list(values.columns))
-        raise KeyError(f"no entry {term!r}{meant}; name one of {', '.join(values.columns[:20])}")
+        raise AddressError(f"no entry {term!r}{meant}; name one of {', '.join(values.columns[:20])}")
     if kind not in (None, "forest", "hist"):
         raise ValueError(f"kind={kind!r}: expected 'forest' or 'hist'")
     forest = kind == "forest" or (kind is None and len(values) <= FOREST)

@@ -17,6 +17,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from mlejax.companions import companion
+from mlejax.data.errors import missing_column
 from mlejax.misuse import door
 from mlejax.plot.canvas import gray, legend, new_axes, percent
 from mlejax.shapes import Data, Either, Host
@@ -89,7 +90,8 @@ def survival(
 
     Raises:
         CompanionError: ``of`` is not given and the model has no cdf.
-        ValueError: a column does not exist, events are not 0 and 1, or ``alpha`` is not above 0 and at most 0.5.
+        MissingColumnError: a column does not exist.
+        ValueError: events are not 0 and 1, or ``alpha`` is not above 0 and at most 0.5.
         ImportError: matplotlib is not installed.
 
     Example:
@@ -119,10 +121,10 @@ def survival(
         _curve(ax, grid, np.asarray(found.params), np.asarray(found.bse), z, f"C{i}", named)
         ended = None if event is None else part[event]
         at, left = kaplan_meier(part[time], ended, None if entry is None else part[entry])
-        label = None if i < len(groups) - 1 else "Kaplan-Meier"
-        style: dict[str, Any] = {"where": "post", "color": f"C{i}", "linewidth": 0.9, "label": label}
+        style: dict[str, Any] = {"where": "post", "color": f"C{i}", "linewidth": 0.9}
         steps = [1.0, *left]
         ax.step([0.0, *at, part[time].max()], [*steps, steps[-1]], **style)
+    ax.plot([], [], color=gray(ax, 0.7), linewidth=0.9, label="Kaplan-Meier")  # in the legend, for the curves of all groups
     ax.set_xlim(left=0.0)
     ax.set_ylim(0.0, 1.02)
     ax.set_xlabel(time)
@@ -166,7 +168,8 @@ def density(
         The Axes: density (probability) against the outcome.
 
     Raises:
-        ValueError: the column does not exist, or without ``of`` the model's function does not return one value for each row.
+        MissingColumnError: the column does not exist.
+        ValueError: without ``of`` the model's function does not return one value for each row.
         ImportError: matplotlib is not installed.
 
     Example:
@@ -219,5 +222,5 @@ def _frame(data: Data, *names: str | None) -> pd.DataFrame:
 
     missing = [name for name in names if name is not None and name not in data]
     if missing:
-        raise ValueError(f"no column {missing[0]!r} in the data; name one of {', '.join(map(str, data))}")
+        raise missing_column(missing[0], data, "mle.plot")
     return pd.DataFrame({name: np.asarray(data[name]) for name in data})

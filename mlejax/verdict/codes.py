@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlejax.misuse import PAGE
+from mlejax.misuse import IN_THE_DOCUMENTATION, PAGE
 from mlejax.notebook import Text, in_notebooks
 from mlejax.shapes import Reduced
 
@@ -148,11 +148,11 @@ class Verdict:
 
     @property
     def address(self) -> str:
-        """Path and anchor of the row of the documentation that explains this code: "docs/messages.md#saddle"."""
+        """Page and anchor of the row of the documentation that explains this code: "messages.html#saddle"."""
         return f"{PAGE}#{self.code}"
 
     def __str__(self) -> str:
         return f"{self.code}: {self.statement}"
 
     def _shown(self) -> Text:
-        return Text([str(self), *([self.advice] if self.advice else []), f"See {self.address}"])
+        return Text([str(self), *([self.advice] if self.advice else []), f"See {self.address} {IN_THE_DOCUMENTATION}"])

@@ -4,6 +4,8 @@ short traceback what to write.
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import traceback
 from typing import Any
 
@@ -11,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from jax.scipy.stats import norm
+from jax.scipy.stats import expon, norm
 
 import mlejax as mle
 
@@ -80,11 +82,16 @@ def test_tables_without_rows(data: Any) -> None:
 
 def test_a_user_s_own_except_clause_is_shown() -> None:
     """The context that belongs to the user stays."""
-    with pytest.raises(mle.MissingColumnError) as caught:
+
+
+    def call() -> None:
         try:
             raise OSError("no file")
         except OSError:
             normal.fit({"x": Y})
+
+    with pytest.raises(mle.MissingColumnError) as caught:
+        call()
     assert isinstance(caught.value.__context__, OSError)
     assert not caught.value.__suppress_context__
 
@@ -98,3 +105,80 @@ def test_a_wrong_shape_in_a_prediction() -> None:
         with pytest.raises(TypeError) as caught:
             call()
         assert "data['X'] of shape (4, 3)" in caught.value.__notes__[-1]
+
+
+def spending(read: Any, **open_columns: Any) -> mle.Model:
+    function = lambda p, d: jnp.where(read(d), norm.logpdf(d["spend"], p["mu"], p["sigma"]), 0.0)
+    return mle.model(mu=mle.Real(), sigma=mle.Positive(), **open_columns)(function)
+
+
+@pytest.mark.parametrize(
+    ("read", "opened", "said"),
+    [
+        (lambda d: d["observed"]["spent"], {"optional": ["spend"]}, r"'spent' in data\['observed'\]\. .* columns 'spend'"),
+        (lambda d: d["observed"]["spend"], {"optional": ["spent"]}, r"no column 'spent' .* Near matches: 'spend'"),
+        (lambda d: d["spend"] > 0, {"infinite": ["spent"]}, r"infinite= of the model: no column 'spent'"),
+        (lambda d: d["income"], {"optional": ["spend"]}, r"no column 'income' .* have the columns 'spend'\.\n"),
+    ],
+)
+def test_typos_around_optional(read: Any, opened: Any, said: str) -> None:
+    model = spending(read, **opened)
+    one_traceback(lambda: model.fit({"spend": [1.0, np.nan, 3.0, 2.0]}), mle.MissingColumnError, said)
+
+
+def test_optional_is_advised_where_it_can_be() -> None:
+    """Not for columns of formulas, groups and weights, which refuse it; not dropped, for a chain, which needs every row."""
+    gap = [1.0, 2.0, np.nan, 4.0, 5.0]
+    for call in (
+        lambda: normal.regress(mu="x").fit({"y": Y, "x": gap}),
+        lambda: normal.fit({"y": Y, "w": gap}, weights="w", weight_kind="frequency"),
+        lambda: normal.fit({"y": Y, "g": gap}, cov_type="cluster", cov_kwds={"groups": "g"}),
+    ):
+        with pytest.raises(mle.DataError, match="missing='drop'") as caught:
+            call()
+        assert "optional" not in str(caught.value)
+    with pytest.raises(mle.DataError, match=r"missing='drop'.*optional=\['y'\]"):
+        normal.regress(mu="x").fit({"y": gap, "x": Y})
+    chain = mle.model(mu=mle.Real(shape=2), s=mle.Markov(2, by="g", time="t"))(lambda p, d: norm.logpdf(d["y"], p["mu"][p["s"]]))
+    with pytest.raises(mle.DataError, match=r"return 0 for such a row.*optional=\['y'\]") as caught:
+        chain.fit({"y": gap, "g": [0] * 5, "t": range(5)})
+    assert "drop" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: mle.Newton(maxiter=3), r"Newton has no option maxiter=; write max_steps="),
+        (lambda: mle.EM(max_iter=3), r"EM has no option max_iter=; write max_steps="),
+        (lambda: mle.BHHH(rtol=1e-3), r"BHHH has no option rtol=; write tol="),
+        (lambda: mle.LBFGS(history=3), r"LBFGS has no option history=; write memory="),
+        (lambda: mle.Adam(lr=0.1), r"Adam has no option lr=; write learning_rate="),
+        (lambda: mle.Adam(n_epochs=3), r"Adam has no option n_epochs=; write epochs="),
+        (lambda: mle.Adam(spam=3), r"Adam has no option spam=; its options are learning_rate, tol"),
+        (lambda: mle.Positive(min=0), r"Positive has no option min=; write mle\.Interval\(lo, hi\)"),
+        (lambda: mle.Real(init=0.0), r"Real has no option init=; write start="),
+        (lambda: normal.fit(DATA, method="em", max_iter=3), r"write method=mle\.EM\(max_steps=100\)"),
+        (lambda: normal.fit(DATA, method=mle.BHHH(), tol=1e-3), r"write method=mle\.BHHH\(tol=1e-12\)"),
+        (lambda: normal.fit(DATA, method="adam", epochs=3), r"write method=mle\.Adam\(batch_size=256, epochs=100\)"),
+        (lambda: normal.fit(DATA, learning_rate=0.1), r"write method=mle\.Adam\(learning_rate=0\.01\)"),
+    ],
+)
+def test_options_by_other_names(call: Any, said: str) -> None:
+    one_traceback(call, TypeError, said)
+
+
+def test_methods_are_made_as_before() -> None:
+    """By position, by name, by a copy with one option changed; a wrong value says what was expected."""
+    assert mle.EM(1e-3, 7) == mle.EM(tol=1e-3, max_steps=7)
+    assert dataclasses.replace(mle.Adam(), epochs=3, batch_size=9).epochs == 3
+    assert list(inspect.signature(mle.Newton).parameters) == ["tol", "max_steps"]
+    one_traceback(lambda: mle.Newton(max_steps=0), ValueError, "positive whole number")
+
+
+def test_totals_of_extended_likelihoods() -> None:
+    """A total of two numbers, and one of a parameter that is not declared."""
+    intensity = lambda p, d: jnp.log(p["n"]) + expon.logpdf(d["t"], scale=1 / p["rate"])
+    two = mle.extended(total=lambda p: jnp.stack([p["n"], p["n"]]), n=mle.Positive(), rate=mle.Positive())(intensity)
+    one_traceback(lambda: two.fit({"t": Y + 1}), mle.LikelihoodError, r"expected log-intensities.* a total of one number")
+    typo = mle.extended(total=lambda p: p["m"], n=mle.Positive(), rate=mle.Positive())(intensity)
+    one_traceback(lambda: typo.fit({"t": Y + 1}), mle.LikelihoodError, r"total= .* 'm'.*mle\.extended\(\.\.\., m=mle")

@@ -197,7 +197,7 @@ def test_many_data_sets(many: mle.BatchResults) -> None:
     hist = many.plot("sigma", kind="hist")
     assert sum(p.get_height() for p in hist.patches) == 5
     assert "no finite maximum: 1 (1 not shown)" in [t.get_text() for t in hist.get_legend().get_texts()]
-    with pytest.raises(KeyError, match="name one of mu, sigma"):
+    with pytest.raises(mle.AddressError, match="name one of mu, sigma"):
         many.plot("tau")
     with pytest.raises(ValueError, match="expected 'forest' or 'hist'"):
         many.plot(kind="bar")

@@ -120,8 +120,9 @@ def _periods(ordinals: Int[Host, " n"], frequency: str, shown: np.ndarray) -> _T
 
 def _in_utc(date: datetime.date) -> datetime.date:
     """Return a time of a time zone in UTC, without the zone; other dates as they are."""
-    zoned = isinstance(date, datetime.datetime) and date.tzinfo is not None
-    return date.astimezone(datetime.UTC).replace(tzinfo=None) if zoned else date
+    if isinstance(date, datetime.datetime) and date.tzinfo is not None:
+        return date.astimezone(datetime.UTC).replace(tzinfo=None)
+    return date
 
 
 def _in_months(read: _Times, codes: Int[Host, " n"]) -> _Times | None:

@@ -7,7 +7,7 @@ happens to rows with missing or infinite entries: a fit raises an error or drops
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -287,14 +287,20 @@ def rows_of(gaps: Sequence[Gap], n: int) -> Bool[Host, " n"]:
 DROP = "leave the rows out with missing='drop', which counts them"
 
 
-def refuse_gaps(rows: Rows, gaps: Sequence[Gap], advice: str = DROP) -> None:
+CHAIN = "let the function return 0 for such a row, since a chain needs a row for every time"
+
+
+def refuse_gaps(rows: Rows, gaps: Sequence[Gap], advice: str = DROP, closed: Collection[Any] = ()) -> None:
     """Raise DataError if there are gaps. The message is about the first column with infinite values; if there is none, about
     the missing values of all columns.
 
     Args:
         rows, gaps: as returned by `read_columns`.
         advice: the end of the message: how rows with missing values can be left out.
+        closed: keys of columns that cannot be declared optional= or infinite= (of formulas, groups, weights).
     """
+    fitting = advice in (DROP, CHAIN)
+    declared = lambda gap, option, where: _declared(gap, option, where) if fitting and gap.column.key not in closed else ""
     infinite = next((gap for gap in gaps if gap.infinite), None)
     if infinite is not None:
         values = np.asarray(read(infinite.column)[0])
@@ -302,7 +308,7 @@ def refuse_gaps(rows: Rows, gaps: Sequence[Gap], advice: str = DROP) -> None:
             DataError(
                 f"{infinite.phrase(rows.index)}; first: {values[infinite.entries][0]}. "
                 f"Expected finite numbers: correct them, or {'make them missing (NaN) and ' if advice is DROP else ''}{advice}"
-                + (_declared(infinite, "infinite", "they are bounds that are not there") if advice is DROP else "")
+                + declared(infinite, "infinite", "they are bounds that are not there")
             ),
             "infinite-values",
         )
@@ -314,11 +320,7 @@ def refuse_gaps(rows: Rows, gaps: Sequence[Gap], advice: str = DROP) -> None:
             DataError(
                 f"{'; '.join(phrases)}. {int(rows_of(gaps, rows.n).sum())} of {rows.n} rows are affected. "
                 f"Impute them, or {advice}"
-                + (
-                    _declared(gaps[0], "optional", "a value is missing because it could not be observed")
-                    if advice is DROP
-                    else ""
-                )
+                + declared(gaps[0], "optional", "a value is missing because it could not be observed")
             ),
             "missing-values",
         )

@@ -17,12 +17,12 @@ import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError, listing, missing_column, type_name
 from mlejax.data.packing.layout import MASK_TAKEN, ROOT, UNIT_NEEDS_NAMES, Entry, Layout, Shared, Static, build
-from mlejax.data.read.checked import Gap, Rows, common_length, read_columns, refuse_gaps, without_gaps
+from mlejax.data.read.checked import DROP, Gap, Rows, common_length, read_columns, refuse_gaps, without_gaps
 from mlejax.data.read.columns import NUMERIC, Column, is_pandas, probe
 from mlejax.data.read.foreign import Frame, columns_of
 from mlejax.data.read.refusals import TRACER, refusal
 from mlejax.data.read.trees import Contents, contents_of, is_column, map_columns
-from mlejax.data.read.view import View
+from mlejax.data.read.view import Part, View
 from mlejax.shapes import Data
 
 
@@ -180,7 +180,9 @@ class Table:
         for key in self._open:
             found = self.contents(key)
             rows = [next(iterator) for _ in found.rows]
-            values[key] = build(found.entry, rows, [next(iterator) for _ in found.shared])
+            value = build(found.entry, rows, [next(iterator) for _ in found.shared])
+            named = self.kind == "mapping" and type(value) is dict
+            values[key] = Part(value, f"data[{key!r}]") if named else value
         if self.kind == "mapping":
             if extra and not self._key_set.isdisjoint(extra):
                 raise DataError(MASK_TAKEN)
@@ -246,6 +248,7 @@ class Table:
         missing: str = "raise",
         others: Iterable[Hashable] = (),
         beside: Iterable[tuple[str, Any]] = (),
+        advice: str = DROP,
     ) -> Rows:
         """Return the columns in use as `read` does, but all values finite.
 
@@ -253,6 +256,7 @@ class Table:
             names, others, beside: as in `read`.
             missing: "raise": raise DataError for missing values; "drop": leave out the rows with one in any column in use, and
                 count them.
+            advice: as in `refuse_gaps`.
 
         Raises:
             DataError: infinite values; missing values under "raise"; no row is left under "drop"; another ``missing``.
@@ -262,8 +266,9 @@ class Table:
         (array([1, 2]),)
         """
         check_missing(missing)
+        others = list(others)
         rows, gaps = self.read(names, others, beside)
-        refuse_gaps(rows, [gap for gap in gaps if missing == "raise" or gap.infinite])
+        refuse_gaps(rows, [gap for gap in gaps if missing == "raise" or gap.infinite], advice, others)
         return without_gaps(rows, gaps)
 
     def take(self, rows: np.ndarray | slice) -> Any:

@@ -11,8 +11,29 @@ from typing import Any
 
 import jax
 
-from mlejax.data.errors import DataTypeError, missing_column
+from mlejax.data.errors import DataTypeError, MissingColumnError, listing, missing_column, near_matches
 from mlejax.misuse import linked
+
+MASKS = "observed"  # the name of the masks of columns with missing or infinite entries
+
+
+class Part(dict[Any, Any]):
+    """A dict of columns under one key of the data, which says what it has when another name is read.
+
+    Args:
+        values: the columns.
+        where: the dict in messages, ``data['observed']``.
+    """
+
+    def __init__(self, values: Mapping[Any, Any], where: str) -> None:
+        super().__init__(values)
+        self.where = where
+
+    def __missing__(self, name: Hashable) -> Any:
+        near = near_matches(name, self)
+        hint = f" Near matches: {listing(near)}." if near else ""
+        text = f"no column {name!r} in {self.where}.{hint} It has the columns {listing(self)}."
+        raise linked(MissingColumnError(text, name), "no-column")
 
 
 class View(Mapping[Any, Any]):
@@ -57,7 +78,8 @@ class View(Mapping[Any, Any]):
             ) from None
         if key in self._keys:
             raise self._refuse(key)
-        raise missing_column(key, (*self._keys, *self._extra))
+        own = [name for name in self._keys if name != MASKS or not isinstance(self._values.get(name), Part)]
+        raise missing_column(key, (*own, *self._extra))
 
     def __contains__(self, key: object) -> bool:
         if key in self._extra:
@@ -146,3 +168,4 @@ def _flatten(view: View) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
 # So that a function may hand its data on to jax.vmap, jax.tree.map or lax.scan, as it may with the dict at run time.
 _unflatten: Callable[..., Any] = lambda keys, values: dict(zip(keys, values, strict=True))
 jax.tree_util.register_pytree_node(View, _flatten, _unflatten)
+jax.tree_util.register_pytree_node(Part, lambda part: (tuple(part.values()), tuple(part)), _unflatten)

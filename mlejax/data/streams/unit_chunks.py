@@ -10,10 +10,10 @@ import numpy as np
 
 from mlejax.data.packing.layout import Layout
 from mlejax.data.packing.prepared import Prepared
+from mlejax.data.packing.times import check_steps
 from mlejax.data.read import Table
 from mlejax.data.streams.checksums import Seen, place_of, sums_of_column
 from mlejax.data.streams.sorted_rows import Groups, groups_of
-from mlejax.data.packing.times import check_steps
 from mlejax.data.units import constant_within, padded_positions
 from mlejax.execution import aligned
 from mlejax.shapes import Float, Host, Int

@@ -13,6 +13,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax.data.formulas import Designs, add_designs, formula_columns, has_designs
 from mlejax.data.read import refuse_gaps, without_gaps
+from mlejax.data.read.checked import CHAIN, DROP
 from mlejax.data.read.table import check_missing
 from mlejax.execution import aligned, cached, float64, limits
 from mlejax.fit.common import Problem
@@ -94,7 +95,8 @@ def reading_of(
         natural = likelihood.natural.space(table)
         view, reads = regressed_reads(likelihood, table, natural)
         rows, gaps = table.read(reads, [*others, *used], beside)
-        refuse_gaps(rows, [] if missing is None else [g for g in gaps if g.infinite or missing == "raise"])
+        refused = [] if missing is None else [g for g in gaps if g.infinite or missing == "raise"]
+        refuse_gaps(rows, refused, closed=[*others, *used])
         rows = without_gaps(rows, gaps)
         table, designs = add_designs(likelihood.predictors, table, rows, natural, view, used, others, coded)
     space = likelihood.space(table, start)
@@ -158,7 +160,8 @@ def load(
         likelihood, source, start, missing, others, beside, coded=likelihood.mode == "rows"
     )
     # the gaps of weights beside the data are gaps of the designs now
-    rows = reading.convert(names, missing=missing, others=others, beside=beside if designs is None else ())
+    advice = DROP if time is None else CHAIN
+    rows = reading.convert(names, missing, others, beside if designs is None else (), advice)
     del reading  # where rows are dropped, designs of all rows
     weighing = None if kind is None else _read_weights(likelihood, source, rows, kind, weights, n_out)
     codes, unit_labels, crossed = None, None, None

@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 
 from mlejax.companions import companion, registered
 from mlejax.data import Rows, ingest
+from mlejax.data.errors import missing_column
 from mlejax.execution import float64
 from mlejax.fit import Fit, check_count, terms_of_rows
 from mlejax.inference.covariances.products_of_scores import weighted_scores
@@ -161,7 +162,7 @@ def residuals(
     name = response or _response(fit)
     names = list(table.columns if hasattr(table, "columns") else table)
     if name not in names:
-        raise ValueError(f"response={name!r} is no column of the data; name one of {', '.join(map(str, names))}")
+        raise missing_column(name, names, "response=")
     y = np.asarray(table[name], float)
     index = np.asarray(table.index) if hasattr(table, "index") else np.arange(y.size)
     value = lambda what, data: _companion_values(fit, what, data, f"residuals({kind!r})", random)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.data import MissingColumnError, columns_of
+from mlejax.data.errors import missing_column
 from mlejax.fit import Fit
 from mlejax.shapes import Data, Float, Host, PyTree
 
@@ -50,10 +51,10 @@ def _n_rows(table: Data) -> int:
 
 
 def column_of(table: Data, name: str) -> np.ndarray:
-    """Return a column of a DataFrame or a dict as an array (n,); ValueError if it does not exist."""
+    """Return a column of a DataFrame or a dict as an array (n,); MissingColumnError if it does not exist."""
     names = list(table.columns if hasattr(table, "columns") else table)
     if name not in names:
-        raise ValueError(f"margins: no column {name!r}; name one of {', '.join(map(str, names))}")
+        raise missing_column(name, names, "margins")
     return np.asarray(table[name])
 
 

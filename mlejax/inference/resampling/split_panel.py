@@ -26,7 +26,7 @@ from mlejax.fit.common import check_count
 from mlejax.inference.normal import critical_value
 from mlejax.inference.resampling.refitting import Replicates
 from mlejax.inference.resampling.resampled import Resampled, facts_of
-from mlejax.inference.tables.formatting import format_statistic, format_test_p
+from mlejax.inference.tables.formatting import format_statistic, stated_p
 from mlejax.notebook import Text
 from mlejax.objective import EffectsEvaluator
 from mlejax.shapes import Bool, Float, Host
@@ -93,7 +93,7 @@ class SplitPanel(Resampled):
         """
         head = f"Half-panel jackknife of {self.model}: {self.periods} periods, {self.n} resamples of {self.by}"
         statistic, df, p = self.halves_test
-        found = f"The halves have the same parameters: chi2({df}) = {format_statistic(statistic)}, p = {format_test_p(p)}"
+        found = f"The halves have the same parameters: chi2({df}) = {format_statistic(statistic)}, {stated_p(p)}"
         more = [found, "coef is the estimate of the whole panel; the interval is about coef - bias"]
         return Text(self._lines(head, alpha, *self._reach(alpha), more))
 

@@ -44,6 +44,15 @@ def format_test_p(p: float) -> str:
     return f"{p:.4f}" if p >= 1e-4 else ("0" if p == 0 else f"{p:.2e}")
 
 
+def stated_p(p: float) -> str:
+    """Return a p-value as a statement, such as ``p = 0.0312``; one that is 0 in floating point is below 1e-300.
+
+    >>> stated_p(3.21e-9), stated_p(0.0)
+    ('p = 3.21e-09', 'p < 1e-300')
+    """
+    return "p < 1e-300" if p == 0 else f"p = {format_test_p(p)}"
+
+
 def format_span(values: np.ndarray) -> str:
     """Format the smallest and the largest of some whole numbers: ``3 to 7``, or ``3`` if they are equal."""
     low, high = int(values.min()), int(values.max())

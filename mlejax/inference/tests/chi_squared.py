@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mlejax.inference.tables.formatting import format_statistic, format_test_p
+from mlejax.inference.tables.formatting import format_statistic, format_test_p, stated_p
 from mlejax.notebook import Text, in_notebooks
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class ChiSquared:
         >>> ChiSquared(5.31, 2, 0.0703).statement
         'chi2(2) = 5.310, p = 0.0703'
         """
-        return f"{self._stated}, p = {format_test_p(self.pvalue)}"
+        return f"{self._stated}, {stated_p(self.pvalue)}"
 
     @property
     def _degrees(self) -> str:

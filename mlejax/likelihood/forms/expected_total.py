@@ -11,7 +11,7 @@ rows alone, :math:`Var \sum_i s_i = E \sum_i s_i s_i'` for a Poisson number of r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax.likelihood.declaration import LikelihoodError
+from mlejax.misuse import linked
 from mlejax.portable import portable, restore
 from mlejax.shapes import Data, PyTree, Reduced
 
@@ -51,9 +52,19 @@ class ExpectedTotal:
         """Return the terms of the log-likelihood (n + 1,).
 
         Raises:
-            LikelihoodError: the log-intensities are not a vector, or the total is not one number.
+            LikelihoodError: the log-intensities are not a vector, the total is not one number, or reads a parameter that is not
+                declared.
         """
-        rows, total = jnp.asarray(self.function(params, data)), jnp.asarray(self.total(params))
+        rows = jnp.asarray(self.function(params, data))
+        try:
+            total = jnp.asarray(self.total(params))
+        except KeyError as error:
+            known = f"; the parameters are {', '.join(map(str, params))}" if isinstance(params, Mapping) else ""
+            said = (
+                f"total= of {self.__name__} looks up {error.args[0]!r}, which is not declared{known}.  Declare it, "
+                f"@mle.extended(..., {error.args[0]}=mle.Positive()), or correct the name"
+            )
+            raise linked(LikelihoodError(said), "undeclared") from error
         if total.shape != () or rows.ndim != 1:
             raise LikelihoodError(
                 f"{self.__name__}: expected log-intensities of the rows, one number each, and a total of one number, got shapes "

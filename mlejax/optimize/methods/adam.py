@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mlejax import misuse
 from mlejax.optimize.method import Transformation, check_options
 from mlejax.optimize.methods.first_order import OptaxMethod
 from mlejax.optimize.minibatch import check_batches
@@ -13,6 +14,7 @@ from mlejax.optimize.minibatch import check_batches
 __all__ = ["Adam"]
 
 
+@misuse.constructor
 @dataclass(frozen=True)
 class Adam(OptaxMethod):
     """The Adam optimiser, on all rows at every step or, with `batch_size`, on minibatches.

@@ -11,11 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from mlejax import misuse
 from mlejax.optimize.methods.trust_region import TrustRegion
 
 __all__ = ["BHHH"]
 
 
+@misuse.constructor
 @dataclass(frozen=True)
 class BHHH(TrustRegion):
     """BHHH: Newton-type steps with outer products of scores as curvature, in a trust region; converges linearly.

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from mlejax import misuse
 from mlejax.optimize.method import Method, Point, Setting, Step, check_options
 from mlejax.shapes import Either, Float, PyTree
 
 __all__ = ["EM"]
 
 
+@misuse.constructor
 @dataclass(frozen=True)
 class EM(Method):
     """EM for models with a class, :class:`mlejax.Discrete` or :class:`mlejax.Markov`, then Newton's method to the end.

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlejax import misuse
 from mlejax.optimize.arrays import norm, promoting, select
 from mlejax.optimize.box import active_bounds
 from mlejax.optimize.method import Count, Flag, Method, Point, Setting, Step, Transformation, check_options
@@ -53,6 +54,7 @@ class LBFGSState(NamedTuple):
     progress: Progress
 
 
+@misuse.constructor
 @dataclass(frozen=True)
 class LBFGS(Method):
     """L-BFGS with backtracking.

@@ -12,11 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from mlejax import misuse
 from mlejax.optimize.methods.trust_region import TrustRegion
 
 __all__ = ["Newton"]
 
 
+@misuse.constructor
 @dataclass(frozen=True)
 class Newton(TrustRegion):
     """Newton's method: exact Hessian, trust region, quadratic convergence.

@@ -235,7 +235,7 @@ def test_refusals(logit: mle.Results, counts: mle.Results) -> None:
         )
     with pytest.raises(ValueError, match="expected 'quantile'"):
         counts.residuals("working")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="is no column"):
+    with pytest.raises(mle.MissingColumnError, match="response=: no column"):
         counts.residuals(response="nope")
     with pytest.raises(ValueError, match="a leverage of 1"):
         poisson.regress(mu="C(g)").fit(frame).influence("g", leverage=True)

@@ -19,7 +19,7 @@ import numpy as np
 
 from mlejax.data import Fingerprint
 from mlejax.fit import Fit
-from mlejax.inference.tables.formatting import format_statistic, format_test_p
+from mlejax.inference.tables.formatting import format_statistic, format_test_p, stated_p
 from mlejax.inference.tests.larger import met_on_an_edge
 from mlejax.inference.tests.pairs.chi_bar_square import chi_bar_tail, upper_tail
 from mlejax.inference.tests.pairs.nested_fits import (
@@ -180,7 +180,7 @@ class LRTest:
         return f"chibar2({self.df - 1}, {self.df})" if self.boundary else f"chi2({self.df})"
 
     def __repr__(self) -> str:
-        return f"LRTest({self._name()} = {format_statistic(self.statistic)}, p = {format_test_p(self.pvalue)})"
+        return f"LRTest({self._name()} = {format_statistic(self.statistic)}, {stated_p(self.pvalue)})"
 
 
 def lr_test(

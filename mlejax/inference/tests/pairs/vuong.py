@@ -20,7 +20,7 @@ import numpy as np
 from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.normal import two_sided_p
-from mlejax.inference.tables.formatting import format_statistic, format_test_p
+from mlejax.inference.tables.formatting import format_statistic, stated_p
 from mlejax.inference.tests.larger import met_on_an_edge
 from mlejax.inference.tests.pairs.likelihood_ratio import FitFacts, names_of
 from mlejax.inference.tests.pairs.nesting import not_nested, same_function
@@ -81,8 +81,8 @@ class VuongTest:
         lines = [
             f"Vuong test of {self.first} against {self.second}, {self.n} contributions",
             f"  can they be told apart?    n omega^2 = {format_statistic(self.statistic_variance)}, "
-            f"p = {format_test_p(self.p_variance)}",
-            f"  is one closer?             {name} = {format_statistic(self.statistic)}, p = {format_test_p(self.pvalue)}{less}",
+            f"{stated_p(self.p_variance)}",
+            f"  is one closer?             {name} = {format_statistic(self.statistic)}, {stated_p(self.pvalue)}{less}",
             f"  the sum of log-likelihood ratios is {self.llr:.6g}, in favour of {which}",
         ]
         if self.p_variance > 0.05 and not self.nested:
