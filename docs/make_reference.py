@@ -1,6 +1,9 @@
-"""Writes the lists of public names in docs/reference.md from their docstrings: `python docs/make_reference.py`."""
+"""Writes the lists of public names in docs/reference.md from their docstrings, and that of the files in docs/data.md, which pages
+read: `python docs/make_reference.py`.
+"""
 
 import inspect
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,9 @@ import mlejax as mle
 
 PAGE = Path(__file__).parent / "reference.md"
 REGION = re.compile(r"(<!-- names: .*? -->\n)(.*?)(<!-- end names -->)", re.DOTALL)
+DATA = PAGE.with_name("data.md")
+FILES = re.compile(r"(<!-- files: .*? -->\n)(.*?)(<!-- end files -->)", re.DOTALL)
+EXAMPLES = PAGE.parent.parent / "examples" / "data"
 WITH_MEMBERS = ("Model", "Results", "BatchResults", "Verdict", "Method")
 
 
@@ -62,8 +68,36 @@ def written() -> str:
     return "".join(parts)
 
 
+def read_by() -> dict[str, list[str]]:
+    """The data files that pages read, with links to these pages."""
+    found: dict[str, list[str]] = {}
+    for page in sorted(PAGE.parent.glob("**/*.md")):
+        text, path = page.read_text(), page.relative_to(PAGE.parent).as_posix()
+        for name in sorted(set(re.findall(r'"((?:examples/data|tests/cases)/[\w/]+\.csv)"', text))) * (page != DATA):
+            found.setdefault(name, []).append(f"[{text.partition(chr(10))[0].lstrip('# ')}]({path})")
+    return found
+
+
+def files() -> str:
+    """The files with what they hold, where they are from, and the pages that read them."""
+    described = {}
+    for line in (EXAMPLES / "README.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        described.update({f"examples/data/{name}": cells[2:] for name in re.findall(r"`([\w]+\.csv)`", cells[0])})
+    lines = []
+    for name, pages in sorted(read_by().items()):
+        path = PAGE.parent.parent / name
+        if name not in described:
+            case = json.loads(path.with_name("reference.json").read_text())
+            described[name] = [case["description"], case["source"]]
+        n, (what, source) = len(path.read_text().splitlines()) - 1, (text.replace("|", "\\|") for text in described[name])
+        lines.append(f"| [`{name}`](../{name}) | {n:,} | {what} | {source} | {', '.join(pages)} |\n")
+    return "| file | rows | what | source | read by |\n|---|---|---|---|---|\n" + "".join(lines)
+
+
 def main() -> None:
     """Replace what stands between the marks."""
+    DATA.write_text(FILES.sub(lambda found: f"{found[1]}{files()}{found[3]}", DATA.read_text()))
     PAGE.write_text(REGION.sub(lambda found: f"{found[1]}{written()}{found[3]}", PAGE.read_text()))
 
 

@@ -280,6 +280,16 @@ def test_reference_lists_every_public_name() -> None:
     assert shown[2] == script["written"](), "run docs/make_reference.py"
 
 
+def test_data_that_pages_read_are_linked() -> None:
+    """As docs/make_reference.py writes it: every file that a page reads, whose rows are counted, with its source."""
+    script = runpy.run_path(str(ROOT / "docs" / "make_reference.py"))
+    shown = script["FILES"].search((ROOT / "docs" / "data.md").read_text())
+    assert shown
+    assert shown[2] == script["files"](), "run docs/make_reference.py"
+    named = {name for page in pages() for name in re.findall(r'"((?:examples|tests)/[\w/]+\.csv)"', page.read_text())}
+    assert named == set(re.findall(r"\]\(\.\./([\w/.]+\.csv)\)", shown[2]))
+
+
 def test_reference_shows_the_options_of_fit() -> None:
     """With their defaults, in order; and no attribute is described by the type of its default."""
     page = (ROOT / "docs" / "reference.md").read_text()
