@@ -16,7 +16,7 @@ from mlejax.covariance import check_kind
 from mlejax.inference.checking import facts_of
 from mlejax.inference.covariances.covariances import covariance_of
 from mlejax.inference.tables.entries import Entries
-from mlejax.inference.tables.formatting import format_statistic, format_test_p
+from mlejax.inference.tables.formatting import format_statistic, stated_p
 from mlejax.inference.tests import (
     FitFacts,
     LRTest,
@@ -106,4 +106,4 @@ def _null(entries: Entries, names: list[str]) -> FitFacts:
 
 def _said(test: LRTest) -> str:
     reference = "half of chi2(1)" if test.boundary else f"chi2({test.df})"
-    return f"likelihood ratio {format_statistic(test.statistic)}, {reference}, p = {format_test_p(test.pvalue)}"
+    return f"likelihood ratio {format_statistic(test.statistic)}, {reference}, {stated_p(test.pvalue)}"
