@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,10 +13,12 @@ import numpy as np
 from jax import lax
 
 from mlejax import transforms
+from mlejax.data import DesignKey, levels_key
 from mlejax.execution import cached
 from mlejax.latent.crossed import LEVELS, THERE, OfRows, Structure, log_laplace
 from mlejax.latent.integral import grid, log_integral
 from mlejax.latent.mode import Integrand, curve, find
+from mlejax.latent.second_order import SecondOrder, Unit
 from mlejax.latent.simulation import POINTS, Draws, Simulated, Sobol, log_mean
 from mlejax.latent.variable import (
     DEFAULT,
@@ -27,9 +30,9 @@ from mlejax.latent.variable import (
     factors_of,
     unit_of,
 )
-from mlejax.likelihood import Joint, Likelihood, LikelihoodError, Regressed, regressed
+from mlejax.likelihood import Joint, Likelihood, LikelihoodError, Regressed, natural_values, regressed
 from mlejax.linalg import entrywise
-from mlejax.parameters import Declaration
+from mlejax.parameters import Declaration, Predictor
 from mlejax.portable import portable, restore
 from mlejax.shapes import Data, Device, Params, PyTree, Reduced
 
@@ -142,6 +145,36 @@ class Marginal:
         z = find(f, jnp.zeros(self.q)).z
         factor = entrywise.cholesky(curve(f, z).curvature)
         return jax.vmap(lambda t: z + jnp.stack(entrywise.solve_upper(factor, t)))(jnp.asarray(where)), log_w
+
+    def second_order(self, predictors: Sequence[Predictor], params: Params, data: Data) -> SecondOrder | None:
+        """Return how the log-likelihood of units and its first two derivatives are computed from derivatives of the rows by their
+        linear predictor; None if this is not known for the model.
+
+        Args:
+            predictors: the parameters with formulas.
+            params: parameters in the user's structure, coefficients of the formulas included.
+            data: of a unit, designs included; only shapes and types are used.
+        """
+        terms = getattr(self.function, "terms", None)
+        if self.crossed or not isinstance(self.how, Quadrature) or terms is None or len(self.latents) != 1:
+            return None
+        (name, latent), (p, *others) = *self.latents.items(), predictors
+        values, own = natural_values(predictors, params, data)
+        if others or levels_key(data, p.name) is not None or set(params) != {p.name, latent.cov}:
+            return None
+        rows = {key: value for key, value in own.items() if key not in HIDDEN}
+        found = terms(values, {name: jnp.zeros(latent.shape)}, rows)
+        if found is None or self.values(params, jnp.zeros(self.q))[0][name].shape != (self.q,):
+            return None
+        return SecondOrder(found, self.how, p.name, str(latent.cov), partial(self._unit, predictors))
+
+    def _unit(self, predictors: Sequence[Predictor], params: Params, data: Data) -> Unit:
+        """Return the rows of a unit in terms of their linear predictor."""
+        name = predictors[0].name
+        values, own = natural_values(predictors, params, data)
+        rows = {key: value for key, value in own.items() if key not in HIDDEN}
+        design = data[DesignKey(name, "design", "array")]
+        return Unit(values[name][:, 0], design, values[name][:, 1:], own["mask"], rows)
 
     def covariance(self, name: str, params: Params) -> Device:
         """Return the covariance at some params of the normal latent variable called ``name``, (q, q) for its q entries."""

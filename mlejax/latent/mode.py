@@ -74,13 +74,18 @@ def find(f: Integrand, z0: Either) -> InnerMode:
     A step that does not increase f, or leads to values that are not finite, is made shorter.
     ``f`` must not contain tracers that are differentiated: make it with ``lax.stop_gradient`` of the parameters.
     """
+    return climb(lambda z: curve(f, z), z0)
+
+
+def climb(evaluate: Callable[[Any], IntegrandCurve], z0: Either) -> InnerMode:
+    """Find a mode as :func:`find` does, of a function with its derivatives: z (q,) -> `IntegrandCurve`."""
 
     def going(state: _ModeState) -> Either:
         return (state.n < MOST_STEPS) & ~(state.decrement <= CLOSE)
 
     def turn(state: _ModeState) -> _ModeState:
         trial = state.z + state.length * state.step
-        there = curve(f, trial)
+        there = evaluate(trial)
         slack = 1e-12 * (1.0 + jnp.abs(there.value))
         known = jnp.isfinite(there.value) & jnp.isfinite(there.gradient).all() & jnp.isfinite(there.curvature).all()
         better = known & (there.value >= state.at.value - slack)

@@ -66,6 +66,22 @@ class WithRandom:
             return rows(etas, others)
         return cached(self, ("by predictors", names), lambda: by_predictors(rows, len(given)))(etas, others)
 
+    def terms(self, params: Params, effects: Params, data: Data) -> Callable[[Any, Any], jax.Array] | None:
+        """Return the user's function of the rows of a unit as one of (linear predictor (m,), data).
+
+        None unless it takes one parameter, which has the random effects, and is proved to use in each row that row alone.
+        Arguments as of :meth:`of_unit`.
+        """
+        if len(self.predictors) != 1 or self.own != {self.predictors[0].name}:
+            return None
+        p, others = self.predictors[0], (dict[str, Any](), data)
+        eta = self._predictor(p, params, effects, jnp.matmul)
+        key = tuple((jnp.shape(a), str(jnp.result_type(a))) for a in jax.tree.leaves(others))
+        rows = cached(self, ("of predictors", (p.name,)), lambda: self._of_predictors([p]))
+        if not cached(self, ("rows apart", (p.name,), key), lambda: _rows_apart(rows, [eta], others)):
+            return None
+        return lambda eta, data: rows([eta], ({}, data))
+
     def _of_predictors(self, given: list[Predictor]) -> Callable[[list[Any], Any], jax.Array]:
         """Return the user's function of rows as one of (predictors, (other values, data))."""
 

@@ -262,6 +262,15 @@ class Likelihood:
         params, data = natural_values(self.predictors, params, data)
         return jnp.asarray(self.joint.function({**params, **latents}, data))
 
+    def second_order(self, params: Params, rows: PyTree, shared: PyTree, layout: data_room.Layout) -> Any:
+        """Return how a model of units computes its terms and their first two derivatives without differentiating the function
+        of a unit (a `mlejax.latent.SecondOrder`); None if it has no such way.  Arguments as of :meth:`contributions`.
+        """
+        make = getattr(getattr(self.function, "function", None), "second_order", None)
+        if make is None or self.mode != "units" or not self.predictors:
+            return None
+        return make(self.predictors, params, self.seen(jax.tree.map(lambda a: a[0], rows), shared, layout))
+
     def weighted_sum(
         self,
         function: Callable[[Any, Any], jax.Array],

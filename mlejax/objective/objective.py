@@ -117,6 +117,7 @@ class Objective:
         scale: the sum of the weights ().
         n_blocks_used: the number of blocks that contain real rows, or None for all.
         shared_rows: True if many objectives under one ``vmap`` have the same rows and differ in their weights.
+        last: True if the results of `with_hessian` are not differentiated further, so that formulas for derivatives may be used.
     """
 
     spec: Spec
@@ -126,6 +127,7 @@ class Objective:
     scale: Any
     n_blocks_used: Count | None = None
     shared_rows: bool = False
+    last: bool = False
 
     def contributions(self, u: Float[Either, " p"], rows: PyTree) -> Float[Device, " n"]:
         """Return the terms l_i(u) of the given rows (N,)."""
@@ -276,6 +278,16 @@ class Objective:
         return adjusted + jnp.linalg.slogdet(matrix)[1] if kind == "jeffreys" else adjusted
 
     def _any_with_hessian(self, u: Either) -> PyTree:
+        space, likelihood, prepared = self.spec.space, self.spec.likelihood, self.prepared
+        params, seen = space.params_from_u(u, self.fixed), (prepared.shared, prepared.statics)
+        known = likelihood.second_order(params, prepared.rows, *seen) if self.last else None
+        if known is not None:
+            block = lambda rows, weights: known.sums(params, lambda part: likelihood.seen(part, *seen), rows, weights)
+            sums = sum_over_blocks(block, prepared.rows, prepared.weights, known.n_blocks(prepared.n_padded))
+            at = known.coordinates(params)
+            return derivatives.value_grad_hessian(
+                lambda t: known.expansion(*sums, known.coordinates(space.params_from_u(t, self.fixed)) - at), u
+            )
         return self._sum(
             lambda rows, weights: derivatives.value_grad_hessian(lambda t: self._block_loglik(t, rows, weights), u)
         )

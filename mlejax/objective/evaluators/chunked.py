@@ -45,7 +45,7 @@ def _evaluate(spec: Spec, method: Any, u: Either, data: Prepared, fixed: Either 
     """Return value, score and curvature in one vector, because one array is fetched faster than three."""
     # bias reduction differentiates the sum in reverse mode, and a GPU waits for the host at loops of unknown length
     filled = None if data.n_blocks <= 1 or spec.reduction is not None or not on_cpu() else blocks_used(data)
-    value, score, curvature = method.evaluate(objective_of(spec, data, fixed, None, filled), u)
+    value, score, curvature = method.evaluate(replace(objective_of(spec, data, fixed, None, filled), last=True), u)
     return jnp.concatenate([jnp.reshape(value, (1,)), score, jnp.reshape(curvature, (-1,))])
 
 
