@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 POINTS = 61  # at which fitted curves are evaluated
+EARLY = 8  # halvings of the first time, where a survival function may be steep
 MOST_VALUES = 60  # of a discrete outcome that are drawn one by one
 
 
@@ -112,7 +113,7 @@ def survival(
         cdf = companion(result.model.likelihood, "cdf", "mle.plot.survival without of=")
         of = lambda params, columns: 1.0 - cdf(params, columns)
     ax = new_axes(ax)
-    grid = np.linspace(0.0, rows[time].max(), POINTS + 1)[1:]
+    grid = _times(rows[time].to_numpy(float))
     z = -NormalDist().inv_cdf(alpha / 2)
     groups = [("", rows)] if by is None else list(rows.groupby(by, sort=True))
     for i, (value, part) in enumerate(groups):
@@ -133,14 +134,25 @@ def survival(
     return ax
 
 
+def _times(observed: Host) -> Host:
+    """Return the times at which a survival function is drawn, increasing: equal steps, the observed times (if there are many,
+    quantiles of them), and halves, quarters, ... of the first.
+    """
+    seen = np.unique(observed[observed > 0])
+    seen = seen if seen.size <= POINTS else np.quantile(seen, np.linspace(0, 1, POINTS), method="nearest")
+    grid = np.union1d(np.linspace(0.0, observed.max(), POINTS + 1)[1:], seen)
+    return np.union1d(grid[0] * 0.5 ** np.arange(1, EARLY + 1), grid)
+
+
 def _curve(ax: Axes, x: Host, s: Host, error: Host, z: float, color: str, label: str) -> None:
     """Draw a survival curve s (k,) at times x (k,) that starts at 1, with the band S^exp(+-r), r = z times the standard error of
-    log(-log S), from ``error``, the standard errors of s.
+    log(-log S), from ``error``, the standard errors of s; curve and band start at (0, 1).
     """
     inner = np.clip(s, 1e-12, 1 - 1e-12)
     reach = np.exp(z * error / np.abs(inner * np.log(inner)))
     ax.plot([0.0, *x], [1.0, *s], color=color, linewidth=2, alpha=0.8, label=label)
-    ax.fill_between(x, inner**reach, inner ** (1 / reach), color=color, alpha=0.2, linewidth=0)
+    low, high = inner**reach, inner ** (1 / reach)
+    ax.fill_between([0.0, *x], [1.0, *low], [1.0, *high], color=color, alpha=0.2, linewidth=0)
 
 
 @door

@@ -167,6 +167,28 @@ def test_the_band_of_a_survival_curve_in_closed_form(lung: pd.DataFrame) -> None
         mle.plot.survival(res, lung, "time", "died")
 
 
+def test_a_steep_survival_curve_is_drawn_at_the_times_observed() -> None:
+    """A Weibull law of shape 1/2 falls to 0.9 at 0.011 of its scale; steps of a 61st of the longest time would miss that."""
+
+    @mle.model(scale=mle.Positive())
+    def weibull(params: Any, data: Any) -> Any:
+        t = data["t"] / params["scale"]
+        return -jnp.sqrt(t) - 0.5 * jnp.log(t) - jnp.log(params["scale"])
+
+    data = {"t": np.random.default_rng(0).weibull(0.5, 100) * 30}
+    res = weibull.fit(data)
+    survival = lambda p, d: jnp.exp(-jnp.sqrt(d["t"] / p["scale"]))
+    ax = mle.plot.survival(res, data, "t", of=survival)
+    t, s = ax.get_lines()[0].get_data()
+    scale = float(np.mean(np.sqrt(data["t"])) ** 2)  # its maximum likelihood estimate
+    at = np.linspace(0.01, 0.2, 50) * scale
+    np.testing.assert_allclose(np.interp(at, t, s), np.exp(-np.sqrt(at / scale)), atol=2e-3)
+    around = ax.collections[0].get_paths()[0].vertices
+    assert (around == [0.0, 1.0]).all(axis=1).any()
+    few = {"t": np.array([0.5, 3.0, 4.0, 9.0])}
+    assert {0.0, *few["t"]} <= set(mle.plot.survival(weibull.fit(few), few, "t", of=survival).get_lines()[0].get_xdata())
+
+
 def test_densities_beside_histograms(res: mle.Results) -> None:
     ax = mle.plot.density(res, {"y": Y}, "y")
     line = ax.get_lines()[0]

@@ -36,6 +36,7 @@ from mlejax.inference.intervals import DeltaResult, Linearised, nlcom
 from mlejax.inference.prediction.averages import Average, contrast, predicted, sloped, unconditional_covariance
 from mlejax.inference.prediction.column_slopes import design_slope
 from mlejax.inference.prediction.latents import over_latents
+from mlejax.inference.prediction.predict import inside_support
 from mlejax.inference.prediction.row_functions import InParts, in_parts
 from mlejax.inference.prediction.row_tables import (
     changed,
@@ -146,6 +147,7 @@ def margins(
     at_means: bool = False,
     elasticity: Elasticity | None = None,
     unconditional: bool = False,
+    support: tuple[float | None, float | None] | None = None,
     random: Random = "integrate",
     alpha: float = 0.05,
     reason: str = "",
@@ -169,6 +171,9 @@ def margins(
         unconditional: if True, the rows count as a random sample, and standard errors include the sampling variance of their
             covariates (Stata's ``vce(unconditional)``).  Needs ``"HC0"``, ``"HC1"``, ``"stata"`` or clusters by one column, and
             standard errors of all parameters; not with ``data``, ``at_means``, ``random="mode"`` or ``mle.Real(by=...)``.
+        support: lower and upper bound of predictions, None for no bound: ``(0, 1)`` for a probability, ``(0, None)`` for a mean
+            of counts.  Intervals are computed on the logit or log scale then, so that they stay inside; estimates, standard
+            errors and the symmetric ``conf_int("max-z")`` are the same.
         alpha: one minus the coverage.
 
     Returns:
@@ -177,7 +182,8 @@ def margins(
 
     Raises:
         ValueError: a column does not exist, or has levels but fewer than two; no quantity to average can be found; options that
-            are not valid or exclude one another; an elasticity of a column of levels; or rows of the fit that are not in memory.
+            are not valid or exclude one another; a prediction outside of ``support``; an elasticity of a column of levels; or
+            rows of the fit that are not in memory.
         CompanionError: ``of="mean"``, and the model declares no mean.
         MissingColumnError: the data lack a column that is read; or ``at_means=True``, and a column of levels, which has no mean,
             gets no value by ``at=``.
@@ -199,6 +205,8 @@ def margins(
         raise ValueError("margins(unconditional=True) averages over the rows of the fit: leave out data= and at_means=")
     if unconditional:
         refuse_effects(fit.spec.likelihood, "margins(unconditional=True)", "leave it out: errors take the rows as fixed")
+    if support is not None and variables is not None:
+        raise ValueError("margins: support= is for predictions, and slopes and contrasts have bounds of their own; leave it out")
     table, weights = rows_of(fit, data)
     if random == "mode" and (unconditional or at_means):
         what, why = "unconditional", "the units of the fit are given, not a sample"
@@ -222,7 +230,7 @@ def margins(
     where = tuple(term.margin.where for term in terms)
     labels = tuple(", ".join(str(v) if k == "margin" else f"{k} = {v}" for k, v in x.items()) for x in where)
     options: dict[str, Any] = {"alpha": alpha, "labels": labels, "reason": reason, "df": cov.df}
-    found = _estimated(fit, cov, of_rows, terms, table, elasticity, unconditional, options)
+    found = inside_support(_estimated(fit, cov, of_rows, terms, table, elasticity, unconditional, options), support)
     parts = {f.name: getattr(found, f.name) for f in fields(DeltaResult)}
     kind = "Predictions" if variables is None else "Marginal effects"
     averaged = "at the means" if at_means else f"averaged over {len(weights):,} rows"

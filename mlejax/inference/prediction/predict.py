@@ -220,7 +220,7 @@ def predict_function(
         if by_row is None:
             made = of_theta(function, data, params_at, theta, designs)
             found = nlcom(made, theta, cov, alpha=alpha, reason=reason, df=df)
-            return _table(_inside(found, support), data)
+            return _table(inside_support(found, support), data)
         k = by_row.n_more
         extended = np.append(theta, np.zeros(k))
         one = of_theta(function, data, lambda t: params_at(t[:-k]), extended, designs, by_row.at)
@@ -230,10 +230,10 @@ def predict_function(
         found = nlcom(one, extended, wide, alpha=alpha, reason=reason, df=df)
     if isinstance(by_row, RowEffects):
         found = by_row.with_own_variance(found, alpha)
-    return _table(_inside(found, support), data)
+    return _table(inside_support(found, support), data)
 
 
-def _inside(found: DeltaResult, support: tuple[float | None, float | None] | None) -> DeltaResult:
+def inside_support(found: DeltaResult, support: tuple[float | None, float | None] | None) -> DeltaResult:
     """Return the same values with intervals computed on the log scale (one bound) or logit scale (two bounds) of their support;
     unchanged if ``support`` is None or has no bound.
 

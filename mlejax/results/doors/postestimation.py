@@ -158,11 +158,12 @@ class Postestimation(Fitted):
         at_means: bool = False,
         elasticity: inference.Elasticity | None = None,
         unconditional: bool = False,
+        support: tuple[float | None, float | None] | None = None,
         random: inference.Random = "integrate",
         alpha: float = 0.05,
     ) -> inference.Margins:
         options: dict[str, Any] = {"data": data, "at": at, "over": over, "at_means": at_means, "elasticity": elasticity}
-        options["unconditional"] = unconditional
+        options |= {"unconditional": unconditional, "support": support}
         options["random"] = random
         return inference.margins(
             self._fit, self._cov, variables, of, **options, alpha=alpha, reason=self._entries.reason

@@ -270,3 +270,28 @@ def test_grades_of_spector_and_mazzeo_in_stata(psi: str, elasticity: Any, at_mea
     effects, errors = STATA[psi, elasticity, at_means]
     np.testing.assert_allclose(found.params, effects, rtol=1e-6)
     np.testing.assert_allclose(found.bse, errors, rtol=1e-5)
+
+
+def test_intervals_of_predictions_stay_inside_their_support() -> None:
+    """Of a share p = k / n the standard error is sqrt(p (1 - p) / n), and that of its logit 1 / sqrt(n p (1 - p))."""
+
+    @mle.model(eta=mle.Real())
+    def logit(params, data):
+        return data["y"] * params["eta"] - jnp.logaddexp(0.0, params["eta"])
+
+    n, k = 12, 1
+    p = k / n
+    res = logit.regress(eta="1").fit({"y": np.arange(n) < k})
+    share = lambda params, data: jax.nn.sigmoid(params["eta"])
+    plain = res.margins(of=share)
+    assert plain.frame()["conf_low"].item() < 0.0
+    inside = res.margins(of=share, support=(0, 1))
+    assert inside.params.item() == pytest.approx(p, rel=1e-8)
+    assert inside.bse.item() == pytest.approx(np.sqrt(p * (1 - p) / n), rel=1e-6)
+    eta, reach = np.log(p / (1 - p)), 1.959963984540054 / np.sqrt(n * p * (1 - p))
+    want = 1.0 / (1.0 + np.exp(-np.array([eta - reach, eta + reach])))
+    np.testing.assert_allclose(inside.frame()[["conf_low", "conf_high"]].to_numpy()[0], want, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"value 0 of the function is 0\.0833"):
+        res.margins(of=share, support=(0.5, 1))
+    with pytest.raises(ValueError, match="support= is for predictions"):
+        res.margins("y", share, support=(0, 1))
