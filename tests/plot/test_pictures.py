@@ -88,7 +88,7 @@ def test_what_has_no_interval_or_is_no_maximum_is_seen() -> None:
         mle.plot.coefficients([res, res], names=["one"])
     with pytest.raises(TypeError, match=r"results, as model\.fit returns them, got ndarray"):
         mle.plot.coefficients([Y])
-    with pytest.raises(ValueError, match="x='z': expected one of the columns"):
+    with pytest.raises(ValueError, match="x='z': expected a column of the data that has one number per row"):
         mle.plot.predictions(res, frame, "z")
 
 
