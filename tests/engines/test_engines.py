@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -55,6 +56,20 @@ def test_formulas_and_weights(on: Any, files: mle.Parquet) -> None:
     found, memory = model.fit(files, on=on, **options), model.fit(frame(), **options)
     np.testing.assert_allclose(found.params, memory.params, rtol=1e-9)
     np.testing.assert_allclose(found.bse, memory.bse, rtol=1e-9)
+
+
+@mle.model(b=mle.Real(), alpha=mle.Real(by="c"))
+def with_effects(params: Any, data: Any) -> Any:
+    eta = params["b"] * data["x0"] + params["alpha"]
+    return data["y"] * eta - jax.nn.softplus(eta)
+
+
+def test_effects_of_levels(on: Any, files: mle.Parquet) -> None:
+    found, memory = with_effects.fit(files, on=on), with_effects.fit(frame())
+    assert found.verdict.statement == memory.verdict.statement
+    np.testing.assert_allclose(found.effects()["estimate"], memory.effects()["estimate"], rtol=1e-10, atol=1e-12)
+    for kind, kwds in (("nonrobust", None), ("HC1", None), ("cluster", {"groups": "c", "correction": "ssc"})):
+        np.testing.assert_allclose(found.with_cov(kind, kwds).bse, memory.with_cov(kind, kwds).bse, rtol=1e-10)
 
 
 def test_a_model_from_a_module_that_workers_do_not_have(on: Any, files: mle.Parquet, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from mlejax.fit.diagnose.ends import information_over, interior
 from mlejax.fit.diagnose.rounding.first_operation import first_derivative, first_operation
 from mlejax.fit.prepare.loaded import Loaded, named_terms
 from mlejax.fit.prepare.penalties import finite_penalty
-from mlejax.objective import PartitionedEvaluator, SingleEvaluator, bad_rows, row_terms
+from mlejax.objective import EffectsEvaluator, PartitionedEvaluator, SingleEvaluator, bad_rows, row_terms
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host
@@ -93,7 +93,8 @@ class _Terms(NamedTuple):
 
 def _not_finite(evaluator: SingleEvaluator, loaded: Loaded, u: Float[Host, " p"], scores: bool) -> _Terms:
     """The terms of positive weight whose log-likelihood, or whose score, is not finite at u, (p,)."""
-    if isinstance(evaluator, PartitionedEvaluator):
+    in_passes = isinstance(evaluator, EffectsEvaluator) and evaluator.streamed is not None
+    if isinstance(evaluator, PartitionedEvaluator) or in_passes:
         bad = bad_rows(evaluator, u, scores)
         which = "; ".join(f"{partition}, row {row}" for partition, row, _ in bad.first) + ("; ..." if bad.n > 5 else "")
         return _Terms(bad.n, evaluator.n_contributions, which, bad.first[0][2] if bad.n else 0.0, bad.lost)

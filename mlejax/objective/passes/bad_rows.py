@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mlejax.data import Prepared, Table
 from mlejax.objective.objective import Objective
 from mlejax.objective.passes.jobs import Place
-from mlejax.objective.passes.partitioned import PartitionedEvaluator
 from mlejax.shapes import Bool, Either, Float, Host, PyTree
 
 SHOWN = 5
@@ -29,9 +28,11 @@ class BadRows(NamedTuple):
     lost: Bool[Host, " p"]
 
 
-def bad_rows(evaluator: PartitionedEvaluator, u: Float[Host, " p"], scores: bool = False) -> BadRows:
+def bad_rows(evaluator: Any, u: Float[Host, " p"], scores: bool = False) -> BadRows:
     """Return the rows (or units) of positive weight whose log-likelihood (``scores``: whose score) is not finite at u (p,), by
     one pass.
+
+    ``evaluator``: a `PartitionedEvaluator`, or an `EffectsEvaluator` of a stream.
     """
     found: BadRows = evaluator.map_reduce(_scores if scores else _terms, _together, u, _bad)
     return found

@@ -201,6 +201,28 @@ def test_missing_labels_are_named() -> None:
         POISSON.fit(batches(frame))
 
 
+@pytest.mark.filterwarnings("ignore::mlejax.ConvergenceWarning")
+def test_a_log_likelihood_that_is_not_finite_is_named_by_batch_and_row() -> None:
+    @mle.model(b=mle.Real(), alpha=mle.Real(by="firm"))
+    def undefined(params: Any, data: Any) -> Any:
+        return -0.5 * (data["y"] - params["b"] * data["x1"] - params["alpha"]) ** 2 + 0.0 * jnp.log(data["x2"] + 9.0)
+
+    res = undefined.fit(batches(FRAME.assign(x2=np.where(np.arange(400) == 150, -10.0, 0.0))))
+    assert res.verdict.code == "not_computable"
+    assert "1 of 400 rows (batch 3, row 16; first: nan)" in str(res.verdict)
+
+
+def test_labels_that_come_later_stop_the_fit() -> None:
+    turns = itertools.count()
+
+    def changing() -> Any:
+        late = next(turns) > 3
+        return [FRAME.assign(firm=np.where((np.arange(400) == 7) & late, "other", FRAME["firm"]))]
+
+    with pytest.raises(DataError, match=r"batch 0: column 'firm' has a label that it did not have .*: 'other'"):
+        POISSON.fit(mle.Stream(changing))
+
+
 def test_formulas_beside_effects() -> None:
     @mle.model(mu=mle.Real(), alpha=mle.Real(by="firm"))
     def counts(params: Any, data: Any) -> Any:

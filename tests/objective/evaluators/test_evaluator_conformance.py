@@ -252,6 +252,62 @@ def test_several_starts(single: Form) -> None:
     np.testing.assert_allclose(ends.u, np.tile(least_squares(*single.sets[0]), (3, 1)), atol=1e-8)
 
 
+# ---- effects that are eliminated, in memory and in passes
+
+
+@mle.model(b=mle.Real(), sigma=mle.Positive(), a=mle.Real(by="g"))
+def by_index(params: Any, data: Any) -> Any:
+    return norm.logpdf(data["y"], params["a"] + params["b"] * data["x"], params["sigma"])
+
+
+def profiled(u: Any, data: Any) -> Any:
+    """The log-likelihood at u = (b, log sigma), with the effects in closed form: means of the groups."""
+    rest = data["y"] - u[0] * data["x"]
+    means = jnp.array([jnp.mean(rest[data["g"] == g]) for g in range(N_GROUPS)])
+    z = (rest - means[data["g"]]) / jnp.exp(u[1])
+    return jnp.sum(-0.5 * z**2 - u[1] - 0.5 * np.log(2.0 * np.pi))
+
+
+@pytest.fixture(scope="module", params=["memory", "passes"])
+def with_effects(request: pytest.FixtureRequest) -> Any:
+    if request.param == "memory":
+        loaded = load(by_index.likelihood, table(), None, "raise")
+    else:
+        at = (0, 0, 1, 90, N_ROWS)
+        batches = [{k: v[a:b] for k, v in table().items()} for a, b in itertools.pairwise(at)]
+        loaded = load_stream(by_index.likelihood, mle.Stream(lambda: batches), None, "raise")
+    return evaluator_of(Spec(by_index.likelihood, loaded.problem.space), loaded, None)
+
+
+def test_eliminated_effects_are_the_closed_form(with_effects: Any) -> None:
+    at = 0.4 * np.random.default_rng(3).standard_normal((9, 2))
+    of = lambda t: profiled(t, table())
+    for u in at[:3]:
+        found = with_effects.evaluate(u[None], 2)
+        np.testing.assert_allclose(found.loglik[0], of(u), rtol=1e-12)
+        np.testing.assert_allclose(found.score[0], jax.grad(of)(u), rtol=1e-9, atol=1e-10)
+        np.testing.assert_allclose(found.information[0], -np.asarray(jax.hessian(of)(u)), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(with_effects.logliks({0: at})[0], [of(u) for u in at], rtol=1e-12)
+    end = with_effects.run(NEWTON, np.zeros((1, 2)))
+    np.testing.assert_allclose(end.u[0], least_squares(table(), np.ones(N_ROWS))[-2:], atol=1e-8)
+    truth = end.u
+    best = with_effects.best(lambda which, data: np.stack([truth + 3.0, truth, truth - 1.0], axis=1), None, 32)
+    np.testing.assert_array_equal(best, truth)
+
+
+def test_rows_have_their_effects(with_effects: Any) -> None:
+    """Statistics of all rows and samples of them, at the maximising effects."""
+    data, u = table(), np.array([0.5, -0.2])
+    rest = data["y"] - u[0] * data["x"]
+    means = np.array([rest[data["g"] == g].mean() for g in range(N_GROUPS)])
+    values, _, weights = row_terms(with_effects, u)
+    np.testing.assert_allclose(values, norm.logpdf(rest, means[data["g"]], np.exp(u[1])), rtol=1e-11)
+    assert weights.tolist() == [1.0] * N_ROWS == [1.0] * with_effects.n_contributions
+    total, _ = with_effects.map_reduce(_rows_and_weight, lambda a, b: (a[0] + b[0], a[1]), u)
+    assert total == N_ROWS
+    np.testing.assert_allclose(with_effects.sample(40).weights.sum(), N_ROWS)
+
+
 # ---- the recipe
 
 
