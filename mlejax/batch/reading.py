@@ -273,7 +273,8 @@ def _without_gaps(
     for gap in gaps:
         if gap not in dropped:
             for i in runs.with_any(gap.rows)[0].tolist():
-                phrases.setdefault(i, []).append(gap.phrase(index, runs(i)))
+                drop = "" if gap.infinite else "; missing='drop' leaves such rows out"
+                phrases.setdefault(i, []).append(gap.phrase(index, runs(i)) + drop)
     bad.update({i: "; ".join(found) for i, found in phrases.items()})
     if not dropped:
         return runs

@@ -14,6 +14,7 @@ from mlejax import data as data_room
 from mlejax import files, inference, misuse, plot
 from mlejax.batch import Batch, single, statement
 from mlejax.covariance import KINDS, CovarianceKind, Covariances, check_kind, entry_reason
+from mlejax.data.errors import listing
 from mlejax.inference.tables.formatting import format_quantiles, format_span
 from mlejax.likelihood import ExpectedTotal
 from mlejax.notebook import Text, in_notebooks
@@ -301,7 +302,7 @@ class BatchResults:
         if label not in self._position:
             near = data_room.near_matches(label, list(self._labels))
             raise KeyError(
-                f"no data set {label!r}" + (f"; did you mean {near}?" if near else f"; there are {len(self)}")
+                f"no data set {label!r}" + (f"; did you mean {near}?" if near else f"; the labels are {listing(self._labels, 5)}")
             )
         i = self._position[label]
         if (why := self._batch.sets.bad.get(i)) is not None:

@@ -94,6 +94,7 @@ def test_missing_values_by_group() -> None:
         f"column 'y': 4 missing values (NaN or NA), at rows 0, 1, 2, 3 (index labels {first}, "
         in res.failed.loc["store 1", "reason"]
     )
+    assert res.failed.loc["store 1", "reason"].endswith("missing='drop' leaves such rows out")
     dropped = gaussian.fit_groups(frame, by="store", start=BEGIN, missing="drop")
     assert dropped.nobs["store 1"] == 26
     assert dropped.converged.all()
@@ -286,3 +287,11 @@ def test_what_no_data_set_can_have_is_refused_at_once() -> None:
     frame["u"] = np.arange(80) // 4
     with pytest.raises(ValueError, match="which have no order"):
         units.fit_groups(frame, by="store", start={"mu": 0.0}, cov_type="HAC")
+
+
+def test_labels_that_do_not_exist_are_answered_by_those_that_do() -> None:
+    res = gaussian.fit_groups(table([30, 30]), by="store", start=BEGIN)
+    with pytest.raises(KeyError, match="did you mean"):
+        res["store 7"]
+    with pytest.raises(KeyError, match="the labels are 'store [01]', 'store [01]'"):
+        res["GE"]
