@@ -293,5 +293,5 @@ def test_labels_that_do_not_exist_are_answered_by_those_that_do() -> None:
     res = gaussian.fit_groups(table([30, 30]), by="store", start=BEGIN)
     with pytest.raises(KeyError, match="did you mean"):
         res["store 7"]
-    with pytest.raises(KeyError, match="the labels are 'store [01]', 'store [01]'"):
+    with pytest.raises(KeyError, match=r"the labels are 'store [01]', 'store [01]'"):
         res["GE"]

@@ -101,11 +101,10 @@ def test_mcfadden_is_that_of_statsmodels(res: mle.Results, births: pd.DataFrame)
 def test_fits_that_cannot_be_repeated_have_no_null_model(births: pd.DataFrame, tmp_path: Path) -> None:
     model = logit.regress(eta="age + smoke")
     tied = model.fit(births, constraints="eta[age] = eta[smoke]")
-    with pytest.raises(ValueError, match="a fit under constraints= cannot be repeated"):
-        tied.summary(null=True)
+    said = "No likelihood-ratio test against intercepts alone: a fit {} cannot be repeated"
+    assert said.format("under constraints=") in " ".join(tied.summary(null=True).notes)
     model.fit(births).save(tmp_path / "res.json")
-    with pytest.raises(ValueError, match="a fit loaded from a file cannot be repeated"):
-        mle.load(tmp_path / "res.json").summary(null=True)
+    assert said.format("loaded from a file") in " ".join(mle.load(tmp_path / "res.json").summary(null=True).notes)
 
 
 def test_edges_have_half_of_chi_squared() -> None:
