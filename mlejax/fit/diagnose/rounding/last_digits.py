@@ -34,6 +34,7 @@ SAME_LIMIT = 1e-3  # log-likelihood
 ALONG = 0.1  # share of the way of a coordinate that another goes which moves along with it
 LONGEST = 41.0  # way of a logarithm, that many doublings
 REST = 0.01  # error of what is left to rise where the log-likelihood levels off
+HALVES, FALL = 24, 1e-3  # of a way on which the log-likelihood falls, and the fall that is looked for
 FLAT = 1e-7  # gain of a doubling that is none
 LITTLE = 1.0  # rise to the end of the numbers that may be rounding; one without bound is larger, unless numbers end early
 FALLEN = 10.0  # log-likelihood below the highest point of the profile, and falling, at which its maximum is behind
@@ -316,9 +317,15 @@ def _levelled(evaluator: SingleEvaluator, end: OptimizeResult, d: Direction) -> 
 
 
 def _fall_is_real(evaluator: SingleEvaluator, end: OptimizeResult, far: Float[Host, " p"]) -> bool:
-    """True if the fall of the log-likelihood from the final point to ``far``, (p,), is at least ten times the rounding error
-    there, or that error is not known."""
-    return gain_is_real(evaluator, far, float(end.loglik - evaluator.logliks({0: far[None]})[0][0]))
+    """True if the log-likelihood falls from the final point to ``far``, (p,), by at least ten times the rounding error there, or
+    that error is not known; or so to the nearest of the halves of that way where it is seen to fall.
+
+    The step to ``far`` may be so long that the formula has no digits there (of a curvature of 1e-8 a step is 1e4).
+    """
+    points = end.u + 0.5 ** np.arange(HALVES)[:, None] * (far - end.u)
+    falls = end.loglik - evaluator.logliks({0: points})[0]
+    seen = np.flatnonzero(np.isfinite(falls) & (falls > FALL))
+    return any(gain_is_real(evaluator, points[k], float(falls[k])) for k in {0, *seen[-1:].tolist()})
 
 
 def _numbers_end(space: Space, d: Direction) -> bool:

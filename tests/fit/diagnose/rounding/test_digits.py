@@ -335,3 +335,27 @@ def test_infinite_cutpoints_have_all_digits_and_an_empty_class_levels_off_at_the
     assert empty.code == "no_finite_maximum", empty
     assert "cut[1] - cut[0] -> 0" in empty.statement
     assert empty.evidence["supremum"] == pytest.approx(-best.fun, abs=1e-6)
+
+
+NODES, SHARES = np.polynomial.legendre.leggauss(40)
+
+
+@mle.model(h=mle.Real(), k=mle.Real(), z=mle.Real())
+def tetrachoric(p: Any, d: Any) -> Any:
+    """The four probabilities of two dichotomised normals whose correlation is tanh(z), by quadrature along the correlation."""
+    h, k, angle = p["h"], p["k"], jnp.arcsin(jnp.tanh(p["z"]))
+    s = 0.5 * angle * (NODES + 1.0)
+    density = jnp.exp(-(h * h + k * k - 2.0 * h * k * jnp.sin(s)) / (2.0 * jnp.cos(s) ** 2))
+    first, second = norm.cdf(h), norm.cdf(k)
+    both = first * second + jnp.sum(SHARES * density) * angle / (4.0 * jnp.pi)
+    return jnp.log(jnp.stack([both, first - both, second - both, 1.0 - first - second + both]))[d["cell"]]
+
+
+@pytest.mark.parametrize("counts", [(22, 0, 13, 15), (20, 0, 9, 21), (16, 0, 15, 19), (17, 0, 16, 17)])
+def test_a_parameter_that_levels_off_is_not_said_to_be_without_effect(counts: tuple[int, ...]) -> None:
+    """With an empty cell the correlation goes to 1, and the log-likelihood levels off at the multinomial's.  The step on which it is
+    seen to fall is a thousand units long, and the formula has no digits at its end."""
+    full = np.array([n for n in counts if n], float)
+    verdict = tetrachoric.fit({"cell": np.repeat(np.arange(4), counts)}).verdict
+    assert verdict.code == "no_finite_maximum", verdict
+    assert verdict.evidence["supremum"] == pytest.approx(float(full @ np.log(full / full.sum())), abs=1e-6)
