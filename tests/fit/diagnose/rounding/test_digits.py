@@ -353,8 +353,10 @@ def tetrachoric(p: Any, d: Any) -> Any:
 
 @pytest.mark.parametrize("counts", [(22, 0, 13, 15), (20, 0, 9, 21), (16, 0, 15, 19), (17, 0, 16, 17)])
 def test_a_parameter_that_levels_off_is_not_said_to_be_without_effect(counts: tuple[int, ...]) -> None:
-    """With an empty cell the correlation goes to 1, and the log-likelihood levels off at the multinomial's.  The step on which it is
-    seen to fall is a thousand units long, and the formula has no digits at its end."""
+    """With an empty cell the correlation goes to 1, and the log-likelihood levels off at the multinomial's.
+
+    The step on which it is seen to fall is a thousand units long, and the formula has no digits at its end.
+    """
     full = np.array([n for n in counts if n], float)
     verdict = tetrachoric.fit({"cell": np.repeat(np.arange(4), counts)}).verdict
     assert verdict.code == "no_finite_maximum", verdict
