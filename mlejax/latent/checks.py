@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import Any
@@ -22,7 +23,7 @@ from mlejax.latent.simulation import POINTS, Simulated, log_mean
 from mlejax.latent.variable import LAPLACE, Quadrature
 from mlejax.likelihood import natural_values
 from mlejax.linalg import entrywise
-from mlejax.objective import Spec
+from mlejax.objective import Objective, Spec
 from mlejax.shapes import Data, Device, Either, Float, Host, Params, PyTree
 
 WIDTH, PRIOR = 10.0, 7.0  # half-widths of the fixed grids: in conditional and in prior standard deviations
@@ -51,6 +52,17 @@ def _two(spec: Spec, finer: Quadrature, u: Either, data: data_room.Prepared, fix
         return jnp.stack([log_integral(f, f, marginal.q, how) for how in (marginal.how, finer)])
 
     return _by_unit(spec, u, data, fixed, one)
+
+
+@dataclass(frozen=True)
+class TwoValues:
+    """The task that evaluates `two_values` for the units of an objective; ``finer`` as there."""
+
+    finer: Quadrature
+
+    def __call__(self, objective: Objective, u: Either) -> PyTree:
+        """Return the two log-likelihoods of every unit (N, 2)."""
+        return _two(objective.spec, self.finer, u, objective.prepared, objective.fixed)
 
 
 def two_values(spec: Spec, finer: Quadrature, u: Either, data: data_room.Prepared, fixed: Either | None) -> Float[Host, "n 2"]:
@@ -82,16 +94,12 @@ def _on_grid(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | No
     return _by_unit(spec, u, data, fixed, one)
 
 
-def on_grid(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None, units: Host) -> Float[Host, " m"]:
-    """Return the log-likelihood of some units by the trapezoidal rule on a fixed grid around the mode (m,).
+def on_grid(spec: Spec, u: Either, some: data_room.Prepared, fixed: Either | None) -> Float[Host, " m"]:
+    """Return the log-likelihood of ``some`` units, with up to three latent variables, by the trapezoidal rule on a fixed grid
+    around the mode (m,).
 
     With one latent variable, where a unit says little, the larger of this and of a sum over a grid around 0.
-
-    ``units``: numbers of the units, with up to three latent variables.
     """
-    some = data_room.Prepared(
-        data.taken(units), data.shared, np.ones(len(units)), np.int64(len(units)), data.statics, data.mode, len(units)
-    )
     return np.asarray(_on_grid(spec, u, some, fixed))
 
 
@@ -195,6 +203,11 @@ def _has_mode(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | N
         return jnp.isfinite(mode.at.value) & (around < mode.at.value - FALL).all()  # NaN where the curvature has no factor
 
     return _by_unit(spec, u, data, fixed, one)
+
+
+def has_mode(objective: Objective, u: Either) -> PyTree:
+    """The task that tells for each unit whether its integrand has a maximum, as in `without_mode` (N,)."""
+    return _has_mode(objective.spec, u, objective.prepared, objective.fixed)
 
 
 def without_mode(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> np.ndarray:

@@ -23,6 +23,7 @@ from mlejax.objective.objective import (
     to_loglik,
 )
 from mlejax.objective.passes.bad_rows import BadRows, bad_rows
+from mlejax.objective.passes.jobs import Place
 from mlejax.objective.passes.partitioned import PartitionedEvaluator, added, in_pairs
 from mlejax.objective.passes.resampled_sums import check_rows_at_once, derivatives_of_rows, drawn_sums, sums_by_label
 from mlejax.objective.passes.score_sums import Partialled, nested_in_clusters, streamed_products
@@ -41,6 +42,7 @@ __all__ = [
     "Objective",
     "Partialled",
     "PartitionedEvaluator",
+    "Place",
     "PointsEvaluator",
     "Reweighted",
     "RowTerms",

@@ -20,7 +20,8 @@ from mlejax.fit.finish.finish import Fit, Integration
 from mlejax.fit.finish.natural import estimates
 from mlejax.fit.latents.simulated_integrals import simulated
 from mlejax.fit.latents.with_classes import fit_with_classes, with_classes_named
-from mlejax.fit.prepare.streaming import AnyEvaluator, evaluator_of
+from mlejax.fit.latents.worst_units import without_mode, worst_units
+from mlejax.fit.prepare.streaming import AnyEvaluator, evaluator_of, is_stream
 from mlejax.fit.recipe import continued, fit_once
 from mlejax.latent import Draws, Marginal, Quadrature, Sobol, checks, integrated, marginal_of, way_of
 from mlejax.likelihood import Likelihood
@@ -37,7 +38,6 @@ SHIFT, ERRORS, LOGLIK = 1e-3, 1e-3, 1e-4
 HELD_TOL, HELD_STEPS = 1e-7, 60
 SAME = 1e-6  # standard errors: more points that move no estimate by more end where fewer points did
 SINGULAR = 1e-8  # eigenvalue of correlations
-WORST = 10  # units that are looked at on a fixed grid
 
 
 def fit(likelihood: Likelihood, data: Data, *, integrate: Any = "auto", **options: Any) -> Fit:
@@ -50,9 +50,15 @@ def fit(likelihood: Likelihood, data: Data, *, integrate: Any = "auto", **option
         **options: fields of :class:`mlejax.fit.prepare.request.Request`.
 
     Raises:
-        ValueError: bias reduction for a model with random effects or latent classes; errors of `fit_once`.
+        ValueError: bias reduction for a model with random effects or latent classes, simulation for a stream; errors of
+            `fit_once`.
     """
     how, marginal = way_of(likelihood, integrate), marginal_of(likelihood)
+    if isinstance(how, (Sobol, Draws)) and is_stream(data):
+        raise ValueError(
+            f"integrate={how!r} is not supported for a stream, whose draws for every unit would have to be in memory: leave out "
+            "integrate=, or use 'laplace'"
+        )
     if likelihood.joint is not None and options.get("bias_reduction") is not None:
         away = (
             "a penalty on the class probabilities, penalty=, keeps them away from 0"
@@ -130,10 +136,9 @@ def _with_units_named(done: Fit) -> Fit:
     if normal or marginal.crossed:
         return done
     with float64():
-        found = checks.without_mode(done.spec, done.u, done.loaded.problem.data, done.fixed)
-    if not len(found):
+        labels = without_mode(done)
+    if not labels:
         return done
-    labels = np.asarray(done.loaded.unit_labels)[found].tolist()
     more = f" (and of {len(labels) - 1} more)" if len(labels) > 1 else ""
     verdict = done.verdict.amended(
         "not_computable",
@@ -255,7 +260,7 @@ def _against(done: Fit, finer: Quadrature, at: Evaluation) -> Integration:
         all that is within the tolerances (``accepted``).
     """
     with float64():
-        data, u, spec = done.loaded.problem.data, done.u, done.spec
+        u, spec = done.u, done.spec
         points, loglik = _quadrature(done).points, done.llf / done.loaded.scale
         if spec.adjusted:  # the fit has score and information of the log-likelihood itself
             own = evaluator_of(spec, done.loaded, done.fixed).evaluate(u[None], 2)
@@ -264,13 +269,9 @@ def _against(done: Fit, finer: Quadrature, at: Evaluation) -> Integration:
             assert done.information is not None
             before = done.score / done.loaded.scale, done.information / done.loaded.scale
         shift, errors = _compared(before, _natural(at, done), interior(spec.space, u))
-        values = checks.two_values(spec, finer, u, data, done.fixed)
-        weights = np.asarray(data.weights)[: len(values)]
-        gaps = np.where(weights > 0, np.abs(values[:, 0] - values[:, 1]), 0.0)
-        worst = np.argsort(-gaps, kind="stable")[:WORST]
-        off = np.abs(checks.on_grid(spec, u, data, done.fixed, worst) - values[worst, 1])
-        assert done.loaded.unit_labels is not None
-        largest = int(worst[np.argmax(np.nan_to_num(off, nan=np.inf))])
+        worst, some = worst_units(done, finer)
+        off = np.abs(checks.on_grid(spec, u, some, done.fixed) - worst.values)
+        largest = int(np.argmax(np.nan_to_num(off, nan=np.inf)))
         return Integration(
             latents=tuple(_marginal(done).latents),
             points=points,
@@ -278,7 +279,7 @@ def _against(done: Fit, finer: Quadrature, at: Evaluation) -> Integration:
             shift=shift,
             errors=errors,
             loglik=abs(float(at.loglik[0]) - loglik) * done.loaded.scale,
-            worst=str(done.loaded.unit_labels[largest]),
+            worst=str(worst.labels[largest]),
             off=float(np.nan_to_num(off, nan=np.inf).max()),
             accepted=False,
         ).judged(SHIFT, ERRORS, LOGLIK)

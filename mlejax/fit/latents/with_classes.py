@@ -14,14 +14,17 @@ from typing import Any
 import jax
 import numpy as np
 
+from mlejax.data import Prepared
 from mlejax.execution import float64
 from mlejax.fit.finish.finish import Fit, Integration
 from mlejax.fit.latents import labels
 from mlejax.fit.latents.empty_classes import on_closed_edges
+from mlejax.fit.prepare.streaming import evaluator_of
 from mlejax.fit.recipe import continued, fit_once
-from mlejax.latent import Markov, mixture_of, posterior
+from mlejax.latent import Markov, Mixture, mixture_of, posterior
 from mlejax.likelihood import Likelihood
-from mlejax.shapes import Data
+from mlejax.objective import Objective
+from mlejax.shapes import Data, Either, PyTree
 
 RESTARTS = 10  # starts, where the first search ended with a class too many
 EMPTY = 1e-2  # rows (units) that a class is expected to have
@@ -61,22 +64,52 @@ class ClassFindings:
         return not (self.empty or self.small or self.alike)
 
 
+@dataclass(frozen=True, eq=False)
+class ClassSums:
+    """A function of the `Posterior` of rows (units), which returns the weighted sums of the probabilities of classes, (k,), and
+    the largest difference of log densities of each pair of classes.
+
+    Attributes:
+        mixture: the likelihood of rows and classes.
+    """
+
+    mixture: Mixture
+
+    def __call__(self, found: Any, data: Prepared, *_: object) -> tuple[np.ndarray, np.ndarray]:
+        """Return both for ``data``; further arguments, of a pass over a stream, are not used."""
+        k, weights = self.mixture.latent.n, np.asarray(data.weights)
+        counts = weights @ np.where(weights[:, None] > 0, self.mixture.shares(found.posterior), 0.0)
+        densities = found.densities[weights > 0].reshape(-1, k)
+        with np.errstate(invalid="ignore"):
+            gap = lambda a, b: np.nanmax(np.where(a == b, 0.0, np.abs(a - b)), initial=0.0)
+            gaps = [gap(densities[:, a], densities[:, b]) for a, b in combinations(range(k), 2)]
+        return counts, np.array(gaps)
+
+
+def _posterior(objective: Objective, u: Either) -> PyTree:
+    return posterior(objective.spec, u, objective.prepared, objective.fixed)
+
+
+def _both(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return a[0] + b[0], np.maximum(a[1], b[1])
+
+
 def fit_with_classes(likelihood: Likelihood, data: Data, **options: Any) -> Fit:
     """Fit a model with latent classes by maximum likelihood; ``options`` are fields of `Request`.
 
-    Unless ``start=`` or ``n_starts=`` is given, the search is repeated from ten starts if it does not end at a maximum with
-    proper classes; unless ``start=`` is given, classes whose labels can be exchanged are sorted.
+    Unless ``start=`` or ``n_starts=`` is given, or the data are a stream, the search is repeated from ten starts if it does not
+    end at a maximum with proper classes; unless ``start=`` is given, classes whose labels can be exchanged are sorted.
     """
     done = fit_once(likelihood, data, **options)
-    if done.loaded.stream is not None or not done.u.size:
+    if not done.u.size:
         return _exact(done)
-    found = class_findings(done)
+    found, in_memory = class_findings(done), done.loaded.stream is None
     alone = options.get("start") is None and options.get("n_starts") is None
-    if alone and not (found.healthy and done.verdict.converged):
+    if in_memory and alone and not (found.healthy and done.verdict.converged):
         again = fit_once(likelihood, data, **{**options, "n_starts": RESTARTS})
         if again.verdict.converged or not done.verdict.converged:
             done, found = again, class_findings(again)
-    if done.verdict.supremum is not None:
+    if in_memory and done.verdict.supremum is not None:
         return on_edges(done, keep=options.get("start") is not None)
     if options.get("start") is None:
         done, found = _in_order(done, found)
@@ -116,20 +149,23 @@ def _exact(done: Fit) -> Fit:
 
 
 def class_findings(done: Fit) -> ClassFindings:
-    """Compute the expected numbers of rows of the classes at the estimate, and which classes are the same."""
+    """Compute the expected numbers of rows of the classes at the estimate, and which classes are the same; of a stream by one
+    pass.
+    """
     mixture = mixture_of(done.spec.likelihood)
     assert mixture is not None
-    data = done.loaded.problem.data
+    summed = ClassSums(mixture)
     with float64():
-        found = jax.tree.map(np.asarray, posterior(done.spec, done.u, data, done.fixed))
-    weights = np.asarray(data.weights) * done.loaded.scale
-    shares = mixture.shares(found.posterior)
-    counts = tuple(float(n) for n in weights @ np.where(weights[:, None] > 0, shares, 0.0))
-    densities = found.densities[weights > 0].reshape(-1, mixture.latent.n)
-    with np.errstate(invalid="ignore"):
-        gap = lambda a, b: np.nanmax(np.where(a == b, 0.0, np.abs(a - b)), initial=0.0)
-        pairs = combinations(range(mixture.latent.n), 2)
-        alike = tuple((a, b) for a, b in pairs if gap(densities[:, a], densities[:, b]) < ALIKE)
+        if done.loaded.stream is None:
+            data = done.loaded.problem.data
+            found = jax.tree.map(np.asarray, posterior(done.spec, done.u, data, done.fixed))
+            sums, gaps = summed(found, data)
+        else:
+            evaluator: Any = evaluator_of(done.spec.plain, done.loaded, done.fixed)
+            sums, gaps = evaluator.map_reduce(_posterior, _both, done.u, summed)
+    counts = tuple(float(n) for n in done.loaded.scale * sums)
+    pairs = combinations(range(mixture.latent.n), 2)
+    alike = tuple(pair for pair, gap in zip(pairs, gaps, strict=True) if gap < ALIKE)
     few = 1.0 + done.spec.space.n_free / mixture.latent.n
     what = (
         "row" if done.spec.likelihood.unit is None or isinstance(mixture.latent, Markov) else done.spec.likelihood.unit
@@ -197,7 +233,7 @@ def _in_order(done: Fit, found: ClassFindings) -> tuple[Fit, ClassFindings]:
 
 def _exchangeable(done: Fit) -> tuple[int, ...] | None:
     """Positions of the leaves whose classes can be exchanged at the estimate, or None."""
-    return labels.exchangeable(done.spec, done.u, done.loaded.problem.data, done.fixed)
+    return labels.exchangeable(done.spec, done.u, done.loaded.seen.problem.data, done.fixed)
 
 
 def _order(done: Fit, leaves: tuple[int, ...]) -> np.ndarray:

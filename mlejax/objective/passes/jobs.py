@@ -39,6 +39,16 @@ class Place(NamedTuple):
     rows: slice
     units: Int[Host, " m"] | None
 
+    def of_rows(self, column: Any) -> Any:
+        """Return the values of a column of the partition for the rows of the chunk."""
+        return column.iloc[self.rows] if hasattr(column, "iloc") else column[self.rows]
+
+    def of_units(self, column: Any) -> np.ndarray:
+        """Return the values of a column of the partition in the first row of each unit of the chunk (N,)."""
+        assert self.units is not None
+        codes, labels = group_codes(self.of_rows(column), "units")
+        return labels[codes[np.searchsorted(self.units, np.arange(self.units[-1] + 1))]]
+
     def of_terms(self, column: Any, name: str) -> Any:
         """Return the values of a column of the partition for the terms of the chunk: its rows, or its units, for which they must
         not vary.
@@ -46,7 +56,7 @@ class Place(NamedTuple):
         Raises:
             DataError: they vary within a unit; ``name`` is that of the column, for the message.
         """
-        part = column.iloc[self.rows] if hasattr(column, "iloc") else column[self.rows]
+        part = self.of_rows(column)
         if self.units is None:
             return part
         codes, labels = group_codes(part, name)

@@ -1,0 +1,198 @@
+"""Latents over files whose row groups cut units: the same estimates, errors, integrals and verdicts as in memory."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+import mlejax as mle
+from mlejax.data import DataError
+from mlejax.execution import Limits, use_limits
+from tests.data.streams.samples import write
+
+N_UNITS = 150
+
+
+@pytest.fixture(autouse=True)
+def _small_scale() -> Iterator[None]:
+    with use_limits(Limits(chunk_rows=512, block_rows=64, grouped_rows=300)):
+        yield
+
+
+def table() -> pd.DataFrame:
+    """Counts of units of 1 to 11 rows, with a normal effect of each unit, and of two kinds of units."""
+    rng = np.random.default_rng(2)
+    lengths = rng.integers(1, 12, N_UNITS)
+    n = int(lengths.sum())
+    by_unit = lambda values: np.repeat(values, lengths)
+    x, kind = rng.standard_normal(n), by_unit(rng.random(N_UNITS) < 0.4)
+    y = rng.poisson(np.exp(0.3 + 0.5 * x + by_unit(0.7 * rng.standard_normal(N_UNITS))))
+    return pd.DataFrame(
+        {
+            "g": by_unit(np.arange(N_UNITS) * 7),
+            "t": np.concatenate([np.arange(k) for k in lengths]),
+            "x": x,
+            "y": y,
+            "kinds": rng.poisson(np.where(kind, 6.0, 1.0)),
+            "chain": rng.poisson(np.where(np.cumsum(rng.random(n) < 0.25) % 2, 6.0, 1.0)),
+            "c": by_unit(rng.integers(0, 30, N_UNITS)),
+            "w": by_unit(rng.integers(0, 4, N_UNITS)),
+        }
+    )
+
+
+CUTS = (0, 250, 250, 251, 600, 100_000)
+
+
+def stored(folder: Path, frame: pd.DataFrame) -> mle.Parquet:
+    frames = [frame.iloc[a:b] for a, b in itertools.pairwise(CUTS)]
+    return write(folder, [part.iloc[a : a + 170] for part in frames for a in range(0, max(len(part), 1), 170)])
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> mle.Parquet:
+    return stored(tmp_path_factory.mktemp("latents"), table())
+
+
+@mle.model(a=mle.Real(), b=mle.Real(), s=mle.NonNegative(), u=mle.Latent(by="g"))
+def intercepts(params: Any, data: Any) -> Any:
+    eta = params["a"] + params["b"] * data["x"] + params["s"] * params["u"]
+    return data["y"] * eta - jnp.exp(eta)
+
+
+START = {"a": 0.1, "b": 0.2, "s": 0.5}
+COVARIANCES = [
+    ("nonrobust", None),
+    ("opg", None),
+    ("HC0", None),
+    ("HC1", None),
+    ("HC2", None),
+    ("cluster", {"groups": "c"}),
+    ("cluster", {"groups": ("c", "g")}),
+]
+
+
+def same(streamed: Any, memory: Any, rtol: float = 1e-12) -> None:
+    assert str(streamed.verdict) == str(memory.verdict)
+    np.testing.assert_allclose(streamed.params, memory.params, rtol=rtol)
+    np.testing.assert_allclose(streamed.bse, memory.bse, rtol=rtol)
+    np.testing.assert_allclose(streamed.llf, memory.llf, rtol=rtol)
+    assert (streamed.nobs, streamed.cov_type) == (memory.nobs, memory.cov_type)
+
+
+@pytest.mark.parametrize("weights", [None, "frequency", "sampling"])
+def test_a_poisson_intercept_with_every_covariance(files: mle.Parquet, weights: Any) -> None:
+    options: dict[str, Any] = {} if weights is None else {"weights": "w", "weight_kind": weights}
+    streamed, memory = (intercepts.fit(data, start=START, **options) for data in (files, table()))
+    assert memory.verdict.code == "verified"
+    same(streamed, memory)
+    one, two = streamed._fit.integration, memory._fit.integration
+    assert (one.points, one.tried, one.accepted) == (two.points, two.tried, True)
+    np.testing.assert_allclose([one.shift, one.errors], [two.shift, two.errors], rtol=1e-4)
+    np.testing.assert_allclose(one.off, two.off, atol=1e-12)
+    for kind, kwds in COVARIANCES:
+        if not (weights == "frequency" and kind == "HC2") and not (weights == "sampling" and kind in ("nonrobust", "opg")):
+            same(streamed.with_cov(kind, kwds), memory.with_cov(kind, kwds))
+
+
+def test_laplace_and_the_start_of_a_sample(files: mle.Parquet) -> None:
+    options: dict[str, Any] = {"integrate": "laplace", "cov_type": "HC1"}
+    same(*(intercepts.fit(data, start=START, **options) for data in (files, table())))
+    same(*(intercepts.fit(data, **options) for data in (files, table())), 1e-9)
+
+
+def test_the_unit_that_is_integrated_worst_is_named_as_in_memory(tmp_path: Path) -> None:
+    """Few points, and a unit whose integrand is far from normal."""
+    frame = table()
+    frame.loc[frame["g"] == 7 * 77, "y"] = 3_000
+    found = []
+    for data in (stored(tmp_path, frame), frame):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", mle.ConvergenceWarning)
+            found.append(intercepts.fit(data, start=START))
+    one, two = (res._fit.integration for res in found)
+    assert one.worst == two.worst
+    np.testing.assert_allclose(one.off, two.off, rtol=1e-6, atol=1e-12)
+
+
+@mle.model(eta=mle.Real())
+def counts(params: Any, data: Any) -> Any:
+    return data["y"] * params["eta"] - jnp.exp(params["eta"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["laplace", mle.Quadrature(5)])
+def test_two_effects_of_a_formula(files: mle.Parquet, how: Any) -> None:
+    model = counts.regress(eta=mle.Linear("x", random="1 + x | g", correlated=False))
+    same(*(model.fit(data, integrate=how) for data in (files, table())), 1e-8)
+
+
+@mle.model(m=mle.Real(shape=2), k=mle.Discrete(2, by="g"))
+def classes(params: Any, data: Any) -> Any:
+    eta = params["m"][params["k"]] + 0.3 * data["x"]
+    return data["y"] * eta - jnp.exp(eta)
+
+
+@mle.model(m=mle.Real(shape=2), k=mle.Discrete(2))
+def row_classes(params: Any, data: Any) -> Any:
+    eta = params["m"][params["k"]]
+    return data["kinds"] * eta - jnp.exp(eta)
+
+
+@mle.model(m=mle.Real(shape=2), k=mle.Markov(2, by="g", time="t"))
+def states(params: Any, data: Any) -> Any:
+    eta = params["m"][params["k"]]
+    return data["chain"] * eta - jnp.exp(eta)
+
+
+@pytest.mark.parametrize("model", [classes, row_classes, states], ids=["of units", "of rows", "chains"])
+def test_classes_and_chains(files: mle.Parquet, model: Any) -> None:
+    streamed, memory = (model.fit(data, cov_type="HC0") for data in (files, table()))
+    assert memory.verdict.code == "verified"
+    same(streamed, memory, 1e-9)
+    assert streamed._fit.note == memory._fit.note  # the order of the labels
+
+
+def test_a_class_that_is_too_many_is_named(files: mle.Parquet) -> None:
+    """Two equal classes stay equal."""
+    start = {"m": [0.5, 0.5], "k_probs": [0.5, 0.5]}
+    found = []
+    for data in (files, table()):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", mle.ConvergenceWarning)
+            found.append(classes.fit(data, start=start))
+    assert found[0].verdict.code == found[1].verdict.code
+
+
+# ---- what cannot be
+
+
+def test_times_that_skip_are_refused(tmp_path: Path) -> None:
+    frame = table()
+    frame.loc[frame.index[-1], "t"] += 1
+    with pytest.raises(DataError, match=r"t goes from \d+ to \d+ within g \d+: expected steps of 1"):
+        states.fit(stored(tmp_path, frame))
+
+
+def test_units_in_several_places_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"rows of g \d+ are in several places"):
+        intercepts.fit(stored(tmp_path, table().sample(frac=1.0, random_state=0)))
+
+
+def test_draws_for_every_unit_are_refused(files: mle.Parquet) -> None:
+    with pytest.raises(ValueError, match=r"integrate=.*Sobol.* is not supported for a stream"):
+        intercepts.fit(files, integrate=mle.Sobol(100))
+
+
+def test_latents_of_units_need_their_rows(files: mle.Parquet) -> None:
+    res = intercepts.fit(files, start=START, integrate="laplace")
+    with pytest.raises(ValueError, match="needs all rows in memory, and the data are a stream"):
+        res.latent()
