@@ -20,7 +20,7 @@ import pytest
 
 import mlejax as mle
 from mlejax.data import DataError
-from tests.data.streams.samples import N, frame, logit, outcome, parts, write
+from tests.data.streams.samples import N, by_unit, frame, logit, outcome, parts, write
 from tests.engines.local_modes import dask, own_table
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("ignore")]
@@ -48,6 +48,26 @@ def test_the_same_answer_bit_by_bit(on: Any, files: mle.Parquet, kind: str) -> N
         np.testing.assert_allclose(getattr(found, name), getattr(plain, name), rtol=1e-12)
         np.testing.assert_allclose(getattr(found, name), getattr(memory, name), rtol=1e-12)
     assert found.llf == pytest.approx(memory.llf, rel=1e-12)
+
+
+def test_units(on: Any, tmp_path: Path) -> None:
+    """Row groups cut units; the caller puts whole ones together."""
+    table = frame().sort_values("c", kind="stable", ignore_index=True)
+    options: dict[str, Any] = {"cov_type": "cluster", "cov_kwds": {"groups": "c2"}, "start": {"m": 0.0, "s": 1.0}}
+    found = by_unit.fit(write(tmp_path, [table.iloc[:2500], table.iloc[2500:]]), on=on, **options)
+    memory = by_unit.fit(table, **options)
+    assert found.verdict.code == memory.verdict.code == "verified"
+    np.testing.assert_allclose(found.params, memory.params, rtol=1e-12)
+    np.testing.assert_allclose(found.bse, memory.bse, rtol=1e-12)
+    assert found.llf == pytest.approx(memory.llf, rel=1e-12)
+
+
+def test_units_that_partitions_of_a_table_cut_are_refused(on: Any, tmp_path: Path) -> None:
+    if type(on).__module__.startswith("pyspark"):
+        pytest.skip("fit takes files, and no DataFrame of Spark")
+    table = frame().sort_values("c", kind="stable", ignore_index=True)
+    with pytest.raises(DataError, match=r"rows of c \d+ are in several places: in \w+ \d, and again in \w+ \d"):
+        by_unit.fit(own_table(on, table, tmp_path), on=on)
 
 
 def test_formulas_and_weights(on: Any, files: mle.Parquet) -> None:

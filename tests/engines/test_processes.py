@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.data.streams.samples import frame, logit, outcome
+from tests.data.streams.samples import by_unit, frame, logit, outcome
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +26,7 @@ jax.distributed.initialize(coordinator_address=sys.argv[1], num_processes=2, pro
 import numpy as np
 import mlejax as mle
 from mlejax.engines import on_processes
-from tests.data.streams.samples import frame, logit, outcome
+from tests.data.streams.samples import by_unit, frame, logit, outcome
 
 me, everywhere = int(sys.argv[2]), jax.devices()
 assert len({device.process_index for device in everywhere}) == 2
@@ -58,6 +59,11 @@ bad = mine.assign(x1=np.where((np.arange(len(mine)) == 1205) & (me == 1), np.nan
 out["missing"] = refused(lambda: logit.fit(bad, on=everywhere, start={"a": 0.0, "b": [0.0, 0.0]}))
 
 out["whole"] = refused(lambda: logit.fit(mine, on=everywhere, method="lbfgs"))
+units = frame().sort_values("c", kind="stable", ignore_index=True)
+border = int(np.searchsorted(units["c"], 7))
+start = {"m": 0.0, "s": 1.0}
+tell("units", by_unit.fit(units.iloc[:border] if me == 0 else units.iloc[border:], on=everywhere, start=start))
+out["cut"] = refused(lambda: by_unit.fit(units.iloc[: border + 5] if me == 0 else units.iloc[border + 5 :], on=everywhere))
 print(json.dumps(out))
 """
 
@@ -122,13 +128,15 @@ def found() -> list[dict[str, Any]]:
 def reference(name: str) -> Any:
     table = frame()
     table = table.assign(g=np.where((table["g"] == "d") & (np.arange(len(table)) < 1500), "a", table["g"]))
+    if name == "units":
+        return by_unit.fit(frame(), start={"m": 0.0, "s": 1.0})
     if name == "formula":
         return outcome.regress(eta="x0 * g").fit(table, weights="w", weight_kind="sampling", cov_type="HC0")
     kinds = {"HC1": ("HC1", None), "cluster": ("cluster", {"groups": "c"}), "stream": (None, None)}
     return logit.fit(table, cov_type=kinds[name][0], cov_kwds=kinds[name][1])
 
 
-@pytest.mark.parametrize("name", ["HC1", "cluster", "formula", "stream"])
+@pytest.mark.parametrize("name", ["HC1", "cluster", "formula", "stream", "units"])
 def test_both_processes_have_the_answer_for_all_rows(found: list[dict[str, Any]], name: str) -> None:
     assert found[0][name] == found[1][name]
     want = reference(name)
@@ -137,6 +145,11 @@ def test_both_processes_have_the_answer_for_all_rows(found: list[dict[str, Any]]
     np.testing.assert_allclose(errors, want.bse, rtol=1e-9)
     assert llf == pytest.approx(want.llf, rel=1e-12)
     assert (nobs, verdict) == (want.nobs, want.verdict.code)
+
+
+def test_a_unit_in_both_processes_is_refused_in_both(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        assert re.search(r"rows of c 7 are in several places: in process 0, .*, and again in process 1", each["cut"])
 
 
 def test_a_bad_value_in_one_process_is_raised_in_both(found: list[dict[str, Any]]) -> None:
