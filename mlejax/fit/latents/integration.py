@@ -106,7 +106,8 @@ def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
     points, method = FIRST[marginal.q], optimize.resolve(options.get("method", "newton"))
     if isinstance(method, optimize.Newton):
         method = replace(method, tol=max(method.tol, HELD_TOL), max_steps=min(method.max_steps, HELD_STEPS))
-    done = fit_once(integrated(likelihood, Quadrature(points, held=True)), data, **{**options, "method": method})
+    held = not is_stream(data)  # where scores are not exact a search may creep, and each step would be a pass over the data
+    done = fit_once(integrated(likelihood, Quadrature(points, held=held)), data, **{**options, "method": method})
     if done.information is None or done.u.size == 0:
         return replace(done, integration=Integration(tuple(marginal.latents), points))
     if done.verdict.code == "stopped_early":  # so few points that their score is not that of points that move
