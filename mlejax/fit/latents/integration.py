@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from mlejax import linalg, misuse, optimize
-from mlejax.execution import float64
+from mlejax.data.streams import Parquet
+from mlejax.execution import float64, limits
 from mlejax.fit.diagnose.ends import interior, superlinear
 from mlejax.fit.finish.finish import Fit, Integration
 from mlejax.fit.finish.natural import estimates
@@ -106,8 +107,8 @@ def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
     points, method = FIRST[marginal.q], optimize.resolve(options.get("method", "newton"))
     if isinstance(method, optimize.Newton):
         method = replace(method, tol=max(method.tol, HELD_TOL), max_steps=min(method.max_steps, HELD_STEPS))
-    held = not is_stream(data)  # where scores are not exact a search may creep, and each step would be a pass over the data
-    done = fit_once(integrated(likelihood, Quadrature(points, held=held)), data, **{**options, "method": method})
+    how = Quadrature(points, held=not _many_rows(data))
+    done = fit_once(integrated(likelihood, how), data, **{**options, "method": method})
     if done.information is None or done.u.size == 0:
         return replace(done, integration=Integration(tuple(marginal.latents), points))
     if done.verdict.code == "stopped_early":  # so few points that their score is not that of points that move
@@ -125,6 +126,16 @@ def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
         done, points = replace(again, integration=replace(found, points=finer.points)), finer.points
         if last:
             return done if found.accepted or not done.verdict.converged else _inaccurate(done)
+
+
+def _many_rows(data: Data) -> bool:
+    """True for a stream, unless it is files of fewer than ``limits().sampled_rows`` rows.
+
+    Where scores are not exact a search over many units may creep at a small decrement, and each step is a pass over the data.
+    """
+    if isinstance(data, Parquet):
+        return sum(group.n_rows for group in data.partitions()) >= limits().sampled_rows
+    return is_stream(data)
 
 
 def _with_units_named(done: Fit) -> Fit:

@@ -103,6 +103,15 @@ def test_a_poisson_intercept_with_every_covariance(files: mle.Parquet, weights: 
             same(streamed.with_cov(kind, kwds), memory.with_cov(kind, kwds))
 
 
+def test_many_rows(files: mle.Parquet) -> None:
+    """Their search has exact scores, and takes few passes."""
+    with use_limits(Limits(chunk_rows=512, block_rows=64, grouped_rows=300, sampled_rows=100)):
+        streamed = intercepts.fit(files)
+    memory = intercepts.fit(table())
+    same(streamed, memory, 1e-7)
+    assert streamed._fit.loaded.stream.n_passes <= 16
+
+
 def test_laplace_and_the_start_of_a_sample(files: mle.Parquet) -> None:
     options: dict[str, Any] = {"integrate": "laplace", "cov_type": "HC1"}
     same(*(intercepts.fit(data, start=START, **options) for data in (files, table())))
