@@ -42,7 +42,7 @@ from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.status import End
 from mlejax.verdict import Findings
 
-FEW_UNITS = 64  # of latents, on which candidates for a start are compared at least
+FEW_UNITS, FEW_ROWS = (24, 64), 640  # of latents, on which candidates for a start are compared at least: units, with rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,14 +220,16 @@ def start_of_one(
     """u of the start of one data set, (p,), as `choose` does: the given one, the first guess if it is acceptable, or the best
     candidate on ``n_ranked`` rows (None: on all rows, and the first guess is not used).
 
-    For models with latent variables, whose terms belong to units, the candidates are compared on at least 64 units.
+    For models with latent variables, whose terms belong to units, the candidates are compared on at least 64 units, of many rows
+    on as many as have 640 rows, and at least 24.
     """
     spec, designs = evaluator.spec, loaded.designs
     if spec.space.n_free == 0:
         return np.zeros(0)
     one = np.zeros(1, np.int64)
     if n_ranked is not None and marginal_of(spec.likelihood) is not None:  # units of many rows
-        n_ranked = max(FEW_UNITS, n_ranked * loaded.problem.data.n_contributions // max(loaded.rows.n, 1))
+        per_row = loaded.problem.data.n_contributions / max(loaded.rows.n, 1)
+        n_ranked = max(int(np.clip(FEW_ROWS * per_row, *FEW_UNITS)), int(n_ranked * per_row))
     return start_room.choose(evaluator, one, given, None, designs, spec.likelihood.parameters, seed, n_ranked)[0][0]
 
 
