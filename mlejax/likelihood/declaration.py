@@ -61,6 +61,7 @@ class Joint:
         classes: True if the latent variable is discrete (a class), so that it is summed over, not integrated.
         time: name of the column with the times of a Markov chain; None if the model has no Markov chain.
         factors: names of the columns of each grouping factor, if latent variables are nested or crossed; else empty.
+        chain: True if the latent variable is a Markov chain.
     """
 
     function: Callable[[Any, Any], jax.Array]
@@ -69,9 +70,10 @@ class Joint:
     classes: bool = False
     time: str | None = None
     factors: tuple[tuple[str, ...], ...] = ()
+    chain: bool = False
 
     def __reduce__(self) -> Reduced:
-        more = (self.latents, self.evaluations, self.classes, self.time, self.factors)
+        more = (self.latents, self.evaluations, self.classes, self.time, self.factors, self.chain)
         return _joint_again, (portable(self.function), *more)
 
 

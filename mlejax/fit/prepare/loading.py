@@ -113,6 +113,12 @@ def check_missing_allowed(likelihood: Likelihood, missing: str) -> None:
             "missing='drop' is not supported for rowwise=False: dropping rows changes the data that the function sees as a whole "
             "(the lags of a time series); treat missing values inside the function or beforehand"
         )
+    if missing != "raise" and likelihood.joint is not None and likelihood.joint.chain and likelihood.joint.time is None:
+        raise ValueError(
+            "missing='drop' is not supported for mle.Markov without time=: the chain would go from the row before a dropped row "
+            "to the row after it in one step.  Keep these rows: declare the outcome in optional=, and give it a log density of 0 "
+            "where data['observed'] is False"
+        )
 
 
 def load(

@@ -109,7 +109,8 @@ class Markov:
         n: the number of states, 2 to 50.
         by: the column of the series; for a single series a constant column.
         time: a column of integers that increase by 1 from row to row of a series (or of dates in equal steps), which is
-            checked; None: rows are in the order of the table.  Keep rows without an outcome, with a log density of 0.
+            checked; None: rows are in the order of the table.  Keep rows without an outcome, with a log density of 0
+            (``optional=``).
         initial: distribution of the first state: ``"stationary"``, the stationary distribution of the transitions, or ``"free"``,
             estimated, which needs many series (with one series the maximum has probability 1 for one state).
 

@@ -186,7 +186,7 @@ def mixture_likelihood(
         ValueError: the model cannot have this class.
     """
     name, latent = check_classes(latents, parameters, rowwise, unit)
-    joint = Joint(function, {name: ()}, latent.n, True, getattr(latent, "time", None))
+    joint = Joint(function, {name: ()}, latent.n, True, getattr(latent, "time", None), chain=isinstance(latent, Markov))
     declared = {**parameters, **latent.declared(name, parameters)}
     return Likelihood(Mixture(function, name, latent), declared, True, latent.by, joint=joint)
 

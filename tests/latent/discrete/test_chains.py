@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,7 +20,7 @@ SERIES = {"y": [1, 0, 7, 9, 1, 2, 8, 6, 0, 1, 1], "t": [1, 2, 3, 4, 5, 6, 7, 1, 
 START = {"rate": [1.0, 7.0], "s_transition": [[0.6, 0.4], [0.4, 0.6]]}
 
 
-def model(n: int, by: str = "series", time: str = "year", y: str = "count", **options: Any) -> mle.Model:
+def model(n: int, by: str = "series", time: str | None = "year", y: str = "count", **options: Any) -> mle.Model:
     @mle.model(rate=mle.Positive(shape=n), s=mle.Markov(n, by=by, time=time, **options))
     def chain(params: Any, data: Any) -> Any:
         return poisson.logpmf(data[y], params["rate"][params["s"]])
@@ -30,6 +31,7 @@ def model(n: int, by: str = "series", time: str = "year", y: str = "count", **op
 two = model(2)
 stationary = model(2, "g", "t", "y")
 free = model(2, "g", "t", "y", initial="free")
+stationary_without_times = model(2, "g", None, "y")
 
 
 def loglik(t: Any, initial: bool = False) -> Any:
@@ -168,3 +170,22 @@ def test_dates_are_times_and_one_series_has_no_sandwich() -> None:
         res.bootstrap(10)
     with pytest.raises(ValueError, match="changes from row to row"):
         res.predict(lambda p, d: p["rate"][p["s"]], dated)
+
+
+def test_rows_that_are_missing_in_a_chain_without_times() -> None:
+    """Dropping them would join their neighbours; kept with a log density of 0, they are steps without an outcome."""
+
+    @mle.model(rate=mle.Positive(shape=2), s=mle.Markov(2, by="g"), optional=["y"])
+    def chain(params: Any, data: Any) -> Any:
+        density = poisson.logpmf(data["y"], params["rate"][params["s"]])
+        return jnp.where(data["observed"]["y"], density, 0.0)
+
+    y = [1, 0, None, 9, 1, 2, 8, None, 0, 1, 1]
+    table = pd.DataFrame({"y": y, "g": ["a"] * 7 + ["b"] * 4})
+    with pytest.raises(ValueError, match="would go from the row before a dropped row to the row after it"):
+        stationary_without_times.fit(table, missing="drop")
+    rate, (p, q) = (mpf(1), mpf(7)), (mpf("0.6"), mpf("0.6"))
+    density = lambda value, k: mpf(1) if value is None else high_precision.poisson(mpf(value), rate[k])
+    first, step = [(1 - q) / (2 - p - q), (1 - p) / (2 - p - q)], [[p, 1 - p], [1 - q, q]]
+    truth = sum(mp.log(high_precision.chain(part, first, step, density)) for part in (y[:7], y[7:]))
+    assert chain.fit(table, fixed=START).llf == pytest.approx(float(truth), rel=1e-12)
