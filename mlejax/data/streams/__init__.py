@@ -6,12 +6,12 @@ from mlejax.data.streams.level_codes import LevelCodes, Sizes, level_sizes, toge
 from mlejax.data.streams.passes import Engine, RowOfLevel, Streamed, Threads, UnitCounts
 from mlejax.data.streams.sorted_rows import GroupedRows, Groups, check_whole, groups_of, whole_groups
 from mlejax.data.streams.sources import Parquet, Partition, RowGroup, Source, Stream, StreamBatch
-from mlejax.data.streams.unit_chunks import Chunk, InUnits
+from mlejax.data.streams.unit_chunks import CutChunk, InUnits
 
 __all__ = [
     "FILTER",
-    "Chunk",
     "Cut",
+    "CutChunk",
     "Engine",
     "GroupedRows",
     "Groups",

@@ -24,7 +24,7 @@ from mlejax.data.streams.checksums import Seen, place_of, sums_of_column
 from mlejax.data.streams.level_codes import LevelCodes
 from mlejax.data.streams.sorted_rows import Groups
 from mlejax.data.streams.sources import Partition
-from mlejax.data.streams.unit_chunks import Chunk, InUnits, Shape, unit_chunks
+from mlejax.data.streams.unit_chunks import CutChunk, InUnits, Shape, unit_chunks
 from mlejax.data.weights import check_weights, weight_column, weight_values, wrong_weights
 from mlejax.execution import aligned
 from mlejax.shapes import Float, Host, Int
@@ -155,7 +155,7 @@ class Cut:
 
     def chunks(
         self, arrays: Sequence[np.ndarray], weights: np.ndarray | None, whole: bool, groups: Groups | None = None
-    ) -> Iterator[Chunk]:
+    ) -> Iterator[CutChunk]:
         """Yield chunks of ``size`` rows (or units) in the order of the rows; those without a row of positive weight are left
         out. Padding and rows of weight 0 repeat a row of positive weight. A chunk of rows is valid until the next but one is
         requested (two buffers are reused).
@@ -187,7 +187,7 @@ class Cut:
             if used is None or used.any():
                 n_rows = np.asarray(m, np.int64)
                 chunk = Prepared(tuple(buffers.rows), self.shared, full, n_rows, self.layout, "rows", self.block)
-                yield Chunk(chunk, self._summary(buffers, m, i, whole), slice(at, at + m), None)
+                yield CutChunk(chunk, self._summary(buffers, m, i, whole), slice(at, at + m), None)
 
     def _summary(self, buffers: _Buffers, m: int, number: int, whole: bool) -> Seen:
         """Return the summary of the first m rows of the chunk with this number in its partition; ``size`` and ``moments`` are 0

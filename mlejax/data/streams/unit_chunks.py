@@ -19,7 +19,7 @@ from mlejax.execution import aligned
 from mlejax.shapes import Float, Host, Int
 
 
-class Chunk(NamedTuple):
+class CutChunk(NamedTuple):
     """A part of a partition.
 
     Attributes:
@@ -94,7 +94,7 @@ def unit_chunks(
     weights: Float[Host, " n"] | None,
     groups: Groups,
     whole: bool,
-) -> Iterator[Chunk]:
+) -> Iterator[CutChunk]:
     """Yield chunks of ``shape.size`` units in their order; those without a unit of positive weight are left out.
 
     Padding and units of weight 0 repeat a unit of positive weight.
@@ -123,7 +123,7 @@ def unit_chunks(
         data = Prepared((*leaves, mask), shape.shared, full, n, shape.layout, "units", shape.block)
         rows = slice(int(starts[at]), int(starts[at + m - 1] + lengths[at + m - 1]))
         codes = groups.codes[rows] - at
-        yield Chunk(data, _summary([a[rows] for a in arrays], codes, full[:m], number, whole), rows, codes)
+        yield CutChunk(data, _summary([a[rows] for a in arrays], codes, full[:m], number, whole), rows, codes)
 
 
 def _taken(array: np.ndarray, positions: Int[Host, "units length"], dtype: np.dtype[Any]) -> np.ndarray:

@@ -29,7 +29,7 @@ FINITE = np.iinfo(np.int32).max  # origin of what is finite
 GIVEN = FINITE - 1  # origin of what came so: data and numbers in the function
 
 
-class Traced(NamedTuple):
+class TracedValue(NamedTuple):
     """A number of the program, while it is followed.
 
     Attributes:
@@ -112,15 +112,15 @@ def _origins(objective: Objective, u: Either, bad: Either, tangent: Either | Non
     program, rows = _traced(objective, u), jax.tree.leaves(objective.prepared.rows)
     used = bad & (objective.prepared.weights > 0)
     anywhere: list[Any] = [jnp.asarray(FINITE)]
-    operands = [Traced(u, tangent, FINITE, FINITE), *(_given(a, used) for a in rows)]
+    operands = [TracedValue(u, tangent, FINITE, FINITE), *(_given(a, used) for a in rows)]
     (out,) = _follow(program.jaxpr, program.consts, operands, used, anywhere, tangent is not None)
     origin = out.value_from if tangent is None else out.tangent_from
     return jnp.stack([jnp.asarray(origin), jnp.min(jnp.stack(anywhere))])
 
 
-def _given(value: Any, bad: Either) -> Traced:
+def _given(value: Any, bad: Either) -> TracedValue:
     """Data, or a number in the function."""
-    return Traced(value, None, jnp.where(_lost(value, bad), GIVEN, FINITE), FINITE)
+    return TracedValue(value, None, jnp.where(_lost(value, bad), GIVEN, FINITE), FINITE)
 
 
 def _inner(eqn: Equation, whole: bool) -> Any:
@@ -136,8 +136,8 @@ def _operations(program: Program, whole: bool) -> Iterator[Equation]:
 
 
 def _follow(
-    program: Program, consts: Sequence[Any], operands: Sequence[Traced], bad: Either, anywhere: list[Any], whole: bool
-) -> list[Traced]:
+    program: Program, consts: Sequence[Any], operands: Sequence[TracedValue], bad: Either, anywhere: list[Any], whole: bool
+) -> list[TracedValue]:
     """Evaluate a program with its constants and operands, and return its results.
 
     Args:
@@ -161,7 +161,7 @@ def _follow(
     return [read(v) for v in program.outvars]
 
 
-def _applied(eqn: Equation, at: Sequence[Traced], bad: Either, number: int) -> list[Traced]:
+def _applied(eqn: Equation, at: Sequence[TracedValue], bad: Either, number: int) -> list[TracedValue]:
     """The results of the equation of this number at its operands."""
     moving = [i for i, one in enumerate(at) if one.tangent is not None]
 
@@ -188,7 +188,7 @@ def _applied(eqn: Equation, at: Sequence[Traced], bad: Either, number: int) -> l
         beside = jnp.where(value_from < FINITE, value_from, 2 * number + 1)  # a result that is not finite has no derivative
         own = jnp.where(both < FINITE, both, beside)
         tangent_from = FINITE if tangent is None else jnp.where(_lost(tangent, bad), own, FINITE)
-        out.append(Traced(result, tangent, value_from, tangent_from))
+        out.append(TracedValue(result, tangent, value_from, tangent_from))
     return out
 
 
@@ -199,7 +199,7 @@ def _alone(eqn: Equation, operands: Sequence[Any]) -> list[Any]:
     return part_of(example, invars=list(variables), outvars=eqn.outvars, eqns=[eqn])(*variables.values())
 
 
-def _inherited(eqn: Equation, at: Sequence[Traced], bad: Either) -> tuple[Either, Either]:
+def _inherited(eqn: Equation, at: Sequence[TracedValue], bad: Either) -> tuple[Either, Either]:
     """The first origins of the operands' values and of their tangents; of `jnp.where` only the entries that are used count."""
     values, tangents = [one.value_from for one in at], [one.tangent_from for one in at]
     if eqn.primitive.name == "select_n":
