@@ -1,6 +1,7 @@
 """The steps of a fit: :mod:`mlejax.fit.recipe` in Python for ``model.fit``, :mod:`mlejax.fit.solve` as one pure JAX function."""
 
 from mlejax.fit.common import Problem, Solution, check_count
+from mlejax.fit.continuing import continued, with_fixed
 from mlejax.fit.effects_evaluation import effects_evaluator_of, refuse_effects, terms_of_rows
 from mlejax.fit.finish.elsewhere import evaluated
 from mlejax.fit.finish.finish import Centred, Fit, Integration
@@ -11,7 +12,6 @@ from mlejax.fit.prepare.loading import evaluate, prepare
 from mlejax.fit.prepare.matching import labels_per_contribution, refuse_connected, rows_unchanged
 from mlejax.fit.prepare.penalties import l2
 from mlejax.fit.prepare.streaming import evaluator_of, is_stream
-from mlejax.fit.recipe import continued, with_fixed
 from mlejax.fit.solve import solve
 from mlejax.latent import regressed
 

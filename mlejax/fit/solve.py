@@ -27,12 +27,12 @@ from mlejax.data import Prepared
 from mlejax.fit.common import Problem, Solution
 from mlejax.fit.finish.natural import off_edges, to_theta
 from mlejax.fit.maximise.maximise import POLISH_LIMIT, POLISH_STEPS, differenced
-from mlejax.fit.prepare.fixed import fix
 from mlejax.fit.prepare.penalties import bind_penalty
 from mlejax.likelihood import missing_derivatives
 from mlejax.objective import Spec, objective_of
 from mlejax.optimize import Method, MethodLike
 from mlejax.parameters import Space
+from mlejax.parameters.fixed import fix
 from mlejax.shapes import Device, Either, Params, PyTree
 from mlejax.status import End
 

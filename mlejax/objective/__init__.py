@@ -12,22 +12,14 @@ from mlejax.objective.evaluators.points import PointsEvaluator
 from mlejax.objective.evaluators.programs import products_of_sets
 from mlejax.objective.evaluators.reweighted import Reweighted, SeparateEvaluator, Weights, run_of_starts
 from mlejax.objective.evaluators.sharded import ShardedEvaluator
-from mlejax.objective.objective import (
-    Objective,
-    Spec,
-    objective_of,
-    penalty_at,
-    penalty_derivatives,
-    penalty_value,
-    sum_over_blocks,
-    to_loglik,
-)
+from mlejax.objective.objective import Objective, objective_of, sum_over_blocks, to_loglik
 from mlejax.objective.passes.bad_rows import BadRows, bad_rows
 from mlejax.objective.passes.jobs import Place
 from mlejax.objective.passes.partitioned import PartitionedEvaluator, added, in_pairs
 from mlejax.objective.passes.resampled_sums import check_rows_at_once, derivatives_of_rows, drawn_sums, sums_by_label
 from mlejax.objective.passes.score_sums import Partialled, nested_in_clusters, streamed_products
 from mlejax.objective.sampling import sample_rows, with_leading_axis
+from mlejax.objective.specification import Spec, penalty_at, penalty_derivatives, penalty_value
 
 __all__ = [
     "BadRows",

@@ -14,7 +14,8 @@ from mlejax.execution import cached, on_cpu
 from mlejax.execution.chunking import Budget
 from mlejax.execution.lapack import most_at_once
 from mlejax.likelihood import Likelihood, calls_lapack
-from mlejax.objective.objective import Spec, objective_of
+from mlejax.objective.objective import objective_of
+from mlejax.objective.specification import Spec
 from mlejax.parameters import Space
 from mlejax.shapes import Either, PyTree
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.execution import compiled
-from mlejax.objective.objective import Spec
+from mlejax.objective.specification import Spec
 from mlejax.parameters import Space
 from mlejax.shapes import Either, Float, Host, Int, PyTree
 

@@ -21,8 +21,9 @@ from mlejax.execution.trace.rounding.adjoint_rounding import AdjointBound
 from mlejax.execution.trace.rounding.forward_rounding import RunningBound
 from mlejax.execution.trace.rounding.rounding_rules import sum_units
 from mlejax.objective import derivatives
-from mlejax.objective.objective import Objective, Spec
+from mlejax.objective.objective import Objective
 from mlejax.objective.sampling import sample_of_one
+from mlejax.objective.specification import Spec
 from mlejax.shapes import Either, Float, Host, Int, PyTree
 
 __all__ = ["MOST_ROWS", "ErrorBars", "Unknown", "error_bars", "loglik_bar"]

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax.data import Prepared
-from mlejax.objective.objective import Objective, Spec
+from mlejax.objective.objective import Objective
+from mlejax.objective.specification import Spec
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.shapes import Either, Float, Host, Int, PyTree, Shaped
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from mlejax import transforms
 from mlejax.execution import float64
+from mlejax.fit.continuing import continued
 from mlejax.fit.effects_evaluation import terms_of_rows
 from mlejax.fit.finish.finish import Fit
 from mlejax.fit.latents.labels import probability_leaves
 from mlejax.fit.prepare.streaming import evaluator_of
-from mlejax.fit.recipe import continued
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host, PyTree
 

@@ -16,6 +16,7 @@ import numpy as np
 from mlejax import linalg, misuse, optimize
 from mlejax.data.streams import Parquet
 from mlejax.execution import float64, limits
+from mlejax.fit.continuing import continued
 from mlejax.fit.diagnose.ends import interior, superlinear
 from mlejax.fit.finish.finish import Fit, Integration
 from mlejax.fit.finish.natural import estimates
@@ -23,7 +24,7 @@ from mlejax.fit.latents.simulated_integrals import simulated
 from mlejax.fit.latents.with_classes import fit_with_classes, with_classes_named
 from mlejax.fit.latents.worst_units import without_mode, worst_units
 from mlejax.fit.prepare.streaming import AnyEvaluator, evaluator_of, is_stream
-from mlejax.fit.recipe import continued, fit_once
+from mlejax.fit.recipe import fit_once
 from mlejax.latent import Draws, Marginal, Quadrature, Sobol, checks, integrated, marginal_of, way_of
 from mlejax.likelihood import Likelihood
 from mlejax.objective import Evaluation

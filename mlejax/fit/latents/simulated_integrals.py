@@ -10,10 +10,11 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import linalg, optimize
 from mlejax.execution import float64
+from mlejax.fit.continuing import continued
 from mlejax.fit.finish.finish import Fit, Integration
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.fit.prepare.loading import most_units
-from mlejax.fit.recipe import continued, fit_once
+from mlejax.fit.recipe import fit_once
 from mlejax.latent import LAPLACE, POINTS, Draws, Simulated, Sobol, around, checks, integrated, marginal_of, of_law
 from mlejax.likelihood import Likelihood
 from mlejax.shapes import Data

@@ -16,11 +16,12 @@ import numpy as np
 
 from mlejax.data import Prepared
 from mlejax.execution import float64
+from mlejax.fit.continuing import continued
 from mlejax.fit.finish.finish import Fit, Integration
 from mlejax.fit.latents import labels
 from mlejax.fit.latents.empty_classes import on_closed_edges
 from mlejax.fit.prepare.streaming import evaluator_of
-from mlejax.fit.recipe import continued, fit_once
+from mlejax.fit.recipe import fit_once
 from mlejax.latent import Markov, Mixture, mixture_of, posterior
 from mlejax.likelihood import Likelihood
 from mlejax.objective import Objective

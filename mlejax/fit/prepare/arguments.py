@@ -16,7 +16,6 @@ from mlejax.execution import limits
 from mlejax.execution.activity import ActivityLine, doing
 from mlejax.fit.maximise.maximise import POLISH_LIMIT
 from mlejax.fit.prepare.constraints.constrained import Restrictions
-from mlejax.fit.prepare.fixed import fix
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.likelihood import (
     Likelihood,
@@ -27,6 +26,7 @@ from mlejax.objective import (
     check_reduction,
 )
 from mlejax.parameters import Space
+from mlejax.parameters.fixed import fix
 from mlejax.shapes import Float, Host, PyTree
 
 MOST_STARTS = 1_000_000

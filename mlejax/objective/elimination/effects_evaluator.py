@@ -30,8 +30,8 @@ from mlejax.objective.elimination.row_derivatives import effect_scores
 from mlejax.objective.elimination.streamed_levels import StreamedLevels
 from mlejax.objective.evaluator import Evaluation, FromData, Report, RowTerms, Task, row_terms
 from mlejax.objective.evaluators.chunked import ChunkedEvaluator
-from mlejax.objective.objective import Spec, penalty_derivatives, penalty_value
 from mlejax.objective.sampling import sample_of_one, with_leading_axis
+from mlejax.objective.specification import Spec, penalty_derivatives, penalty_value
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.shapes import Bool, Either, Float, Host, PyTree
 

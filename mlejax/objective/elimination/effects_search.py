@@ -16,7 +16,7 @@ from mlejax.objective.elimination.grouped import RowsByLevel
 from mlejax.objective.elimination.inner import LOOK_AFTER, WAY, Settled, Terms, infinite, newton_steps, settle
 from mlejax.objective.elimination.row_derivatives import ALONE, RowTermsByLevel
 from mlejax.objective.elimination.streamed_levels import LastEvaluation, StreamedLevels
-from mlejax.objective.objective import Spec
+from mlejax.objective.specification import Spec
 from mlejax.shapes import Bool, Either, Float, Host, PyTree
 
 SHORT_WAY = 1e-5  # predicted effects are used without iterations if their squared change in standard errors is at most this

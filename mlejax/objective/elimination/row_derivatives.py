@@ -24,7 +24,7 @@ from mlejax.data import Prepared
 from mlejax.execution import compiled
 from mlejax.execution.trace import linear_predictors
 from mlejax.execution.trace.jaxprs import dependence, is_literal
-from mlejax.objective.objective import Spec
+from mlejax.objective.specification import Spec
 from mlejax.shapes import Device, Either, Float, PyTree
 
 ALONE = 3  # number of row values of `by_effect`: log-likelihood, score, minus the second derivative

@@ -23,10 +23,10 @@ from mlejax.objective.elimination.inner import LOOK_AFTER, WAY, infinite, newton
 from mlejax.objective.elimination.row_derivatives import ALONE, RowTermsByLevel
 from mlejax.objective.evaluator import Task
 from mlejax.objective.evaluators.chunked import POINTS
-from mlejax.objective.objective import Spec
 from mlejax.objective.passes.jobs import EffectValues, ReadChunks
 from mlejax.objective.passes.partitioned import InPairs, PartitionedEvaluator, added
 from mlejax.objective.sampling import sample_of_one
+from mlejax.objective.specification import Spec
 from mlejax.shapes import Bool, Float, Host, Int, PyTree
 
 AT_ONCE = 1 << 18  # rows whose values are summed by level together

@@ -30,8 +30,9 @@ from mlejax.execution import aligned, compiled, float64, is_aligned, kept_pool, 
 from mlejax.objective.embedding import embedding
 from mlejax.objective.evaluator import Evaluation, FromData, Report, Task
 from mlejax.objective.evaluators.hoisting import blocks_used, hoists, with_invariants
-from mlejax.objective.objective import Spec, objective_of, penalty_derivatives, to_loglik
+from mlejax.objective.objective import objective_of, to_loglik
 from mlejax.objective.sampling import sample_of_one, with_leading_axis
+from mlejax.objective.specification import Spec, penalty_derivatives
 from mlejax.optimize import Carry, Method, OptimizeResult
 from mlejax.shapes import Count, Either, Float, Host, PyTree
 

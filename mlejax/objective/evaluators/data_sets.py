@@ -23,8 +23,9 @@ from mlejax.execution import aligned, is_aligned, limits, on_cpu, run_tasks
 from mlejax.execution.chunking import Budget, ChunkSource, ChunkView, chunks
 from mlejax.objective.evaluator import Evaluation, FromData, Report
 from mlejax.objective.evaluators.programs import advance_sets, evaluate_sets, logliks_of_sets
-from mlejax.objective.objective import Spec, to_loglik
+from mlejax.objective.objective import to_loglik
 from mlejax.objective.sampling import sample_rows
+from mlejax.objective.specification import Spec
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.shapes import Host, PyTree
 from mlejax.status import End

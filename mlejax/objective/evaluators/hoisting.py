@@ -14,7 +14,7 @@ from jax import lax
 from mlejax.data import Prepared
 from mlejax.execution import cached, compiled, limits
 from mlejax.likelihood import example_params
-from mlejax.objective.objective import Spec
+from mlejax.objective.specification import Spec
 from mlejax.shapes import Count, PyTree
 
 

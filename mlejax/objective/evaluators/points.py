@@ -19,7 +19,8 @@ from mlejax.execution import compiled, limits
 from mlejax.objective.blocks import data_sets_at_once
 from mlejax.objective.evaluator import Evaluation
 from mlejax.objective.evaluators.chunked import Chunks, blocks_used
-from mlejax.objective.objective import Spec, objective_of, to_loglik
+from mlejax.objective.objective import objective_of, to_loglik
+from mlejax.objective.specification import Spec
 from mlejax.shapes import Count, Device, Either, Float, Host, PyTree
 
 MOST_POINTS = 32  # most points of one call

@@ -21,7 +21,8 @@ from mlejax import optimize
 from mlejax.data import Prepared
 from mlejax.execution import compiled
 from mlejax.execution.chunking import ChunkView
-from mlejax.objective.objective import Objective, Spec, objective_of
+from mlejax.objective.objective import Objective, objective_of
+from mlejax.objective.specification import Spec
 from mlejax.optimize import Carry, Method
 from mlejax.shapes import Count, Device, Either, PyTree
 

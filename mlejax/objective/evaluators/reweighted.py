@@ -20,7 +20,7 @@ from mlejax.objective.blocks import budget_for
 from mlejax.objective.evaluator import Evaluation, Report, SingleEvaluator
 from mlejax.objective.evaluators.chunked import ChunkedEvaluator
 from mlejax.objective.evaluators.data_sets import DataSetsEvaluator
-from mlejax.objective.objective import Spec
+from mlejax.objective.specification import Spec
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.shapes import Float, Host, Int, PyTree
 from mlejax.status import End

@@ -20,7 +20,8 @@ from mlejax import optimize
 from mlejax.data import DataError, Prepared
 from mlejax.execution import cached, mesh_of
 from mlejax.objective.evaluators.chunked import ChunkedEvaluator, Minimised
-from mlejax.objective.objective import Spec, objective_of
+from mlejax.objective.objective import objective_of
+from mlejax.objective.specification import Spec
 from mlejax.optimize import Method
 from mlejax.shapes import Either, Host, PyTree
 

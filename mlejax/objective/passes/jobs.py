@@ -15,7 +15,8 @@ from mlejax.data.streams.cutting import Cut
 from mlejax.execution import compiled
 from mlejax.objective.evaluator import Task
 from mlejax.objective.evaluators.hoisting import blocks_used
-from mlejax.objective.objective import Spec, objective_of
+from mlejax.objective.objective import objective_of
+from mlejax.objective.specification import Spec
 from mlejax.shapes import Either, Float, Host, Int, PyTree
 
 

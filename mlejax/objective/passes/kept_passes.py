@@ -18,7 +18,7 @@ import numpy as np
 
 from mlejax.data import Prepared
 from mlejax.data.streams import Seen, Streamed
-from mlejax.objective.objective import Spec
+from mlejax.objective.specification import Spec
 from mlejax.shapes import Either, Host
 
 NAMES = ("loglik", "score", "information")

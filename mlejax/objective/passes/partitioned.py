@@ -23,10 +23,11 @@ from mlejax.data.streams.cutting import Cut
 from mlejax.execution import float64
 from mlejax.objective.evaluator import Evaluation, FromData, Report, Task
 from mlejax.objective.evaluators.chunked import POINTS, ChunkedEvaluator, Minimised
-from mlejax.objective.objective import Objective, Spec, penalty_derivatives, penalty_value
+from mlejax.objective.objective import Objective
 from mlejax.objective.passes.jobs import EffectValues, Job
 from mlejax.objective.passes.kept_passes import Kept
 from mlejax.objective.sampling import sample_of_one, with_leading_axis
+from mlejax.objective.specification import Spec, penalty_derivatives, penalty_value
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.shapes import Either, Float, Host, PyTree
 

@@ -8,8 +8,8 @@ import pytest
 
 from mlejax.fit.finish import closed
 from mlejax.fit.finish.natural import to_theta
-from mlejax.fit.prepare.fixed import fix
 from mlejax.parameters import Interval, Positive, Real, make_space
+from mlejax.parameters.fixed import fix
 
 DECLARED = {"mu": Real(), "rate": Positive(shape=3), "beta": Real(shape=2), "sigma": Positive()}
 FIXED = [None, {"mu": 0.5}, {"rate[1]": 2.0, "sigma": 0.3}, {"beta": [1.0, 2.0], "rate": [1.0, 2.0, 3.0]}]

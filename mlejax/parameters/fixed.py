@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.parameters import COEFFICIENTS, Leaf, Space
+from mlejax.parameters.leaf import COEFFICIENTS, Leaf
+from mlejax.parameters.space import Space
 from mlejax.shapes import PyTree
 
 
