@@ -56,6 +56,7 @@ from mlejax.fit.prepare.streaming import (
     check_stream_options,
     evaluator_of,
     is_stream,
+    keep_passes,
     load_stream,
     with_fingerprint,
     without_rows_of_stream,
@@ -159,7 +160,7 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
     places = None if request.engine is not None else request.on
     labels, remark, begun = tuple[str, ...](), "", None
     if constrained is not None and constrained.functions:
-        plain = evaluator_of(Spec(likelihood, space), loaded, fixed, request.resume, places)
+        plain = evaluator_of(Spec(likelihood, space), loaded, fixed, places)
         begun = begin(
             space, fixed, constrained, likelihood, method, first_start(plain, method, loaded, given, request.seed)
         )
@@ -167,7 +168,7 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
     elif constrained is not None:
         space, labels, remark = restricted(space, fixed, constrained)
     loaded, spec = _specified(likelihood, loaded, space, request, keep=begun is None)
-    evaluator = evaluator_of(spec, loaded, fixed, request.resume, places)
+    evaluator = evaluator_of(spec, loaded, fixed, places)
     doing("choosing a start")
     u0 = first_start(evaluator, method, loaded, given, request.seed) if begun is None else begun.u
     check_rows_once(likelihood, space, loaded.seen.problem.data, u0, fixed, loaded.rows if loaded.stream is None else None)
@@ -193,7 +194,7 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
         if other is None:
             return None
         space, fixed, u0 = other
-        return evaluator_of(replace(evaluator.spec, space=space), loaded, fixed, request.resume, places), u0
+        return evaluator_of(replace(evaluator.spec, space=space), loaded, fixed, places), u0
 
     return Ready(evaluator, loaded, u0, starts, validation, labels, _joined(unused, remark), settling, rechosen)
 
@@ -217,11 +218,13 @@ def _read(likelihood: Likelihood, data: Data, method: Method, request: Request) 
         loaded = load_stream(likelihood, data, start, missing, request.groups, weights, kind, request.engine)
         if loaded.stream is not None:
             loaded.stream.products_wanted = request.products
+        keep_passes(loaded, request.resume)
         loaded = without_rows_of_stream(loaded, request.left_out)
     else:
         loaded = load(likelihood, data, start, missing, request.groups, weights, kind)
         loaded = loaded if request.arranged is None else request.arranged(loaded)
         loaded = without_rows(loaded, request.left_out)
+        keep_passes(loaded, request.resume)
     if likelihood.coded:
         loaded = without_open_levels(likelihood, loaded, request.separated)
     assert request.n_starts is not None

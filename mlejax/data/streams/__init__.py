@@ -2,6 +2,7 @@
 
 from mlejax.data.streams.checksums import Seen, joined
 from mlejax.data.streams.cutting import FILTER, Cut, has_rows, naming
+from mlejax.data.streams.kept_passes import KeptPasses
 from mlejax.data.streams.level_codes import LevelCodes, Sizes, level_sizes, together
 from mlejax.data.streams.passes import Engine, RowOfLevel, Streamed, Threads, UnitCounts
 from mlejax.data.streams.sorted_rows import GroupedRows, Groups, check_whole, groups_of, whole_groups
@@ -16,6 +17,7 @@ __all__ = [
     "GroupedRows",
     "Groups",
     "InUnits",
+    "KeptPasses",
     "LevelCodes",
     "Parquet",
     "Partition",

@@ -18,6 +18,7 @@ from mlejax.data.errors import DataError
 from mlejax.data.fingerprint import Fingerprint
 from mlejax.data.streams.checksums import Seen
 from mlejax.data.streams.cutting import Cut
+from mlejax.data.streams.kept_passes import KeptPasses
 from mlejax.data.streams.sorted_rows import GroupedRows
 from mlejax.data.streams.sources import Partition, Source
 from mlejax.execution import doing, float64, kept_pool, n_cores
@@ -115,6 +116,7 @@ class Streamed:
         n_left_out: number of rows of levels that are left out; ``n_used`` and ``sum_weights`` are without them.
         whole: the same rows with these, or None if none are left out.
         products_wanted: True if the fit needs sums of products of scores weighted by w, False if weighted by w^2, None if none.
+        kept: the folder under ``resume=``, or None.
         products: where these sums were evaluated, and the sums, if the last pass of the fit computed them.
     """
 
@@ -136,11 +138,18 @@ class Streamed:
         self.products: tuple[Any, Float[Host, "p p"]] | None = None
         self.n_passes = 0
         self.whole: Streamed | None = None
+        self.kept: KeptPasses | None = None
 
     @property
     def n_terms(self) -> int:
         """The number of terms of the log-likelihood: rows or units."""
         return self.n - self.n_left_out if self.units is None else self.units.n
+
+    def kept_pass(self, facts: Callable[[], Any], work: Callable[[], Any]) -> Any:
+        """Return the result of a pass from the folder under ``resume=`` if an earlier run stored it; else that of ``work``, which
+        makes it.  ``facts``: returns what the pass computes, as of `KeptPasses.result`.
+        """
+        return work() if self.kept is None else self.kept.result(self, facts(), work)
 
     def pass_over(
         self, work: Callable[[Partition, bool], tuple[Seen | None, Any]], take: Callable[[Any], None] | None = None
@@ -257,6 +266,7 @@ class Streamed:
         source = self.source.with_columns(cut.columns) if isinstance(self.source, GroupedRows) else self.source
         made = Streamed(source, cut, self.n, self.n_used, self.sum_weights, self.engine, self.units, self.sizes)
         made.products_wanted, made.n_left_out, made.whole = self.products_wanted, self.n_left_out, self.whole
+        made.kept = self.kept
         return made
 
     def fingerprint(self, weight_kind: str | None) -> Fingerprint:
@@ -276,7 +286,7 @@ class Streamed:
         return Fingerprint(self.n, columns, weights)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "engine": None}
+        return {**self.__dict__, "engine": None, "kept": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -23,7 +23,7 @@ from mlejax.fit.finish.natural import estimates
 from mlejax.fit.latents.simulated_integrals import simulated
 from mlejax.fit.latents.with_classes import fit_with_classes, with_classes_named
 from mlejax.fit.latents.worst_units import without_mode, worst_units
-from mlejax.fit.prepare.streaming import AnyEvaluator, evaluator_of, is_stream
+from mlejax.fit.prepare.streaming import AnyEvaluator, evaluator_of, is_stream, keep_passes
 from mlejax.fit.recipe import fit_once
 from mlejax.latent import Draws, Marginal, Quadrature, Sobol, checks, integrated, marginal_of, way_of
 from mlejax.likelihood import Likelihood
@@ -74,6 +74,7 @@ def fit(likelihood: Likelihood, data: Data, *, integrate: Any = "auto", **option
     else:
         found = _chosen(likelihood, data, options) if how is None else _asked(likelihood, how, data, options)
         done = _with_units_named(_with_rank(found))
+    keep_passes(done.loaded, None)
     if not done.verdict.converged:
         verdict = done.verdict
         misuse.warn(f"{likelihood.name}: {verdict}. {verdict.advice}", ConvergenceWarning, verdict.code, stacklevel=4)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+import jax
 import numpy as np
 
 from mlejax import data as data_room
@@ -17,7 +18,18 @@ from mlejax import optimize
 from mlejax.data import DataError, Prepared
 from mlejax.data.formulas import category_columns, with_designs_again
 from mlejax.data.read import ingest
-from mlejax.data.streams import Cut, Engine, GroupedRows, InUnits, LevelCodes, RowOfLevel, Source, Streamed, Threads
+from mlejax.data.streams import (
+    Cut,
+    Engine,
+    GroupedRows,
+    InUnits,
+    KeptPasses,
+    LevelCodes,
+    RowOfLevel,
+    Source,
+    Streamed,
+    Threads,
+)
 from mlejax.execution import limits
 from mlejax.fit.common import Problem
 from mlejax.fit.effects_evaluation import effects_evaluator_of, refuse_effects
@@ -272,9 +284,7 @@ def _cut_of(
 AnyEvaluator: TypeAlias = ChunkedEvaluator | EffectsEvaluator | PartitionedEvaluator
 
 
-def evaluator_of(
-    spec: Spec, loaded: Loaded, fixed: Host | None, resume: str | os.PathLike[str] | None = None, devices: Any = None
-) -> AnyEvaluator:
+def evaluator_of(spec: Spec, loaded: Loaded, fixed: Host | None, devices: Any = None) -> AnyEvaluator:
     """Return the evaluator for loaded data: in memory or in partitions of a stream, with fixed effects or without, or on several
     devices.
 
@@ -282,22 +292,15 @@ def evaluator_of(
         spec: the specification.
         loaded: the data.
         fixed: values under ``fixed=``, or None.
-        resume: file in which the state of passes over a stream is stored, or None.
         devices: devices over which rows in memory are divided, or None.
 
     Raises:
-        ValueError: ``resume`` for data in memory or with fixed effects, or devices with fixed effects.
+        ValueError: devices with fixed effects.
     """
     if loaded.stream is not None:
         if loaded.levels is not None:
-            if resume is not None:
-                refuse_effects(spec.likelihood, "resume=", "leave it out")
             return effects_evaluator_of(spec, loaded, fixed)
-        return PartitionedEvaluator(spec, loaded.stream, loaded.seen.problem.data, fixed, loaded.hyper, resume)
-    if resume is not None:
-        raise ValueError(
-            "resume= stores the progress of passes over a stream (mle.Parquet, mle.Stream): leave it out for data in memory"
-        )
+        return PartitionedEvaluator(spec, loaded.stream, loaded.seen.problem.data, fixed, loaded.hyper)
     if loaded.levels is not None:
         if devices is not None:
             refuse_effects(spec.likelihood, "on= several devices", "leave out on=")
@@ -305,6 +308,25 @@ def evaluator_of(
     if devices is not None:
         return ShardedEvaluator(spec, loaded.problem.data, fixed, loaded.hyper, devices)
     return ChunkedEvaluator(spec, loaded.problem.data, fixed, loaded.hyper)
+
+
+def keep_passes(loaded: Loaded, folder: str | os.PathLike[str] | None) -> None:
+    """Store the results of all further passes over a stream in a folder, under ``resume=``; None: no longer.
+
+    Raises:
+        ValueError: the data are in memory, or in several processes.
+    """
+    if loaded.stream is None:
+        if folder is not None:
+            raise ValueError(
+                "resume= stores the progress of passes over a stream (mle.Parquet, mle.Stream): leave it out for data in memory"
+            )
+        return
+    if folder is not None and jax.process_count() > 1:
+        raise ValueError(
+            "resume= is not supported for rows of several processes, which make their passes together: leave it out"
+        )
+    loaded.stream.kept = None if folder is None else KeptPasses(folder, loaded.seen.problem.data)
 
 
 def check_place(data: Data, on: Any, engine: Engine | None) -> None:

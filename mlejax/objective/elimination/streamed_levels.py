@@ -23,6 +23,7 @@ from mlejax.objective.elimination.inner import LOOK_AFTER, WAY, infinite, newton
 from mlejax.objective.elimination.row_derivatives import ALONE, RowTermsByLevel
 from mlejax.objective.evaluator import Task
 from mlejax.objective.evaluators.chunked import POINTS
+from mlejax.objective.passes.facts_of_passes import facts_of
 from mlejax.objective.passes.jobs import EffectValues, ReadChunks
 from mlejax.objective.passes.partitioned import InPairs, PartitionedEvaluator, added
 from mlejax.objective.sampling import sample_of_one
@@ -182,10 +183,20 @@ class StreamedLevels:
             inside = self._inside
             assert inside is not None
             return [inside[1].run(p, v, n_terms, some) for p, v in zip(programs, values, strict=True)]
-        found = InPairs(added)
         effects = tuple(EffectValues(self.position, v) for v in values)
-        self.rows.pass_over(LevelJob(self.rows.cut, tuple(programs), effects), found.add)
-        return [([made], sums) for made, sums in found.total]
+
+        def work() -> list[Any]:
+            found = InPairs(added)
+            self.rows.pass_over(LevelJob(self.rows.cut, tuple(programs), effects), found.add)
+            return found.total
+
+        def facts() -> list[Any]:
+            return [
+                (facts_of(p.spec, p.fixed, self.sample_rows), p.of, p.how, np.asarray(p.u), v)
+                for p, v in zip(programs, values, strict=True)
+            ]
+
+        return [([made], sums) for made, sums in self.rows.kept_pass(facts, work)]
 
     def logliks(
         self, programs: Sequence[RowTermsByLevel], begin: Float[Host, "m levels"], free: Bool[Host, " levels"]
@@ -237,7 +248,8 @@ class StreamedLevels:
         """Return the rows of some levels (G,) in memory, in their order, with their codes in the column of effects; and for each
         partition its name and the numbers of these rows in it.
         """
-        parts = self.rows.pass_over(GatherJob(self.rows.cut, self.position, some))
+        job = GatherJob(self.rows.cut, self.position, some)
+        parts = self.rows.kept_pass(lambda: ("rows of levels", some), lambda: self.rows.pass_over(job))
         *columns, weights, _ = (np.concatenate(each) for each in zip(*(found for _, found in parts), strict=True))
         n, cut = len(weights), self.rows.cut
         data = Prepared(tuple(columns), cut.shared, weights, np.asarray(n, np.int64), cut.layout, "rows", n)

@@ -6,7 +6,6 @@ partitions are merged in a fixed tree, so that the result does not depend on the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,8 +23,8 @@ from mlejax.execution import float64
 from mlejax.objective.evaluator import Evaluation, FromData, Report, Task
 from mlejax.objective.evaluators.chunked import POINTS, ChunkedEvaluator, Minimised
 from mlejax.objective.objective import Objective
+from mlejax.objective.passes.facts_of_passes import facts_of
 from mlejax.objective.passes.jobs import EffectValues, Job
-from mlejax.objective.passes.kept_passes import Kept
 from mlejax.objective.sampling import sample_of_one, with_leading_axis
 from mlejax.objective.specification import Spec, penalty_derivatives, penalty_value
 from mlejax.optimize import Method, OptimizeResult
@@ -124,6 +123,10 @@ class SampledRows:
         self.some, self.cut = some, cut
         self.n_terms, self.sum_weights = int(some.n), some.total_weight * cut.scale
 
+    def kept_pass(self, facts: Callable[[], Any], work: Callable[[], Any]) -> Any:
+        """Return ``work()``; as of `Streamed`, without a folder."""
+        return work()
+
     def pass_over(self, work: Job) -> list[Any]:
         """Return the results of the chunks, in order."""
         size, some = self.cut.size, self.some
@@ -149,7 +152,6 @@ class PartitionedEvaluator:
         some: a sample of their rows in memory, for starts.
         fixed: values under ``fixed=``, or None.
         hyper: second argument of the penalty, or None.
-        resume: a folder in which the results of every pass are stored, or None.
     """
 
     n_sets = 1
@@ -161,9 +163,8 @@ class PartitionedEvaluator:
         some: Prepared,
         fixed: Host | None = None,
         hyper: PyTree = None,
-        resume: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.spec, self.some, self.fixed, self.hyper, self.resume = spec, some, fixed, hyper, resume
+        self.spec, self.some, self.fixed, self.hyper = spec, some, fixed, hyper
         self.rows: Any = rows  # those of a sample have no passes to compare, columns to add or results to keep
         self.scale = max(rows.sum_weights / rows.cut.scale, 1e-300)
         self._last: tuple[Any, Minimised] | None = None
@@ -172,7 +173,7 @@ class PartitionedEvaluator:
         """Return the same data with another specification of the same parameter space."""
         if spec == self.spec:
             return self
-        return type(self)(spec, self.rows, self.some, self.fixed, self.hyper, self.resume)
+        return type(self)(spec, self.rows, self.some, self.fixed, self.hyper)
 
     def of_sample(self, some: Prepared) -> PartitionedEvaluator:
         """Return the evaluator of some rows in memory, with the program of this one's passes."""
@@ -205,7 +206,11 @@ class PartitionedEvaluator:
         arrays. With a second task ``also``, return the pair of both; ``effects``: as of `Job`.
         """
         job = Job(self._plain, self.fixed, self.rows.cut, task, merge, np.asarray(u), also, finish, effects)
-        return in_pairs(self.rows.pass_over(job), merge)
+
+        def facts() -> tuple[Any, ...]:
+            return facts_of(self._plain, self.fixed, self.some), task, merge, np.asarray(u), also, finish, effects
+
+        return self.rows.kept_pass(facts, lambda: in_pairs(self.rows.pass_over(job), merge))
 
     def sampled(self, n_rows: int) -> Prepared:
         """Return at most ``n_rows`` of the rows in memory, with weights under which their sums estimate those of these rows."""
@@ -253,7 +258,7 @@ class PartitionedEvaluator:
         """Return value (), gradient (p,) and curvature (p, p) of the objective that is minimised, by one pass."""
         key = optimize.evaluating(method), np.asarray(u).tobytes()
         if self._last is None or self._last[0] != key:
-            loglik, score, information = self._kept(method, np.asarray(u))
+            loglik, score, information = self._curvature(method, np.asarray(u))
             found = -loglik / self.scale, -score / self.scale, information / self.scale
             if self.spec.penalty is not None:
                 more, slope, bend = (a / self.scale for a in self._penalty(u))
@@ -265,22 +270,18 @@ class PartitionedEvaluator:
     def _penalty(self, u: Either) -> tuple[Any, ...]:
         return tuple(np.asarray(a) for a in penalty_derivatives(self.spec, u, self.fixed, self.hyper))
 
-    def _kept(self, method: Method, u: Host) -> tuple[Any, ...]:
-        """Return log-likelihood, score and curvature at u, from the ``resume`` folder if an earlier run stored them.
+    def _curvature(self, method: Method, u: Host) -> tuple[Any, ...]:
+        """Return log-likelihood, score and curvature at u.
 
-        Without such a folder, if products of scores will be needed and the search is nearly done, the same pass sums and keeps
-        them.
+        If products of scores will be needed and the search is nearly done, the same pass sums and keeps them.
         """
         evaluating = optimize.evaluating(method)
-        work = lambda: self.map_reduce(Curvature(evaluating), added, u)
-        if self.resume is None:
-            if self.rows.products_wanted is None or not self._nearly_done():
-                return work()
-            by_root = self.rows.products_wanted
-            found, products = self.map_reduce(Curvature(evaluating), added, u, also=PRODUCTS[by_root])
-            self.rows.products = self._at(u, by_root), products
-            return found
-        return Kept(self.resume, self.rows, self._plain, self.some, self.fixed).sums(repr(evaluating), u, work)
+        if self.rows.products_wanted is None or not self._nearly_done():
+            return self.map_reduce(Curvature(evaluating), added, u)
+        by_root = self.rows.products_wanted
+        found, products = self.map_reduce(Curvature(evaluating), added, u, also=PRODUCTS[by_root])
+        self.rows.products = self._at(u, by_root), products
+        return found
 
     def _nearly_done(self) -> bool:
         """True if the last evaluation was so near a maximum that the next one is probably at the estimate."""

@@ -37,6 +37,23 @@ def by_unit(params: Any, data: Any) -> Any:
     return -0.5 * (jnp.sum(rest**2) - jnp.sum(rest) ** 2 * v / (1 + k * v)) - 0.5 * jnp.log1p(k * v)
 
 
+@mle.model(b=mle.Real(), alpha=mle.Real(by="c"))
+def effects(params: Any, data: Any) -> Any:
+    eta = params["b"] * data["x0"] + params["alpha"]
+    return data["y"] * eta - jax.nn.softplus(eta)
+
+
+@mle.model(a=mle.Real(), b=mle.Real(), s=mle.NonNegative(), u=mle.Latent(by="c"))
+def intercepts(params: Any, data: Any) -> Any:
+    mean = params["a"] + params["b"] * data["x0"] + params["s"] * params["u"]
+    return jax.scipy.stats.norm.logpdf(data["x1"] + 0.3 * data["c2"], mean, 1.0)
+
+
+@mle.model(m=mle.Real(shape=2), s=mle.Positive(), kind=mle.Discrete(2))
+def classes(params: Any, data: Any) -> Any:
+    return jax.scipy.stats.norm.logpdf(data["x0"] + 3.0 * (data["c2"] < 2), params["m"][params["kind"]], params["s"])
+
+
 def frame() -> pd.DataFrame:
     """Rows of float32, int8 and int64 numbers and of text."""
     rng = np.random.default_rng(0)
@@ -50,8 +67,8 @@ def frame() -> pd.DataFrame:
 CUTS = (0, 1500, 1500, 1501, 5200, N)  # a file without rows, one of a single row, one of most
 
 
-def parts() -> list[pd.DataFrame]:
-    table = frame()
+def parts(table: pd.DataFrame | None = None) -> list[pd.DataFrame]:
+    table = frame() if table is None else table
     return [table.iloc[a:b] for a, b in itertools.pairwise(CUTS)]
 
 

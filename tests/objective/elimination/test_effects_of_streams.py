@@ -275,11 +275,9 @@ def test_afterwards(tmp_path: Path) -> None:
     np.testing.assert_allclose(again.with_cov("HC1").bse, memory.with_cov("HC1").bse, rtol=1e-11)
 
 
-def test_what_is_refused_is_named(tmp_path: Path) -> None:
+def test_what_is_refused_is_named() -> None:
     with pytest.raises(ValueError, match="a stream supports effects of one column, and two_ways has effects of"):
         two_ways.fit(batches(FRAME))
-    with pytest.raises(ValueError, match="resume= is not supported with alpha"):
-        POISSON.fit(batches(FRAME), resume=tmp_path)
     res = POISSON.fit(batches(FRAME))
     for kind in ("HC2", "HC3", "HC4"):
         with pytest.raises(ValueError, match=f"cov_type='{kind}' does not support effects of firm"):

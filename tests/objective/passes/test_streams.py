@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -369,32 +365,6 @@ def test_results_are_saved_and_pickled(files: mle.Parquet, tmp_path: Path) -> No
 
 
 # ---- interrupted
-
-
-def test_a_fit_that_was_killed_goes_on(files: mle.Parquet, tmp_path: Path) -> None:
-    """Killed in its third pass, it has made two passes already when it begins again."""
-    script = f"""
-    import os, signal
-    from mlejax.data.streams import Streamed
-    from mlejax.execution import Limits, use_limits
-    from tests.data.streams.samples import logit, mle
-    plain = Streamed.pass_over
-    def dying(self, work):
-        if self.n_passes == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return plain(self, work)
-    Streamed.pass_over = dying
-    with use_limits(Limits(chunk_rows=512, block_rows=256)):
-        logit.fit(mle.Parquet({files.path!r}), resume={str(tmp_path)!r})
-    """
-    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env={**os.environ, "PYTHONPATH": os.getcwd()})
-    assert ran.returncode == -signal.SIGKILL
-    assert len(list(tmp_path.glob("pass-*.npz"))) == 2
-    res, whole = logit.fit(files, resume=tmp_path), logit.fit(files)
-    made = whole._fit.loaded.stream.n_passes
-    assert res._fit.loaded.stream.n_passes == made - 2
-    np.testing.assert_array_equal(res.params, whole.params)
-    np.testing.assert_array_equal(res.bse, whole.bse)
 
 
 def test_ctrl_c_leaves_an_interrupted_result() -> None:
