@@ -192,8 +192,9 @@ def main() -> None:
     record = {**circumstances("pyarrow"), "rows": asked.rows, "steps": steps}
     print(table_of(record))
     if asked.write:
-        keep("streamed", record)
-        paste("streamed", table_of(record))
+        name = "streamed" if asked.rows <= 10_000_000 else "streamed_large"
+        keep(name, record)
+        paste(name, table_of(record))
 
 
 if __name__ == "__main__":

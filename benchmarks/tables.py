@@ -21,6 +21,7 @@ PAGE = {
     "overhead": "speed",
     "first_fits": "speed",
     "streamed": "streamed",
+    "streamed_large": "streamed",
     "engines": "streamed",
     "calibration": "calibration",
     "random_effects": "latents",
