@@ -68,7 +68,9 @@ def stacked(
         ValueError: weights without a kind, or for a model of the whole data.
     """
     if isinstance(data, (Shared, Static, str)) or data is None:
-        raise DataTypeError(f"fit_batch: expected a dict or tree of arrays (n_datasets, n_rows, ...), got a {type_name(data)}")
+        raise DataTypeError(
+            f"fit_batch: expected a dict or tree of arrays (n_datasets, n_rows, ...), got a {type_name(data)}"
+        )
     refuse_tables(data)
     n_sets, n = stack_shape(data)
     flat = map_columns(lambda a: np.asarray(a).reshape(n_sets * n, *np.shape(a)[2:]), data)
@@ -260,9 +262,7 @@ def _padded_sizes(lengths: Int[Host, " L"], equal: bool, whole: bool) -> Int[Hos
     return np.array([padded_size(int(n)) for n in lengths], np.int64)
 
 
-def _without_gaps(
-    runs: Runs, gaps: Sequence[Gap], missing: str, index: Sequence[Hashable] | None, bad: dict[int, str]
-) -> Runs:
+def _without_gaps(runs: Runs, gaps: Sequence[Gap], missing: str, index: Any, bad: dict[int, str]) -> Runs:
     """Return the data sets without rows with missing values, if ``missing`` is "drop"; with "raise" the same.
 
     Data sets with gaps that are not dropped (infinite values always are not), and those without a row left, are added to ``bad``
@@ -307,7 +307,9 @@ def _check_steps(rows: data_room.Rows, runs: Runs, table: data_room.Table, unit:
     taken = rows.take(runs.positions)
     series, times = np.asarray(taken.select(table.column(unit))), taken.select(table.column(time))
     inside = data_room.group_codes(series, f"unit column {unit!r}")[0]
-    _, first, codes = np.unique(runs.owner * (int(inside.max(initial=0)) + 1) + inside, return_index=True, return_inverse=True)
+    _, first, codes = np.unique(
+        runs.owner * (int(inside.max(initial=0)) + 1) + inside, return_index=True, return_inverse=True
+    )
     data_room.check_steps(times, codes, series[first], unit, time)
 
 

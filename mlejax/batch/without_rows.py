@@ -12,8 +12,7 @@ import numpy as np
 from mlejax.batch.fitting import statement
 from mlejax.batch.judging import Batch
 from mlejax.batch.sets import DataSets
-from mlejax.data import DataError
-from mlejax.fit.prepare.streaming import Elsewhere
+from mlejax.data import DataError, Elsewhere
 from mlejax.optimize import OptimizeResult
 
 REFUSAL = (

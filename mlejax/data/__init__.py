@@ -29,6 +29,7 @@ from mlejax.data.errors import SHOWN_ROWS, DataError, DataTypeError, MissingColu
 from mlejax.data.fingerprint import Fingerprint, fingerprint
 from mlejax.data.formulas import DesignKey, LevelsKey, by_row, check_formula, design_labels, levels_key
 from mlejax.data.observed import OBSERVED, OpenColumns, with_observed
+from mlejax.data.packing.elsewhere import OF_ROWS, Elsewhere
 from mlejax.data.packing.layout import Layout, Shared, Static, assemble
 from mlejax.data.packing.padding import blocks, bucket, divisor, pad, row_blocks, size_class
 from mlejax.data.packing.prepared import Prepared, pack
@@ -40,6 +41,7 @@ from mlejax.data.weights import Weights, check_weight_kind, check_weights, make_
 
 __all__ = [
     "OBSERVED",
+    "OF_ROWS",
     "SHOWN_ROWS",
     "TRACED_UNIT_LENGTH",
     "Coded",
@@ -49,6 +51,7 @@ __all__ = [
     "DataTypeError",
     "DesignKey",
     "EffectKey",
+    "Elsewhere",
     "Fingerprint",
     "Gap",
     "Layout",

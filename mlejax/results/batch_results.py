@@ -208,7 +208,7 @@ class BatchResults:
         Student's t where the degrees of freedom are finite.
         """
         df = np.repeat(self._cov.df, self._values.shape[1])
-        errors = inference.stretched(self._errors.ravel(), alpha, df)
+        errors = inference.stretched(self._errors.ravel(), alpha, df).reshape(self._values.shape)
         found = inference.entry_intervals(self._batch.spec.space, self._values, errors, alpha)
         notes, r = np.array(found.notes, object), self._values.shape[1]
         for i, own in self._own.items():

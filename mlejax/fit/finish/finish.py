@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from mlejax import optimize
-from mlejax.data import DataError
+from mlejax.data import OF_ROWS, DataError
 from mlejax.execution import float64, limits
 from mlejax.fit.diagnose import Diagnosed, Mapped, bars_of_end, evidence_at, explain, influential_rows, interior, mapped
 from mlejax.fit.effects_evaluation import terms_of_rows
@@ -19,7 +19,7 @@ from mlejax.fit.finish.natural import estimates
 from mlejax.fit.maximise.training import History
 from mlejax.fit.prepare.loaded import Loaded, counts
 from mlejax.fit.prepare.penalties import Penalised, at_kink, kinks
-from mlejax.fit.prepare.streaming import OF_ROWS, evaluator_of
+from mlejax.fit.prepare.streaming import evaluator_of
 from mlejax.fit.start import Mode
 from mlejax.latent import Markov, mixture_of
 from mlejax.likelihood import scores_of_rows

@@ -15,7 +15,7 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax import optimize
-from mlejax.data import DataError, Prepared
+from mlejax.data import DataError, Elsewhere, Prepared
 from mlejax.data.formulas import category_columns, with_designs_again
 from mlejax.data.read import ingest
 from mlejax.data.streams import (
@@ -41,39 +41,6 @@ from mlejax.likelihood import Likelihood
 from mlejax.objective import ChunkedEvaluator, EffectsEvaluator, PartitionedEvaluator, ShardedEvaluator, Spec
 from mlejax.optimize import Method
 from mlejax.shapes import Bool, Data, Host, PyTree
-
-OF_ROWS = (
-    "this needs all rows in memory, and the data are a stream (mle.Parquet or mle.Stream). Streams support estimates, "
-    "tests, intervals (wald), functions (nlcom), predictions for new data, one-step resampling, and the covariances nonrobust, "
-    "opg, HC0 to HC4 and cluster; for profiles, exact refits, margins, score_obs, values of latents and checks by row fit a "
-    "sample in memory"
-)
-
-
-class Elsewhere:
-    """Placeholder for data that are not in memory: has the attributes ``known``, and raises DataError for all others.
-
-    Those whose names begin with two underscores raise AttributeError, as Python's protocols expect.
-
-    Args:
-        refusal: message of the DataError; by default that of a stream.
-        **known: attributes and their values.
-    """
-
-    def __init__(self, refusal: str = OF_ROWS, **known: object) -> None:
-        self.__dict__.update(known, refusal=refusal)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise DataError(self.__dict__.get("refusal", OF_ROWS))
-
-    def __call__(self, *_: object) -> Any:
-        """Raise DataError."""
-        raise DataError(self.refusal)
-
-    def __getitem__(self, _: object) -> Any:
-        raise DataError(self.refusal)
 
 
 def load_stream(

@@ -83,8 +83,10 @@ def entry_intervals(
     scale: str = "link",
     df: float = np.inf,
 ) -> Intervals:
-    """Return Wald intervals of the entries that tables show of one fit or of n fits one after the other, (n * r,); further
-    arguments and errors as of `confidence_intervals`.
+    """Return Wald intervals of the entries that tables show.
+
+    ``params`` and ``bse`` are of one fit, (r,), or of n fits, (n, r). The intervals of n fits come one after the other,
+    (n * r,); further arguments and errors are those of `confidence_intervals`.
     """
     n = params.size // max(space.n_reported, 1)
     lower, upper = (np.tile(edge, n) for edge in space.closed_edges)

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mlejax import optimize
-from mlejax.data import Levels, Prepared, effect_position
+from mlejax.data import Elsewhere, Levels, Prepared, effect_position
 from mlejax.execution import limits
 from mlejax.objective.elimination.effects_search import EffectsSearch
 from mlejax.objective.elimination.eliminated import Eliminated, with_values
@@ -58,7 +58,7 @@ class EffectsEvaluator:
     def __init__(
         self,
         spec: Spec,
-        data: Prepared,
+        data: Prepared | Elsewhere,
         fixed: Host | None,
         hyper: PyTree = None,
         *,
@@ -66,9 +66,10 @@ class EffectsEvaluator:
         given: Bool[Host, " levels"] | None = None,
         grouped: RowsByLevel | StreamedLevels | None = None,
     ) -> None:
-        self.spec, self.data, self.fixed, self.hyper, self.levels = spec, data, fixed, hyper, levels
+        self.spec, self.fixed, self.hyper, self.levels = spec, fixed, hyper, levels
+        self.data: Prepared = data  # type: ignore[assignment]  # the rows of a placeholder raise where they are read
         self.position = effect_position(data.statics, spec.likelihood.effects[0])
-        self.grouped = grouped or RowsByLevel(data, levels.codes, len(levels), self.position)
+        self.grouped = grouped or RowsByLevel(self.data, levels.codes, len(levels), self.position)
         self.streamed = self.grouped if isinstance(self.grouped, StreamedLevels) else None
         self.scale = max(data.total_weight if self.streamed is None else self.streamed.total_weight, 1e-300)
         self.given = np.zeros(len(levels), bool) if given is None else given

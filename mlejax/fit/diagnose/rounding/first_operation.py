@@ -213,7 +213,7 @@ def _inherited(eqn: Equation, at: Sequence[TracedValue], bad: Either) -> tuple[E
     return first[0], first[1]
 
 
-def _lost(out: Either, bad: Either) -> Either:
+def _lost(out: Either | float, bad: Either) -> Either:
     """True if a floating-point result is not finite in one of the ``bad`` terms, (n,), along its first axis of length n; or
     anywhere, if it has no such axis.
     """
