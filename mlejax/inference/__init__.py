@@ -1,4 +1,4 @@
-"""Inference from finished fits, one topic a folder: tests, intervals, prediction, checks, resampling.
+"""Inference from finished fits, one topic a folder: tests, intervals, prediction, checks, resampling, simulation.
 
 Nothing here prints or imports the results object. A number that cannot be computed comes with a reason.
 """
@@ -6,7 +6,6 @@ Nothing here prints or imports the results object. A number that cannot be compu
 from mlejax.inference.checking import (
     CRITERIA,
     Check,
-    SimulationStudy,
     SubsetErrors,
     check,
     criterion,
@@ -18,7 +17,6 @@ from mlejax.inference.checking import (
     llf_penalized,
     no_criterion,
     pseudolikelihood,
-    simulation_study,
     subset_errors_of,
 )
 from mlejax.inference.checking.influence import Influence, influence
@@ -75,11 +73,10 @@ from mlejax.inference.resampling import (
     bootstrap,
     cross_validate,
     jackknife,
-    simulate,
-    simulate_fit,
     split_panel,
 )
 from mlejax.inference.row_effects import Random
+from mlejax.inference.simulation import SimulationStudy, simulate, simulate_fit, simulation_study
 from mlejax.inference.tables.effect_estimates import covariance_of_some, effects_table
 from mlejax.inference.tables.entries import (
     Entries,

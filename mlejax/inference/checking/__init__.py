@@ -1,5 +1,5 @@
 """Checks of models and fits: information criteria, residuals, influence, standard errors of a subset of the parameters,
-simulation studies, `model.check`.
+`model.check`.
 """
 
 from mlejax.inference.checking.criteria import (
@@ -19,15 +19,12 @@ from mlejax.inference.checking.criteria import (
     pseudolikelihood,
 )
 from mlejax.inference.checking.model_check import Check, Finding, check
-from mlejax.inference.checking.simulation_results import SimulationStudy
-from mlejax.inference.checking.simulation_study import simulation_study
 from mlejax.inference.checking.subset import SubsetErrors, subset_errors_of
 
 __all__ = [
     "CRITERIA",
     "Check",
     "Finding",
-    "SimulationStudy",
     "SubsetErrors",
     "aic",
     "aicc",
@@ -43,6 +40,5 @@ __all__ = [
     "llf_penalized",
     "no_criterion",
     "pseudolikelihood",
-    "simulation_study",
     "subset_errors_of",
 ]

@@ -24,8 +24,8 @@ from mlejax.inference.covariances.products_of_scores import weighted_scores
 from mlejax.inference.prediction.latents import over_latents
 from mlejax.inference.prediction.row_functions import of_theta
 from mlejax.inference.prediction.row_tables import changed, rows_of
-from mlejax.inference.resampling.simulator import simulator_of
 from mlejax.inference.row_effects import Random, row_effects
+from mlejax.inference.simulation.simulated_data import simulator_of
 from mlejax.notebook import in_notebooks
 from mlejax.plot import diagnostics
 from mlejax.shapes import Bool, Data, Float, Host

@@ -216,7 +216,7 @@ def _simulated(fit: Fit, n: int, seed: int) -> tuple[Float[Host, "p p"], str]:
     Raises:
         CompanionError: the model has no simulator.
     """
-    from mlejax.inference.resampling.simulator import simulator_of
+    from mlejax.inference.simulation.simulated_data import simulator_of
 
     seen, sim = simulator_of(fit, "cov_type='expected'")
     drawn = sim.draw(seen, seed, np.arange(n))

@@ -1,9 +1,8 @@
-"""Resampling: bootstrap, jackknife, cross-validation, and data simulated from a model."""
+"""Resampling: bootstrap, jackknife and cross-validation."""
 
 from mlejax.inference.resampling.bootstrap import Bootstrap, BootstrapKind, bootstrap
 from mlejax.inference.resampling.cross_validation import CrossValidation, cross_validate
 from mlejax.inference.resampling.jackknife import Jackknife, jackknife
-from mlejax.inference.resampling.simulator import simulate, simulate_fit
 from mlejax.inference.resampling.split_panel import SplitPanel, split_panel
 
 __all__ = [
@@ -15,7 +14,5 @@ __all__ = [
     "bootstrap",
     "cross_validate",
     "jackknife",
-    "simulate",
-    "simulate_fit",
     "split_panel",
 ]

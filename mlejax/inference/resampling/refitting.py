@@ -19,8 +19,9 @@ from mlejax.fit import Fit, effects_evaluator_of, refuse_connected
 from mlejax.fit.diagnose.ends import clean
 from mlejax.inference.covariances.expected_counts import warn_of_count
 from mlejax.inference.resampling.draws import Draws
-from mlejax.inference.resampling.simulator import columns_of, looking_up, simulator_of, stack
 from mlejax.inference.row_effects import Random
+from mlejax.inference.simulation.simulated_data import simulator_of
+from mlejax.inference.simulation.simulator import columns_of, looking_up, stack
 from mlejax.inference.tables.entries import reported
 from mlejax.likelihood import Likelihood, missing_derivatives
 from mlejax.linalg import scaled_inverse

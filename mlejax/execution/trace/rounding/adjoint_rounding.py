@@ -10,7 +10,7 @@ Derivatives keep their signs, so that the bound is right for recursions, product
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ from jax import lax
 from mlejax.execution.compilation import compiled
 from mlejax.execution.trace.jaxprs import Closed, Equation, Program, is_literal
 from mlejax.execution.trace.rounding.forward_rounding import UNIT, Entered, entered
+from mlejax.execution.trace.rounding.rounding_functions import FUNCTIONS, own_rounding_of_function
 from mlejax.execution.trace.rounding.rounding_rules import Operation, scalar_rule, sum_units
 from mlejax.shapes import Either, PyTree
 
@@ -28,18 +29,7 @@ from . import rounding_arrays, rounding_incomplete, rounding_sums
 
 __all__ = ["AdjointBound"]
 
-# Rounding of functions of one operand, absolute, where it is not four units of the result.
-_OF_FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
-    "lgamma": lambda x, v: 4.0 * jnp.abs(v) + 24.0,
-    "digamma": lambda x, v: 4.0 * jnp.abs(v) + 16.0,
-    "log1p": lambda x, v: jnp.abs(v) * jnp.where((x > -0.45) & (x < -0.34), 256.0, 4.0),
-    "atanh": lambda x, v: 160.0 * jnp.abs(v),
-    "erfc": lambda x, v: jnp.abs(v) * (4.0 + x * x),
-    "erf_inv": lambda x, v: 4.0 * (jnp.abs(v) + jnp.abs(x) * jnp.exp(v * v)),
-    "exp2": lambda x, v: jnp.abs(v) * (4.0 + jnp.abs(x)),
-}
-_UNITS = {"add": 1.0, "add_any": 1.0, "sub": 1.0, "mul": 1.0, "div": 1.0, "square": 1.0, "sqrt": 2.0, "rsqrt": 2.0}
-_UNITS |= {"polygamma": 16.0, "cbrt": 8.0, "expm1": 6.0}
+_UNITS = {"add": 1.0, "add_any": 1.0, "sub": 1.0, "mul": 1.0, "div": 1.0, "square": 1.0, "polygamma": 16.0}
 _EXACT = frozenset({"neg", "abs", "max", "min", "clamp", "sign", "floor", "ceil", "round", "rem", "is_finite", "copy", "copy_p"})
 _EXACT |= {"stop_gradient", "dynamic_update_slice", "cummax", "cummin", "argmax", "argmin", "real", "reduce_precision"}
 _ROUNDING_ARRAYS = frozenset({"reduce_sum", "dot_general", "cumsum", "reduce_prod", "scatter-add"})
@@ -224,8 +214,8 @@ class _Run:
             return abs(params["y"]) * jnp.abs(v)
         if name in rounding_incomplete.RULES:
             return rounding_incomplete.own_rounding(name, operands[0], operands[1], v, lax.lgamma, jnp)
-        if name in _OF_FUNCTIONS:
-            return _OF_FUNCTIONS[name](operands[0], v)
+        if name in FUNCTIONS:
+            return own_rounding_of_function(name, operands[0], v, jnp)
         return _UNITS.get(name, 4.0) * jnp.abs(v)
 
     def _sum_units(self, eqn: Equation) -> Either | float:

@@ -23,11 +23,12 @@ from mlejax.execution import compiled, float64
 from mlejax.fit.common import check_count
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.fit.prepare.loading import load
-from mlejax.inference.checking.simulation_results import SimulationStudy, Studied
 from mlejax.inference.covariances.covariances import covariances_of
 from mlejax.inference.normal import check_alpha
 from mlejax.inference.resampling.refitting import check_made, chunk_of
-from mlejax.inference.resampling.simulator import SimulationDesign, columns_of, design, looking_up, stack
+from mlejax.inference.simulation.simulated_data import SimulationDesign, design
+from mlejax.inference.simulation.simulation_results import SimulationStudy, Studied
+from mlejax.inference.simulation.simulator import columns_of, looking_up, stack
 from mlejax.inference.tables.entries import entry_intervals, reported, standard_errors_of
 from mlejax.likelihood import Likelihood, calls_lapack
 from mlejax.objective import Spec, sum_over_blocks
