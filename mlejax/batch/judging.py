@@ -17,7 +17,7 @@ from mlejax.fit.finish import finish as finish_room
 from mlejax.fit.finish.natural import InTheta, estimates, in_theta, theta_and_params
 from mlejax.fit.search import Outcome
 from mlejax.fit.start import Mode
-from mlejax.likelihood import Likelihood
+from mlejax.likelihood import ExpectedTotal, Likelihood
 from mlejax.objective import DataSetsEvaluator, Spec
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.shapes import Host, PyTree
@@ -95,6 +95,16 @@ class Batch:
         second derivatives.
         """
         return (self.ends.loglik if self.plain is None else self.plain) * self.sets.scale
+
+    @property
+    def nobs(self) -> np.ndarray:
+        """Numbers of rows used, with frequency weights their sums; with ``rowwise=False``, of terms that the model returns, if it
+        returns more than one, (L,).
+        """
+        if self.sets.mode == "whole" and not isinstance(self.spec.likelihood.function, ExpectedTotal):
+            out = [self.sets.n_out.get(int(n), 1) for n in self.sets.lengths]
+            return np.array([m if m > 1 else n for m, n in zip(out, self.sets.n_rows, strict=True)], np.int64)
+        return self.sets.n_rows
 
     @property
     def weight_kind(self) -> str | None:

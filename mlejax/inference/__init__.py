@@ -25,7 +25,7 @@ from mlejax.inference.checking.trust import Trust, diagnose
 from mlejax.inference.combining import Pooled, TwoStep, pooled, two_step
 from mlejax.inference.covariances.combinations import linear_covariance, standard_errors
 from mlejax.inference.covariances.covariances import covariance_of, covariances_of
-from mlejax.inference.covariances.flat_entries import flat_entries_of
+from mlejax.inference.covariances.flat_entries import unused_entries_of
 from mlejax.inference.covariances.products_of_scores import one_scalar, own_options, weighted_scores
 from mlejax.inference.covariances.survey_covariance import survey_weights
 from mlejax.inference.intervals import (
@@ -168,7 +168,6 @@ __all__ = [
     "entry_states",
     "exponentiated",
     "facts_of",
-    "flat_entries_of",
     "function_of",
     "hausman_test",
     "in_parts",
@@ -218,6 +217,7 @@ __all__ = [
     "term_named",
     "terms_of",
     "two_step",
+    "unused_entries_of",
     "vuong_test",
     "wald_test",
     "weighted_scores",

@@ -14,7 +14,6 @@ from mlejax import data as data_room
 from mlejax import engines, inference, misuse
 from mlejax import fit as fit_room
 from mlejax.covariance import KINDS, CovarianceKind, Survey, check_kind
-from mlejax.data import check_weight_kind
 from mlejax.data.errors import type_name
 from mlejax.inference import parse_hypotheses
 from mlejax.latent import Draws, Quadrature, Sobol, latents_of, without_random
@@ -205,7 +204,7 @@ class Model(CompanionDoors, BatchDoors):
                 )
             weights, weight_kind = inference.survey_weights(design, data), "sampling"
             cov_type, cov_kwds = "survey", {"design": design}
-        kind = check_weight_kind(weights, weight_kind)
+        kind = data_room.check_weight_kind(weights, weight_kind)
         kind_of_errors, options = check_kind(cov_type, cov_kwds, kind, penalty is not None)
         groups, errors = options.get("groups", ()), KINDS[kind_of_errors]
         done = fit_room.fit(

@@ -245,11 +245,7 @@ class Space:
         return bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
 
     def _bounds(self, side: int) -> np.ndarray:
-        parts = [
-            np.asarray(leaf.transform.bounds(leaf.working_shape)[side], np.float64)
-            for leaf in self.leaves
-            if leaf.n_free
-        ]
+        parts = [np.asarray(leaf.transform.bounds(leaf.working_shape)[side], float) for leaf in self.leaves if leaf.n_free]
         full = np.concatenate(parts) if parts else np.zeros(0)
         return full if self.ties is None else full[self.ties.index]
 

@@ -16,7 +16,6 @@ from mlejax.batch import Batch, single, statement
 from mlejax.covariance import KINDS, CovarianceKind, Covariances, check_kind, entry_reason
 from mlejax.data.errors import listing
 from mlejax.inference.tables.formatting import format_quantiles, format_span
-from mlejax.likelihood import ExpectedTotal
 from mlejax.notebook import Text, in_notebooks
 from mlejax.results.results import Results
 from mlejax.shapes import Data, Float, Host, Int, Params, Shaped
@@ -59,9 +58,7 @@ class BatchResults:
             raise ValueError(inference.one_scalar(kind, model.likelihood.name))
         return BatchResults(model, kind, batch, inference.covariances_of(batch, kind, options), options)
 
-    def with_cov(
-        self, cov_type: CovarianceKind | None = None, cov_kwds: Mapping[str, Any] | None = None
-    ) -> BatchResults:
+    def with_cov(self, cov_type: CovarianceKind | None = None, cov_kwds: Mapping[str, Any] | None = None) -> BatchResults:
         """Return the same fits with another covariance, without refitting; arguments and errors as for
         :meth:`Results.with_cov`.
         """
@@ -112,7 +109,7 @@ class BatchResults:
         """Number of rows used, with frequency weights the sum of these; with ``rowwise=False``, the number of terms that the
         model returns, if it returns more than one.
         """
-        return self._series(self._nobs, "nobs")
+        return self._series(self._batch.nobs, "nobs")
 
     @property
     def n_steps(self) -> pd.Series:
@@ -159,8 +156,7 @@ class BatchResults:
     def _tidy(self, alpha: float) -> pd.DataFrame:
         import pandas as pd
 
-        space = self._batch.spec.space
-        n, r = self._values.shape
+        space, (n, r) = self._batch.spec.space, self._values.shape
         found = self._wald(alpha)
         df = np.repeat(self._cov.df, r).reshape(n, r)
         z, p = inference.z_tests(self._values, self._errors, testable=space.zero_is_interior, df=df)
@@ -235,7 +231,7 @@ class BatchResults:
         return pd.DataFrame(
             {
                 **self._label_columns(),
-                "nobs": self._nobs,
+                "nobs": self._batch.nobs,
                 "llf": batch.llf,
                 "aic": aic,
                 "converged": batch.converged,
@@ -266,12 +262,10 @@ class BatchResults:
         try:
             import pyarrow  # noqa: F401
         except ImportError as error:
-            raise ImportError(
-                "to_parquet needs pyarrow: pip install 'mlejax[parquet]'; or write res.tidy().to_csv(path)"
-            ) from error
+            what = "to_parquet needs pyarrow: pip install 'mlejax[parquet]'; or write res.tidy().to_csv(path)"
+            raise ImportError(what) from error
         table = self._tidy(alpha)
-        r = self._values.shape[1]
-        glance = self._glance()
+        r, glance = self._values.shape[1], self._glance()
         for name in ("nobs", "llf", "aic", "converged", "verdict", "n_steps"):
             table[name] = np.repeat(glance[name].to_numpy(), r)
         reasons = ["" if fine else statement(self._batch, i) for i, fine in enumerate(self._batch.converged)]
@@ -325,7 +319,7 @@ class BatchResults:
         batch, n = self._batch, len(self)
         lines = [
             f"Maximum likelihood, {n} data sets of {self.model.likelihood.name}",
-            f"Rows: {int(np.nansum(self._nobs))} in all, {format_span(self._nobs)} a data set",
+            f"Rows: {int(np.nansum(self._batch.nobs))} in all, {format_span(self._batch.nobs)} a data set",
             f"Covariance: {self.cov_type}; converged: {int(batch.converged.sum())} of {n}",
         ]
         lines += [f"  {code}: {count}" for code, count in Counter(batch.codes.tolist()).most_common()]
@@ -375,19 +369,7 @@ class BatchResults:
 
     @cached_property
     def _unused(self) -> Int[Host, "m 2"]:
-        """Pairs of positions (data set, entry), (m, 2), for which the log-likelihood does not depend on the entry, such as a
-        level that does not occur in the data set.
-        """
-        if self._absent is not None:
-            return self._absent
-        matrix = self._batch.spec.space.reported_matrix != 0.0
-        out = []
-        for i in np.flatnonzero(self._batch.codes == "not_identified").tolist():
-            for moved in inference.flat_entries_of(self._batch, i):
-                entries = np.flatnonzero(matrix @ moved)
-                if moved.sum() == 1 and entries.size == 1:
-                    out.append((i, int(entries[0])))
-        return np.array(out, int).reshape(-1, 2)
+        return inference.unused_entries_of(self._batch) if self._absent is None else self._absent
 
     @cached_property
     def _errors(self) -> Float[Host, "L r"]:
@@ -395,14 +377,6 @@ class BatchResults:
         for i, own in self._own.items():
             errors[i] = own.bse
         return errors
-
-    @cached_property
-    def _nobs(self) -> np.ndarray:
-        sets = self._batch.sets
-        if sets.mode == "whole" and not isinstance(self._batch.spec.likelihood.function, ExpectedTotal):
-            out = [sets.n_out.get(int(n), 1) for n in sets.lengths]
-            return np.array([m if m > 1 else n for m, n in zip(out, sets.n_rows, strict=True)], np.int64)
-        return sets.n_rows
 
     def _notes(self, of_intervals: tuple[str, ...]) -> Shaped[Host, " L*r"]:
         batch, space = self._batch, self._batch.spec.space

@@ -371,9 +371,7 @@ def _what(p: Predictor) -> str:
     return f"regress({p.name}={p.linear.formula!r})"
 
 
-def _log_exposure(
-    p: Predictor, values: Float[Host, "n ..."], kept: Int[Host, " m"] | None
-) -> Float[Host, "n ..."]:
+def _log_exposure(p: Predictor, values: Float[Host, "n ..."], kept: Int[Host, " m"] | None) -> Float[Host, "n ..."]:
     """Return the logarithm of the values of an exposure, if the predictor has one, or those of an offset unchanged; DataError if
     an exposure is not positive. ``kept``: positions of the rows in the user's table, None for all.
     """

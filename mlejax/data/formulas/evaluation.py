@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from formulaic import ModelMatrix, ModelSpec
 
+EXPRESSION = "0 + {{{}}}"  # the formula whose only column is the value of a Python expression
 _N_COMPARED = 6
 
 
@@ -226,7 +227,7 @@ def evaluate_offset(
     if text in table:
         values, labels = _unchanged(table, text, kept)
         return FittedFormula(text, (text,), labels), values
-    formula, values = evaluate(_expression(text), table, kept, what)
+    formula, values = evaluate(EXPRESSION.format(text), table, kept, what)
     if values.shape[1] != 1:
         raise ValueError(
             f"{what}: expected one number per row, got the columns {listing(formula.labels or ())}: give the name of a numeric "
@@ -268,12 +269,7 @@ def needs_of(texts: Sequence[str], table: Table, what: str) -> tuple[set[str], b
 
 def offset_columns(text: str, table: Table, what: str) -> tuple[str, ...]:
     """Return the names of the columns that an offset, a column or an expression, uses; errors as in `columns_of`."""
-    return columns_of(text if text in table else _expression(text), table, what)
-
-
-def _expression(text: str) -> str:
-    """Return the formula whose only column is the value of a Python expression."""
-    return f"0 + {{{text}}}"
+    return columns_of(text if text in table else EXPRESSION.format(text), table, what)
 
 
 # ---- columns of the data

@@ -15,7 +15,10 @@ import jax
 import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError, listing, rows_phrase, type_name
-from mlejax.data.read.columns import NUMERIC, Column, is_missing, probe_dtype
+from mlejax.data.packing.layout import Shared, Static
+from mlejax.data.read.columns import NUMERIC, Column, is_missing, is_pandas, probe, probe_dtype
+from mlejax.data.read.trees import is_column
+from mlejax.shapes import Data
 
 _EXPECTED = "expected numbers or booleans"
 _FORMULAS = "formulas, groups and `by` can use text and categories as they are"
@@ -232,3 +235,26 @@ def _parses(text: Any) -> bool:
 def _short(value: object) -> str:
     text = repr(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+
+def refuse_foreign(data: Data) -> None:
+    """Raise DataTypeError for tracers and for objects that are neither arrays nor trees of arrays."""
+    if isinstance(data, jax.core.Tracer):
+        raise DataTypeError(f"the data: {TRACER}")
+    if isinstance(data, (np.ndarray, jax.Array, list, tuple)) or is_pandas(data, "Series", "Index"):
+        return
+    if isinstance(data, (Shared, Static)):
+        raise DataTypeError(
+            f"the data: expected a dict that holds columns with rows, got a {type_name(data)} alone, which has no rows"
+        )
+    known = probe(data).kind
+    leaves = jax.tree_util.tree_leaves(data, is_leaf=is_column)
+    if known == "unknown" and not (len(leaves) == 1 and leaves[0] is data):
+        return  # a registered tree
+    if known in NUMERIC and np.ndim(data):
+        return
+    raise DataTypeError(
+        f"the data: expected a dict of arrays, a table (pandas, polars, pyarrow, DuckDB, ...) or a tree of arrays, got a "
+        f"{type_name(data)}. For another kind of table write {{name: np.asarray(table[name]) for name in its columns}}"
+    )

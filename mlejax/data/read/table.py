@@ -16,12 +16,12 @@ import jax
 import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError, listing, missing_column, type_name
-from mlejax.data.packing.layout import MASK_TAKEN, ROOT, UNIT_NEEDS_NAMES, Entry, Layout, Shared, Static, build
+from mlejax.data.packing.layout import MASK_TAKEN, ROOT, UNIT_NEEDS_NAMES, Entry, Layout, Static, build
 from mlejax.data.read.checked import DROP, Gap, Rows, common_length, read_columns, refuse_gaps, without_gaps
-from mlejax.data.read.columns import NUMERIC, Column, is_pandas, probe
+from mlejax.data.read.columns import NUMERIC, Column, is_pandas
 from mlejax.data.read.foreign import Frame, columns_of
-from mlejax.data.read.refusals import TRACER, refusal
-from mlejax.data.read.trees import Contents, contents_of, is_column, map_columns
+from mlejax.data.read.refusals import refusal, refuse_foreign
+from mlejax.data.read.trees import Contents, contents_of, map_columns
 from mlejax.data.read.view import Part, View
 from mlejax.shapes import Data
 
@@ -319,29 +319,8 @@ def ingest(data: Data) -> Table:
         columns = data
     if columns is not None:
         return Table("mapping", columns, tuple(columns))
-    _refuse_foreign(data)
+    refuse_foreign(data)
     return Table("tree", data, (ROOT,))
-
-
-def _refuse_foreign(data: Data) -> None:
-    if isinstance(data, jax.core.Tracer):
-        raise DataTypeError(f"the data: {TRACER}")
-    if isinstance(data, (np.ndarray, jax.Array, list, tuple)) or is_pandas(data, "Series", "Index"):
-        return
-    if isinstance(data, (Shared, Static)):
-        raise DataTypeError(
-            f"the data: expected a dict that holds columns with rows, got a {type_name(data)} alone, which has no rows"
-        )
-    known = probe(data).kind
-    leaves = jax.tree_util.tree_leaves(data, is_leaf=is_column)
-    if known == "unknown" and not (len(leaves) == 1 and leaves[0] is data):
-        return  # a registered tree
-    if known in NUMERIC and np.ndim(data):
-        return
-    raise DataTypeError(
-        f"the data: expected a dict of arrays, a table (pandas, polars, pyarrow, DuckDB, ...) or a tree of arrays, got a "
-        f"{type_name(data)}. For another kind of table write {{name: np.asarray(table[name]) for name in its columns}}"
-    )
 
 
 def column_labels(table: Table, names: Any) -> tuple[tuple[str, ...] | None, int]:

@@ -7,13 +7,26 @@ from collections.abc import Iterable
 import numpy as np
 
 from mlejax.batch import Batch
-from mlejax.shapes import Bool, Float, Host
+from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.verdict import Direction
 
 
 def flat_entries_of(batch: Batch, i: int) -> Bool[Host, "d p"]:
     """Return True for the entries of theta that change along each of the d flat directions of data set i, (d, p)."""
     return flat_entries(batch.found[i].directions, batch.jacobian[i], batch.information[i])
+
+
+def unused_entries_of(batch: Batch) -> Int[Host, "m 2"]:
+    """Return the pairs of positions (data set, entry), (m, 2), for which the log-likelihood does not depend on the entry, such as
+    a level that does not occur in the data set.
+    """
+    matrix, out = batch.spec.space.reported_matrix != 0.0, []
+    for i in np.flatnonzero(batch.codes == "not_identified").tolist():
+        for moved in flat_entries_of(batch, i):
+            entries = np.flatnonzero(matrix @ moved)
+            if moved.sum() == 1 and entries.size == 1:
+                out.append((i, int(entries[0])))
+    return np.array(out, int).reshape(-1, 2)
 
 
 def flat_entries(

@@ -8,9 +8,9 @@ from mlejax.inference.prediction.latents import (
     latent_values,
     level_values,
 )
-from mlejax.inference.prediction.margins import Elasticity, Margins, function_of, margins
+from mlejax.inference.prediction.margins import Elasticity, Margins, margins
 from mlejax.inference.prediction.predict import predict, predict_function, predict_parameter
-from mlejax.inference.prediction.row_functions import in_parts
+from mlejax.inference.prediction.row_functions import function_of, in_parts
 from mlejax.inference.prediction.row_tables import rows_of
 from mlejax.inference.prediction.spreads import random_effects, with_covariance
 

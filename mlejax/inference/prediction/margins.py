@@ -18,7 +18,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
@@ -26,7 +25,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax import misuse
-from mlejax.companions import companion, registered
 from mlejax.covariance import CovarianceResult
 from mlejax.data import ingest
 from mlejax.data.formulas import Design, DesignValues, category_columns, formula_columns
@@ -35,9 +33,8 @@ from mlejax.fit import Fit, refuse_effects
 from mlejax.inference.intervals import DeltaResult, Linearised, nlcom
 from mlejax.inference.prediction.averages import Average, contrast, predicted, sloped, unconditional_covariance
 from mlejax.inference.prediction.column_slopes import design_slope
-from mlejax.inference.prediction.latents import over_latents
 from mlejax.inference.prediction.predict import inside_support
-from mlejax.inference.prediction.row_functions import InParts, in_parts
+from mlejax.inference.prediction.row_functions import InParts, function_of, in_parts
 from mlejax.inference.prediction.row_tables import (
     changed,
     check_means,
@@ -396,46 +393,3 @@ def _margins_of(
             "eydx": f"d log y / d {name}",
         }
         yield _Margin({"margin": what[elasticity]}, base, column=name)
-
-
-def function_of(fit: Fit, of: Callable[..., Any] | None, random: str) -> Callable[[Any, Any], Any]:
-    """Return the function of params and rows whose margins are computed; random effects are treated as ``random`` says.
-
-    ``of``: a function, ``"mean"``, the name of a parameter with a formula, or None: the declared mean, else the only
-    parameter with a formula.
-
-    Raises:
-        ValueError: there is no such parameter, or None is not clear.
-        CompanionError: no mean is declared.
-    """
-    likelihood, designs = fit.spec.likelihood, fit.loaded.designs
-    regressed = [] if designs is None else [d.predictor.name for d in designs.designs]
-    if callable(of):
-        return over_latents(of, likelihood, random)
-    if of == "mean" or (of is None and registered(likelihood, "mean") is not None):
-        return over_latents(companion(likelihood, "mean", "margins"), likelihood, random)
-    if of is None and likelihood.joint is not None and len(regressed) != 1:
-        raise ValueError(
-            f"margins: {likelihood.name} has random effects and declares no mean; give a function to average, of=lambda params, "
-            "data: ...; it may read the random effects, over whose distribution it is averaged"
-        )
-    if of is None and len(regressed) != 1:
-        what = f"several parameters have a formula ({', '.join(regressed)})" if regressed else "no parameter has a formula"
-        by_name = f"the parameter to average, {' or '.join(f'of={name!r}' for name in regressed)}, or " if regressed else ""
-        raise ValueError(
-            f"margins: {likelihood.name} declares no mean and {what}; give {by_name}a function to average, "
-            "of=lambda params, data: ..."
-        )
-    name = regressed[0] if of is None else of
-    if name not in regressed:
-        raise ValueError(f"of={of!r}: expected a function, 'mean', or a parameter with a formula (there are: {regressed})")
-    predictor = next(d.predictor for d in designs.designs if d.predictor.name == name)  # type: ignore[union-attr]
-    if predictor.random is None and random == "integrate":
-        return _value_of(name)
-    return over_latents(_value_of(name), likelihood, random)
-
-
-@lru_cache(maxsize=64)
-def _value_of(name: str) -> Callable[[Any, Any], Any]:
-    """Return the function that reads the named parameter; the same object each time, so that it is compiled once."""
-    return lambda params, data: params[name]

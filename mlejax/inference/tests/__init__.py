@@ -4,10 +4,10 @@ combinations.
 
 from mlejax.inference.tests.information_matrix import InformationMatrixTest, information_matrix_test
 from mlejax.inference.tests.pairs.hausman import HausmanTest, hausman_test
-from mlejax.inference.tests.pairs.likelihood_ratio import FitFacts, LRTest, check_likelihood, lr_test
+from mlejax.inference.tests.pairs.likelihood_ratio import LRTest, check_likelihood, lr_test
 from mlejax.inference.tests.pairs.nested_fits import UnknownMixtureError
 from mlejax.inference.tests.pairs.nesting import closed_edges
-from mlejax.inference.tests.pairs.same_data import data_difference
+from mlejax.inference.tests.pairs.same_data import FitFacts, data_difference
 from mlejax.inference.tests.pairs.vuong import VuongTest, vuong_test
 from mlejax.inference.tests.restrictions.contrasts import TTest, t_test
 from mlejax.inference.tests.restrictions.hypotheses import Hypotheses, parse_hypotheses

@@ -22,7 +22,7 @@ import numpy as np
 
 from mlejax.data import Prepared
 from mlejax.execution import compiled
-from mlejax.execution.trace import linear_predictors
+from mlejax.execution.trace import dummies, linear_predictors
 from mlejax.execution.trace.jaxprs import dependence, is_literal
 from mlejax.objective.specification import Spec
 from mlejax.shapes import Device, Either, Float, PyTree
@@ -81,7 +81,7 @@ def _by_all(spec: Spec, position: int, u: Either, data: Prepared, fixed: Either 
     places, theta, inner = traced.places, traced.theta, traced.inner
     assert inner is not None
     matrices = traced.matrices(traced.data(u, effects, *leaves), n)
-    etas = [linear_predictors.times(x, u[at]) for x, at in zip(matrices, places, strict=True)]
+    etas = [dummies.times(x, u[at]) for x, at in zip(matrices, places, strict=True)]
     q, s = len(etas), theta.size
 
     def pair(t: PyTree, predictors: PyTree, a: PyTree) -> PyTree:
@@ -106,7 +106,7 @@ def _by_all(spec: Spec, position: int, u: Either, data: Prepared, fixed: Either 
         jnp.asarray(dt, u.dtype), de, da
     )
     crosses = jnp.zeros((p, n), u.dtype).at[theta].set(bend_a[q : q + s])
-    rows_times, crossed = linear_predictors.rows_times, linear_predictors.crossed
+    rows_times, crossed = dummies.rows_times, dummies.crossed
     sums = linear_predictors.PredictorSums(
         jnp.sum(values),
         grad,
@@ -117,7 +117,7 @@ def _by_all(spec: Spec, position: int, u: Either, data: Prepared, fixed: Either 
     )
     _, grad, hessian = linear_predictors.assemble(traced, sums, p)
     for b, (x, at) in enumerate(zip(matrices, places, strict=True)):
-        if isinstance(x, linear_predictors.Dummies):
+        if isinstance(x, dummies.Dummies):
             crosses = crosses.at[jnp.asarray(at)[x.codes], jnp.arange(n)].add(bend_a[b])
         else:
             crosses = crosses.at[at].add((x * bend_a[b][:, None]).T)

@@ -20,8 +20,7 @@ from mlejax.covariance import summed_by_cluster
 from mlejax.fit import Fit
 from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted_scores
 from mlejax.inference.tests.chi_squared import ChiSquared
-from mlejax.inference.tests.pairs.likelihood_ratio import FitFacts
-from mlejax.inference.tests.pairs.same_data import data_difference, same_order
+from mlejax.inference.tests.pairs.same_data import FitFacts, data_difference, same_order
 from mlejax.inference.tests.wald import wald_test
 from mlejax.linalg import scaled_inverse
 from mlejax.shapes import Float, Host

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlejax.data import Fingerprint
 from mlejax.fit import Fit
 from mlejax.inference.tables.formatting import format_statistic, format_test_p, stated_p
 from mlejax.inference.tests.larger import met_on_an_edge
@@ -30,7 +29,7 @@ from mlejax.inference.tests.pairs.nested_fits import (
     no_mixture,
 )
 from mlejax.inference.tests.pairs.nesting import fixed_on_edges, not_nested, same_function
-from mlejax.inference.tests.pairs.same_data import data_difference, same_rows
+from mlejax.inference.tests.pairs.same_data import FitFacts, data_difference, same_rows
 from mlejax.latent import mixture_of
 from mlejax.notebook import Text, in_notebooks
 
@@ -40,37 +39,6 @@ if TYPE_CHECKING:
 SLACK = 1e-6  # a restricted fit may have the higher log-likelihood by this much: both stop within it
 LIMIT = 0.01  # a limit is known to this much
 ROUNDING = 1e-8  # a smaller gain in log-likelihood counts as 0 on an edge, where both fits are the same
-
-
-@dataclass(frozen=True)
-class FitFacts:
-    """The properties of a fit that a likelihood-ratio test needs.
-
-    Attributes:
-      llf: maximised log-likelihood, summed; or its limit, if it approaches one without a maximum.
-      df_model: number of free parameters.
-      nobs: number of observations.
-      fingerprint: fingerprint of the data; None if unknown.
-      converged: True if the verdict is that of a maximum.
-      limit: True if ``llf`` is a limit, known to 0.01.
-      cov_type: kind of covariance of the fit, for messages.
-      penalised: True if the fit has a penalty or bias reduction.
-      pseudolikelihood: True if the objective is a pseudolikelihood (sandwich or bootstrap covariance, sampling weights).
-      label: name of the fit in messages.
-      fit: the fit itself, for its rows and its formulas; None if unknown.
-    """
-
-    llf: float
-    df_model: int
-    nobs: float
-    fingerprint: Fingerprint | None = None
-    converged: bool = True
-    limit: bool = False
-    cov_type: str = "nonrobust"
-    penalised: bool = False
-    pseudolikelihood: bool = False
-    label: str = ""
-    fit: Fit | None = None
 
 
 @in_notebooks

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mlejax.data import Fingerprint
-from mlejax.fit import Loaded
+from mlejax.fit import Fit, Loaded
 from mlejax.fit.prepare.matching import as_fitted
 from mlejax.shapes import Host, Shaped
 
@@ -89,3 +90,35 @@ def _columns_of(loaded: Loaded) -> dict[Any, Shaped[Host, " n"]]:
         columns = {key: np.where(kept, column, 0.0) for key, column in columns.items()}
         columns["weights of the fit"] = loaded.weights.values
     return columns
+
+
+
+@dataclass(frozen=True)
+class FitFacts:
+    """The properties of a fit that a likelihood-ratio test needs.
+
+    Attributes:
+      llf: maximised log-likelihood, summed; or its limit, if it approaches one without a maximum.
+      df_model: number of free parameters.
+      nobs: number of observations.
+      fingerprint: fingerprint of the data; None if unknown.
+      converged: True if the verdict is that of a maximum.
+      limit: True if ``llf`` is a limit, known to 0.01.
+      cov_type: kind of covariance of the fit, for messages.
+      penalised: True if the fit has a penalty or bias reduction.
+      pseudolikelihood: True if the objective is a pseudolikelihood (sandwich or bootstrap covariance, sampling weights).
+      label: name of the fit in messages.
+      fit: the fit itself, for its rows and its formulas; None if unknown.
+    """
+
+    llf: float
+    df_model: int
+    nobs: float
+    fingerprint: Fingerprint | None = None
+    converged: bool = True
+    limit: bool = False
+    cov_type: str = "nonrobust"
+    penalised: bool = False
+    pseudolikelihood: bool = False
+    label: str = ""
+    fit: Fit | None = None

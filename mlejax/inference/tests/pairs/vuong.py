@@ -22,9 +22,9 @@ from mlejax.fit import Fit
 from mlejax.inference.normal import two_sided_p
 from mlejax.inference.tables.formatting import format_statistic, stated_p
 from mlejax.inference.tests.larger import met_on_an_edge
-from mlejax.inference.tests.pairs.likelihood_ratio import FitFacts, names_of
+from mlejax.inference.tests.pairs.likelihood_ratio import names_of
 from mlejax.inference.tests.pairs.nesting import not_nested, same_function
-from mlejax.inference.tests.pairs.same_data import data_difference, same_order
+from mlejax.inference.tests.pairs.same_data import FitFacts, data_difference, same_order
 from mlejax.inference.tests.weighted_chi_squared import tail
 from mlejax.notebook import Text, in_notebooks
 from mlejax.objective import ChunkedEvaluator, row_terms
