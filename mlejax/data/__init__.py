@@ -29,9 +29,9 @@ from mlejax.data.errors import SHOWN_ROWS, DataError, DataTypeError, MissingColu
 from mlejax.data.fingerprint import Fingerprint, fingerprint
 from mlejax.data.formulas import DesignKey, LevelsKey, by_row, check_formula, design_labels, levels_key
 from mlejax.data.observed import OBSERVED, OpenColumns, with_observed
-from mlejax.data.packing.elsewhere import OF_ROWS, Elsewhere
 from mlejax.data.packing.layout import Layout, Shared, Static, assemble
 from mlejax.data.packing.padding import blocks, bucket, divisor, pad, row_blocks, size_class
+from mlejax.data.packing.placeholders import OF_ROWS, Elsewhere
 from mlejax.data.packing.prepared import Prepared, pack
 from mlejax.data.packing.streamed import StreamedColumn
 from mlejax.data.packing.times import check_steps
