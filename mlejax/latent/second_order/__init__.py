@@ -1,5 +1,6 @@
-"""Value, score and Hessian of integrals over random effects, from derivatives of rows by their linear predictor."""
+"""Log-likelihoods of units with random effects, and their first two derivatives, without differentiating an integral."""
 
-from mlejax.latent.second_order.expansion import SecondOrder, Unit
+from mlejax.latent.second_order.at_modes import Unit
+from mlejax.latent.second_order.expansion import SecondOrder
 
 __all__ = ["SecondOrder", "Unit"]

@@ -1,0 +1,103 @@
+"""The modes of the integrands of units, and the derivatives of the rows by their linear predictor there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax.latent.mode import IntegrandCurve, climb
+from mlejax.linalg import entrywise
+from mlejax.shapes import Device, Either, PyTree
+
+RowTerms = Callable[[Any, Any], Any]  # predictor of the rows of a unit (m,), others -> log densities (m,), entry by entry
+_LOG_2_PI = float(np.log(2.0 * np.pi))
+
+
+class Unit(NamedTuple):
+    """The rows of one unit, given parameters.
+
+    Attributes:
+        fixed: predictor without random effects (m,).
+        x: its derivatives by the coefficients (m, p).
+        z: columns of the random effects (m, q).
+        mask: True for real rows (m,).
+        others: further arguments of the row function.
+    """
+
+    fixed: Device
+    x: Device
+    z: Device
+    mask: Device
+    others: PyTree
+
+
+class AtMode(NamedTuple):
+    """The mode of a unit's integrand.
+
+    Attributes:
+        z: the mode (q,).
+        eta: the linear predictor there (m,).
+        value: log of the integrand there ().
+        slopes: derivatives of the terms by it, of order 1 to 4, 0 in the padding (m,) each.
+        spread: C (q, q), upper triangular, with C C' the inverse of the curvature there.
+        log_det: log |C| ().
+    """
+
+    z: Either
+    eta: Device
+    value: Either
+    slopes: tuple[Device, ...]
+    spread: Device
+    log_det: Either
+
+
+def at_mode(terms: RowTerms, unit: Unit, factor: Device, held: bool) -> AtMode:
+    """Find the mode of a unit's integrand over z (q,), with the effects L z of the ``factor`` L (q, q).
+
+    With ``held`` derivatives above the second, which are not used then, are zeros: JAX may not have them.
+    """
+    own, q = unit.z @ factor, factor.shape[0]
+
+    def at(z: Either, order: int) -> tuple[Device, list[Any]]:
+        eta = unit.fixed + own @ z
+        slopes = derivatives(lambda t: terms(t, unit.others), eta, order)
+        return eta, [jnp.where(unit.mask, a, 0.0) for a in slopes]
+
+    def total(value: Device, z: Either) -> Device:
+        return jnp.sum(value) - 0.5 * jnp.dot(z, z) - 0.5 * q * _LOG_2_PI
+
+    def curve(z: Device) -> IntegrandCurve:
+        _, (value, slope, bend) = at(z, 2)
+        return IntegrandCurve(total(value, z), slope @ own - z, _curvature(own, bend))
+
+    found = climb(curve, jnp.zeros(q))
+    z = found.z + entrywise.solve(entrywise.cholesky(found.at.curvature, safe=True), found.at.gradient)
+    eta, (value, *slopes) = at(z, 2 if held else 4)
+    root = entrywise.cholesky(_curvature(own, slopes[1]))
+    spread = jnp.stack([jnp.stack(entrywise.solve_upper(root, e)) for e in np.eye(q)], axis=1)
+    slopes += [jnp.zeros_like(eta)] * (4 - len(slopes))
+    return AtMode(z, eta, total(value, z), tuple(slopes), spread, -entrywise.log_diagonal(root))
+
+
+def derivatives(terms: Callable[[Any], Any], eta: Device, order: int) -> tuple[Device, ...]:
+    """Return the terms (m,) and their derivatives by their own predictor up to ``order``."""
+    out, function = [terms(eta)], terms
+    for _ in range(order):
+        function = _slope(function)
+        out.append(function(eta))
+    return tuple(out)
+
+
+def _slope(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda eta: jax.jvp(function, (eta,), (jnp.ones_like(eta),))[1]
+
+
+def _curvature(own: Device, bend: Device) -> Device:
+    """Return I - Z'diag(l'')Z (q, q) for columns Z (m, q) that multiply z."""
+    q = own.shape[1]
+    entries = [[jnp.sum(bend * own[:, i] * own[:, j]) for j in range(i + 1)] for i in range(q)]
+    return jnp.stack([jnp.stack([float(i == j) - entries[max(i, j)][min(i, j)] for j in range(q)]) for i in range(q)])
