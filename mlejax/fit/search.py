@@ -43,6 +43,7 @@ from mlejax.status import End
 from mlejax.verdict import Findings
 
 FEW_UNITS, FEW_ROWS = (24, 64), 640  # of latents, on which candidates for a start are compared at least: units, with rows
+ROUGH_ROWS = 4_096  # of latents, from which a rough estimate is made
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,22 +216,25 @@ def _candidates(spec: Spec, loaded: Loaded, given: list[Any], seed: int) -> Floa
 
 
 def start_of_one(
-    evaluator: Evaluator, loaded: Loaded, given: list[Any], seed: int, n_ranked: int | None = start_room.N_RANKED
+    evaluator: SingleEvaluator, loaded: Loaded, given: list[Any], seed: int, n_ranked: int | None = start_room.N_RANKED
 ) -> Float[Host, " p"]:
     """u of the start of one data set, (p,), as `choose` does: the given one, the first guess if it is acceptable, or the best
     candidate on ``n_ranked`` rows (None: on all rows, and the first guess is not used).
 
-    For models with latent variables, whose terms belong to units, the candidates are compared on at least 64 units, of many rows
-    on as many as have 640 rows, and at least 24.
+    For models with latent variables, whose terms belong to units, the first guess is a rough estimate from units of 4,096 rows,
+    at least 64, where there is one; candidates are compared on at least 64 units, of many rows on as many as have 640 rows, and
+    at least 24.
     """
     spec, designs = evaluator.spec, loaded.designs
     if spec.space.n_free == 0:
         return np.zeros(0)
-    one = np.zeros(1, np.int64)
+    one, rough = np.zeros(1, np.int64), None
     if n_ranked is not None and marginal_of(spec.likelihood) is not None:  # units of many rows
         per_row = loaded.problem.data.n_contributions / max(loaded.rows.n, 1)
         n_ranked = max(int(np.clip(FEW_ROWS * per_row, *FEW_UNITS)), int(n_ranked * per_row))
-    return start_room.choose(evaluator, one, given, None, designs, spec.likelihood.parameters, seed, n_ranked)[0][0]
+        rough = start_room.rough_estimate(evaluator, given, designs, max(int(ROUGH_ROWS * per_row), FEW_UNITS[1]))
+    declared = spec.likelihood.parameters
+    return start_room.choose(evaluator, one, given, None, designs, declared, seed, n_ranked, rough)[0][0]
 
 
 def with_modes(done: Fit, modes: tuple[Mode, ...]) -> Fit:

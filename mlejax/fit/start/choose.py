@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
+import jax
 import numpy as np
 
 from mlejax.data import Prepared
 from mlejax.data.formulas import Designs
+from mlejax.execution import compiled
 from mlejax.fit.finish.natural import many_to_u, to_u
 from mlejax.fit.maximise.maximise import POLISH_LIMIT
-from mlejax.fit.start.candidates import acceptable, candidates, first_guess
+from mlejax.fit.start.candidates import acceptable, candidates, first_guess, natural_given
 from mlejax.fit.start.given import Given
 from mlejax.latent import LAPLACE, Quadrature, integrated, marginal_of
 from mlejax.linalg import dense_each
-from mlejax.objective import Evaluation, Evaluator
+from mlejax.objective import Evaluation, Evaluator, SingleEvaluator, Spec
 from mlejax.parameters import Declaration
-from mlejax.shapes import Float, Host, Int
+from mlejax.shapes import Either, Float, Host, Int, Params
 
 N_RANKED = 512  # rows on which candidates are compared, at most
 
@@ -31,6 +34,7 @@ def choose(
     declared: Mapping[str, Declaration] | None = None,
     seed: int = 0,
     n_ranked: int | None = N_RANKED,
+    estimate: Float[Host, " p"] | None = None,
 ) -> tuple[Float[Host, "m p"], Evaluation | None]:
     """Choose the starts of m data sets, in u.
 
@@ -42,6 +46,7 @@ def choose(
         designs, declared: designs of the parameters that have formulas, and the declarations of all.
         seed: seed of the random candidates.
         n_ranked: most rows on which candidates are compared; None for all rows, and then the first guess is not used.
+        estimate: u of a rough estimate of one data set, (p,), to use as the first guess; None for that of `first_guess`.
 
     Returns:
         u, (m, p), NaN for data sets not done before Ctrl-C; and the evaluation at the first guess if all starts are that, else
@@ -53,11 +58,11 @@ def choose(
     if chosen is not None:
         return chosen, None
     u0, rest = np.full((len(which), space.n_free), np.nan), np.arange(len(which))
-    guess = first_guess(space, given, designs, declared)
-    if guess is not None and n_ranked is not None and 0 < space.n_free <= POLISH_LIMIT:
+    guess = first_guess(space, given, designs, declared) if estimate is None else None
+    if (guess is not None or estimate is not None) and n_ranked is not None and 0 < space.n_free <= POLISH_LIMIT:
 
         def guessed(some: Host, data: Prepared) -> np.ndarray:
-            return many_to_u(space, guess(data, len(some)))
+            return np.atleast_2d(estimate) if guess is None else many_to_u(space, guess(data, len(some)))
 
         try:
             found = evaluator.evaluate(guessed, 2, which)
@@ -78,6 +83,35 @@ def choose(
 
     u0[rest] = _coarse(evaluator).best(ranked, which[rest], n_ranked)
     return u0, None
+
+
+def rough_estimate(
+    evaluator: SingleEvaluator, given: Given, designs: Designs | None, n_units: int
+) -> Float[Host, " p"] | None:
+    """u of a rough estimate from at most ``n_units`` units, (p,), for random effects in one linear predictor.
+
+    None for other models, with starts that are given or declared, with fixed values, and where it is not finite.
+    """
+    spec = evaluator.spec
+    if designs is None or marginal_of(spec.likelihood) is None or evaluator.fixed is not None:
+        return None
+    known = natural_given(designs, spec.likelihood.parameters or {}, given)
+    if any(v is not None for v in (*given, *known)):
+        return None
+    params = _rough(spec.plain, np.zeros(spec.space.n_free), evaluator.sample(n_units))
+    if params is None or not all(np.isfinite(a).all() for a in jax.tree.leaves(params)):
+        return None
+    return to_u(spec.space, spec.space.split(jax.tree.map(np.asarray, params)))
+
+
+@partial(compiled, static=("spec",))
+def _rough(spec: Spec, u: Either, data: Prepared) -> Params | None:
+    """`SecondOrder.first_estimate` on these units; None for models that have no such estimate.  u gives shapes only."""
+    likelihood, params, seen = spec.likelihood, spec.space.params_from_u(u, None), (data.shared, data.statics)
+    known = likelihood.second_order(params, data.rows, *seen)
+    if known is None:
+        return None
+    return known.first_estimate(params, lambda part: likelihood.seen(part, *seen), data.rows, data.weights)
 
 
 def _coarse(evaluator: Evaluator) -> Evaluator:

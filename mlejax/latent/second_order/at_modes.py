@@ -13,7 +13,7 @@ from mlejax.latent.mode import IntegrandCurve, climb
 from mlejax.linalg import entrywise
 from mlejax.shapes import Device, Either, PyTree
 
-RowTerms = Callable[[Any, Any], Any]  # predictor of the rows of a unit (m,), others -> log densities (m,), entry by entry
+Terms = Callable[[Any, Any], Any]  # predictor of the rows of a unit (m,), others -> log densities (m,), entry by entry
 _LOG_2_PI = float(np.log(2.0 * np.pi))
 
 
@@ -55,7 +55,7 @@ class AtMode(NamedTuple):
     log_det: Either
 
 
-def at_mode(terms: RowTerms, unit: Unit, factor: Device, held: bool) -> AtMode:
+def at_mode(terms: Terms, unit: Unit, factor: Device, held: bool) -> AtMode:
     """Find the mode of a unit's integrand over z (q,), with the effects L z of the ``factor`` L (q, q).
 
     With ``held`` derivatives above the second, which are not used then, are zeros: JAX may not have them.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax.latent.integral import grid
-from mlejax.latent.second_order.at_modes import AtMode, RowTerms, Unit, derivatives
+from mlejax.latent.second_order.at_modes import AtMode, Terms, Unit, derivatives
 from mlejax.shapes import Device, Either
 
 _LOG_2_PI = float(np.log(2.0 * np.pi))
@@ -35,7 +35,7 @@ class AtPoints(NamedTuple):
     weights: Device
 
 
-def at_points(terms: RowTerms, unit: Unit, at: AtMode, jacobian: Device, factor: Device, points: int) -> AtPoints:
+def at_points(terms: Terms, unit: Unit, at: AtMode, jacobian: Device, factor: Device, points: int) -> AtPoints:
     """Evaluate the terms of a unit at all points of its quadrature.
 
     ``jacobian``: coefficients of the features in the derivatives by psi (features, k); the sums of l' x are added to the first.

@@ -7,15 +7,24 @@ of large matrices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from itertools import combinations_with_replacement, product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from mlejax.latent.second_order.at_modes import AtMode, Unit
 from mlejax.latent.second_order.at_points import AtPoints, Means, means, pairs
+from mlejax.latent.second_order.small_matrices import (
+    apply,
+    gram,
+    padded,
+    summed,
+    symmetric,
+    times,
+    total,
+    transposed,
+    upper_half,
+)
 from mlejax.shapes import Device, Either
 
 
@@ -49,14 +58,14 @@ class Block(NamedTuple):
         """Return the derivatives by psi of L times a vector v (q, n) that does not move (k, q, n)."""
         rows, columns = self.factor.rows, self.factor.columns
         eye = np.eye(self.z.shape[0])[rows]
-        return _padded(eye[:, :, None] * v[columns][:, None], self.x.shape[0])
+        return padded(eye[:, :, None] * v[columns][:, None], self.x.shape[0])
 
     def by_transposed(self, v: Either) -> Device:
         """Return the derivatives by psi of L' times an array v (q, ..., n) that does not move (k, q, ..., n)."""
         rows, columns = self.factor.rows, self.factor.columns
         eye = np.eye(self.z.shape[0])[columns]
         one = v[rows][:, None]
-        return _padded(eye.reshape(*eye.shape, *[1] * (one.ndim - 2)) * one, self.x.shape[0])
+        return padded(eye.reshape(*eye.shape, *[1] * (one.ndim - 2)) * one, self.x.shape[0])
 
 
 class Sums(NamedTuple):
@@ -100,14 +109,14 @@ def sums_of(block: Block, held: bool) -> Sums:
     over = lambda a, b: jnp.sum(a * b, axis=-1)
     slope = jnp.stack([over(slope, z) for z in block.z])
     weighted = [bend * z for z in block.z]
-    bends = _symmetric(lambda i, j: over(weighted[i], block.z[j]), q, 2)
-    bend_x = _padded(jnp.stack([over(block.x, w) for w in weighted], axis=1), after=extra)
+    bends = symmetric(lambda i, j: over(weighted[i], block.z[j]), q, 2)
+    bend_x = padded(jnp.stack([over(block.x, w) for w in weighted], axis=1), after=extra)
     if held:
         return Sums(slope, bends, None, bend_x, None)  # type: ignore[arg-type]
     twice = {(i, j): third * block.z[i] * block.z[j] for i, j in pairs(q)}
-    thirds = _symmetric(lambda i, j, k: over(twice[i, j], block.z[k]), q, 3)
-    thirds_x = _symmetric(lambda i, j: over(block.x, twice[i, j]), q, 2)
-    third_x = _padded(jnp.moveaxis(thirds_x, 2, 0), after=extra)
+    thirds = symmetric(lambda i, j, k: over(twice[i, j], block.z[k]), q, 3)
+    thirds_x = symmetric(lambda i, j: over(block.x, twice[i, j]), q, 2)
+    third_x = padded(jnp.moveaxis(thirds_x, 2, 0), after=extra)
     return Sums(slope, bends, thirds, bend_x, third_x)
 
 
@@ -116,32 +125,32 @@ def moves_of(block: Block, sums: Sums, held: bool) -> Moves:
     q, k = block.z.shape[0], sums.bend_x.shape[0]
     matrix = block.factor.matrix[:, :, None]
     effects = block.by_factor(block.mode)
-    predictors = lambda v: _padded(block.x, after=k - block.x.shape[0]) + _sum(
+    predictors = lambda v: padded(block.x, after=k - block.x.shape[0]) + summed(
         v[:, i][:, :, None] * block.z[i] for i in range(q)
     )
     if held:
         zero = jnp.zeros((k, q, *block.mode.shape))
         return Moves(jnp.zeros_like(effects), zero, zero, effects, predictors(effects), zero, zero)
-    slope = _apply(_t(matrix), sums.bend_x + _apply(sums.bend, effects)) + block.by_transposed(sums.slope)
-    z = _apply(block.spread, _apply(_t(block.spread), slope))
-    effects = effects + _apply(matrix, z)
-    bends = sums.third_x + _sum(sums.third[:, :, i] * effects[:, i][:, None, None] for i in range(q))
-    one = block.by_transposed(_times(sums.bend, matrix))
-    curvature = -(one + _t(one) + _times(_times(_t(matrix), bends), matrix))
-    between = _times(_times(_t(block.spread), curvature), block.spread)
-    spread = -_times(block.spread, _upper(between))
-    return Moves(z, between, spread, effects, predictors(effects), bends, sums.bend_x + _apply(sums.bend, effects))
+    slope = apply(transposed(matrix), sums.bend_x + apply(sums.bend, effects)) + block.by_transposed(sums.slope)
+    z = apply(block.spread, apply(transposed(block.spread), slope))
+    effects = effects + apply(matrix, z)
+    bends = sums.third_x + summed(sums.third[:, :, i] * effects[:, i][:, None, None] for i in range(q))
+    one = block.by_transposed(times(sums.bend, matrix))
+    curvature = -(one + transposed(one) + times(times(transposed(matrix), bends), matrix))
+    between = times(times(transposed(block.spread), curvature), block.spread)
+    spread = -times(block.spread, upper_half(between))
+    return Moves(z, between, spread, effects, predictors(effects), bends, sums.bend_x + apply(sums.bend, effects))
 
 
 def of_mode(block: Block, sums: Sums, moves: Moves, weights: Device) -> tuple[Device, Device]:
     """Return score (k,) and Hessian (k, k) of Laplace's approximation, summed with the weights of units (n,)."""
     each = weights[:, None]
     slope, bend, *_ = block.slopes
-    score = _total(moves.predictors, slope * each) + _own_score(block, moves, weights)
+    score = total(moves.predictors, slope * each) + _own_score(block, moves, weights)
     more, of_rows = _of_movements(block, sums, moves, None, weights)
-    hessian = _gram(moves.predictors, moves.predictors * ((bend + of_rows) * each))
-    effects = _gram(block.by_transposed(sums.slope), moves.z * weights)
-    return score, hessian + more + 2.0 * effects - _gram(moves.z, moves.z * weights)
+    hessian = gram(moves.predictors, moves.predictors * ((bend + of_rows) * each))
+    effects = gram(block.by_transposed(sums.slope), moves.z * weights)
+    return score, hessian + more + 2.0 * effects - gram(moves.z, moves.z * weights)
 
 
 def jacobian(block: Block, moves: Moves) -> Device:
@@ -163,31 +172,31 @@ def of_points(
     hessian = jnp.tensordot(weights, at.cov, axes=1)
     more, of_rows = (0.0, 0.0) if held else _of_movements(block, sums, moves, mean, weights)
     # l'' times the derivatives of the predictor, twice
-    along = [moves.predictors, *(_sum(v[:, i][:, :, None] * block.z[i] for i in range(q)) for v in _by_t(block, moves))]
+    along = [moves.predictors, *(summed(v[:, i][:, :, None] * block.z[i] for i in range(q)) for v in _by_t(block, moves))]
     means_of = {pair: at.weights[:, i] for i, pair in enumerate(pairs(q + 1))}
     means_of[0, 0] = means_of[0, 0] + of_rows
     for d, left in enumerate(along):
-        row = _sum(along[e] * means_of[min(d, e), max(d, e)] for e in range(q + 1))
-        hessian = hessian + _gram(left, row * each)
+        row = summed(along[e] * means_of[min(d, e), max(d, e)] for e in range(q + 1))
+        hessian = hessian + gram(left, row * each)
     # l' times the second derivative of v, with fixed second derivatives of zhat and C
-    effects = _gram(block.by_transposed(mean.slope), moves.z * weights)
-    effects = effects + _gram(block.by_transposed(mean.crossed), moves.spread * weights)
-    effects = effects - _gram(moves.z, _apply(moves.spread, mean.t) * weights)
-    norms = _gram(moves.z, moves.z * weights) + _gram(moves.spread, _times(moves.spread, mean.products) * weights)
+    effects = gram(block.by_transposed(mean.slope), moves.z * weights)
+    effects = effects + gram(block.by_transposed(mean.crossed), moves.spread * weights)
+    effects = effects - gram(moves.z, apply(moves.spread, mean.t) * weights)
+    norms = gram(moves.z, moves.z * weights) + gram(moves.spread, times(moves.spread, mean.products) * weights)
     return score, hessian + more + 2.0 * effects - norms
 
 
 def _own_score(block: Block, moves: Moves, weights: Device) -> Device:
     """Return the part of the score (k,) that is due to the density of the mode and to |C|."""
-    trace = _sum(moves.between[:, i, i] for i in range(block.z.shape[0]))
-    return -(_total(moves.z, block.mode * weights) + 0.5 * (trace @ weights))
+    trace = summed(moves.between[:, i, i] for i in range(block.z.shape[0]))
+    return -(total(moves.z, block.mode * weights) + 0.5 * (trace @ weights))
 
 
 def _by_t(block: Block, moves: Moves) -> list[Device]:
     """Return the derivatives by psi of the coefficients of each t_d in the effects L (zhat + C t) of a point (k, q, n)."""
     matrix = block.factor.matrix[:, :, None]
     return [
-        block.by_factor(block.spread[:, d]) + _apply(matrix, moves.spread[:, :, d])
+        block.by_factor(block.spread[:, d]) + apply(matrix, moves.spread[:, :, d])
         for d in range(block.z.shape[0])
     ]
 
@@ -196,9 +205,9 @@ def _quadratic(block: Block, moves: Moves) -> tuple[Device, Device]:
     """Return derivatives by psi of the coefficients of t (k, q, n) and of its products (k, q (q + 1) / 2, n) in |z|^2 / 2 of a
     point z = zhat + C t.
     """
-    inner = _times(_t(block.spread), moves.spread)
-    inner = inner + _t(inner)
-    along = _apply(_t(block.spread), moves.z) + _apply(_t(moves.spread), block.mode)
+    inner = times(transposed(block.spread), moves.spread)
+    inner = inner + transposed(inner)
+    along = apply(transposed(block.spread), moves.z) + apply(transposed(moves.spread), block.mode)
     squares = [inner[:, i, j] * (0.5 if i == j else 1.0) for i, j in pairs(block.z.shape[0])]
     return along, jnp.stack(squares, axis=1)
 
@@ -214,79 +223,30 @@ def _of_movements(
     q, p = block.z.shape[0], block.x.shape[0]
     matrix, spread, between = block.factor.matrix[:, :, None], block.spread, moves.between
     _, _, third, fourth = block.slopes
-    hessian = 0.5 * _gram(between, between * weights)
+    hessian = 0.5 * gram(between, between * weights)
     # derivatives of the integral by zhat, and by the curvature between C' and C
-    by_mode = _apply(_t(matrix), sums.slope if at is None else at.slope) - block.mode
+    by_mode = apply(transposed(matrix), sums.slope if at is None else at.slope) - block.mode
     by_curvature = jnp.asarray(-0.5 * np.eye(q)[:, :, None])
     if at is not None:
-        by_mode = by_mode - _apply(spread, at.t)
-        inner = _times(_t(matrix), at.crossed) - block.mode[:, None] * at.t - _times(spread, at.products)
-        by_spread = _times(_t(spread), inner)  # C' times the derivative by C
-        upper, half = _upper(by_spread), _upper(between)
-        by_curvature = by_curvature - 0.5 * (upper + _t(upper))
-        hessian = hessian + _gram(_times(by_spread, _t(half)), half * weights)
-        hessian = hessian + _gram(between, _times(half, upper) * weights)
-        hessian = hessian + _gram(_times(_t(upper), between), _t(half) * weights)
-    by_curvature = _times(_times(spread, by_curvature), _t(spread))
-    among = _times(_times(matrix, by_curvature), _t(matrix))
-    through = _sum(sums.third[i, j] * among[i, j] for i in range(q) for j in range(q))
-    steps = _apply(spread, _apply(_t(spread), by_mode - _apply(_t(matrix), through)))
-    effects = _apply(matrix, steps)
-    squares = _sum(block.z[i] * block.z[j] * among[i, j][:, None] for i in range(q) for j in range(q))
-    of_rows = third * _sum(effects[i][:, None] * block.z[i] for i in range(q)) - fourth * squares
-    more = _gram(block.by_factor(steps), moves.bend_rows * weights)
-    more = more + _gram(block.by_transposed(_apply(sums.bend, effects) - through), moves.z * weights)
+        by_mode = by_mode - apply(spread, at.t)
+        inner = times(transposed(matrix), at.crossed) - block.mode[:, None] * at.t - times(spread, at.products)
+        by_spread = times(transposed(spread), inner)  # C' times the derivative by C
+        upper, half = upper_half(by_spread), upper_half(between)
+        by_curvature = by_curvature - 0.5 * (upper + transposed(upper))
+        hessian = hessian + gram(times(by_spread, transposed(half)), half * weights)
+        hessian = hessian + gram(between, times(half, upper) * weights)
+        hessian = hessian + gram(times(transposed(upper), between), transposed(half) * weights)
+    by_curvature = times(times(spread, by_curvature), transposed(spread))
+    among = times(times(matrix, by_curvature), transposed(matrix))
+    through = summed(sums.third[i, j] * among[i, j] for i in range(q) for j in range(q))
+    steps = apply(spread, apply(transposed(spread), by_mode - apply(transposed(matrix), through)))
+    effects = apply(matrix, steps)
+    squares = summed(block.z[i] * block.z[j] * among[i, j][:, None] for i in range(q) for j in range(q))
+    of_rows = third * summed(effects[i][:, None] * block.z[i] for i in range(q)) - fourth * squares
+    more = gram(block.by_factor(steps), moves.bend_rows * weights)
+    more = more + gram(block.by_transposed(apply(sums.bend, effects) - through), moves.z * weights)
     i, j = block.factor.rows, block.factor.columns
-    twice = -2.0 * (_times(moves.bends, _times(matrix, by_curvature))[:, i, j] @ weights).T
+    twice = -2.0 * (times(moves.bends, times(matrix, by_curvature))[:, i, j] @ weights).T
     both = -(sums.bend[i][:, i] * by_curvature[j][:, j]) @ weights
-    more = more + _padded(twice, p) + jnp.pad(both, ((p, 0), (p, 0)))
+    more = more + padded(twice, p) + jnp.pad(both, ((p, 0), (p, 0)))
     return hessian + 2.0 * more, of_rows
-
-
-def _padded(a: Device, before: int = 0, after: int = 0) -> Device:
-    """Return the array with zeros before and after it in its first axis."""
-    return jnp.pad(a, ((before, after), *[(0, 0)] * (a.ndim - 1))) if before or after else a
-
-
-def _sum(terms: Iterable[Any]) -> Any:
-    """Return the sum of arrays, at least one."""
-    first, *others = terms
-    return sum(others, first)
-
-
-def _t(a: Device) -> Device:
-    """Return the matrices (..., i, j, n) transposed."""
-    return jnp.swapaxes(a, -3, -2)
-
-
-def _times(a: Device, b: Device) -> Device:
-    """Return the products of matrices (..., i, j, n) and (..., j, l, n)."""
-    return _sum(a[..., :, j, None, :] * b[..., j, None, :, :] for j in range(a.shape[-2]))
-
-
-def _apply(a: Device, v: Device) -> Device:
-    """Return the products of matrices (..., i, j, n) and vectors (..., j, n)."""
-    return _sum(a[..., :, j, :] * v[..., j, None, :] for j in range(a.shape[-2]))
-
-
-def _upper(a: Device) -> Device:
-    """Return the upper triangles of matrices (..., q, q, n), with half of the diagonals."""
-    q = a.shape[-2]
-    return a * (np.triu(np.ones((q, q)), 1) + 0.5 * np.eye(q))[:, :, None]
-
-
-def _gram(a: Device, b: Device) -> Device:
-    """Return the sums of products over all axes but the first (k, k)."""
-    return a.reshape(a.shape[0], -1) @ b.reshape(b.shape[0], -1).T
-
-
-def _total(a: Device, b: Device) -> Device:
-    """Return the sums of products of each entry of the first axis of a with b (k,)."""
-    return a.reshape(a.shape[0], -1) @ b.reshape(-1)
-
-
-def _symmetric(function: Callable[..., Device], q: int, order: int) -> Device:
-    """Return the array of order 2 or 3 whose entry is a function of its sorted indices, each below q."""
-    kept = {index: function(*index) for index in combinations_with_replacement(range(q), order)}
-    flat = jnp.stack([kept[tuple(sorted(index))] for index in product(range(q), repeat=order)])
-    return flat.reshape(*[q] * order, *flat.shape[1:])

@@ -26,10 +26,12 @@ import numpy as np
 from jax import lax
 
 from mlejax.data import divisor
-from mlejax.latent.second_order.at_modes import RowTerms, Unit, at_mode
+from mlejax.latent.second_order.at_modes import Terms, Unit, at_mode
 from mlejax.latent.second_order.at_points import at_points
 from mlejax.latent.second_order.chain_rule import Factor, block_of, jacobian, moves_of, of_mode, of_points, sums_of
+from mlejax.latent.second_order.first_estimate import first_estimate
 from mlejax.latent.variable import Quadrature
+from mlejax.linalg import entrywise
 from mlejax.shapes import Data, Device, Params, PyTree
 
 AT_ONCE = 16_384  # values of the row function that are in the cache together
@@ -47,7 +49,7 @@ class SecondOrder:
         unit: (params, data of a unit) -> `Unit`.
     """
 
-    terms: RowTerms
+    terms: Terms
     how: Quadrature
     coefficients: str
     spread: str
@@ -81,6 +83,20 @@ class SecondOrder:
         units = jax.vmap(lambda part: self.unit(params, seen(part)))(rows)
         return _summed(self.terms, units, weights, factor, self.how)
 
+    def first_estimate(self, params: Params, seen: Callable[[Any], Data], rows: PyTree, weights: Device) -> Params:
+        """Return a rough estimate of the parameters (:mod:`mlejax.latent.second_order.first_estimate`).
+
+        ``params``: any values, of which shapes are used; other arguments as of :meth:`sums`.
+        """
+        spread = params[self.spread]
+        none = {**params, self.coefficients: jnp.zeros_like(params[self.coefficients])}
+        units = jax.vmap(lambda part: self.unit(none, seen(part)))(rows)
+        b, covariance = first_estimate(self.terms, units, weights, spread.ndim > 1)
+        root = entrywise.cholesky(covariance, safe=True)
+        q = spread.shape[0]
+        matrix = jnp.stack([jnp.stack([*row, *[jnp.zeros(())] * (q - len(row))]) for row in root])
+        return {self.coefficients: b, self.spread: matrix if spread.ndim > 1 else jnp.diagonal(matrix)}
+
     @staticmethod
     def expansion(value: Device, score: Device, hessian: Device, step: Device) -> Device:
         """Return the sum after a ``step`` of psi (k,), by its expansion to second order."""
@@ -88,7 +104,7 @@ class SecondOrder:
 
 
 def _summed(
-    terms: RowTerms, units: Unit, weights: Device, factor: Factor, how: Quadrature
+    terms: Terms, units: Unit, weights: Device, factor: Factor, how: Quadrature
 ) -> tuple[Device, Device, Device]:
     """Return the weighted sums over units of log integrals (), of their scores (k,) and of their Hessians (k, k) in psi.
 
