@@ -46,7 +46,8 @@ def choose(
         designs, declared: designs of the parameters that have formulas, and the declarations of all.
         seed: seed of the random candidates.
         n_ranked: most rows on which candidates are compared; None for all rows, and then the first guess is not used.
-        estimate: u of a rough estimate of one data set, (p,), to use as the first guess; None for that of `first_guess`.
+        estimate: u of a rough estimate of one data set, (p,), to use as the first guess where `first_guess`
+            makes none; or None.
 
     Returns:
         u, (m, p), NaN for data sets not done before Ctrl-C; and the evaluation at the first guess if all starts are that, else
@@ -58,11 +59,14 @@ def choose(
     if chosen is not None:
         return chosen, None
     u0, rest = np.full((len(which), space.n_free), np.nan), np.arange(len(which))
-    guess = first_guess(space, given, designs, declared) if estimate is None else None
+    guess = first_guess(space, given, designs, declared)
     if (guess is not None or estimate is not None) and n_ranked is not None and 0 < space.n_free <= POLISH_LIMIT:
 
         def guessed(some: Host, data: Prepared) -> np.ndarray:
-            return np.atleast_2d(estimate) if guess is None else many_to_u(space, guess(data, len(some)))
+            if guess is not None:
+                return many_to_u(space, guess(data, len(some)))
+            assert estimate is not None
+            return estimate[None]
 
         try:
             found = evaluator.evaluate(guessed, 2, which)
