@@ -161,6 +161,7 @@ def random_effects() -> str:
             lines.append(_beside(f"Poisson, intercepts of 10,000 units, n = 100,000, {what}", mine, "glmm", peer))
         points = rows["auto"]["points"]
         lines.append(_beside(f"the same, points chosen and checked ({points})", rows["auto"]["cpu"], "", None))
+        lines.append(_beside("the same, first fit of a process, all compiled", rows["auto"]["first"], "", None))
     if slopes is not None:
         for name, r in slopes["rows"].items():
             if "glmm" in r:

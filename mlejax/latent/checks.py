@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,8 @@ from jax import lax
 from mlejax import data as data_room
 from mlejax.execution import compiled
 from mlejax.latent import crossed
-from mlejax.latent.integral import log_integral
-from mlejax.latent.marginal import Marginal, marginal_of
+from mlejax.latent.integral import grid
+from mlejax.latent.marginal import Marginal, integrated, marginal_of
 from mlejax.latent.mode import curve, find
 from mlejax.latent.simulation import POINTS, Simulated, log_mean
 from mlejax.latent.variable import LAPLACE, Quadrature
@@ -44,12 +44,32 @@ def _by_unit(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | No
     return lax.map(unit, data.rows, batch_size=data.block)
 
 
+class Compared(NamedTuple):
+    """Integrals of units by two quadratures, and the modes at which their points are centred.
+
+    Attributes:
+        values: log-likelihood of each unit by either quadrature (n, 2).
+        modes: modes of the standardised latent variables (n, q).
+        curvatures: minus the Hessians of the log integrands there (n, q, q).
+    """
+
+    values: Any
+    modes: Any
+    curvatures: Any
+
+
 @partial(compiled, static=("spec", "finer"))
 def _two(spec: Spec, finer: Quadrature, u: Either, data: data_room.Prepared, fixed: Either | None) -> PyTree:
     def one(marginal: Marginal, params: Params, own: Data) -> PyTree:
-        f = marginal.joint(params, own)
-        assert not isinstance(marginal.how, Simulated)
-        return jnp.stack([log_integral(f, f, marginal.q, how) for how in (marginal.how, finer)])
+        f, q = marginal.joint(params, own), marginal.q
+        mode = find(f, jnp.zeros(q))
+        factor = entrywise.cholesky(mode.at.curvature)
+        grids = [grid(how.points, q) for how in (marginal.how, finer)]
+        where, log_w = (np.concatenate(parts) for parts in zip(*grids, strict=True))
+        logs = jax.vmap(lambda t: f(mode.z + jnp.stack(entrywise.solve_upper(factor, t))))(jnp.asarray(where)) + log_w
+        first = len(grids[0][0])
+        found = jnp.stack([jax.nn.logsumexp(logs[:first]), jax.nn.logsumexp(logs[first:])])
+        return Compared(found + 0.5 * q * np.log(2.0) - entrywise.log_diagonal(factor), mode.z, mode.at.curvature)
 
     return _by_unit(spec, u, data, fixed, one)
 
@@ -61,46 +81,59 @@ class TwoValues:
     finer: Quadrature
 
     def __call__(self, objective: Objective, u: Either) -> PyTree:
-        """Return the two log-likelihoods of every unit (N, 2)."""
+        """Return the integrals of every unit, as `Compared`, padding included."""
         return _two(objective.spec, self.finer, u, objective.prepared, objective.fixed)
 
 
-def two_values(spec: Spec, finer: Quadrature, u: Either, data: data_room.Prepared, fixed: Either | None) -> Float[Host, "n 2"]:
-    """Return the log-likelihood of every unit by the quadrature of the likelihood, and by ``finer``, of more points (n, 2)."""
-    return np.asarray(_two(spec, finer, u, data, fixed))[: int(data.n)]
+def two_values(spec: Spec, finer: Quadrature, u: Either, data: data_room.Prepared, fixed: Either | None) -> Compared:
+    """Return the integrals of every unit by the quadrature of the likelihood, and by ``finer``, of more points."""
+    return Compared._make(np.asarray(a)[: int(data.n)] for a in _two(spec, finer, u, data, fixed))
 
 
-@partial(compiled, static=("spec",))
-def _on_grid(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> PyTree:
-    q = marginal_of(spec.likelihood).q  # type: ignore[union-attr]
+@partial(compiled, static=("spec",), how="host")
+def _on_grid(
+    spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None, modes: Either, curvatures: Either
+) -> PyTree:
+    likelihood, q = spec.likelihood, modes.shape[1]
+    marginal, params = marginal_of(likelihood), spec.space.params_from_u(u, fixed)
+    assert marginal is not None
     axis = np.linspace(-WIDTH, WIDTH, AXIS[q])
     where = np.array(list(product(axis, repeat=q)))
     wide = np.linspace(-PRIOR, PRIOR, AXIS[q])
 
-    def one(marginal: Marginal, params: Params, own: Data) -> PyTree:
-        f = marginal.joint(params, own)
-        mode = find(f, jnp.zeros(q))
-        factor = entrywise.cholesky(mode.at.curvature)
-        values = lax.map(
-            lambda t: f(mode.z + jnp.stack(entrywise.solve_upper(factor, t))), jnp.asarray(where), batch_size=512
-        )
+    def one(rows: PyTree, mode: Device, curvature: Device) -> PyTree:
+        own = data_room.assemble(rows, data.shared, data.statics)
+        f = marginal.joint(*natural_values(likelihood.predictors, params, own))
+        factor = entrywise.cholesky(curvature)
+        at = lambda t: f(mode + jnp.stack(entrywise.solve_upper(factor, t)))
+        values = jax.vmap(at)(where) if q == 1 else lax.map(at, jnp.asarray(where), batch_size=512)
         narrow = jax.nn.logsumexp(values) + q * np.log(axis[1] - axis[0]) - entrywise.log_diagonal(factor)
         if q > 1:
             return narrow
         # where the unit says little: also mass far from the mode
-        over = jax.nn.logsumexp(jax.vmap(f)(jnp.asarray(wide)[:, None])) + np.log(wide[1] - wide[0])
+        over = jax.nn.logsumexp(jax.vmap(f)(wide[:, None])) + np.log(wide[1] - wide[0])
         return jnp.where(1.0 / factor[0][0] > wide[1] - wide[0], jnp.maximum(narrow, over), narrow)
 
-    return _by_unit(spec, u, data, fixed, one)
+    return jax.vmap(one)(data.rows, modes, curvatures)
 
 
-def on_grid(spec: Spec, u: Either, some: data_room.Prepared, fixed: Either | None) -> Float[Host, " m"]:
+def on_grid(
+    spec: Spec, u: Either, some: data_room.Prepared, fixed: Either | None, modes: Either, curvatures: Either
+) -> Float[Host, " m"]:
     """Return the log-likelihood of ``some`` units, with up to three latent variables, by the trapezoidal rule on a fixed grid
     around the mode (m,).
 
     With one latent variable, where a unit says little, the larger of this and of a sum over a grid around 0.
+
+    Args:
+        spec: specification of the objective.
+        u: coordinates of the parameters (p,).
+        some: the m units.
+        fixed: fixed values, or None.
+        modes, curvatures: of the units, as in `Compared` (m, q), (m, q, q).
     """
-    return np.asarray(_on_grid(spec, u, some, fixed))
+    same = replace(spec, likelihood=integrated(spec.likelihood, LAPLACE))  # one program whatever the quadrature
+    return np.asarray(_on_grid(same, u, some, fixed, modes, curvatures))
 
 
 @partial(compiled, static=("spec",))

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from mlejax import linalg, misuse, optimize
+from mlejax.data import ingest
 from mlejax.data.streams import Parquet
 from mlejax.execution import float64, limits
 from mlejax.fit.continuing import continued
-from mlejax.fit.diagnose.ends import interior, superlinear
+from mlejax.fit.diagnose.ends import interior
 from mlejax.fit.finish.finish import Fit, Integration
 from mlejax.fit.finish.natural import estimates
 from mlejax.fit.latents.simulated_integrals import simulated
@@ -34,6 +35,8 @@ from mlejax.status import End
 from mlejax.verdict import ConvergenceWarning
 
 FIRST = {1: 9, 2: 9, 3: 7}  # points of each dimension, by number of latents
+MANY_UNITS, MANY_FIRST = 1_000, 19  # from so many units of one latent, 9 points are hardly ever enough for the sum
+SAMPLED = 16_384  # rows in which units are counted
 MOST = {1: 159, 2: 79, 3: 15}
 SHIFT, ERRORS, LOGLIK = 1e-3, 1e-3, 1e-4
 # With quadrature points that are fixed during a step the score is not exact, and convergence is slow near the optimum.
@@ -106,7 +109,8 @@ def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
     """
     marginal = marginal_of(likelihood)
     assert marginal is not None
-    points, method = FIRST[marginal.q], optimize.resolve(options.get("method", "newton"))
+    method = optimize.resolve(options.get("method", "newton"))
+    points = MANY_FIRST if marginal.q == 1 and _many_units(likelihood, data) else FIRST[marginal.q]
     if isinstance(method, optimize.Newton):
         method = replace(method, tol=max(method.tol, HELD_TOL), max_steps=min(method.max_steps, HELD_STEPS))
     how = Quadrature(points, held=not _many_rows(data))
@@ -123,11 +127,23 @@ def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
             at = fine.evaluate(done.u[None], 2)
         found = _against(done, finer, at)
         last = found.accepted or finer.points >= MOST[marginal.q] or not done.verdict.converged
-        reached = _end_at(at, done, found) if found.accepted and done.verdict.code == "verified" else None
+        reached = _end_at(at, found) if found.accepted and done.verdict.code == "verified" else None
         again = _continued(done, finer, fine, reached, optimize.Newton.tol if last else HELD_TOL)
         done, points = replace(again, integration=replace(found, points=finer.points)), finer.points
         if last:
             return done if found.accepted or not done.verdict.converged else _inaccurate(done)
+
+
+def _many_units(likelihood: Likelihood, data: Data) -> bool:
+    """True for data in memory with at least 1,000 units in 16,384 rows that are spread over all."""
+    if is_stream(data):
+        return False
+    table = ingest(data)
+    if likelihood.unit not in table or not np.ndim(labels := table.column(likelihood.unit)) == 1:
+        return False
+    labels = np.asarray(labels)
+    some = labels[:: max(len(labels) // SAMPLED, 1)].tolist()
+    return len(some) >= MANY_UNITS and len(set(map(str, some))) >= MANY_UNITS
 
 
 def _many_rows(data: Data) -> bool:
@@ -227,24 +243,23 @@ def _marginal(fit: Fit) -> Marginal:
     return marginal
 
 
-def _end_at(at: Evaluation, done: Fit, found: Integration) -> OptimizeResult | None:
+def _end_at(at: Evaluation, found: Integration) -> OptimizeResult | None:
     """The estimate as the converged result of a search with more quadrature points, without making that search.
 
-    None unless a Newton step there moves every estimate by at most 1e-6 standard errors and Newton decrements fall
-    superlinearly.  The decrement is taken as the squared change for each parameter.
+    None unless a Newton step there moves every estimate by at most 1e-6 standard errors.  The decrement is taken as the squared
+    change for each parameter, after one at the tolerance of the search with fewer points.
 
     Args:
         at: evaluation with more points at the estimate.
-        done: the fit with fewer points.
-        found: comparison of the two.
+        found: comparison of the two fits, that with fewer points verified.
     """
     assert at.score is not None
-    p, before = at.u.shape[1], done.decrement if done.integration is None else at.u.shape[1] * done.integration.shift**2
+    if not found.shift <= SAME:
+        return None
+    p = at.u.shape[1]
     empty = OptimizeResult.empty(1, p, dense=True)
     decrements = np.full(empty.decrements.shape, np.nan)
-    decrements[:, -2:] = before, p * found.shift**2
-    if not (found.shift <= SAME and superlinear(decrements).all()):
-        return None
+    decrements[:, -2:] = HELD_TOL, p * found.shift**2
     converged = np.full(1, int(End.CONVERGED))
     return empty._replace(
         u=at.u, loglik=at.loglik, score=at.score, information=at.information, decrements=decrements, status=converged,
@@ -284,7 +299,9 @@ def _against(done: Fit, finer: Quadrature, at: Evaluation) -> Integration:
             before = done.score / done.loaded.scale, done.information / done.loaded.scale
         shift, errors = _compared(before, _natural(at, done), interior(spec.space, u))
         worst, some = worst_units(done, finer)
-        off = np.abs(checks.on_grid(spec, u, some, done.fixed) - worst.values)
+        integrals = worst.found
+        grid = checks.on_grid(spec, u, some, done.fixed, integrals.modes, integrals.curvatures)
+        off = np.abs(grid - integrals.values[:, 1])
         largest = int(np.argmax(np.nan_to_num(off, nan=np.inf)))
         return Integration(
             latents=tuple(_marginal(done).latents),

@@ -22,29 +22,31 @@ class WorstUnits(NamedTuple):
 
     Attributes:
         gaps: the differences, 0 for a unit of weight 0 (m,).
-        values: log-likelihoods by the finer quadrature (m,).
+        found: their integrals and modes.
         labels: names of the units (m,).
         rows: their arrays, as in `Prepared` (m, length, ...).
     """
 
     gaps: Float[Host, " m"]
-    values: Float[Host, " m"]
+    found: checks.Compared
     labels: np.ndarray
     rows: tuple[Any, ...]
 
 
-def _ten(both: Float[Host, "n 2"], weights: Float[Host, " n"], labels: np.ndarray, data: Prepared) -> WorstUnits:
-    """The worst of n units, whose arrays are the first in ``data``; ``both``: the two log-likelihoods of each."""
-    gaps = np.where(weights > 0, np.abs(both[:, 0] - both[:, 1]), 0.0)
+def _ten(found: checks.Compared, weights: Float[Host, " n"], labels: np.ndarray, data: Prepared) -> WorstUnits:
+    """The worst of n units, whose arrays are the first in ``data``."""
+    gaps = np.where(weights > 0, np.abs(found.values[:, 1] - found.values[:, 0]), 0.0)
     worst = np.argsort(-gaps, kind="stable")[:WORST]
-    return WorstUnits(gaps[worst], both[worst, 1], labels[worst], data.taken(worst))
+    some = checks.Compared._make(a[worst] for a in found)
+    return WorstUnits(gaps[worst], some, labels[worst], data.taken(worst))
 
 
 def _merged(a: WorstUnits, b: WorstUnits) -> WorstUnits:
     order = np.argsort(-np.concatenate([a.gaps, b.gaps]), kind="stable")[:WORST]
     joined = lambda x, y: np.concatenate([x, y])[order]
     rows = tuple(joined(x, y) for x, y in zip(a.rows, b.rows, strict=True))
-    return WorstUnits(joined(a.gaps, b.gaps), joined(a.values, b.values), joined(a.labels, b.labels), rows)
+    found = checks.Compared._make(joined(x, y) for x, y in zip(a.found, b.found, strict=True))
+    return WorstUnits(joined(a.gaps, b.gaps), found, joined(a.labels, b.labels), rows)
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,10 @@ class _OfChunk:
 
     unit: str
 
-    def __call__(self, both: Float[Host, "N 2"], chunk: Prepared, table: Table, place: Place) -> WorstUnits:
+    def __call__(self, found: checks.Compared, chunk: Prepared, table: Table, place: Place) -> WorstUnits:
         n = int(chunk.n)
-        return _ten(both[:n], np.asarray(chunk.weights)[:n], place.of_units(table.column(self.unit)), chunk)
+        found = checks.Compared._make(np.asarray(a)[:n] for a in found)
+        return _ten(found, np.asarray(chunk.weights)[:n], place.of_units(table.column(self.unit)), chunk)
 
 
 def worst_units(done: Fit, finer: Quadrature) -> tuple[WorstUnits, Prepared]:
@@ -63,9 +66,9 @@ def worst_units(done: Fit, finer: Quadrature) -> tuple[WorstUnits, Prepared]:
     spec, loaded = done.spec, done.loaded
     if loaded.stream is None:
         data = loaded.problem.data
-        both = checks.two_values(spec, finer, done.u, data, done.fixed)
+        all_units = checks.two_values(spec, finer, done.u, data, done.fixed)
         assert loaded.unit_labels is not None
-        found = _ten(both, np.asarray(data.weights)[: len(both)], np.asarray(loaded.unit_labels), data)
+        found = _ten(all_units, np.asarray(data.weights)[: len(all_units.values)], np.asarray(loaded.unit_labels), data)
         shared, statics = data.shared, data.statics
     else:
         evaluator: Any = evaluator_of(spec, loaded, done.fixed)

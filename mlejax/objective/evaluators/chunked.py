@@ -38,6 +38,7 @@ from mlejax.shapes import Count, Either, Float, Host, PyTree
 
 C = TypeVar("C", bound="ChunkedEvaluator")
 POINTS = 24  # points evaluated in one call of the program of `logliks`
+FEW = 64  # a sample of at most one row in so many is evaluated by programs that take little time to compile
 
 Minimised = tuple[Any, Any, Any]  # value (), gradient (p,) and curvature (p, p) of what is minimised
 
@@ -62,10 +63,12 @@ def _advance(
     return optimize.advance(method, objective, carry, spec.space.lower, spec.space.upper, objective.scale, n_turns)
 
 
-@partial(compiled, static=("spec",))
 def _logliks(spec: Spec, u: Either, data: Prepared, fixed: Either | None, hyper: PyTree) -> PyTree:
     objective = objective_of(spec, data, fixed, hyper)
     return lax.map(lambda t: -objective.value(t) * objective.scale, u, batch_size=8)
+
+
+_LOGLIKS = {how: compiled(_logliks, static=("spec",), how=how) for how in ("quick", "once")}
 
 
 @partial(compiled, static=("spec",))
@@ -150,14 +153,17 @@ class ChunkedEvaluator:
 
     def logliks(self, points: Mapping[int, Any]) -> dict[int, np.ndarray]:
         """Return the (penalised) log-likelihoods (m,) at points (m, p)."""
-        at, out, spec, fixed = points[0], [], self.spec, self.fixed
+        return {0: self._logliks(points[0], "quick")}
+
+    def _logliks(self, at: Host, how: str) -> np.ndarray:
+        out, spec, fixed = [], self.spec, self.fixed
         if self._embedding is not None:
             at, spec, fixed = self._embedding.full(at), self._embedding.spec, None
         for i in range(0, len(at), POINTS):
             part = np.resize(at[i : i + POINTS], (POINTS, at.shape[1]))
-            values = _logliks(spec, part, self.data, fixed, self.hyper)
+            values = _LOGLIKS[how](spec, part, self.data, fixed, self.hyper)
             out.append(np.asarray(values)[: len(at) - i])
-        return {0: np.concatenate(out) if out else np.zeros(0)}
+        return np.concatenate(out) if out else np.zeros(0)
 
     def best(self, points: FromData, which: Host | None = None, n_rows: int | None = None) -> np.ndarray:
         """Return, of the points (1, m, p) that ``points(which, data)`` returns, the one with the highest log-likelihood (1,
@@ -168,7 +174,7 @@ class ChunkedEvaluator:
         at = points(np.zeros(1, np.int64), with_leading_axis(self.data))[0]
         some = self.data if n_rows is None else self.sample(n_rows)
         on = self if some is self.data else ChunkedEvaluator(self.spec, some, self.fixed, self.hyper)
-        values = on.logliks({0: at})[0]
+        values = on._logliks(at, "once" if FEW * some.n_padded <= self.data.n_padded else "quick")
         return at[int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))][None]
 
     @property
