@@ -19,7 +19,7 @@ from mlejax.latent import crossed
 from mlejax.latent.integral import grid
 from mlejax.latent.marginal import Marginal, integrated, marginal_of
 from mlejax.latent.mode import curve, find
-from mlejax.latent.simulation import POINTS, Simulated, log_mean
+from mlejax.latent.simulation import POINTS, log_mean
 from mlejax.latent.variable import LAPLACE, Quadrature
 from mlejax.likelihood import natural_values
 from mlejax.linalg import entrywise
@@ -101,7 +101,7 @@ def _on_grid(
     where = np.array(list(product(axis, repeat=q)))
     wide = np.linspace(-PRIOR, PRIOR, AXIS[q])
 
-    def one(rows: PyTree, mode: Device, curvature: Device) -> PyTree:
+    def one(rows: PyTree, mode: Either, curvature: Either) -> PyTree:
         own = data_room.assemble(rows, data.shared, data.statics)
         f = marginal.joint(*natural_values(likelihood.predictors, params, own))
         factor = entrywise.cholesky(curvature)

@@ -139,11 +139,9 @@ def _many_units(likelihood: Likelihood, data: Data) -> bool:
     if is_stream(data):
         return False
     table = ingest(data)
-    if likelihood.unit not in table or not np.ndim(labels := table.column(likelihood.unit)) == 1:
-        return False
-    labels = np.asarray(labels)
-    some = labels[:: max(len(labels) // SAMPLED, 1)].tolist()
-    return len(some) >= MANY_UNITS and len(set(map(str, some))) >= MANY_UNITS
+    labels = np.asarray(table.column(likelihood.unit) if likelihood.unit in table else 0)
+    some = labels[:: max(len(labels) // SAMPLED, 1)].tolist() if labels.ndim == 1 else []
+    return len(set(map(str, some))) >= MANY_UNITS
 
 
 def _many_rows(data: Data) -> bool:
