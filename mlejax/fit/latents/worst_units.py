@@ -73,7 +73,9 @@ def worst_units(done: Fit, finer: Quadrature) -> tuple[WorstUnits, Prepared]:
     else:
         evaluator: Any = evaluator_of(spec, loaded, done.fixed)
         assert spec.likelihood.unit is not None
-        found = evaluator.map_reduce(checks.TwoValues(finer), _merged, done.u, _OfChunk(spec.likelihood.unit))
+        ten = evaluator.map_reduce(checks.TwoValues(finer), _merged, done.u, _OfChunk(spec.likelihood.unit))
+        gaps, integrals, *rest = ten  # of a kept pass plain tuples
+        found = WorstUnits(gaps, checks.Compared._make(integrals), *rest)
         shared, statics = loaded.stream.cut.shared, loaded.stream.cut.layout
     m = len(found.gaps)
     return found, Prepared(found.rows, shared, np.ones(m), np.int64(m), statics, "units", m)
