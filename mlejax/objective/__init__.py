@@ -14,7 +14,16 @@ from mlejax.objective.evaluators.reweighted import Reweighted, SeparateEvaluator
 from mlejax.objective.evaluators.sharded import ShardedEvaluator
 from mlejax.objective.objective import Objective, objective_of, sum_over_blocks, to_loglik
 from mlejax.objective.passes.bad_rows import BadRows, bad_rows
-from mlejax.objective.passes.jobs import Place
+from mlejax.objective.passes.effect_sums import (
+    DerivativesWithEffects,
+    EffectSums,
+    RowDerivatives,
+    derivatives_in_memory,
+    effect_sums,
+    streamed_effect_sums,
+    sums_by_level,
+)
+from mlejax.objective.passes.jobs import EffectValues, Place
 from mlejax.objective.passes.partitioned import PartitionedEvaluator, added, in_pairs
 from mlejax.objective.passes.resampled_sums import check_rows_at_once, derivatives_of_rows, drawn_sums, sums_by_label
 from mlejax.objective.passes.score_sums import Partialled, nested_in_clusters, streamed_products
@@ -26,6 +35,9 @@ __all__ = [
     "BiasReduction",
     "ChunkedEvaluator",
     "DataSetsEvaluator",
+    "DerivativesWithEffects",
+    "EffectSums",
+    "EffectValues",
     "EffectsEvaluator",
     "Eliminated",
     "Evaluation",
@@ -37,6 +49,7 @@ __all__ = [
     "Place",
     "PointsEvaluator",
     "Reweighted",
+    "RowDerivatives",
     "RowTerms",
     "SearchEvaluator",
     "SeparateEvaluator",
@@ -50,8 +63,10 @@ __all__ = [
     "check_reduction",
     "check_rows_at_once",
     "chunk_size",
+    "derivatives_in_memory",
     "derivatives_of_rows",
     "drawn_sums",
+    "effect_sums",
     "filled",
     "hoists",
     "in_pairs",
@@ -66,9 +81,11 @@ __all__ = [
     "sample_chunks",
     "sample_rows",
     "separated_rows",
+    "streamed_effect_sums",
     "streamed_products",
     "sum_over_blocks",
     "sums_by_label",
+    "sums_by_level",
     "to_loglik",
     "too_many_to_test",
     "with_invariants",

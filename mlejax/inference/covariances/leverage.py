@@ -4,6 +4,13 @@ With s_g and I_g the score and the information of row, unit or cluster g at the 
 the whole (penalised) information, h_g = I_g I^{-1} is its leverage.  The adjusted score is (1 - h_g)^{-k} s_g: in least squares
 k = 1 gives the score at the estimate without g (HC3, CR3; Bell & McCaffrey 2002), and k = 1/2 makes the sandwich unbiased
 (HC2, CR2).
+
+With effects of levels, a row's score and information have its own effect as a further coordinate.  In the coordinates (u, a) with
+
+.. math:: a = \sqrt{H_g} (\alpha_g + H_g^{-1} c_g' u)
+
+for the curvature H_g of level g and its border c_g, the inverse of the whole information has no entries between u and a, and its
+entry of a is 1: the sandwich of the first coordinates of the adjusted scores is that of a regression on dummies.
 """
 
 from __future__ import annotations
@@ -14,8 +21,10 @@ import numpy as np
 
 from mlejax.batch.refits import row_derivatives
 from mlejax.covariance import summed_by_cluster
-from mlejax.fit import Fit
+from mlejax.execution import float64
+from mlejax.fit import Fit, effects_evaluator_of
 from mlejax.linalg import scaled_inverse
+from mlejax.objective import derivatives_in_memory
 from mlejax.shapes import Bool, Float, Host, Int
 
 MOST = 250_000_000  # numbers in the informations of all rows
@@ -24,6 +33,8 @@ CERTAIN = 1e-8  # one minus a leverage that is 1
 
 class Parts(NamedTuple):
     """Weighted score and information of each row, unit or cluster g at the estimate, in unconstrained coordinates.
+
+    With effects of levels p counts one more coordinate, the last.
 
     Attributes:
         scores: score of each g, (G, p).
@@ -45,11 +56,15 @@ def parts_of(fit: Fit, codes: Int[Host, " n"] | None, what: str) -> Parts:
         what: the feature, first words of the messages.
 
     Raises:
-        ValueError: the model has ``rowwise=False`` or effects of ``mle.Real(by=...)``, the rows are not in memory, n p^2 is
-            above 250 million, the parameters of a penalised fit have transformed supports, or the information is not positive
-            definite.
+        ValueError: the model has ``rowwise=False``, or clusters and effects of ``mle.Real(by=...)``; the rows are not in memory,
+            n p^2 is above 250 million, the parameters of a penalised fit have transformed supports, or the information is not
+            positive definite.
     """
-    refuse_with_effects(fit, what)
+    if fit.loaded.effects is not None and codes is not None:
+        raise ValueError(
+            f"{what} does not support effects of {fit.loaded.effects.key.by}: the leverage of a cluster includes that on the "
+            "effects of all of its rows, which are eliminated; use 'cluster', or 'HC2' or 'HC3' for rows"
+        )
     data, w = fit.loaded.problem.data, fit.loaded.weights
     if fit.loaded.remembered is not None or fit.loaded.stream is not None:
         raise ValueError(f"{what} needs the rows of the fit in memory to evaluate their Hessians; fit a table in memory")
@@ -64,23 +79,76 @@ def parts_of(fit: Fit, codes: Int[Host, " n"] | None, what: str) -> Parts:
             f"{what} needs a {p} x {p} matrix for each of {data.n_padded:,} rows or units, more than {8 * MOST / 1e9:.0f} GB; "
             "use a kind of covariance that does not need them, such as 'HC1', or influence(leverage=False)"
         )
-    scores, information = row_derivatives(fit.spec, fit.u, data, fit.fixed)
+    if fit.loaded.effects is None:
+        scores, information = row_derivatives(fit.spec, fit.u, data, fit.fixed)
+    else:
+        scores, information = _rows_with_effects(fit)
     if w is not None:
         scores = (scores * w.values[:, None])[w.used]
         information = (information * w.values[:, None, None])[w.used]
     whole = information.sum(axis=0)
     if codes is not None:
         scores, information = summed_by_cluster(scores, codes), summed_by_cluster(information, codes)
-    return Parts(scores, information, inverse_of(fit, whole, what))
+    return Parts(scores, information, with_one_more(inverse_of(fit, whole[:p, :p], what), scores.shape[1]))
 
 
-def refuse_with_effects(fit: Fit, what: str) -> None:
-    """Raise ValueError for a fit with effects of ``mle.Real(by=...)``, on which a row's leverage depends too."""
-    if fit.loaded.effects is not None:
-        raise ValueError(
-            f"{what} does not support effects of {fit.loaded.effects.key.by}: the leverage of a row includes that on its own "
-            "effect, which is eliminated; use 'HC1' or 'cluster'"
-        )
+class OwnEffects(NamedTuple):
+    """What the effects of levels add to the derivatives of rows.
+
+    Attributes:
+        lever: minus the derivative of the maximising effects by u, 0 for effects that are fixed (G, p).
+        curvature: minus the second derivative of the log-likelihood by each effect, inf for effects that are fixed (G,).
+    """
+
+    lever: Float[Host, "G p"]
+    curvature: Float[Host, " G"]
+
+    @staticmethod
+    def of(fit: Fit) -> OwnEffects:
+        """Return those of a fit with effects."""
+        effects = fit.loaded.effects
+        assert effects is not None
+        assert fit.jacobian is not None
+        return OwnEffects(effects.lever @ fit.jacobian, np.where(effects.given, np.inf, effects.curvature))
+
+    def parts(
+        self, values: Float[Host, "n k"], levels: Int[Host, " n"]
+    ) -> tuple[Float[Host, "n p+1"], Float[Host, "n p+1 p+1"]]:
+        """Return score and information of rows in u and their own effect, in the coordinates of the module.
+
+        Args:
+            values: derivatives as of `mlejax.objective.derivatives_in_memory`.
+            levels: the level of each row.
+        """
+        p, n = self.lever.shape[1], len(values)
+        score, curvature, mixed = values[:, p + p * p], values[:, p + p * p + 1], values[:, p + p * p + 2 :]
+        lever, root = self.lever[levels], np.sqrt(self.curvature[levels])
+        border = -mixed - 0.5 * curvature[:, None] * lever
+        crossed = border[:, :, None] * lever[:, None, :]
+        information = np.zeros((n, p + 1, p + 1))
+        own = values[:, p : p + p * p].reshape(n, p, p)
+        information[:, :p, :p] = own - crossed - crossed.transpose(0, 2, 1)
+        information[:, p, p] = curvature / root**2
+        information[:, :p, p] = information[:, p, :p] = (-mixed - curvature[:, None] * lever) / root[:, None]
+        scores = np.concatenate([values[:, :p] - lever * score[:, None], (score / root)[:, None]], axis=1)
+        return scores, information
+
+
+def _rows_with_effects(fit: Fit) -> tuple[Float[Host, "n q"], Float[Host, "n q q"]]:
+    """Return unweighted score and information of rows in memory, as `OwnEffects.parts`."""
+    evaluator, effects = effects_evaluator_of(fit.spec.plain, fit.loaded, fit.fixed), fit.loaded.effects
+    assert effects is not None
+    data = evaluator.at_effects(effects.values)
+    with float64():
+        values = derivatives_in_memory(evaluator.spec, evaluator.position, fit.u, data, fit.fixed)
+    return OwnEffects.of(fit).parts(values, evaluator.levels.codes)
+
+
+def with_one_more(inverse: Float[Host, "p p"], size: int) -> Float[Host, "q q"]:
+    """Return an inverse with 1 for the coordinates of effects, up to ``size`` coordinates."""
+    out = np.eye(size)
+    out[: len(inverse), : len(inverse)] = inverse
+    return out
 
 
 def inverse_of(fit: Fit, whole: Float[Host, "p p"], what: str) -> Float[Host, "p p"]:

@@ -194,7 +194,7 @@ def _leveraged(fit: Fit, kind: Kind, options: Mapping[str, Any], n: float) -> Su
         one = f"{int(certain.sum())} {'clusters' if codes else 'rows' if fit.loaded.unit_codes is None else 'units'}"
         raise ValueError(_determined(kind.name, one, *(("CR2", "cluster") if codes else ("HC2", "row"))))
     assert fit.jacobian is not None
-    scores = _centred(fit, np.linalg.solve(fit.jacobian.T, scores.T).T)
+    scores = _centred(fit, np.linalg.solve(fit.jacobian.T, scores[:, : len(fit.u)].T).T)
     made = cov_room.score_products(scores, n)
     return made._replace(groups=np.array([[len(scores)]])) if codes else made
 

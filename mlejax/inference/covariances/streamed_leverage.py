@@ -14,9 +14,16 @@ import numpy as np
 from mlejax.covariance import KINDS
 from mlejax.data import Prepared, Table
 from mlejax.execution import float64
-from mlejax.fit import Fit, evaluator_of
-from mlejax.inference.covariances.leverage import Parts, adjusted_scores, inverse_of, refuse_with_effects
-from mlejax.objective import added, check_rows_at_once, derivatives_of_rows
+from mlejax.fit import Fit
+from mlejax.inference.covariances.leverage import OwnEffects, Parts, adjusted_scores, inverse_of, with_one_more
+from mlejax.objective import (
+    DerivativesWithEffects,
+    EffectValues,
+    PartitionedEvaluator,
+    added,
+    check_rows_at_once,
+    derivatives_of_rows,
+)
 from mlejax.shapes import Float, Host
 
 
@@ -29,23 +36,33 @@ class Adjusted:
         inverse: inverse of the whole information, as in `Parts` (p, p).
         mean: mean trace of the leverages of all rows.
         scale: number by which weights were divided.
+        effects: what effects of levels add, or None without.
+        position: position of the column of level codes.
     """
 
     kind: str
     inverse: Float[Host, "p p"]
     mean: float
     scale: float
+    effects: OwnEffects | None = None
+    position: int = -1
 
     def __call__(self, values: Float[Host, "N k"], chunk: Prepared, table: Table, place: Any) -> tuple[Any, Any]:
         """Return the sum of products (p, p), and the number of rows with a leverage of 1 whose exponent is above 1/2."""
         p, weights = len(self.inverse), np.asarray(chunk.weights) * self.scale
         rows = values[weights > 0] * weights[weights > 0, None]
-        parts = Parts(rows[:, :p], rows[:, p:].reshape(-1, p, p), self.inverse)
+        if self.effects is None:
+            parts = Parts(rows[:, :p], rows[:, p:].reshape(-1, p, p), self.inverse)
+        else:
+            levels = np.asarray(chunk.rows[self.position])[weights > 0].astype(np.int64)
+            own = self.effects.parts(rows, levels)
+            parts = Parts(*own, with_one_more(self.inverse, p + 1))
         exponent = KINDS[self.kind].leverage_exponent
         assert exponent is not None
         relative = np.einsum("gij,ji->g", parts.information, parts.inverse) / self.mean
         powers = np.broadcast_to(exponent(relative), len(rows))
         scores, certain = adjusted_scores(parts, powers[:, None])
+        scores = scores[:, :p]
         return scores.T @ scores, np.asarray((powers[certain] > 0.5).sum())
 
 
@@ -56,16 +73,24 @@ def adjusted_products(fit: Fit, kind: str) -> tuple[Float[Host, "p p"], int]:
         DataError: too many parameters for the memory.
         ValueError: as :func:`mlejax.inference.covariances.leverage.parts_of`.
     """
-    refuse_with_effects(fit, f"cov_type={kind!r}")
     assert fit.loaded.stream is not None
     assert fit.information is not None
     assert fit.jacobian is not None
     whole = fit.jacobian.T @ fit.information @ fit.jacobian
     inverse = inverse_of(fit, whole, f"cov_type={kind!r}")
     with float64():
-        evaluator: Any = evaluator_of(fit.spec.plain, fit.loaded, fit.fixed)
+        stream, effects = fit.loaded.stream, fit.loaded.effects
+        evaluator = PartitionedEvaluator(fit.spec.plain, stream, fit.loaded.seen.problem.data, fit.fixed)
         check_rows_at_once(evaluator, f"cov_type={kind!r}")
-        mean = float(np.sum(inverse * whole.T)) / fit.loaded.stream.n_used
-        adjusted = Adjusted(kind, inverse, mean, evaluator.rows.cut.scale)
-        products, certain = evaluator.map_reduce(derivatives_of_rows, added, fit.u, adjusted)
+        sizes = float(np.sum(inverse * whole.T))
+        if effects is None:
+            adjusted = Adjusted(kind, inverse, sizes / stream.n_used, stream.cut.scale)
+            products, certain = evaluator.map_reduce(derivatives_of_rows, added, fit.u, adjusted)
+        else:
+            position, mean = stream.cut.position, (sizes + effects.n_free) / stream.n_used
+            assert position is not None
+            adjusted = Adjusted(kind, inverse, mean, stream.cut.scale, OwnEffects.of(fit), position)
+            values = EffectValues(position, effects.values)
+            task = DerivativesWithEffects(position)
+            products, certain = evaluator.map_reduce(task, added, fit.u, adjusted, effects=values)
     return products, int(certain)

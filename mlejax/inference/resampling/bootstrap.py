@@ -19,8 +19,8 @@ from mlejax.fit import Fit, refuse_effects
 from mlejax.fit.common import check_count
 from mlejax.inference.normal import check_alpha, critical_value
 from mlejax.inference.resampling.draws import draws, pool_of
+from mlejax.inference.resampling.from_sums import bootstrapped_by_sums, by_sums
 from mlejax.inference.resampling.jackknife import without_each
-from mlejax.inference.resampling.of_streams import bootstrapped_stream
 from mlejax.inference.resampling.quantiles import acceleration, bca_levels, influence_of, quantiles
 from mlejax.inference.resampling.refitting import (
     check_approximate,
@@ -337,8 +337,8 @@ def bootstrap(
             raise ValueError("groups= needs kind='cluster' or kind='bayesian', got kind='case'")
         if short:
             check_one_step(fit)
-        if fit.loaded.stream is not None:
-            refits, drawn = bootstrapped_stream(fit, kind, n, seed, groups, short, progress)
+        if by_sums(fit, short):
+            refits, drawn = bootstrapped_by_sums(fit, kind, n, seed, groups, short, progress)
         else:
             pool = pool_of(fit, groups)
             refits, _ = refit_weights(fit, draws(pool, kind, seed), n, short, memory_limit, progress)

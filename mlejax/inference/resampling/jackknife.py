@@ -12,7 +12,7 @@ from mlejax import misuse
 from mlejax.fit import Fit
 from mlejax.inference.normal import critical_value
 from mlejax.inference.resampling.draws import pool_of, without_one
-from mlejax.inference.resampling.of_streams import jackknifed_stream
+from mlejax.inference.resampling.from_sums import by_sums, jackknifed_by_sums
 from mlejax.inference.resampling.quantiles import influence_of
 from mlejax.inference.resampling.refitting import (
     Replicates,
@@ -146,13 +146,13 @@ def jackknife(
     check_separable(fit, "jackknife()", "Use standard errors from the information instead")
     if short:
         check_one_step(fit)
-    if fit.loaded.stream is not None:
-        refits, pool = jackknifed_stream(fit, groups, short, progress)
-        return Jackknife(*facts_of(fit), refits, short, fit.spec.likelihood.name, pool.copies, pool.what)
-    pool = pool_of(fit, groups)
-    refits, done = refit_weights(fit, without_one(pool), pool.m, short, memory_limit, progress)
-    if (done.end == int(End.INTERRUPTED)).any():
-        raise KeyboardInterrupt
+    if by_sums(fit, short):
+        refits, pool = jackknifed_by_sums(fit, groups, short, progress)
+    else:
+        pool = pool_of(fit, groups)
+        refits, done = refit_weights(fit, without_one(pool), pool.m, short, memory_limit, progress)
+        if (done.end == int(End.INTERRUPTED)).any():
+            raise KeyboardInterrupt
     made = Jackknife(*facts_of(fit), refits, short, fit.spec.likelihood.name, pool.copies, pool.what)
     if refits.failures:
         misuse.warn(
@@ -170,14 +170,16 @@ def without_each(fit: Fit, groups: Any, short: bool) -> tuple[Replicates, Int[Ho
     ``groups``: clusters to leave out, or None; ``short``: one Newton step each, as it is for more than 5,000 in any case;
     ValueError if that does not approximate a refit.
     """
-    if fit.loaded.stream is not None:
-        refits, pool = jackknifed_stream(fit, groups, short, None)
+    if by_sums(fit, short):
+        refits, pool = jackknifed_by_sums(fit, groups, short, None)
         return refits, pool.copies, f"jackknife of {pool.m} {pool.what}, one Newton step each"
     pool = pool_of(fit, groups)
     exact = not short and pool.m <= EXACT
     if not exact:
         many = f"BCa intervals of more than {EXACT} {pool.what} take one Newton step without each, which is not supported"
         check_one_step(fit, many, "use 'percentile', 'basic' or 'normal'")
+        if by_sums(fit, True):
+            return without_each(fit, groups, True)
     refits, _ = refit_weights(fit, without_one(pool), pool.m, not exact, None, None)
     how = "exact refits" if exact else "one Newton step each"
     return refits, pool.copies, f"jackknife of {pool.m} {pool.what}, {how}"

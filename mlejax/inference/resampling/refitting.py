@@ -109,7 +109,7 @@ def check_one_step(
     fit: Fit, what: str = "approximate='one-step' is not supported", instead: str = "leave it out for exact refits"
 ) -> None:
     """Raise ValueError if one Newton step does not approximate a refit of this fit: with a penalty, bias reduction,
-    differenced Hessians, an estimate at a bound, effects of ``mle.Real(by=...)``, or a closed support.
+    differenced Hessians, an estimate at a bound, effects of ``mle.Real(by=...)`` of several columns, or a closed support.
 
     ``what``, ``instead``: the beginning of the message, and its end, which says what to do.
     """
@@ -121,8 +121,8 @@ def check_one_step(
         reason = "its second derivatives are numerical differences"
     elif not fit.interior.all():
         reason = "an estimate is at a bound of its support"
-    elif spec.likelihood.effects:
-        reason = "effects of mle.Real(by=...) are estimated again in each refit"
+    elif spec.likelihood.coded:
+        reason = "effects of mle.Real(by=...) of several columns are estimated again in each refit"
     elif spec.space.boxed:
         reason = "a parameter has a closed support, and one step may leave it"
     if reason:

@@ -23,6 +23,7 @@ from mlejax.objective.elimination.inner import LOOK_AFTER, WAY, infinite, newton
 from mlejax.objective.elimination.row_derivatives import ALONE, RowTermsByLevel
 from mlejax.objective.evaluator import Task
 from mlejax.objective.evaluators.chunked import POINTS
+from mlejax.objective.passes.effect_sums import RowDerivatives
 from mlejax.objective.passes.facts_of_passes import facts_of
 from mlejax.objective.passes.jobs import EffectValues, ReadChunks
 from mlejax.objective.passes.partitioned import InPairs, PartitionedEvaluator, added
@@ -46,7 +47,7 @@ class LevelJob:
     """
 
     cut: Cut
-    programs: tuple[RowTermsByLevel, ...]
+    programs: tuple[RowTermsByLevel | RowDerivatives, ...]
     effects: tuple[EffectValues, ...]
 
     def __call__(self, partition: Partition, first: bool) -> tuple[Seen | None, Any]:
@@ -162,7 +163,7 @@ class StreamedLevels:
 
     def run(
         self,
-        program: RowTermsByLevel,
+        program: RowTermsByLevel | RowDerivatives,
         values: Float[Host, " levels"],
         n_terms: int,
         some: Bool[Host, " levels"] | None = None,
@@ -173,7 +174,7 @@ class StreamedLevels:
 
     def run_at_points(
         self,
-        programs: Sequence[RowTermsByLevel],
+        programs: Sequence[RowTermsByLevel | RowDerivatives],
         values: Float[Host, "m levels"],
         n_terms: int,
         some: Bool[Host, " levels"] | None = None,
@@ -190,11 +191,9 @@ class StreamedLevels:
             self.rows.pass_over(LevelJob(self.rows.cut, tuple(programs), effects), found.add)
             return found.total
 
-        def facts() -> list[Any]:
-            return [
-                (facts_of(p.spec, p.fixed, self.sample_rows), p.of, p.how, np.asarray(p.u), v)
-                for p, v in zip(programs, values, strict=True)
-            ]
+        def facts() -> tuple[Any, ...]:
+            own = [{name: value for name, value in vars(p).items() if name != "spec"} for p in programs]
+            return [(facts_of(p.spec, p.fixed, self.sample_rows), type(p)) for p in programs], own, values
 
         return [([made], sums) for made, sums in self.rows.kept_pass(facts, work)]
 
