@@ -2,7 +2,7 @@
 unit by unit.
 """
 
-from mlejax.latent.checks import at_zero, by_level, conditional, modes
+from mlejax.latent.checks import at_zero, by_level, conditional, conditional_at, modes
 from mlejax.latent.crossed import LEVELS, THERE
 from mlejax.latent.discrete.classes import ClassLike, Discrete, Markov
 from mlejax.latent.discrete.mixture import (
@@ -41,6 +41,7 @@ __all__ = [
     "by_level",
     "completed",
     "conditional",
+    "conditional_at",
     "grid",
     "integrated",
     "latents_of",

@@ -166,6 +166,15 @@ def conditional(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either |
     return tuple(np.asarray(a)[: int(data.n)] for a in _conditional(spec, u, data, fixed))
 
 
+def conditional_at(objective: Objective, points: Either) -> PyTree:
+    """Return mode, mean and standard deviation of `conditional` at the first of some points u (m, p), and the means at the others
+    (m - 1, N, q): a task of a pass.
+    """
+    of = lambda u: _conditional(objective.spec, u, objective.prepared, objective.fixed)
+    mode, mean, sd, _ = of(points[0])
+    return mode, mean, sd, lax.map(lambda u: of(u)[1], points[1:])
+
+
 @partial(compiled, static=("spec",))
 def _at_zero(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> PyTree:
     def one(marginal: Marginal, params: Params, own: Data) -> PyTree:

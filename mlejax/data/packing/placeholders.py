@@ -9,7 +9,7 @@ from mlejax.data.errors import DataError
 OF_ROWS = (
     "this needs all rows in memory, and the data are a stream (mle.Parquet or mle.Stream). Streams support estimates, "
     "tests, intervals (wald), functions (nlcom), predictions for new data, one-step resampling, and the covariances nonrobust, "
-    "opg, HC0 to HC4 and cluster; for profiles, exact refits, margins, score_obs, values of latents and checks by row fit a "
+    "opg, HC0 to HC4 and cluster; for profiles, exact refits, margins, score_obs and checks by row fit a "
     "sample in memory"
 )
 

@@ -10,17 +10,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from mlejax import transforms
 from mlejax.execution import float64
 from mlejax.fit.continuing import continued
-from mlejax.fit.effects_evaluation import terms_of_rows
 from mlejax.fit.finish.finish import Fit
 from mlejax.fit.latents.labels import probability_leaves
 from mlejax.fit.prepare.streaming import evaluator_of
+from mlejax.objective import Objective
 from mlejax.parameters import Space
-from mlejax.shapes import Float, Host, PyTree
+from mlejax.shapes import Either, Float, Host, PyTree
 
 NEAR = 0.01  # a probability that may be 0 at the maximum
 LOST = 1e-6  # log-likelihood that going onto the edge may cost
@@ -72,6 +73,11 @@ def _with_edges(space: Space, params: PyTree) -> Space:
     return Space(space.groups, tuple(leaves))
 
 
+def _largest_scores(objective: Objective, u: Either) -> PyTree:
+    """The largest absolute score of a row or unit in each parameter (p,)."""
+    return jnp.max(jnp.abs(objective.scores(u)), axis=0)
+
+
 def _continued(done: Fit, space: Space, values: list[Any]) -> Fit | None:
     """Search from ``values`` in the layout with bounded probabilities.
 
@@ -83,8 +89,9 @@ def _continued(done: Fit, space: Space, values: list[Any]) -> Fit | None:
         u = _on_edges(done, space, fixed, values)
         at = space.params_from_u(u)
         space, fixed = _with_edges(space, at), np.concatenate([np.ravel(v) for v in space.split(at)])
-        scores = terms_of_rows(replace(done.spec, space=space), done.loaded, fixed, u).scores
-    idle = [space.theta_labels[j] for j in np.flatnonzero((scores == 0.0).all(axis=0))]
+        evaluator: Any = evaluator_of(replace(done.spec.plain, space=space), done.loaded, fixed)
+        largest = evaluator.map_reduce(_largest_scores, np.maximum, u)
+    idle = [space.theta_labels[j] for j in np.flatnonzero(largest == 0.0)]
     try:
         space = space.fix(idle)
     except ValueError:  # what leads from a state that no step leads to: transitions are not fixed one by one

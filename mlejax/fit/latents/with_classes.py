@@ -98,19 +98,19 @@ def _both(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) ->
 def fit_with_classes(likelihood: Likelihood, data: Data, **options: Any) -> Fit:
     """Fit a model with latent classes by maximum likelihood; ``options`` are fields of `Request`.
 
-    Unless ``start=`` or ``n_starts=`` is given, or the data are a stream, the search is repeated from ten starts if it does not
-    end at a maximum with proper classes; unless ``start=`` is given, classes whose labels can be exchanged are sorted.
+    Unless ``start=`` or ``n_starts=`` is given, the search is repeated from ten starts if it does not end at a maximum with
+    proper classes; unless ``start=`` is given, classes whose labels can be exchanged are sorted.
     """
     done = fit_once(likelihood, data, **options)
     if not done.u.size:
         return _exact(done)
-    found, in_memory = class_findings(done), done.loaded.stream is None
+    found = class_findings(done)
     alone = options.get("start") is None and options.get("n_starts") is None
-    if in_memory and alone and not (found.healthy and done.verdict.converged):
+    if alone and not (found.healthy and done.verdict.converged):
         again = fit_once(likelihood, data, **{**options, "n_starts": RESTARTS})
         if again.verdict.converged or not done.verdict.converged:
             done, found = again, class_findings(again)
-    if in_memory and done.verdict.supremum is not None:
+    if done.verdict.supremum is not None:
         return on_edges(done, keep=options.get("start") is not None)
     if options.get("start") is None:
         done, found = _in_order(done, found)

@@ -113,7 +113,7 @@ class OwnEffects(NamedTuple):
 
     def parts(
         self, values: Float[Host, "n k"], levels: Int[Host, " n"]
-    ) -> tuple[Float[Host, "n p+1"], Float[Host, "n p+1 p+1"]]:
+    ) -> tuple[Float[Host, "n q"], Float[Host, "n q q"]]:
         """Return score and information of rows in u and their own effect, in the coordinates of the module.
 
         Args:

@@ -12,6 +12,7 @@ import numpy as np
 from mlejax.covariance import CovarianceResult
 from mlejax.execution import float64
 from mlejax.fit import Fit
+from mlejax.inference.prediction.streamed_latents import STEP, streamed_classes, streamed_latents
 from mlejax.inference.row_effects import check_random
 from mlejax.latent import (
     Latent,
@@ -28,7 +29,6 @@ from mlejax.likelihood import Likelihood
 from mlejax.shapes import Data, Device, Float, Host, Int, Params, PyTree
 
 POINTS = {1: 41, 2: 21, 3: 11}  # of the law of latents, by their number
-STEP = 1e-4  # of central differences, standard errors
 
 
 class LatentValues(NamedTuple):
@@ -67,12 +67,16 @@ def latent_values(fit: Fit, cov: CovarianceResult) -> LatentValues:
             "u=mle.Latent(by=...) or z=mle.Discrete(2)"
         )
     data, spec, fixed = fit.loaded.problem.data, fit.spec, fit.fixed
-    with float64():
-        mode, mean, sd, _ = conditional(spec, fit.u, data, fixed)
-        variance = _variance_of_means(lambda u: conditional(spec, u, data, fixed)[1], fit, cov)
     marginal = marginal_of(fit.spec.likelihood)
     assert marginal is not None
-    return LatentValues(np.asarray(fit.loaded.unit_labels), marginal.latents, mode, mean, sd, np.sqrt(sd**2 + variance))
+    with float64():
+        if fit.loaded.stream is not None:
+            labels, mode, mean, sd, variance = streamed_latents(fit, differences(fit, cov))
+        else:
+            labels = np.asarray(fit.loaded.unit_labels)
+            mode, mean, sd, _ = conditional(spec, fit.u, data, fixed)
+            variance = _variance_of_means(lambda u: conditional(spec, u, data, fixed)[1], fit, cov)
+    return LatentValues(labels, marginal.latents, mode, mean, sd, np.sqrt(sd**2 + variance))
 
 
 class LevelValues(NamedTuple):
@@ -148,6 +152,9 @@ def class_values(fit: Fit) -> ClassValues:
     """
     mixture, loaded, data = mixture_of(fit.spec.likelihood), fit.loaded, fit.loaded.problem.data
     assert mixture is not None
+    if loaded.stream is not None:
+        with float64():
+            return ClassValues(mixture.name, *streamed_classes(fit, mixture.latent))
     with float64():
         every = jax.tree.map(lambda a: np.array(a)[: int(data.n)], posterior(fit.spec, fit.u, data, fit.fixed))
     found, likeliest = every.posterior, every.likeliest
@@ -245,18 +252,24 @@ def _variance_of_means(mean: Callable[..., Any], fit: Fit, cov: CovarianceResult
     """Return the delta-method variance of the conditional means that is due to the estimates, in the shape of the means; NaN
     if there is no covariance.
 
-    ``mean``: function from u to the means, differenced along the eigenvectors of the covariance.  Parameters without a
-    covariance (at a bound) are taken as known.
+    ``mean``: function from u to the means.
+    """
+    steps = differences(fit, cov)
+    if steps is None:
+        return np.nan
+    return sum(((mean(fit.u + step) - mean(fit.u - step)) / (2.0 * STEP)) ** 2 for step in steps)
+
+
+def differences(fit: Fit, cov: CovarianceResult) -> Float[Host, "m p"] | None:
+    """Return steps of u from the estimate (m, p), such that the sum of squared central differences of a function, each divided by
+    2e-4, is its delta-method variance; None if there is no covariance.
+
+    They go along the eigenvectors of the covariance.  Parameters without a covariance (at a bound) are taken as known.
     """
     full = np.asarray(cov.full)
     if fit.jacobian is None or not np.isfinite(full).any():
-        return np.nan
+        return None
     to_u = np.linalg.pinv(fit.jacobian)
     values, vectors = np.linalg.eigh(to_u @ np.nan_to_num(full) @ to_u.T)  # what is on an edge stays there
-    total = 0.0
-    for value, axis in zip(values, vectors.T, strict=True):
-        if value <= 0.0:
-            continue
-        step = STEP * np.sqrt(value) * axis
-        total = total + ((mean(fit.u + step) - mean(fit.u - step)) / (2.0 * STEP)) ** 2
-    return total
+    positive = values > 0.0
+    return STEP * (np.sqrt(values[positive]) * vectors[:, positive]).T

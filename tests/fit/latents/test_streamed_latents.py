@@ -17,6 +17,9 @@ import mlejax as mle
 from mlejax.data import DataError
 from mlejax.execution import Limits, use_limits
 from tests.data.streams.samples import write
+from tests.fit.latents.test_class_search import quiet
+from tests.fit.latents.test_empty_classes import COUNTS, with_zeros
+from tests.latent.discrete.test_classes import normals
 
 N_UNITS = 150
 
@@ -181,6 +184,70 @@ def test_a_class_that_is_too_many_is_named(files: mle.Parquet) -> None:
     assert found[0].verdict.code == found[1].verdict.code
 
 
+# ---- latents and classes of every unit
+
+
+def same_table(streamed: Any, memory: Any, rtol: float = 1e-9) -> None:
+    assert list(streamed.columns) == list(memory.columns)
+    assert len(streamed) == len(memory)
+    for name in memory.columns:
+        mine, theirs = streamed[name].to_numpy(), memory[name].to_numpy()
+        if theirs.dtype.kind == "f":
+            np.testing.assert_allclose(mine, theirs, rtol=rtol, atol=1e-12)
+        else:
+            assert (mine == theirs).all()
+
+
+@pytest.mark.parametrize("how", ["laplace", mle.Quadrature(9)], ids=["laplace", "quadrature"])
+def test_latents_of_every_unit(files: mle.Parquet, how: Any) -> None:
+    """By one pass, with the errors that the estimates add to theirs."""
+    streamed, memory = (intercepts.fit(data, start=START, integrate=how) for data in (files, table()))
+    before = streamed._fit.loaded.stream.n_passes
+    same_table(streamed.latent(), memory.latent())
+    assert streamed._fit.loaded.stream.n_passes == before + 1
+
+
+def test_units_of_weight_zero_have_no_latents(files: mle.Parquet) -> None:
+    options: dict[str, Any] = {"start": START, "integrate": "laplace", "weights": "w", "weight_kind": "importance"}
+    streamed, memory = (intercepts.fit(data, **options).latent() for data in (files, table()))
+    used = table().groupby("g")["w"].first() > 0
+    same_table(streamed, memory[used.to_numpy()])
+
+
+@pytest.mark.parametrize("model", [classes, row_classes, states], ids=["of units", "of rows", "chains"])
+def test_classes_of_every_row_and_unit(files: mle.Parquet, model: Any) -> None:
+    streamed, memory = (model.fit(data).latent() for data in (files, table()))
+    same_table(streamed, memory, 1e-7)
+
+
+# ---- classes that a search has too many, or none of
+
+
+@pytest.mark.slow
+def test_an_empty_class_is_closed_as_in_memory() -> None:
+    """The zero-inflated Poisson model where there are few zeros: its mean is the rate, with the error sqrt(mean / n)."""
+    y = COUNTS["y"]
+    parts = [{"y": part} for part in np.array_split(y, 3)]
+    streamed = quiet(with_zeros.fit, mle.Stream(lambda: parts))
+    memory = quiet(with_zeros.fit, COUNTS)
+    assert streamed.verdict.code == memory.verdict.code == "boundary"
+    assert "the class 1 of z is empty; z_probs[1] is at the bound 0 of its support" in streamed.verdict.statement
+    assert streamed.verdict.statement == memory.verdict.statement
+    assert streamed.params["rate"] == pytest.approx(y.mean(), rel=1e-9)
+    assert streamed.bse["rate"] == pytest.approx(np.sqrt(y.mean() / len(y)), rel=1e-8)
+
+
+@pytest.mark.slow
+def test_a_search_with_a_class_too_many_is_repeated_as_in_memory() -> None:
+    """One normal sample, two classes with a scale each: the first search ends where one class collapses."""
+    y = np.round(np.random.default_rng(5).standard_normal(60), 3)
+    parts = [{"y": part} for part in np.array_split(y, 3)]
+    found = [quiet(normals.fit, data) for data in (mle.Stream(lambda: parts), {"y": y})]
+    assert found[0].verdict.code == found[1].verdict.code
+    assert len(found[0].modes) == len(found[1].modes) > 0
+    np.testing.assert_allclose(found[0].llf, found[1].llf, rtol=1e-8)
+
+
 # ---- what cannot be
 
 
@@ -199,9 +266,3 @@ def test_units_in_several_places_are_refused(tmp_path: Path) -> None:
 def test_draws_for_every_unit_are_refused(files: mle.Parquet) -> None:
     with pytest.raises(ValueError, match=r"integrate=.*Sobol.* is not supported for a stream"):
         intercepts.fit(files, integrate=mle.Sobol(100))
-
-
-def test_latents_of_units_need_their_rows(files: mle.Parquet) -> None:
-    res = intercepts.fit(files, start=START, integrate="laplace")
-    with pytest.raises(ValueError, match="needs all rows in memory, and the data are a stream"):
-        res.latent()
