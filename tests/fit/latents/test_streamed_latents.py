@@ -143,7 +143,7 @@ def counts(params: Any, data: Any) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["laplace", mle.Quadrature(5)])
 def test_two_effects_of_a_formula(files: mle.Parquet, how: Any) -> None:
-    model = counts.regress(eta=mle.Linear("x", random="1 + x | g", correlated=False))
+    model = counts.regress(eta=mle.Linear("x", random="1 + x || g"))
     same(*(model.fit(data, integrate=how) for data in (files, table())), 1e-8)
 
 
