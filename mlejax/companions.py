@@ -32,7 +32,7 @@ _LINES = {
     "saturated": (
         "(params, data)",
         'return norm.logpdf(data["y"], data["y"], params["sigma"])',
-        "returns the maximum over the mean of each row's log-likelihood",
+        "returns each row's log-likelihood at the mean that makes it largest",
     ),
 }
 

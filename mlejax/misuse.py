@@ -9,8 +9,9 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FunctionType, TracebackType
 from typing import Any, TypeVar
@@ -94,26 +95,31 @@ def doors(cls: Class) -> Class:
 
 def constructor(cls: Class) -> Class:
     """Class decorator: apply :func:`door` to ``__init__``, whose messages are about the class."""
-    made: Any = door(vars(cls)["__init__"])
+    made: Any = door(vars(cls)["__init__"], cls.__doc__)
     made.__qualname__ = f"{cls.__name__}.__init__"
     cls.__init__ = made  # type: ignore[misc]
     return cls
 
 
-def door(function: Function) -> Function:
-    """Decorator: shorten the tracebacks of errors (`shortened`), and suggest an option for a keyword that is not known.
+def door(function: Function, texts: str | None = None) -> Function:
+    """Decorator: shorten the tracebacks of errors (`shortened`), and explain arguments that are unknown, missing or too many.
 
-    A call that fails on the function's own signature raises the error of :func:`unknown_option`.
+    A call that fails on the function's own signature raises the error of :func:`refused_call`.
+
+    Args:
+        function: the function.
+        texts: the docstring that describes its arguments; default that of the function.
     """
 
-    short, unknown = shortened, unknown_option  # in the closure, since the globals are those of the function
+    # in the closure, since the globals are those of the function
+    short, refused = shortened, functools.partial(refused_call, function, texts)
 
     def call(*args: Any, **options: object) -> Any:
         try:
             return function(*args, **options)
         except Exception as error:
             bound = error.__traceback__ is not None and error.__traceback__.tb_next is not None
-            problem = short(error) if bound else unknown(function, options, error)
+            problem = short(error) if bound else refused(args, options, error)
         raise problem
 
     # of the function's own module, where doctest looks for it
@@ -124,7 +130,7 @@ def door(function: Function) -> Function:
 
 
 def warn(text: str, category: type[Warning], row: str, stacklevel: int = 2) -> None:
-    """``warnings.warn`` with the page and row of the documentation that explain the message appended.
+    """Give a warning as ``warnings.warn`` does, with the page and row of the documentation that explain the message appended.
 
     Args:
         text: the message.
@@ -153,24 +159,77 @@ def _names_page(error: Exception) -> bool:
     return any(PAGE in note for note in getattr(error, "__notes__", ()))
 
 
-def unknown_option(function: Callable[..., Any], options: dict[str, Any], error: Exception) -> Exception:
+def refused_call(
+    function: Callable[..., Any], texts: str | None, args: tuple[Any, ...], options: dict[str, Any], error: Exception
+) -> Exception:
     """Return the error to raise for a call that failed on the function's signature.
 
-    A TypeError that suggests what to write for each unknown option, or lists the known ones; ``error`` itself, without
-    traceback, if it is no TypeError or no option is unknown.
+    A TypeError about the first of these that the call has: unknown options, with what to write instead of each; required
+    arguments that are missing, with what each one is; too many arguments without a name.  Otherwise ``error`` itself, without
+    its traceback.
 
     Args:
         function: the function that was called.
+        texts: the docstring that describes its arguments; None for that of the function.
+        args: arguments of the call without a name.
         options: keyword arguments of the call.
         error: what Python raised.
     """
-    known = list(inspect.signature(function).parameters)
-    unknown = [name for name in options if name not in known]
-    if not unknown or not isinstance(error, TypeError):
+    parameters = inspect.signature(function).parameters
+    if not isinstance(error, TypeError):
         return error.with_traceback(None)
-    lines = []
+    unnamed = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     of_class = function.__name__ == "__init__"
     what = function.__qualname__.split(".")[-2] if of_class else function.__name__
+    any_name = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
+    unknown = [] if any_name else [name for name in options if name not in parameters]
+    if unknown:
+        return _unknown_options(function, what, unknown, options)
+    given = {p.name for p in unnamed[: len(args)]} | set(options)
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [p for p in parameters.values() if p.default is p.empty and p.kind not in variable]
+    missing = [p.name for p in needed if p.name not in given]
+    if missing:
+        text = inspect.cleandoc(texts or function.__doc__ or "")
+        each = [f"{name}={meaning and f', {meaning}'}" for name in missing for meaning in [_meaning(text, name)]]
+        call = f"{what}({', '.join(p.name for p in needed if p.name != 'self')})"
+        return linked(TypeError(f"{what}: missing {'; '.join(each)}.  Expected {call}").with_traceback(None))
+    if len(args) > len(unnamed):
+        names = [p.name for p in unnamed if p.name != "self"]
+        n = len(args) - len(unnamed) + len(names)
+        plural = "s" * (len(names) != 1)
+        most = f"expected at most {len(names)} argument{plural} without a name ({', '.join(names)})"
+        return linked(TypeError(f"{what}: {most}, got {n}: write the others as name=value").with_traceback(None))
+    return error.with_traceback(None)
+
+
+def _meaning(text: str, name: str) -> str:
+    """Return the first sentence on an argument in ``Args`` or ``Attributes`` of a docstring; empty if there is none.
+
+    Args:
+        text: the docstring, its indentation removed.
+        name: name of the argument.
+
+    >>> _meaning("Take the sum.\\n\\nArgs:\\n    x, y: numbers\\n        to add.  Both.\\n", "y")
+    'numbers to add'
+    """
+    found = re.search(rf"^ +(?:\w+, )*{re.escape(name)}(?:, \w+)*: ((?:.+\n?)(?:^ {{6,}}.+\n?)*)", text, re.MULTILINE)
+    said = " ".join(found.group(1).split()) if found else ""
+    return re.split(r"[.;] |\.$", said)[0].replace("``", "")
+
+
+def _unknown_options(
+    function: Callable[..., Any], what: str, unknown: Sequence[str], options: dict[str, Any]
+) -> Exception:
+    """Return the TypeError that says for each unknown option what to write instead, or lists the options that there are.
+
+    Args:
+        function: the function that was called.
+        what: its name in the message.
+        unknown: names of the options that it does not have.
+        options: all keyword arguments of the call.
+    """
+    known, of_class, lines = list(inspect.signature(function).parameters), function.__name__ == "__init__", []
     for name in unknown:
         near = difflib.get_close_matches(name, known, n=1)
         same = next((own for own, others in _OPTIONS.items() if name.lower() in others and own in known), "")
@@ -192,10 +251,10 @@ def _method_of(options: dict[str, Any]) -> str:
 def shortened(error: Exception) -> Exception:
     """Return the error, its traceback cut to the lines outside this package, if it is an error for the user.
 
-    An error raised in this package is one if it is a ValueError, TypeError or KeyError or has a note that names its row of
-    docs/messages.md; it gets such a note, and the lines of the user's function from its cause.  An error raised elsewhere is
-    one if its traceback has lines of the user.  Others, possibly bugs of this package, are unchanged, and all errors are if
-    ``jax_traceback_filtering`` is "off".
+    An error raised in this package is for the user if it is a ValueError, TypeError or KeyError or has a note that names its
+    row of docs/messages.md; it gets such a note, and the lines of the user's function from its cause. An error raised elsewhere
+    is for the user if its traceback has lines of the user. Others, possibly bugs of this package, are unchanged, and all errors
+    are if ``jax_traceback_filtering`` is "off".
     """
     if jax.config.jax_traceback_filtering == "off":  # type: ignore[attr-defined]
         return error

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from jax.typing import ArrayLike
 
+from mlejax.misuse import door
 from mlejax.model import Model
 
 FEATURES = "features"
 
 
+@door
 def sklearn(
     model: Model, X: str, y: str, *, fit_intercept: bool = True, options: Mapping[str, Any] | None = None
 ) -> Any:

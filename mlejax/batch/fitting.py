@@ -112,13 +112,14 @@ def fit_many(
 
 
 def _with_latents_named(batch: Batch, which: Host, keep: bool) -> Batch:
-    """Return the batch after data sets of models with latent variables are judged again, one by one.
+    """Judge data sets of models with latent variables again, each by its single fit (`single`), and return the batch.
 
-    Of models with classes those that are not verified, and of latents that are not normal all, get the code of the verdict of
-    their single fit; where a probability of a class goes to 0, that fit has it at 0 and replaces the entry of the batch.
+    With latent classes these are the data sets that are not verified; with latents that are not normal, all of them. Each gets
+    the code of the verdict of its single fit. If a class probability goes to 0, the single fit sets it to 0, and its results
+    replace those of the data set in the batch.
 
     Args:
-        batch: as it was judged, with latents ignored; its arrays are changed in place.
+        batch: the batch, whose verdicts do not account for the latents; its arrays are changed in place.
         which: numbers of the data sets that can be used.
         keep: if True, the classes keep their labels; otherwise they are sorted.
     """
@@ -140,7 +141,8 @@ def _with_latents_named(batch: Batch, which: Host, keep: bool) -> Batch:
 
 
 def budget_for_largest(spec: Spec, sets: DataSets, held: Host | None, budget: Budget) -> Budget:
-    """Return the limits on memory and threads that `budget_for` gives for the largest usable data set; one must be usable.
+    """Return the limits on memory and threads that `budget_for` gives for the largest data set that can be used; there must be
+    one.
 
     Args:
         spec, held: what is fixed when programs are compiled, and the values under ``fixed=`` or None.
@@ -230,10 +232,10 @@ def _problems(
 
 
 def _searched(problems: Problems, evaluator: DataSetsEvaluator, u0: np.ndarray, which: Host, sets: DataSets) -> Outcome:
-    """Search from the starts u0, (L, p), and diagnose the data sets ``which``; return the outcome over all L.
+    """Search from the starts u0, (L, p), and diagnose the data sets ``which``; return the outcome over all L data sets.
 
-    Those whose start is not finite, which were interrupted before one was found, stay INTERRUPTED and the outcome is not
-    finished.
+    If Ctrl-C came before a finite start was found, that data set keeps the status INTERRUPTED, and ``finished`` of the outcome
+    is False.
     """
     space = evaluator.spec.space
     started = which[np.isfinite(u0[which]).all(axis=1)]

@@ -189,9 +189,10 @@ def judged(
 
 
 def _from_centred(at: InTheta, findings: Mapping[int, Findings]) -> InTheta:
-    """Return ``at`` with other inverse informations for the data sets that were searched in centred and scaled coordinates:
-    computed there, where they keep more digits; NaN if not positive definite. ``findings``: what the diagnosis found, by data
-    set.
+    """Return ``at`` with the inverse information computed in centred and scaled coordinates, where it keeps more
+    digits, for the data sets that were searched there; NaN if it is not positive definite.
+
+    ``findings``: what the diagnosis found, by number of the data set.
     """
     found = {i: f.mapped for i, f in findings.items() if f.mapped is not None and f.mapped.end.information is not None}
     if not found:
@@ -206,8 +207,8 @@ def _from_centred(at: InTheta, findings: Mapping[int, Findings]) -> InTheta:
 
 
 def _interrupted(end: OptimizeResult, unexamined: bool) -> str:
-    """Return the statement of a data set that was interrupted (Ctrl-C) before, in, or, if ``unexamined``, after its search,
-    before its diagnosis.
+    """Return the statement of an interrupted (Ctrl-C) data set: its search had not begun, had taken some steps, or, if
+    ``unexamined``, had ended, but its final point was not diagnosed.
     """
     if unexamined:
         return "interrupted before its final point was examined"

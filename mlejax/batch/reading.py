@@ -226,8 +226,8 @@ def _kind_of_weights(likelihood: Likelihood, weights: Any, weight_kind: str | No
 
 
 def _lengths_returned(likelihood: Likelihood, reading: Reading, runs: Runs, bad: Mapping[int, str]) -> dict[int, int]:
-    """Return, for a model of the whole data (``rowwise=False``), the number of values that the function returns, by the number of
-    rows of a data set; for the numbers of rows of the data sets that are not in ``bad``.
+    """Return, for a model of the whole data (``rowwise=False``), the number of values that the function returns, by the
+    number of rows of a data set. Only numbers of rows of data sets that are not in ``bad`` are included.
     """
     example = {int(n): i for i, n in enumerate(runs.lengths) if i not in bad}
     one = {n: data_room.ingest(reading.table.take(runs(i))) for n, i in sorted(example.items())}
@@ -338,6 +338,6 @@ def _into_units(
         each = weights[runs.positions]
         weights = each[first]
         for i in np.unique(owner[weights[made.codes] != each]).tolist():
-            bad.setdefault(i, "weights: expected one value per unit, but they vary within one")
+            bad.setdefault(i, "weights: expected the same value in all rows of a unit, but they differ within a unit")
     of_unit = owner[first]
     return made.rows, Runs.of(np.argsort(of_unit, kind="stable"), np.bincount(of_unit, minlength=len(runs))), weights

@@ -53,7 +53,7 @@ def refuse_tables(data: Data) -> None:
         tables = "table" if len(inside) == 1 else "tables"
         raise DataTypeError(
             f"fit_batch: expected a dict or tree of arrays (n_datasets, n_rows, ...), got a {kind} of {len(inside)} {tables}.  "
-            "Put them below each other in one long table with a column that tells them apart, and call fit_groups(table, "
+            "Concatenate them into one long table with a column that tells them apart, and call fit_groups(table, "
             "by='dataset'); with pandas: table = pd.concat([first.assign(dataset=0), second.assign(dataset=1)], "
             "ignore_index=True)"
         )

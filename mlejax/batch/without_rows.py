@@ -27,8 +27,9 @@ _ARRAYS = ("u0", "theta", "interior", "codes")
 
 
 def without_rows(batch: Batch) -> Batch:
-    """Return a batch without its rows and p x p matrices: with estimates, final points, and the statements of the verdicts of
-    data sets without a maximum. Reading what is gone raises the error of `Elsewhere`, with `REFUSAL`.
+    """Return a batch without its rows and p x p matrices: with estimates, final points, and the statements of the
+    verdicts of data sets without a maximum. Reading an attribute that was removed raises the error of `Elsewhere`, with
+    the text `REFUSAL`.
     """
     statements = {i: statement(batch, i) for i in np.flatnonzero(~batch.converged).tolist()}
     sets = batch.sets

@@ -222,10 +222,10 @@ def _known_inverses(inverse: Float[Host, "L p p"], free: Bool[Host, "L p"]) -> _
 def _inverses(a: Float[Host, "L p p"], free: Bool[Host, "L p"], flat: bool) -> _Inverses:
     """Invert L matrices over their free parameters; if ``flat``, on the complement of their null spaces.
 
-    For a matrix scaled to unit diagonal, S = V diag(w) V', a parameter j is identified if every null vector of S is 0 at
-    j; between such parameters the entries of a generalised inverse do not depend on its choice.  If ``flat``, eigenvalues of at
-    most 1e-7 in size count as 0.  If not, ``ok`` is False unless every eigenvalue of S exceeds 1e-13 times the number of free
-    parameters: below that even its sign is a rounding error.
+    For a matrix scaled to unit diagonal, S = V diag(w) V', a parameter j is identified if every null vector of S is 0
+    at j; between such parameters the entries of a generalised inverse do not depend on its choice. If ``flat``,
+    eigenvalues of at most 1e-7 in size count as 0. If not, ``ok`` is False unless every eigenvalue of S exceeds 1e-13
+    times the number of free parameters: below that the sign of an eigenvalue may be a rounding error.
     """
     p = free.shape[1]
     both = free[:, :, None] & free[:, None, :]
@@ -304,8 +304,8 @@ def _sandwich(
 
 
 def _without_negative(a: Float[Host, "L p p"]) -> tuple[Float[Host, "L p p"], Int[Host, " L"]]:
-    """Return symmetric matrices with their negative eigenvalues set to 0, (L, p, p), and how many were negative beyond rounding,
-    (L,); a matrix without any, or that is not finite, is unchanged.
+    """Return symmetric matrices with their negative eigenvalues set to 0, (L, p, p), and how many were negative beyond
+    rounding, (L,); a matrix without negative eigenvalues, or with entries that are not finite, is unchanged.
     """
     usable = np.isfinite(a).all(axis=(1, 2))
     values, vectors = np.linalg.eigh(np.where(usable[:, None, None], a, 0.0))

@@ -20,12 +20,14 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 
 from mlejax.covariance.sandwich import summed_by_cluster
+from mlejax.misuse import constructor
 from mlejax.shapes import Float, Host, Int
 
 Lonely: TypeAlias = Literal["raise", "certainty", "adjust"]
 Replication: TypeAlias = Literal["JK1", "JKn", "BRR", "Fay", "bootstrap"]
 
 
+@constructor
 @dataclass(frozen=True, eq=False)
 class Survey:
     """A survey design, as in ``model.fit(data, design=mle.Survey(weights="pw", strata="stratum", psu="school"))``.

@@ -21,24 +21,29 @@ _REASONS = {
     CovarianceState.NOT_POSITIVE_DEFINITE: "no standard error: the information is not positive definite",
     CovarianceState.NOT_FINITE: "no standard error: the information is not finite",
     CovarianceState.TOO_FEW_CLUSTERS: "no standard error: fewer than two clusters",
-    CovarianceState.TOO_FEW_ROWS: "no standard error: no more rows or units than parameters or lags",
-    CovarianceState.NO_SCORES: "no standard error: its scores were not summed, or are not finite",
+    CovarianceState.TOO_FEW_ROWS: "no standard error: no more rows or units than free parameters",
+    CovarianceState.NO_SCORES: "no standard error: a product of scores is not finite",
     CovarianceState.INTERRUPTED: "interrupted before its standard errors were computed",
     CovarianceState.SINGULAR_SCORES: "no standard error: the scores span fewer directions than there are parameters",
     CovarianceState.PENALTY_NOT_SMOOTH: "no standard error: the penalty is not smooth at the estimate",
 }
 
 
-def entry_reason(state: int, verdict: str) -> str:
+def entry_reason(state: int, verdict: str, kind: str = "nonrobust") -> str:
     """Return the reason why a parameter in this `CovarianceState` has no standard error; empty for OK.
 
-    ``verdict``: code of the verdict of its fit, which is the reason for NOT_CONVERGED.
+    Args:
+        state: a `CovarianceState`.
+        verdict: code of the verdict of its fit, which is the reason for NOT_CONVERGED.
+        kind: ``cov_type``; TOO_FEW_ROWS means too few rows for the lags of "HAC", and for the parameters of all others.
 
     >>> entry_reason(CovarianceState.NOT_CONVERGED, "no_finite_maximum")
     'no standard error: no finite maximum'
     """
     if state == CovarianceState.OK:
         return ""
+    if state == CovarianceState.TOO_FEW_ROWS and kind == "HAC":
+        return "no standard error: no more rows than lags"
     return _REASONS.get(CovarianceState(state), f"no standard error: {verdict.replace('_', ' ')}")
 
 
@@ -110,8 +115,9 @@ def covariance_result(
 
 
 def too_few_message(kind: str, sums: Sums | None, k: int, correction: str, i: int = 0) -> str:
-    """Return a phrase that says which number of data set i is too small for this kind of covariance (clusters, rows or units),
-    what was expected and what came; arguments as of `covariance_result`.
+    """Return a phrase that says why data set i is too small for this kind of covariance: too few clusters, or too few
+    rows or units for its parameters or lags. It has the number expected and the number that came; arguments as of
+    `covariance_result`.
     """
     assert sums is not None
     groups, n = sums.groups[i], sums.n[i]
@@ -139,7 +145,7 @@ def _statement(
             text += ", ".join(f"{f:.4g}" for f in factors)
         if len(sizes) > 1:
             lead = f"two-way, {sizes[0]} and {sizes[1]} clusters, {sizes[2]} intersections"
-            rank = " in one of two ways"
+            rank = " in one of the two groupings"
         else:
             lead = f"{fewest} clusters"
             rank = f": the cluster covariance has rank {fewest - 1} at most; joint tests of more restrictions are not possible"

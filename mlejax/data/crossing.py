@@ -1,5 +1,5 @@
-"""Several grouping factors of random effects: the level of every row, and the units (independent groups of rows), none of
-which shares a level with another.
+"""Several grouping factors of random effects: the level of every row, and the units, which are groups of rows such that
+no two units share a level.
 """
 
 from __future__ import annotations

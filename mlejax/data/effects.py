@@ -85,8 +85,8 @@ class Levels:
 
 
 def levels_of(values: Any, name: str) -> Levels:
-    """Return the levels of the rows, from one label per row (n,); ``name`` is that of the column, for the messages of the errors,
-    which are those of `group_codes`.
+    """Return the `Levels` of the rows from one label per row, ``values`` (n,). ``name``: name of the column, for
+    messages; errors as in `group_codes`.
     """
     return Levels(*group_codes(values, name))
 
@@ -126,7 +126,7 @@ def with_codes(table: Table, keys: Sequence[EffectKey]) -> Table:
 
 
 def codes_keys(keys: Iterable[Any]) -> list[CodesKey]:
-    """Return those of some keys of a table that are of level codes (`CodesKey`)."""
+    """Return those of the ``keys`` of a table that are a `CodesKey` (keys of columns of level codes)."""
     return [key for key in keys if isinstance(key, CodesKey)]
 
 
@@ -169,7 +169,8 @@ class Coded:
         return replace(self, key=key), place[own].astype(np.float64)
 
     def of_rows(self, rows: Int[Host, " m"]) -> Coded:
-        """Return the same effects for the rows at these positions (m,); the labels stay, also of levels that no row has."""
+        """Return the same effects for the rows at these positions (m,); ``labels`` keeps the levels that none of these
+        rows has."""
         return replace(self, levels=Levels(self.levels.codes[rows], self.levels.labels))
 
 

@@ -84,8 +84,8 @@ def label(value: object) -> str:
 
 
 def near_matches(name: Hashable, known: Iterable[Any]) -> list[Any]:
-    """Return up to three known names that resemble ``name``, the most similar first; case is ignored, and of names that
-    differ only in case the first is taken.
+    """Return up to three known names that resemble ``name``, the most similar first. Upper and lower case count as
+    equal; of known names that differ only in case, the first is used.
 
     >>> near_matches("Heigth", ["height", "weight", "age"])
     ['height', 'weight']

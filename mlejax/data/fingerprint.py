@@ -114,11 +114,11 @@ def moments(values: np.ndarray | KeptRows) -> tuple[float, float]:
 
 
 class KeptRows:
-    """The kept rows of a column, taken when they are asked for: a slice of them needs no copy of the column.
+    """Selected rows of a column, copied only when they are read: a slice of the selection does not copy the column.
 
     Attributes:
         values: the whole column (n, ...).
-        kept: numbers of its rows (m,).
+        kept: numbers of the selected rows (m,).
         shape: that of the rows (m, ...).
     """
 

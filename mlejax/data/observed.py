@@ -45,7 +45,8 @@ def with_observed(table: Table, columns: OpenColumns, *, to_fit: bool = False) -
     """Return the table with finite numbers in place of the missing or infinite entries of some columns, and a further column
     "observed": a dict with, for each of them, a mask that is True for its observed entries.
 
-    The table itself if no column is declared, if it has none of them (``to_fit`` False), or if it has these masks already.
+    Returns the table itself if no column is declared, if the table has none of the declared columns (``to_fit`` False), or if
+    it has the column of masks already.
 
     Args:
         table: the data.
@@ -102,7 +103,8 @@ def _column(table: Table, name: str) -> Column:
 
 
 def _filled(column: Column, optional: bool, infinite: bool, to_fit: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values, float64, and a mask that is True for observed entries, both of the shape of the column.
+    """Return the values with finite numbers in place of missing or infinite ones, float64, and a mask that is True for observed
+    entries; both have the shape of the column.
 
     Args:
         column: a numeric column.

@@ -58,8 +58,8 @@ class Weights:
         return self.values > 0
 
     def of(self, rows: Int[Host, " m"]) -> Any:
-        """Return the argument ``weights=`` for a fit of the rows at these positions (m,): the name of their column, whatever
-        the rows, or, if they have no name, the weights of these rows.
+        """Return the argument ``weights=`` for a fit of the rows at these positions (m,): the name of the column of weights
+        (for any rows), or, if there is none, the weights of these rows.
         """
         return self.name or self.values[rows]
 

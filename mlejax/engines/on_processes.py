@@ -54,7 +54,7 @@ def _gathered(mine: bytes) -> list[bytes]:
     """Return the bytes that each process gave, in the order of processes, on every process; waits for all of them.
 
     Raises:
-        RuntimeError: JAX could not gather them, as where a process has ended.
+        RuntimeError: JAX could not gather them, for instance because a process has ended.
     """
     from jax.experimental.multihost_utils import process_allgather
 

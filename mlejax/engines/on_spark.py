@@ -55,7 +55,7 @@ class Spark:
 
 @dataclass(frozen=True)
 class OnDescriptions:
-    """Run the task on pickled partitions, in a Spark worker; the function given to ``mapInArrow``.
+    """The function given to ``mapInArrow`` that runs the task on pickled partitions, in a Spark worker.
 
     Attributes:
         task: the function of one partition, as cloudpickle bytes.
@@ -72,7 +72,7 @@ class OnDescriptions:
 
 @dataclass(frozen=True)
 class OnRows:
-    """Run the task on the rows of a DataFrame, in a Spark worker; the function given to ``mapInArrow``.
+    """The function given to ``mapInArrow`` that runs the task on the rows of a DataFrame, in a Spark worker.
 
     Attributes:
         task: the function of one partition, as cloudpickle bytes.

@@ -21,7 +21,7 @@ from mlejax.shapes import Data
 
 @dataclass(frozen=True)
 class Held:
-    """A partition that an engine holds in memory, or computes on a worker.
+    """A partition that an engine computes, or has in its memory, and that a task reads through the engine's reference.
 
     Attributes:
         name: name of the partition, for messages.

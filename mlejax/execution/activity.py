@@ -1,9 +1,9 @@
 """One line on stderr that says what a long call is doing.
 
-A call that may be long opens the line (`progress_line`); the functions it calls set the current step (`doing`), or
-count (`progress_bar`).
-The line is tqdm's, drawn twice a second by a thread of its own, so that it moves while XLA compiles.  As tqdm decides with
-``disable=None``, it is shown in a terminal only, unless it is asked for; there it comes after two seconds and goes at the end.
+A call that may be long opens the line (`progress_line`); the functions it calls set the current step (`doing`), or count
+(`progress_bar`). The line is tqdm's, drawn twice a second by a thread of its own, so that it moves while XLA compiles. With
+``progress=None`` it is shown in a terminal only, after two seconds, and removed at the end; with True it is shown at once and
+stays.
 """
 
 from __future__ import annotations

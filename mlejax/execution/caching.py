@@ -97,7 +97,8 @@ def _reference(value: object) -> Any:
 
 
 def _new_reference(value: object) -> Any:
-    """Return a new reference to a value, as `_reference`; the value itself too if it cannot be referred to weakly."""
+    """Return a new reference to a value, as `_reference` does; for a value that cannot be referred to weakly, the value itself.
+    """
     kind = type(value)
     if kind.__hash__ is _BY_IDENTITY and not isinstance(value, type):
         try:

@@ -104,10 +104,10 @@ class ChunkSource(Protocol):
 
 
 def budget(memory_limit: float | None, progress: bool | None) -> Budget:
-    """Return the budget for ``memory_limit`` bytes (None: a share of the free memory), with the number of threads; ``progress``
-    is kept in it as it is.
+    """Return the budget for ``memory_limit`` bytes (None: a share of the free memory), with the number of threads and with
+    ``progress``.
 
-    On several cores there is one thread more, so that no core is idle while two threads take turns in Python.
+    On several cores there is one thread more than cores, so that no core is idle while two threads take turns in Python.
 
     Raises:
         ValueError: the limit is not a positive, finite number.

@@ -116,7 +116,9 @@ def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how:
 
 
 class _InProgress(threading.local):
-    """Static arguments of the current call in this thread: read while a program is traced, and not kept by it."""
+    """Static arguments of the current call in this thread, which the tracing of a program reads; the program does not keep them
+    alive.
+    """
 
     statics: tuple[Any, ...] = ()
 

@@ -138,11 +138,10 @@ def read(path: PathLike) -> tuple[int, Json]:
         body = file.read(max(0, size - header.end() - len(_END)))
         if file.read(len(_END) + 1) != _END:
             raise FileError(
-                "the end is not that of a saved result: the file is truncated (an interrupted copy or download?), or something "
-                "was appended. Copy it anew"
+                "the file does not end as a saved result does, and so is not complete or has further content. Copy it anew"
             )
     if hashlib.sha256(body).hexdigest().encode("ascii") != header[3]:
-        raise FileError("the checksum does not match: the file was damaged or edited after it was saved. Save it anew")
+        raise FileError("the checksum does not match the content, which has changed since it was saved. Save it anew")
     _check_bounds(body)
     try:
         text = body.decode("ascii")
@@ -164,7 +163,7 @@ def _version(header: re.Match[bytes]) -> int:
             "newer mlejax"
         )
     if version < 1:
-        raise FileError(f"format {version} does not exist: the file is damaged; copy it anew")
+        raise FileError(f"format {version} does not exist; copy the file anew")
     return version
 
 
@@ -176,7 +175,7 @@ def _foreign(first: bytes) -> str:
         return f"the file is a pickle, which could execute code when read; {ours}"
     if first.startswith((b"PK", b"\x93NUMPY", b"\x1f\x8b", b"PAR1")):
         return f"the file is a zip, NumPy, gzip or Parquet file; {ours}"
-    return f"the file is not a result saved by mlejax, or its first line is damaged; {ours}"
+    return f"the first line is not that of a result saved by mlejax; {ours}"
 
 
 def _check_bounds(body: bytes) -> None:

@@ -23,7 +23,9 @@ MAX_COUNT = 1 << 53
 
 
 def refuse(where: str, expected: str, value: object) -> NoReturn:
-    """Raise FileError: what was ``expected`` at the position ``where`` of the content, and what was found there."""
+    """Raise FileError that says what was ``expected`` at the position ``where`` of the content, and the ``value`` that was
+    found there.
+    """
     raise FileError(f"{where}: expected {expected}, got {str(value)[:60]!r} ({type(value).__name__})")
 
 

@@ -1,4 +1,6 @@
-"""Evaluators of data with fixed effects of ``mle.Real(by=...)``, terms of their rows, and refusals that name the effects."""
+"""Evaluators of data with fixed effects of ``mle.Real(by=...)``, the terms of their rows, and the errors for features that do
+not support fixed effects.
+"""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def check_options(
 
 
 def with_more_levels_eliminated(likelihood: Likelihood, data: Data) -> Likelihood:
-    """Return the likelihood with the fixed effects of that column eliminated which has most levels in the data.
+    """Return the likelihood with the fixed effects of one column eliminated: the column that has most levels in the data.
 
     The effects of the other columns become coefficients.  Unchanged unless there are fixed effects of several columns.
     """
@@ -156,7 +156,7 @@ def without_open_levels(likelihood: Likelihood, loaded: Loaded, separated: str) 
 
 
 def _without(loaded: Loaded, evaluator: EffectsEvaluator, separated: str) -> Loaded:
-    """The data without the rows of levels whose effect is infinite; DataError as of `_check_separated`."""
+    """Return the data without the rows of levels whose effect is infinite; DataError as in `_check_separated`."""
     levels, gone = evaluator.levels, evaluator.signs != 0
     more = levels.labels[gone], evaluator.signs[gone], evaluator.grouped.counts[gone]
     _check_separated(evaluator.spec.likelihood.effects[0].by, more, len(levels), separated)
@@ -174,8 +174,8 @@ def _check_separated(by: str, left_out: tuple[np.ndarray, ...], n_levels: int, s
     shown = listed(labels)
     what = (
         f"{len(labels)} of {n_levels} levels of {by} ({int(counts.sum())} rows) have no finite effect: within each of them the "
-        f"log-likelihood rises all the way to {'-inf' if (signs < 0).all() else 'inf' if (signs > 0).all() else '-inf or inf'} "
-        f"(as where all outcomes are zero, or all one): {shown}"
+        f"log-likelihood rises all the way to {'-inf' if (signs < 0).all() else 'inf' if (signs > 0).all() else '-inf or inf'}: "
+        f"{shown}"
     )
     if len(labels) == n_levels:
         raise data_room.DataError(f"{what}. No level is left to estimate from")
@@ -187,14 +187,15 @@ def _check_separated(by: str, left_out: tuple[np.ndarray, ...], n_levels: int, s
 
 
 def listed(labels: Sequence[Hashable] | Host) -> str:
-    """The first five labels, comma-separated."""
+    """Return the first five labels as text, separated by commas, followed by ", ..." if there are more."""
     return ", ".join(str(label) for label in labels[:SHOWN]) + (", ..." if len(labels) > SHOWN else "")
 
 
 def _left_out_in_words(by: str, left_out: tuple[np.ndarray, ...]) -> str:
-    """A phrase on the levels that were left out: "2 levels of firm (10 rows) without a finite effect were left out: ...".
+    """Return a phrase on the levels that were left out: "2 levels of firm (10 rows) without a finite effect were left out:
+    ...".
 
-    Arguments as of `_check_separated`.
+    Arguments as in `_check_separated`.
     """
     labels, _, counts = left_out
     one = len(labels) == 1
@@ -246,7 +247,7 @@ def _without_redundant(evaluator: EffectsEvaluator, u0: Float[Host, " p"]) -> tu
 def with_effects_at_end(
     evaluator: EffectsEvaluator, loaded: Loaded, u: Host, jacobian: Host | None, settling: Settling
 ) -> Loaded:
-    """The data with the estimated fixed effects and their curvature.
+    """Return the data with the estimated fixed effects and their curvature.
 
     Args:
         evaluator: evaluator with fixed effects.
@@ -271,7 +272,7 @@ def with_effects_at_end(
 
 
 def with_levels_told(verdict: Verdict, evaluator: EffectsEvaluator, u: Host, settling: Settling) -> Verdict:
-    """The verdict at the estimate u, (p,), changed or extended by what is known of the fixed effects.
+    """Return the verdict at the estimate u, (p,), changed or extended by what is known of the fixed effects.
 
     It becomes "no_finite_maximum" if the effects of some levels have no finite maximum there; a verdict "not_identified" names
     covariates that are collinear with the effects; and levels that were left out (``settling``) are mentioned.

@@ -23,7 +23,8 @@ from mlejax.status import End
 def first_start(
     evaluator: AnyEvaluator, method: Method, loaded: Loaded, given: list[Any], seed: int
 ) -> Float[Host, " p"]:
-    """u of the first start, (p,): the given one, or the best candidate, improved by a search on a subsample if rows are many.
+    """Return u of the first start, (p,): the given start, or the best candidate, which a search on a subsample improves if
+    there are many rows.
 
     ``given``: for each leaf the value under ``start=``, or None; with any value there is no search on a subsample.
     """

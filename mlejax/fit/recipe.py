@@ -187,8 +187,8 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
     def rechosen(evaluator: AnyEvaluator, u: Float[Host, " p"]) -> tuple[AnyEvaluator, Float[Host, " p"]] | None:
         """Solve the nonlinear constraints for other parameters if they are nearly singular at u, (p,).
 
-        Returns the new evaluator and the start in its coordinates; None without nonlinear constraints, or if they are not
-        nearly singular.
+        Return the new evaluator and the start in its coordinates; None without nonlinear constraints, or if the equations are
+        not nearly singular in the present coordinates.
         """
         other = begun and another_choice(begun.equations, evaluator.spec.space, u, evaluator.fixed)
         if other is None:
@@ -290,8 +290,8 @@ def _specified(
 ) -> tuple[Loaded, Spec]:
     """Return the data and the specification of what is maximised: the log-likelihood, with a penalty or bias reduction if given.
 
-    With these the weights of the data are not rescaled.  ``request``: the arguments of the fit; ``keep``: cache the
-    specification, so that equal ones are one object.
+    With a penalty or bias reduction the weights of the data are not rescaled. ``request``: the arguments of the fit; ``keep``:
+    cache the specification, so that equal ones are one object.
 
     Raises:
         ValueError, TypeError, LikelihoodError: the penalty, its ``hyper`` or ``bias_reduction`` is not valid.

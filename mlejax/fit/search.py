@@ -71,7 +71,7 @@ class Outcome:
     at: InTheta | None = None
 
     def diagnosed(self, i: int) -> Diagnosed:
-        """The final point of data set number i with its diagnosis (empty `Findings` if it was not diagnosed)."""
+        """Return the final point of data set number i with its diagnosis (empty `Findings` if it was not diagnosed)."""
         return Diagnosed(self.spec, self.result.of(i), self.findings.get(i, Findings()), self.notes.get(i, ""))
 
 
@@ -201,14 +201,14 @@ def problems_of(
 def _scattered(
     space: Space, loaded: Loaded, given: list[Any], end: OptimizeResult, n: int, seed: int
 ) -> Float[Host, "n p"]:
-    """n random starts in u, (n, p): half around the final point ``end``, half on the scales of the data's columns."""
+    """Return n random starts in u, (n, p): half around the final point ``end``, half on the scales of the data's columns."""
     one = end.alone()
     data = with_leading_axis(loaded.seen.problem.data)
     return start_room.scatter(space, data, given, one.u, one.information, n, seed)[0]
 
 
 def _candidates(spec: Spec, loaded: Loaded, given: list[Any], seed: int) -> Float[Host, "n p"]:
-    """The candidates among which a first start is chosen, in u, (n, p)."""
+    """Return the candidates among which a first start is chosen, in u, (n, p)."""
     data = with_leading_axis(loaded.seen.problem.data)
     declared, own, first = spec.likelihood.parameters, [False] * len(given), np.zeros(1, np.int64)
     values = start_room.candidates(spec.space, given, own, first, data, seed, loaded.designs, declared)
@@ -218,12 +218,12 @@ def _candidates(spec: Spec, loaded: Loaded, given: list[Any], seed: int) -> Floa
 def start_of_one(
     evaluator: SingleEvaluator, loaded: Loaded, given: list[Any], seed: int, n_ranked: int | None = start_room.N_RANKED
 ) -> Float[Host, " p"]:
-    """u of the start of one data set, (p,), as `choose` does: the given one, the first guess if it is acceptable, or the best
-    candidate on ``n_ranked`` rows (None: on all rows, and the first guess is not used).
+    """Return u of the start of one data set, (p,), as `choose` does: the given start, the first guess if it is acceptable, or
+    the best candidate on ``n_ranked`` rows (None: on all rows, without the first guess).
 
-    For models with latent variables, whose terms belong to units, the first guess is a rough estimate from units of 4,096 rows,
-    at least 64, where there is one; candidates are compared on at least 64 units, of many rows on as many as have 640 rows, and
-    at least 24.
+    For models with latent variables, whose terms belong to units, the first guess is a rough estimate, if there is one, from
+    units with 4,096 rows together, at least 64.  Candidates are compared on at least 64 units; if units have many rows, on as
+    many units as have 640 rows together, but at least 24.
     """
     spec, designs = evaluator.spec, loaded.designs
     if spec.space.n_free == 0:

@@ -38,8 +38,8 @@ def separation_of(
 ) -> Separation | None:
     """Find separated rows, if a search did not end at a clear maximum.
 
-    None if there are none, and without looking if the search was interrupted, there is a penalty or a nonlinear constraint, or
-    the rows of a stream are too many to be tested.
+    Return None if there are none. Return None without a test if the search was interrupted, if there is a penalty or a
+    nonlinear constraint, or if the rows of a stream are too many to be tested.
 
     Args:
         evaluator: evaluator of all rows.
@@ -88,12 +88,13 @@ def separation_of(
 def _separated_in_words(
     evaluator: EffectsEvaluator, loaded: Loaded, places: Sequence[tuple[str, Host]], rows: Int[Host, " m"]
 ) -> tuple[Sequence[Any], str]:
-    """The separated rows as of `Separation`, and a list of the first five.
+    """Return the separated rows as in `Separation.rows`, and a phrase that lists the first five.
 
     Args:
         evaluator: evaluator of the rows in memory.
         loaded: all rows.
-        places: of a stream, for each partition its name and the numbers of the evaluator's rows in it.
+        places: for a stream, the name of each partition and the numbers in it of the evaluator's rows; empty for data in
+            memory.
         rows: positions of the separated rows in the evaluator (m,).
     """
     if not places:
@@ -109,7 +110,9 @@ def _separated_in_words(
 
 
 def without_rows(loaded: Loaded, rows: Sequence[int]) -> Loaded:
-    """The data of a row-wise model without the given rows (their numbers in the user's data); unchanged if there are none."""
+    """Return the data of a row-wise model without the given rows (their numbers in the user's data); unchanged if none is
+    given.
+    """
     if not len(rows):
         return loaded
     kept = np.arange(loaded.rows.n) if loaded.rows.kept is None else loaded.rows.kept
@@ -117,8 +120,8 @@ def without_rows(loaded: Loaded, rows: Sequence[int]) -> Loaded:
 
 
 def with_separated_told(fit: Any, separation: Separation, separated: str) -> Any:
-    """The fit of the other rows with the statement of ``separation`` on the separated ones in its verdict (if ``separated`` is
-    "drop": in its note).
+    """Return the fit of the other rows, with the statement of ``separation`` on the separated ones appended to its verdict; if
+    ``separated`` is "drop", with the statement in its note instead.
     """
     if separated == "drop":
         return replace(fit, note=f"{separation.statement}. {fit.note}".strip())

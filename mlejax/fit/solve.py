@@ -179,7 +179,8 @@ def _search(spec: Spec, method: Method, still: PyTree) -> tuple[Any, tuple[Any, 
 
 
 def _start_tree(space: Space, start: PyTree) -> Params:
-    """``start`` with zeros added for parameters that it lacks and that are wholly fixed; unchanged if it is not a dict."""
+    """Return ``start`` with zeros added for parameters that it lacks and that are wholly fixed; unchanged if it is not a dict.
+    """
     if not isinstance(start, Mapping) or not any(leaf.all_fixed for leaf in space.leaves):
         return start
     complete = dict(start)
@@ -192,7 +193,7 @@ def _start_tree(space: Space, start: PyTree) -> Params:
 
 
 def _with_weights(data: Prepared, weights: ArrayLike) -> Prepared:
-    """The data with other weights; rows of weight 0 get the values of a row of positive weight (0 * inf is NaN).
+    """Return the data with other weights; rows of weight 0 get the values of a row of positive weight (0 * inf is NaN).
 
     Raises:
         ValueError: the number of weights is neither that of the terms, n, nor the padded number, or a weight is negative or

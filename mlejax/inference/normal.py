@@ -12,10 +12,12 @@ from mlejax.shapes import Float, Host
 
 
 def check_alpha(alpha: float) -> None:
-    """Raise ValueError unless 0 < alpha <= 0.5.
+    """Raise ValueError unless 0 < alpha <= 0.5, and TypeError if alpha is no number.
 
     >>> check_alpha(0.05)
     """
+    if not isinstance(alpha, (int, float, np.number)):
+        raise TypeError(f"alpha is 1 - coverage: expected a number above 0 and at most 0.5 (0.05 for 95 %), got {alpha!r:.60}")
     if not 0 < alpha <= 0.5:
         meant = f"; for {alpha:.6g} coverage write alpha={1 - alpha:.6g}" if 0.5 < alpha < 1 else ""
         covers = f", and alpha={alpha!r} would be an interval of {1 - alpha:.6g} coverage" if meant else ""

@@ -76,7 +76,7 @@ def _two(spec: Spec, finer: Quadrature, u: Either, data: data_room.Prepared, fix
 
 @dataclass(frozen=True)
 class TwoValues:
-    """The task that evaluates `two_values` for the units of an objective; ``finer`` as there."""
+    """The task that evaluates `two_values` for the units of an objective; ``finer``: the quadrature with more points."""
 
     finer: Quadrature
 
@@ -123,7 +123,8 @@ def on_grid(
     """Return the log-likelihood of ``some`` units, with up to three latent variables, by the trapezoidal rule on a fixed grid
     around the mode (m,).
 
-    With one latent variable, where a unit says little, the larger of this and of a sum over a grid around 0.
+    With one latent variable the value is the larger of this and of the sum over a grid around 0, which is more accurate where
+    the rows of a unit give little information.
 
     Args:
         spec: specification of the objective.

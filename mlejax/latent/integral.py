@@ -54,7 +54,7 @@ def centred(f: Integrand, stopped: Integrand, q: int) -> tuple[Any, IntegrandCur
 def log_integral(f: Integrand, stopped: Integrand, q: int, how: Quadrature) -> Device:
     """Return log int exp f(z) dz (); NaN if the curvature at the point found is not positive definite.
 
-    With ``how.held`` derivatives in the parameters leave out how mode and curvature move.  Other arguments as in
+    With ``how.held`` derivatives in the parameters treat mode and curvature as constants. Other arguments as in
     :func:`centred`.
     """
     points = how.points

@@ -54,7 +54,9 @@ class WithRandom:
         return self.function(self.given(params), data)
 
     def of_unit(self, params: Params, effects: Params, data: Data) -> jax.Array:
-        """Return the same as `__call__` for rows that share the random effects (q,), with derivatives by the predictors."""
+        """Return the same as `__call__` for rows that share the random effects ``effects`` (q,), with rules for the derivatives
+        by the linear predictors.
+        """
         given = [p for p in self.predictors if jnp.ndim(params[p.name]) == 2]  # others have no covariates
         names = tuple(p.name for p in given)
         etas = [self._predictor(p, params, effects, jnp.matmul) for p in given]
@@ -102,7 +104,8 @@ class WithRandom:
         """Return params as the user's functions get them: the inverse link of linear predictor plus random effects.
 
         ``params``: a parameter with random effects is an array (n, 1 + q) of the linear predictor and the columns that multiply
-        the effects, whose values for each row stand under the names of the latent variables; other parameters stay as they are.
+        the effects, whose values for each row are entries of ``params`` under the names of the latent variables; other
+        parameters are unchanged.
         """
         product = lambda columns, effects: jnp.sum(columns * effects, axis=-1)
         given = [p for p in self.predictors if jnp.ndim(params[p.name]) == 2]  # others have no covariates

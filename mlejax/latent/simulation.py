@@ -18,12 +18,14 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from mlejax.latent.mode import Integrand
+from mlejax.misuse import constructor
 from mlejax.shapes import Device, Float, Host
 
 POINTS = ("mlejax", "points")  # key of the column with the points of each unit (D, q), and minus log (D g) as a last entry
 MOST_DRAWS = 1 << 20
 
 
+@constructor
 @dataclass(frozen=True)
 class Sobol:
     """Integrate by randomised Sobol points around the mode of each unit's integrand, for
@@ -68,6 +70,7 @@ class Sobol:
         return 1 << max(-(-int(self.draws) // int(self.repeats)) - 1, 0).bit_length()
 
 
+@constructor
 @dataclass(frozen=True, eq=False, repr=False)
 class Draws:
     """Integrate over given draws of standard normal latent variables, for ``fit(integrate=mle.Draws(z))``: the plain

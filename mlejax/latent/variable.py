@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mlejax import transforms
+from mlejax.misuse import constructor
 from mlejax.parameters import Declaration, Parameter
 
 MOST_LATENT = 8  # most latent variables of a unit, since small systems are solved entry by entry
@@ -17,6 +18,7 @@ MOST_DIMENSIONS = 3  # most dimensions of quadrature, whose points are a grid
 MOST_POINTS = 201
 
 
+@constructor
 @dataclass(frozen=True, eq=False, repr=False)
 class Latent:
     """Declare a latent variable, one value (or vector) for each level of a column; it is integrated out.
@@ -105,21 +107,22 @@ class Latent:
 
     @property
     def factor(self) -> tuple[str, ...]:
-        """The columns that define its levels."""
+        """Names of the columns whose combined values are the levels of the latent variable."""
         return self.by if isinstance(self.by, tuple) else (self.by,)
 
     @property
     def size(self) -> int:
-        """The number of entries."""
+        """Number of entries of the latent variable for one level."""
         return math.prod(self.shape)
 
     def addresses(self, name: str) -> list[str]:
-        """Return the names of its entries: ``u``, or for a vector ``u[Intercept]``, ``u[visit]`` by its labels, without labels
-        ``u[0]``, ``u[1]``.
+        """Return the names of the entries of the latent variable called ``name``: ``u``, or for a vector ``u[Intercept]``,
+        ``u[visit]`` by its labels, without labels ``u[0]``, ``u[1]``.
         """
         return [f"{name}[{label}]" for label in self.labels or range(self.shape[0])] if self.shape else [name]
 
 
+@constructor
 @dataclass(frozen=True)
 class Quadrature:
     """Integrate by adaptive Gauss-Hermite quadrature with a given number of points, for
@@ -177,10 +180,11 @@ def unit_of(latents: Mapping[str, Latent]) -> str:
 def check_latents(
     latents: Mapping[str, Latent], parameters: Mapping[str, Declaration], rowwise: bool, unit: str | None
 ) -> None:
-    """Raise ValueError for latent variables that the model cannot have.
+    """Raise ValueError if a model cannot have these latent variables.
 
-    That is: it has ``unit=`` or ``rowwise=False``; nested or crossed ones are not normal; a covariance parameter is not declared
-    or of another kind or shape; or there are more than 8 entries in all.
+    The reasons are: the model has ``unit=`` or ``rowwise=False``; nested or crossed latent variables are not normal; a
+    covariance parameter is not declared, or is of another kind or shape; or the latent variables have more than 8 entries in
+    all.
     """
     name, first = next(iter(latents.items()))
     if unit is not None:

@@ -133,7 +133,9 @@ class Likelihood:
 
     @cached_property
     def coded(self) -> tuple[data_room.EffectKey, ...]:
-        """Keys of the other effects, which have a vector of coefficients that is looked up by level codes."""
+        """Keys of the effects of ``mle.Real(by=...)`` that are not eliminated: each has a vector of coefficients that is looked
+        up by level codes.
+        """
         return getattr(self.function, "coded", ())
 
     @property
@@ -215,8 +217,8 @@ class Likelihood:
         return terms(params, rows, shared)
 
     def seen(self, rows: PyTree, shared: PyTree, layout: data_room.Layout) -> Data:
-        """Return the data of rows, or of one unit, in the form that :attr:`function` takes: with a column ``EVERY_ROW`` of ones
-        for a class of each row.
+        """Return the data of rows, or of one unit, in the form that :attr:`function` takes; in a model with a latent variable
+        for each row they have a further column, ``EVERY_ROW``, of ones.
 
         Raises:
             LikelihoodError: a row-wise model with latent variables on data without column names.

@@ -120,14 +120,14 @@ def regressed_reads(likelihood: Likelihood, table: Table, natural: Space) -> tup
     reads.
 
     A scalar parameter is passed as a vector with a row axis if the function can be traced so. A vector or a simplex (in
-    row-wise models) is passed row by row with its declared shape, as in the same model without covariates. If that fails, the
-    other way is tried; models that are not row-wise get arrays.
+    row-wise models) is passed row by row with its declared shape, as in the same model without covariates. If the function
+    cannot be traced so, the other form is tried; models that are not row-wise get arrays.
 
     ``natural``: the parameter space of the model without formulas.
 
     Raises:
-        DataError, DataTypeError, MissingColumnError: as :func:`trace_reads`, without trying the other way.
-        Exception: both ways fail: the error of the first, with a note on shapes.
+        DataError, DataTypeError, MissingColumnError: as :func:`trace_reads`, without trying the other form.
+        Exception: the function fails in both forms: the error of the first, with a note on shapes.
     """
     base = likelihood.natural
     assert base is not None
@@ -245,7 +245,7 @@ class _Asked(Exception):
 
 
 class _Names:
-    """Stands for the data of a function, to find whether it looks up a column by name."""
+    """Stands for the data while a function is traced, to find whether it looks up a column by name: it raises `_Asked` then."""
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):

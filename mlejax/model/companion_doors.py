@@ -94,7 +94,8 @@ class CompanionDoors:
         return self._companion("variance", function)
 
     def saturated(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        """Declare the saturated log-likelihood: ``f(params, data)`` -> its maximum over the mean for each row, (n,); a decorator.
+        """Declare the saturated log-likelihood: ``f(params, data)`` -> the log-likelihood of each row at the mean that makes it
+        largest, (n,); a decorator.
 
         Deviance residuals need it.  For a Poisson distribution it is ``poisson.logpmf(y, y)``, for a normal one the log density
         at its mean.  Models made by :meth:`regress` inherit it.

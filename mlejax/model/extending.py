@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlejax.likelihood.forms.expected_total import ExpectedTotal
+from mlejax.misuse import door
 from mlejax.model.declaring import Declared, model
 from mlejax.model.doors import Model
 
 
+@door
 def extended(
     *, total: Callable[[Any], Any], params: Mapping[str, Declared] | None = None, **parameters: Declared
 ) -> Callable[[Callable[[Any, Any], Any]], Model]:

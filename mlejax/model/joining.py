@@ -2,8 +2,8 @@ r"""Several data sets with parameters in common: one log-likelihood, the sum of 
 
 .. math:: \ell(\theta) = \sum_k \sum_i \ell_k(\theta_k; y_{ki}), \qquad \theta_k \text{ partly the same for all } k.
 
-The rows of all data sets are concatenated into one table.  In the columns of the other models a row has values of some row of
-theirs, and their log-likelihood is left out for it.
+The rows of all data sets are concatenated into one table. In the columns of another model's data set a row has the values of a
+row of that data set, and the log-likelihood of the other model is not evaluated for it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mlejax import fit as fit_room
 from mlejax.data import Prepared, Shared
 from mlejax.execution import cached
 from mlejax.likelihood import Likelihood
+from mlejax.misuse import door
 from mlejax.model.doors import Model
 from mlejax.parameters import Leaf, Parameter, near
 from mlejax.results import Results
@@ -134,6 +135,7 @@ class JointModel:
         return Likelihood(function, declared)
 
 
+@door
 def joint(models: Sequence[Model], shared: Sequence[str] | str) -> JointModel:
     """Combine models of several data sets that have parameters in common into one likelihood.
 

@@ -9,6 +9,7 @@ of entry 2.
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
@@ -126,6 +127,19 @@ def near(text: str, known: Sequence[str]) -> str:
     return f" (did you mean {' or '.join(matches)}?)" if matches else ""
 
 
+def n_required(function: Callable[..., Any]) -> int:
+    """Return the number of arguments without a default that a function takes; 0 if Python does not know its signature.
+
+    >>> n_required(lambda params, data, scale=1.0: 0)
+    2
+    """
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a function written in C
+        return 0
+    return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+
+
 def with_addresses(
     function: Callable[[Any], Any], space: Space, regressed: Collection[str] = ()
 ) -> Callable[[Any], Any]:
@@ -146,6 +160,11 @@ def with_addresses(
     if not callable(function):
         raise TypeError(
             f"expected a function of params, such as lambda p: p[{space.leaves[0].name!r}] ** 2, got {function!r}"
+        )
+    if n_required(function) > 1:
+        raise TypeError(
+            f"expected a function of params alone, such as lambda p: p[{space.leaves[0].name!r}] ** 2, got one of "
+            f"{n_required(function)} arguments; for a function of params and data use res.predict(f, data) or res.margins(of=f)"
         )
 
     def call(params: PyTree) -> Params:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,7 +89,10 @@ def _declare(
             labels = tuple(str(c) for c in columns) if labels is None else labels
             resolved = (len(columns),) * (2 if square else 1)
     else:
-        resolved = () if shape is None else tuple(int(s) for s in shape)
+        sizes = () if shape is None or isinstance(shape, str) else tuple(shape) if isinstance(shape, Iterable) else (shape,)
+        if isinstance(shape, str) or not all(isinstance(s, (int, np.integer)) for s in sizes):
+            raise ValueError(f"{kind}: shape= expected a whole number, or a tuple of whole numbers, got {shape!r}")
+        resolved = tuple(int(s) for s in sizes)
         if square and len(resolved) == 1:
             resolved = resolved * 2
     if resolved is not None and any(s < 1 for s in resolved):
@@ -323,6 +326,7 @@ def Correlation(
     return _declare("Correlation", transforms.Correlation(), shape, columns, start, labels)
 
 
+@misuse.door
 def Free(start: PyTree) -> FreeParameter:
     """Declare an unconstrained parameter of any structure: a pytree of real arrays, such as the weights of a neural network.
 

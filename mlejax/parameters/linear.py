@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax import transforms
+from mlejax.misuse import constructor
 from mlejax.parameters.declare import Declaration, Parameter
 from mlejax.parameters.leaf import COEFFICIENTS, Leaf
 from mlejax.parameters.links import LINKS, Link, _pair
@@ -31,6 +32,7 @@ from mlejax.portable import portable
 from mlejax.shapes import Either, Float, Reduced
 
 
+@constructor
 @dataclass(frozen=True)
 class Linear:
     """A formula for a parameter, for ``model.regress(mu=mle.Linear("age", offset="log_pop"))``.

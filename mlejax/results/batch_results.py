@@ -383,7 +383,7 @@ class BatchResults:
         out = np.array(of_intervals, dtype=object).reshape(self._values.shape)
         states = inference.entry_states(space, self._cov.state)
         for i, j in np.argwhere(states != CovarianceState.OK).tolist():
-            out[i, j] = entry_reason(states[i, j], str(batch.codes[i]))
+            out[i, j] = entry_reason(states[i, j], str(batch.codes[i]), self.cov_type)
         for i, j in self._unused.tolist():
             out[i, j] = "not identified: the log-likelihood of this data set does not depend on it"
         out[:, space.reported_fixed] = "fixed"

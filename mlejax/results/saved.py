@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -74,6 +75,8 @@ def load(path: files.PathLike, *, model: Any = None) -> Results:
         >>> round(float(mle.load(path, model=reg).predict({"x": [3]})["estimate"].iloc[0]), 4)
         7.0909
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"mle.load expected the path of a file, got {path!r:.60}")
     likelihood = getattr(model, "likelihood", None)
     if model is not None and not isinstance(likelihood, Likelihood):
         raise TypeError(f"mle.load(model=...) expected a model made by @mle.model, got a {type(model).__name__}")

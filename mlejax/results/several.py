@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from mlejax import inference, misuse
 from mlejax.results.batch_results import BatchResults
@@ -42,6 +42,10 @@ def pool(
         mu        3.133      0.865  0.526
         sigma     1.765      0.566  0.419
     """
+    if not isinstance(results, BatchResults | Iterable) or isinstance(results, str):
+        raise TypeError(
+            f"pool expected a list of results, one for each completed data set, or a batch, got a {type(results).__name__}"
+        )
     each = [results[label] for label in results] if isinstance(results, BatchResults) else list(results)
     for i, one in enumerate(each):
         _check(one, "pool", f"number {i + 1}")

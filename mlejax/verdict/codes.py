@@ -23,10 +23,8 @@ ADVICE = {
         "res.conf_int(method='profile'), or fit without the parameter."
     ),
     "no_finite_maximum": (
-        f"{NO_ESTIMATES} Causes: (a) separation: a covariate predicts the outcome perfectly; (b) a scale that can shrink to 0 on "
-        "a few rows (a mixture component on one point, a constant response); (c) counts or outcomes that are all zero; (d) a "
-        "parameter at whose limit the model becomes a simpler one, which then fits as well. Drop or merge the covariate or "
-        "component, collect more data, fit the simpler model, bound the parameter, penalise, or use bias_reduction='jeffreys'."
+        f"{NO_ESTIMATES} Drop or merge the covariate or component whose parameters the statement names, fit the simpler model "
+        "that they approach, collect more data, bound the parameters, penalise, or use bias_reduction='jeffreys'."
     ),
     "not_identified": (
         "The log-likelihood does not change along a direction, so the data cannot tell these parameters apart. Drop a "
@@ -37,10 +35,8 @@ ADVICE = {
         "The estimates are the best point found, not a maximum. Raise max_steps, give a better start=, or use another method=."
     ),
     "not_computable": (
-        "The log-likelihood, its score or a term added to it is not finite. If the statement names rows, look at them: a "
-        "logarithm of zero, a value outside the support, or, where the value is finite but the score is not, a jnp.where whose "
-        "unused branch divides by zero or takes the root or logarithm of zero: put a safe value inside the branch too. Or give "
-        "another start=."
+        "The log-likelihood, its score or a term added to it is not finite at the values in the statement. Look at the rows that "
+        "it names, if it names any; let both branches of each jnp.where be finite; or give another start=."
     ),
 }
 

@@ -58,7 +58,7 @@ def judge(e: Evidence) -> Verdict:
         statement = f"{statement}; {NEGATED}"
     advice = e.findings.advice if e.findings.advice and code in ("stopped_early", "not_computable") else ADVICE[code]
     if asked:
-        advice = advice.replace("Causes:", "If the function does return the log-likelihood, causes are:")
+        advice = advice.replace(NO_ESTIMATES, f"{NO_ESTIMATES} If the function does return the log-likelihood:")
     elif code == "no_finite_maximum":
         if e.contributions[0] <= e.n_free:
             advice = NO_ESTIMATES + " Collect more data, or estimate fewer parameters (fixed=)."
@@ -112,8 +112,8 @@ def _indefinite(e: Evidence) -> str:
     """Return the statement for a final point where the information is not positive definite (code ``stopped_early``)."""
     if any(d.behaviour == "ridge" for d in e.findings.directions):
         return (
-            f"the information is singular where the search stopped ({_ended(e.end)} after {e.n_steps} steps), but not nearby: "
-            "two components have become identical, or the start was too far away; give another start="
+            f"the information is singular where the search stopped ({_ended(e.end)} after {e.n_steps} steps), but not at points "
+            "nearby; give another start="
         )
     if e.end == End.INTERRUPTED:
         return f"interrupted after {e.n_steps} steps, where the information is not positive definite"
@@ -126,8 +126,7 @@ def _indefinite(e: Evidence) -> str:
         )
     return (
         f"the information is too close to singular to be inverted where the search stopped ({_ended(e.end)} after "
-        f"{e.n_steps} steps; smallest scaled eigenvalue {e.smallest_eigenvalue:.2g}): parameters that can hardly be told apart, "
-        "or no maximum"
+        f"{e.n_steps} steps; smallest scaled eigenvalue {e.smallest_eigenvalue:.2g})"
     )
 
 
@@ -144,14 +143,16 @@ def _curved(e: Evidence, best: Direction | None) -> tuple[str, str]:
     if e.findings.blurred and not e.doubtful:
         return "stopped_early", (
             f"{stopped}, where the log-likelihood one standard error away does not fall as its "
-            "second derivatives say: the formula has lost its digits, or is not smooth there"
+            "second derivatives say"
         )
     if e.findings.blurred:
         return "stopped_early", (
             f"{stopped}, where a standard error is implausibly large and rounding errors are too large to trust it"
         )
     if e.doubtful and e.end != End.CONVERGED and not followed:
-        return "stopped_early", f"{stopped}, where a standard error is implausibly large: a plateau of the log-likelihood"
+        return "stopped_early", (
+            f"{stopped}, where a standard error is implausibly large, because the log-likelihood is almost flat there"
+        )
     if e.end == End.CONVERGED or followed:
         if e.edges:
             where = ", ".join(f"{name} is at the bound {edge:g} of its support" for name, edge, _ in e.edges)

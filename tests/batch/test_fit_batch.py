@@ -378,7 +378,7 @@ def test_a_list_of_tables_is_refused_with_what_to_do() -> None:
 
     table = pd.DataFrame({"t": [1.0, 2.0]})
     for several in ([table, table], {"first": table, "second": table}):
-        with pytest.raises(mle.DataTypeError, match=r"of 2 tables\.  Put them below each other .* fit_groups"):
+        with pytest.raises(mle.DataTypeError, match=r"of 2 tables\.  Concatenate them .* fit_groups"):
             model.fit_batch(several)
 
 

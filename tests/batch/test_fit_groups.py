@@ -203,7 +203,7 @@ def test_a_group_too_small_for_a_covariance_keeps_its_estimates() -> None:
             "HC1",
             None,
             "needs more rows or units than free parameters, got n=2 and k=2",
-            "no more rows or units than parameters",
+            "no more rows or units than free parameters",
         ),
         ("cluster", {"groups": "part"}, "needs at least two clusters, got 1", "fewer than two clusters"),
     ):

@@ -70,11 +70,11 @@ def test_messages_say_what_it_is(tmp_path: Path) -> None:
         (pickle.dumps({"a": 1}), "pickle"),
         (b"PK\x03\x04", "zip"),
         (b"", "empty"),
-        (b'{"format": "other"}', "not a result saved by mlejax"),
+        (b'{"format": "other"}', "first line is not that of a result saved by mlejax"),
         (data.replace(b"mlejax results", b"mlejax garbage"), "got 'mlejax garbage'"),
         (data.replace(b'"format_version": 2', b'"format_version": 3'), "of a newer mlejax"),
         (data.replace(b'"format_version": 2', b'"format_version": 0'), "does not exist"),
-        (data[:-5], "truncated"),
+        (data[:-5], "does not end as a saved result does"),
         (data.replace(b"none", b"some"), "checksum"),
     ):
         path.write_bytes(bad)
@@ -94,7 +94,7 @@ def test_a_foreign_file_is_refused_from_its_first_bytes(tmp_path: Path) -> None:
     with open(path, "wb") as file:
         file.write(b"\x00\x01")
         file.truncate(1 << 40)  # sparse: reading it would take for ever
-    with pytest.raises(FileError, match="not a result saved by mlejax"):
+    with pytest.raises(FileError, match="first line is not that of a result saved by mlejax"):
         read(path)
 
 

@@ -73,8 +73,9 @@ class Design:
         return DesignValues(values, offset, random)
 
     def part_with(self, name: str) -> tuple[Design, DesignValues]:
-        """Return the terms that use the column ``name`` as a design of their own, and the positions of their columns: of the
-        design in ``design``, of the random effects in ``random``. A formula or offset without that column is None in it.
+        """Return the terms that use the column ``name`` as a design of their own, and the positions of their columns:
+        of the design in ``design``, of the random effects in ``random``. A formula or offset that does not use the
+        column is None in that design.
         """
         pieces = [p if p is not None and name in p.columns else None for p in (self.piece, self.offset, self.random)]
         (piece, places), (random, others) = ((None, []) if p is None else terms_with(p, name) for p in pieces[::2])

@@ -247,8 +247,8 @@ def evaluate_offset_again(
 
 
 def needs_of(texts: Sequence[str], table: Table, what: str) -> tuple[set[str], bool]:
-    """Return the names of the columns that some formulas treat as categorical, and True if one of them may have to be evaluated
-    on all rows at once (`categories_of` of it is None; its categorical columns are not among the names then).
+    """Return the names of the columns that some formulas treat as categorical, and True if a formula may have to be evaluated
+    on all rows at once (`categories_of` of it is None); the categorical columns of such a formula are not among the names.
 
     Args:
         texts: formulas, or names of columns or matrices.
@@ -349,8 +349,8 @@ def _refuse_not_finite(values: Float[Host, "n k"], labels: Sequence[str], what: 
 
 
 def _refuse_joined_rows(formula: FittedFormula, what: str) -> None:
-    """Raise DataError, which begins with ``what``, if the few rows that the formula keeps of the first data give other columns,
-    evaluated by themselves, than they gave with all rows.
+    """Raise DataError, which begins with ``what``, if the design's columns in the few rows that the formula stores differ
+    between two evaluations: on all rows of the first data, and on these few rows alone.
     """
     alone = np.asarray(materialise(formula.spec.get_model_matrix, formula.rows, what), np.float64)
     there = formula.values
@@ -378,7 +378,7 @@ def levels(formula: FittedFormula) -> Mapping[str, tuple[Any, ...]]:
 
 def _refuse_new_levels(formula: FittedFormula, frame: pd.DataFrame, what: str) -> None:
     """Raise DataError, which begins with ``what``, if a factor ``region`` or ``C(region)`` of the formula has a level in
-    ``frame``, the new data, that the data of the fit did not have; other factors are not looked at.
+    ``frame``, the new data, that the data of the fit did not have; other factors are not checked.
     """
     for factor, known in levels(formula).items():
         used = [factor] if factor in formula.columns else [n for n, _ in names_in(factor) if n in formula.columns]

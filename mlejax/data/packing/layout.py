@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 
 from mlejax.data.errors import DataError, DataTypeError, type_name
+from mlejax.misuse import constructor
 from mlejax.shapes import Data, PyTree, Reduced
 
 ROOT: Hashable = None  # the key of data that are not a mapping
@@ -23,6 +24,7 @@ MASK_TAKEN = (
 UNIT_NEEDS_NAMES = "unit= needs data with column names (a dict or a DataFrame), since the function reads data['mask']"
 
 
+@constructor
 @dataclass(frozen=True, eq=False)
 class Shared:
     """Mark data that do not vary by row, such as knots or a distance matrix. The user's function gets them as arrays, in the
@@ -49,6 +51,7 @@ class Shared:
             )
 
 
+@constructor
 @dataclass(frozen=True, eq=False)
 class Static:
     """Mark a hashable Python value (a number of categories, a lag) that is part of the compilation key.

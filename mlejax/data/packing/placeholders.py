@@ -17,7 +17,7 @@ OF_ROWS = (
 class Elsewhere:
     """Placeholder for data that are not in memory: has the attributes ``known``, and raises DataError for all others.
 
-    Those whose names begin with two underscores raise AttributeError, as Python's protocols expect.
+    Attributes whose names begin with two underscores raise AttributeError, as Python's protocols expect.
 
     Args:
         refusal: message of the DataError; by default that of a stream.

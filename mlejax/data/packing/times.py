@@ -1,6 +1,6 @@
 """Times of the rows of a series, which must increase by one constant step: whole numbers, dates, or periods of the calendar.
 
-Months, quarters and years have different numbers of days: dates that stand on one day of their month are counted in months.
+Months, quarters and years have different numbers of days: dates on the same day of each month are counted in months.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _periods(ordinals: Int[Host, " n"], frequency: str, shown: np.ndarray) -> _T
 
 
 def _in_utc(date: datetime.date) -> datetime.date:
-    """Return a time of a time zone in UTC, without the zone; other dates as they are."""
+    """Return a datetime that has a time zone converted to UTC, without the zone; any other date unchanged."""
     if isinstance(date, datetime.datetime) and date.tzinfo is not None:
         return date.astimezone(datetime.UTC).replace(tzinfo=None)
     return date

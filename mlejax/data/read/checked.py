@@ -157,7 +157,7 @@ def common_length(columns: Sequence[Column]) -> int:
     each = ", ".join(f"{column.where} has {column.probe.shape[0]}" for column in columns[:40])
     raise DataError(
         f"columns of different length: {each}. Expected one row per observation in each "
-        "(what is known of a unit stands on each of its rows: merge it); wrap arrays that do not vary by row as mle.Shared(...)"
+        "(repeat a value of a unit in each of its rows, by a merge); wrap arrays that do not vary by row as mle.Shared(...)"
     )
 
 
@@ -308,7 +308,7 @@ def refuse_gaps(rows: Rows, gaps: Sequence[Gap], advice: str = DROP, closed: Col
             DataError(
                 f"{infinite.phrase(rows.index)}; first: {values[infinite.entries][0]}. "
                 f"Expected finite numbers: correct them, or {'make them missing (NaN) and ' if advice is DROP else ''}{advice}"
-                + declared(infinite, "infinite", "they are bounds that are not there")
+                + declared(infinite, "infinite", "an infinite value means that there is no bound")
             ),
             "infinite-values",
         )

@@ -18,7 +18,7 @@ MASKS = "observed"  # the name of the masks of columns with missing or infinite 
 
 
 class Part(dict[Any, Any]):
-    """A dict of columns under one key of the data, which says what it has when another name is read.
+    """A dict of the columns under one key of the data; its error for a name that does not exist lists the names that do.
 
     Args:
         values: the columns.

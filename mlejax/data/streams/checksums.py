@@ -42,8 +42,8 @@ def joined(a: Seen, b: Seen) -> Seen:
 
 
 def place_of(number: int) -> float:
-    """Return the factor of the checksums of the chunk with this number in its partition: chunks in another order have another
-    sum.
+    """Return the factor by which the checksum of chunk ``number`` of a partition is multiplied, so that chunks in another order
+    have another sum.
     """
     return 1.0 + (number * 0.6180339887498949) % 1.0
 

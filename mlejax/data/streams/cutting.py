@@ -50,7 +50,7 @@ class Cut:
         size: number of rows (or units) of a chunk.
         block: number of rows (or units) of a block.
         units: how rows become units; None for models of rows.
-        levels: codes of the levels of effects, which stand in their column in place of the effects; or None.
+        levels: codes of the levels of effects, which the column of effects contains in place of the effects; or None.
         left_out: name of a partition -> numbers of its rows that are left out, besides those of levels without a code.
     """
 
@@ -91,8 +91,7 @@ class Cut:
 
     def arrays(self, table: Table, name: str) -> tuple[list[np.ndarray], np.ndarray | None]:
         """Return the columns of a partition (``keys``), in their dtype in memory, with designs evaluated as in the first rows,
-        and the weights as given (None without), 0 for rows that are left out.  Missing and infinite values are not
-        looked for.
+        and the weights as given (None without), 0 for rows that are left out. Missing and infinite values are not checked.
 
         Args:
             table: the partition, from `table`.
@@ -130,8 +129,8 @@ class Cut:
         return None if self.levels is None else self.keys.index(self.levels.key)
 
     def _raw(self, table: Table, key: Hashable) -> np.ndarray:
-        """Return a numeric column in its own dtype; in that of `Table.convert` if it is masked or no NumPy array.  Errors as of
-        `arrays`.
+        """Return a numeric column in its own dtype, or, if it is masked or no NumPy array, in the dtype that `Table.convert`
+        gives; errors as in `arrays`.
         """
         wrong = table.refusal(key)
         if wrong is not None:
@@ -145,8 +144,8 @@ class Cut:
     def groups(
         self, table: Table, name: str, arrays: Sequence[np.ndarray], weights: np.ndarray | None, check: bool
     ) -> Groups | None:
-        """Return the units of the rows of a partition; None for models of rows.  Errors, which begin with ``name``, as of
-        `InUnits.groups`; so are the other arguments.
+        """Return the units of the rows of a partition; None for models of rows. The other arguments and the errors, which begin
+        with ``name``, are those of `InUnits.groups`.
         """
         if self.units is None:
             return None

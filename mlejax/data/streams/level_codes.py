@@ -110,7 +110,7 @@ def level_sizes(column: Any, name: str, weights: Float[Host, " n"] | None) -> Si
 
 
 def together(a: Sizes | None, b: Sizes | None) -> Sizes | None:
-    """Return the labels and sizes of two runs of rows together; None stands for no rows."""
+    """Return the labels and sizes (`level_sizes`) of the rows of ``a`` and of ``b`` together; None stands for no rows."""
     if a is None or b is None:
         return b if a is None else a
     codes, labels = group_codes(np.concatenate([a[0], b[0]]), "levels")

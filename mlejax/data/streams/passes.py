@@ -29,7 +29,9 @@ Work = Callable[[Partition], Any]
 
 @runtime_checkable
 class Engine(Protocol):
-    """An executor that runs a task on partitions: threads here; processes or other machines elsewhere."""
+    """An executor that runs a task on partitions: `Threads` in this process, or an engine of `mlejax.engines` in other
+    processes or on other machines.
+    """
 
     def map(self, work: Work, partitions: Iterable[Partition]) -> Generator[Any, None, None]:
         """Yield ``work(partition)`` for every partition, in order; an error in one is raised, and the others are cancelled.
@@ -114,7 +116,7 @@ class Streamed:
 
     Attributes:
         n_left_out: number of rows of levels that are left out; ``n_used`` and ``sum_weights`` are without them.
-        whole: the same rows with these, or None if none are left out.
+        whole: the stream that includes the rows left out; None if no rows are left out.
         products_wanted: True if the fit needs sums of products of scores weighted by w, False if weighted by w^2, None if none.
         kept: the folder under ``resume=``, or None.
         products: where these sums were evaluated, and the sums, if the last pass of the fit computed them.
@@ -217,22 +219,22 @@ class Streamed:
         )
 
     def unscaled(self) -> Streamed:
-        """Return the same rows with weights as they were given; its first pass is still to come."""
+        """Return the stream with the weights as they were given; its first pass has not been run yet."""
         return self._with_cut(replace(self.cut, scale=1.0))
 
     def with_columns(self, names: Sequence[str]) -> Streamed:
-        """Return the same rows, of which these columns are read too, with the summaries of the first pass."""
+        """Return the stream with the columns ``names`` among those that are read, and with the summaries of the first pass."""
         made = self._with_cut(replace(self.cut, columns=tuple(dict.fromkeys([*self.cut.columns, *names]))))
         made.seen = self.seen
         return made
 
     def without_levels(self, gone: Bool[Host, " levels"]) -> Streamed:
-        """Return the same rows without those of the levels (G,) whose effects are not estimated."""
+        """Return the stream without the rows of the levels that a mask over the codes (G,) names."""
         assert self.sizes is not None
         return self._without(gone, self.sizes[gone].sum(axis=0), self.sizes[~gone], self.cut.left_out)
 
     def without_rows(self, rows: Sequence[RowOfLevel]) -> Streamed:
-        """Return the same rows of positive weight without some, and without levels that have no other."""
+        """Return the stream without some rows of positive weight, and without the levels that then have no such row."""
         assert self.sizes is not None
         assert self.cut.levels is not None
         weights, sizes = np.array([row.weight for row in rows]), self.sizes.copy()
@@ -246,12 +248,13 @@ class Streamed:
     def _without(
         self, gone: Bool[Host, " levels"], lost: Host, sizes: Float[Host, "levels 3"], left_out: Mapping[str, Any]
     ) -> Streamed:
-        """Return the same rows without some, whose first pass is still to come; sampling weights are divided by their mean again.
+        """Return the stream without some of its rows; its first pass has not been run yet, and sampling weights are divided by
+        their new mean.
 
         Args:
             gone: True for levels that are left out (G,).
             lost: number of rows, of rows of positive weight, and sum of weights that are left out.
-            sizes: those of the other levels.
+            sizes: ``sizes`` of the levels that remain.
             left_out: rows that are left out, as of `Cut`.
         """
         assert self.cut.levels is not None

@@ -1,7 +1,7 @@
 """Division of rows that are sorted by group, from files or an engine, into tables of complete groups.
 
-Where the tables are cut follows from the rows alone.  Rows that are not sorted are found by the labels of the groups: those of a
-table (:func:`groups_of`), and those of all tables (:func:`check_whole`).
+The rows alone determine where the tables are divided. Rows that are not sorted are detected by the labels of their groups,
+within a table by :func:`groups_of` and between tables by :func:`check_whole`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def whole_groups(tables: Iterable[Any], by: Sequence[str]) -> Iterator[Any]:
 
 
 def _cut(tables: Iterable[tuple[str, Any]], by: Sequence[str]) -> Iterator[Piece]:
-    """Yield the tables of `whole_groups`, each with the name of the table in which it begins, and its first row there."""
+    """Yield the tables of `whole_groups`, each with the name of the table in which it begins and the number of its first row in
+    that table.
+    """
     held: list[Piece] = []
     n = 0
     for name, given in tables:
@@ -87,7 +89,7 @@ def _together(pieces: Sequence[Piece]) -> Any:
 
 
 def _from_first(pieces: Sequence[Piece], table: Any) -> Piece:
-    """Return the first of these pieces that has rows, with another table."""
+    """Return the first of these pieces that has rows, with its table replaced by ``table``."""
     first = next(piece for piece in pieces if piece.table.num_rows)
     return first._replace(table=table)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError, listing, missing_column, type_name
 from mlejax.data.read import ingest
+from mlejax.misuse import constructor
 from mlejax.shapes import Data, Reduced
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ class StreamBatch:
         return self.table
 
 
+@constructor
 @dataclass(frozen=True)
 class Parquet:
     """Parquet files that are read one row group at a time, in every pass over the data.
@@ -247,6 +249,7 @@ class Parquet:
         return Parquet, (self.path, self.filters)
 
 
+@constructor
 @dataclass(frozen=True)
 class Stream:
     """Rows that a function of the user reads, batch by batch, each time that it is called.

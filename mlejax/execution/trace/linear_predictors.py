@@ -192,7 +192,7 @@ def _moved(eqn: Equation, places: dict[Any, np.ndarray]) -> np.ndarray | None:
     """Return the indices in u of the entries of the result, in its shape; None unless the equation only rearranges entries of u,
     by concatenation, a slice without steps, transposition or another shape.
 
-    ``places`` has these indices for the variables before it.
+    ``places``: these indices for the variables that earlier equations made, in the shape of each.
     """
     if any(is_literal(v) or v not in places for v in eqn.invars) or len(eqn.outvars) != 1:
         return None

@@ -63,7 +63,7 @@ class _Rows(NamedTuple):
 
 
 class _Same(NamedTuple):
-    """State of an array that depends on no row of the data; along the axes ``uniform`` all its entries are equal."""
+    """State of an array that depends on no row of the data; ``uniform``: the axes along which all its entries are equal."""
 
     uniform: frozenset[int]
 
@@ -173,8 +173,8 @@ def _step(a: Equation, b: Equation, states: list[_State]) -> list[_State]:
 def _scan(a: Equation, b: Equation, states: list[_State]) -> list[_State]:
     """Return the states of the results of a loop of a fixed number of steps, whose body keeps the rows apart.
 
-    A carried value that depends on no row before the loop may depend on each row's own after a step: states are followed until
-    they repeat.
+    A value that is passed from one step of the loop to the next may depend on no row before the loop, and on each row's own
+    values after a step: states are computed step by step until they repeat.
     """
     p, q = a.params, b.params
     _need(all(p[key] == q[key] for key in ("length", "num_consts", "num_carry", "reverse")))
@@ -198,7 +198,8 @@ def _scan(a: Equation, b: Equation, states: list[_State]) -> list[_State]:
 
 
 def _both(s: _State, t: _State) -> _State:
-    """Return the state of an array that has the one state or the other; raise `_Unproved` if no state holds for both."""
+    """Return the weakest state that is true of an array in state s and of one in state t; raise `_Unproved` if there is none.
+    """
     if isinstance(s, _Rows):
         _need(t == s or (isinstance(t, _Same) and s.axis in t.uniform))
         return s
@@ -234,7 +235,7 @@ def _result(name: str, a: Equation, b: Equation, states: list[_State]) -> _State
 
 
 def _but(shape: Sequence[int], axis: int) -> tuple[int, ...]:
-    """Return a shape without this axis."""
+    """Return the sizes of all axes of a shape but this one."""
     return tuple(int(d) for i, d in enumerate(shape) if i != axis)
 
 
@@ -271,7 +272,7 @@ def _reshape(eqn: Equation, states: list[Any]) -> int:
 
 
 def _without(axis: int, axes: Sequence[int]) -> int:
-    """Return the position of an axis after these others are gone; raise `_Unproved` if it is one of them."""
+    """Return the position of an axis after the ``axes`` were removed; raise `_Unproved` if it is one of them."""
     _need(axis not in axes)
     return axis - sum(1 for d in axes if d < axis)
 

@@ -1,7 +1,7 @@
 """Calls of softplus in a traced program: ``jax.nn.softplus``, ``jax.nn.log_sigmoid`` and ``jnp.logaddexp(x, 0)``.
 
-All three are one call of ``logaddexp`` with 0. It is known by its program, compared with that of ``jnp.logaddexp`` itself, and
-replaced by a function of the same values whose derivatives need no further exponentials.
+All three are one call of ``logaddexp`` with 0. It is recognised by comparing its program with that of ``jnp.logaddexp`` itself,
+and replaced by a function of the same values whose derivatives need no further exponentials.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .jaxprs import Equation, is_literal
 
 
 def replaced(closed: Any, softplus: Callable[[Any], Any]) -> Any:
-    """Return a closed jaxpr with its calls of softplus replaced by ``softplus``; the same object if there are none.
+    """Return a closed jaxpr with its calls of softplus replaced by ``softplus``; ``closed`` itself if there are none.
 
     Args:
         closed: a closed jaxpr.

@@ -152,10 +152,11 @@ def _from_elsewhere(
 
 
 def _off_guards(evaluator: SingleEvaluator, points: Float[Host, "n p"]) -> Float[Host, "k p"]:
-    """Those of the points at which every diagonal entry of the information is positive, highest log-likelihood first, (k, p).
+    """Return those of the points (n, p) at which every diagonal entry of the information is positive, highest log-likelihood
+    first, (k, p).
 
     Functions that add a tiny number to avoid log(0) are flat where it dominates, with log-likelihoods that may exceed those at
-    any maximum; this leaves such points out.
+    any maximum; this test excludes such points.
     """
     kept = []
     for u in np.unique(points, axis=0):
@@ -180,7 +181,7 @@ def _started_at(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagno
 
 
 def _lost_there(found: Diagnosed) -> bool:
-    """True if the function is not finite, or has lost its digits, where the search ended."""
+    """True if the function is not finite, or rounding errors dominate it, where the search ended."""
     return bool(found.findings.rows)
 
 
@@ -190,8 +191,8 @@ def _of_structures(space: Space, given: list[Any]) -> list[Any]:
 
 
 def _worth_another_start(d: Diagnosed, limited: bool) -> bool:
-    """True if the search stopped at its start, on a plateau or where the function is not finite or has lost its digits, or the
-    log-likelihood is unbounded or levels off as a transformed parameter moves.
+    """True if the search stopped at its start, on a plateau, or where the function is not finite or dominated by rounding
+    errors, or if the log-likelihood is unbounded or levels off as a transformed parameter moves.
 
     False for more than 50 parameters, without second derivatives, if the function may return minus the log-likelihood, if its
     value at the start was not finite, and if the search was interrupted or used up the user's ``max_steps`` (``limited``: the
@@ -224,7 +225,8 @@ def _level(found: Diagnosed | OptimizeResult) -> float:
 def _started_anew(
     problems: Problems, evaluator: SingleEvaluator, loaded: Loaded, i: int, before: Diagnosed
 ) -> Diagnosed:
-    """If the log-likelihood was not finite at the start, search and diagnose from another start, and note that.
+    """If the log-likelihood was not finite at the start, search and diagnose from another start, and return that diagnosis with
+    a note on the new start.
 
     The first diagnosis, ``before``, is returned unchanged if it was finite there, or is not finite at the other start either.
     """

@@ -31,7 +31,7 @@ STANDSTILL = 1e-7  # log-likelihood: a search that would not gain as much in all
 
 def unclear(end: OptimizeResult, lower: Float[Host, " p"], upper: Float[Host, " p"]) -> Bool[Host, " p"]:
     """Boolean mask, (p,), of the coordinates at a bound whose score, divided by the square root of their information, points
-    across the bound by less than 0.01 (or inwards).  ``lower`` and ``upper`` are the bounds, (p,).
+    out of the support by less than 0.01, or points into the support. ``lower`` and ``upper`` are the bounds, (p,).
     """
     assert end.information is not None
     size = np.sqrt(np.abs(linalg.symmetric(end.information).diagonal()) + 1e-300)
@@ -57,8 +57,8 @@ def off_the_edges(evaluator: SingleEvaluator, end: OptimizeResult) -> Float[Host
 
 
 def _unit(end: OptimizeResult, e: int, others: Bool[Host, " p"]) -> float:
-    """Return 1 / sqrt(curvature) along coordinate e: the shorter of two distances, with the others (mask, (p,)) fixed, and with
-    the others at their maximum given e (left out where that is not finite).
+    """Return 1 / sqrt(curvature) along coordinate e: the shorter of two distances: one from the curvature with the others
+    (mask, (p,)) fixed, and one from the curvature with the others at their maximum given e, if that is finite.
 
     Along the profile the log-likelihood may rise over a far shorter distance.
     """
@@ -167,7 +167,8 @@ class _Pace:
     """Called with the state of a search after each evaluation: True if the remaining evaluations, at the pace of the last
     fifteen, would not reach the log-likelihood ``level`` (None: would not gain 1e-7).
 
-    On a flat log-likelihood a search would use all its evaluations, though the first few gain all there is to gain.
+    Where the log-likelihood is flat, a search would use all its evaluations although only the first few raise the
+    log-likelihood.
     """
 
     def __init__(self, scale: float, level: float | None) -> None:
@@ -186,7 +187,7 @@ class _Pace:
 def _maximised(
     evaluator: SingleEvaluator, u: Float[Host, " p"], held: Bool[Host, " p"], enough: _Pace | None = None
 ) -> tuple[optimize.Carry, Float[Host, " p"]]:
-    """Maximise the log-likelihood over the coordinates that are not ``held`` (mask), from u; ``enough`` may end the search early.
+    """Maximise the log-likelihood over the coordinates outside the mask ``held``, from u; ``enough`` may end the search early.
 
     Returns:
         The state of the optimiser (whose objective is minus the mean log-likelihood), and the point, (p,).

@@ -19,9 +19,9 @@ from mlejax.shapes import Bool, Float, Host
 from mlejax.verdict import Evidence, Findings
 
 ADVICE_AFTER_TRAINING = (
-    "Training ends where it is told to, short of a maximum; so no standard errors come with it. res.subset_errors(...) gives "
-    "those of some parameters, and says what they mean; fit(start=res.params_tree, fixed=...) maximises over a few, given "
-    "the others."
+    "Training on minibatches stops after the epochs asked for and does not reach a maximum, so that there are no standard "
+    "errors. res.subset_errors(...) gives errors of some parameters and says what they mean; "
+    "fit(start=res.params_tree, fixed=...) maximises over a few parameters, with the others fixed."
 )
 
 
@@ -56,8 +56,8 @@ def explain(evaluator: SingleEvaluator, loaded: Loaded, u: Float[Host, " p"]) ->
     """A statement that names the rows and parameters for which the log-likelihood or its score is not finite at u, (p,), and the
     first operation of the function that makes it so.
 
-    If those of every row are finite, it names what is not: the bias reduction, the penalty, or else the sum over the rows.
-    ``loaded``: the data of the evaluator, with the numbers of the rows in the user's table.
+    If log-likelihood and score of every row are finite, the statement names the quantity that is not: the bias reduction, the
+    penalty, or the sum over the rows. ``loaded``: the data of the evaluator, with the numbers of the rows in the user's table.
     """
     spec, fixed = evaluator.spec, evaluator.fixed
     own, held = spec.space.in_own(u, fixed)
@@ -69,8 +69,8 @@ def explain(evaluator: SingleEvaluator, loaded: Loaded, u: Float[Host, " p"]) ->
         return found
     if spec.reduction is not None:
         return (
-            f"bias reduction ({spec.reduction.kind}) is not defined at {at}, as where the information is not positive definite; "
-            "give a start= nearer to the maximum, such as the estimates of a fit without bias_reduction="
+            f"bias reduction ({spec.reduction.kind}) is not defined at {at}; give a start= "
+            " nearer to the maximum, such as the estimates of a fit without bias_reduction="
         )
     if spec.penalty is not None and not finite_penalty(spec, u, fixed, evaluator.hyper):
         return f"the penalty, its gradient or its curvature is not finite at {at}"
@@ -78,7 +78,7 @@ def explain(evaluator: SingleEvaluator, loaded: Loaded, u: Float[Host, " p"]) ->
     for what, total in (("log-likelihood", sums.loglik), ("score", sums.score)):
         if not np.isfinite(np.asarray(total)).all():
             return f"the {what} of every term is finite at {at}, but the sum over the terms overflows"
-    return f"log-likelihood and score of every term are finite at {at}, but not all that the search needs there"
+    return f"log-likelihood and score of every term are finite at {at}, but the search met a number that is not finite there"
 
 
 class _Terms(NamedTuple):

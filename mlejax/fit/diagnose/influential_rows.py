@@ -30,7 +30,7 @@ def telling_point(d: Direction, end: OptimizeResult, evaluator: SingleEvaluator)
     """Return a point on the line of a rising direction, (p,), where the terms of influential rows differ from those at the final
     point: forwards if the log-likelihood is unbounded, else backwards.
 
-    None if the log-likelihood does not rise by more than 1 forwards, or hardly falls backwards.
+    None if the log-likelihood, unbounded, rises by no more than 1 forwards, or, bounded, hardly falls backwards.
     """
     space, value = evaluator.spec.space, float(end.loglik)
     unit = d.vector / np.max(np.abs(d.vector) / np.maximum(1.0, np.abs(end.u)))

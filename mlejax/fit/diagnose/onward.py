@@ -80,8 +80,8 @@ def search_centred(
 ) -> Diagnosed | None:
     """Continue a search in centred and scaled coordinates, if columns are nearly collinear, and return its diagnosis.
 
-    None if they are not (see `coordinates_for`), and for data sets that are not in memory as rows, ends without derivatives or
-    that are not finite, after Ctrl-C, and at the end of the ``max_steps`` that the user set.
+    Return None if they are not (see `coordinates_for`), if the rows are not in memory, if the final point has no derivatives or
+    is not finite, after Ctrl-C, and if the search used up the ``max_steps`` that the user set.
 
     Args:
         problems: the data sets.
@@ -152,11 +152,12 @@ def search_on(
 
 
 def _perhaps_negated(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed) -> Diagnosed:
-    """The diagnosis with ``negated`` set, for a final point that is not a maximum of a function that has a minimum.
+    """Return the diagnosis with ``negated`` set if the final point is not a maximum and the function has a minimum; else the
+    diagnosis unchanged.
 
-    If the function rises without bound from the minimum towards the final point, and no such direction was found there (where
-    numbers may be as large as 1e300), this direction replaces those found.  The diagnosis is unchanged for a maximum, a flat
-    direction or a plateau without a rise, after Ctrl-C, and without second derivatives.
+    If the function rises without bound from the minimum towards the final point, and no direction found at the final point
+    rises without bound (numbers may be as large as 1e300 there), this direction replaces those found. The diagnosis is
+    unchanged for a maximum, a flat direction or a plateau without a rise, after Ctrl-C, and without second derivatives.
     """
     end, seen = found.end, {d.behaviour for d in found.findings.directions}
     if end.information is None or end.end == End.INTERRUPTED or found.findings.limit:
@@ -177,7 +178,8 @@ def _perhaps_negated(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: D
 
 
 def _rise_from(evaluator: SingleEvaluator, u: Float[Host, " p"], towards: Float[Host, " p"]) -> Direction:
-    """What the log-likelihood does along the line from u, (p,), in the direction of another point, (p,)."""
+    """Return the `Direction` that says what the log-likelihood does along the line from u, (p,), towards another point, (p,).
+    """
     space, at = evaluator.spec.space, evaluator.evaluate(u[None])
     assert at.score is not None
     information = linalg.dense_each(at.information)[0]
@@ -207,7 +209,8 @@ def _without_noise(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Dia
 def _with_good_digits(
     evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult, last: bool = False
 ) -> tuple[SingleEvaluator, OptimizeResult | Diagnosed]:
-    """Return the final point if its rounding errors are small, else a point where they are, or a diagnosis that says why not.
+    """Return the final point if its rounding errors are small; else another point at which they are small, or a diagnosis that
+    says why there is none.
 
     ``last``: the rays from the final point have been tested.  Only then may the diagnosis say that rounding dominates while
     the log-likelihood still rises, and only of a point that would otherwise be called a maximum.
@@ -263,7 +266,8 @@ def _searched_on(
     end: OptimizeResult,
     first: RaysOfEnd | None,
 ) -> Asks[Diagnosed]:
-    """`search_on` for a final point with small rounding errors: set to bounds, test rays, restart from higher points.
+    """Diagnose a final point with small rounding errors as `search_on` does: set coordinates to bounds, test rays, restart from
+    higher points.
 
     ``u0``: the start of the search; ``end``: its result; ``first``: the rays to test first, None to find them here.
     """
@@ -343,7 +347,9 @@ def _searched_on(
 def _without_derivatives(
     evaluator: SingleEvaluator, loaded: Loaded, u0: Float[Host, " p"], end: OptimizeResult
 ) -> Diagnosed:
-    """The diagnosis of a final point where log-likelihood or score is not finite: the limit on an edge, or the rows at fault."""
+    """Return the diagnosis of a final point where log-likelihood or score is not finite: the limit at a bound, or the rows
+    whose terms are not finite.
+    """
     limit = limit_on_edge(evaluator, u0, end)
     if limit is not None:
         return Diagnosed(evaluator.spec, limit, Findings(limit=True))

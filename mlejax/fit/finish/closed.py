@@ -1,7 +1,7 @@
 """Conversions between u and theta in NumPy, for models whose parameters are all real or positive.
 
-With theta = u or theta = exp(u), coordinate by coordinate, they need no compiled program, which would take a twentieth of a
-second the first time.  Every function here returns None for a model with other parameters; callers then use the general
+Each coordinate is theta = u or theta = exp(u), so that the conversion needs no compiled program, whose compilation would take a
+twentieth of a second. Every function here returns None for a model with other parameters; callers then use the general
 functions of `natural`.
 """
 
@@ -87,7 +87,7 @@ def at_optimum(
 
 
 def _of_logarithms(logs: np.ndarray, u: np.ndarray, score: np.ndarray, information: np.ndarray) -> NaturalEstimates:
-    """The `NaturalEstimates` at u, (p,), if some coordinates (mask ``logs``) are logarithms."""
+    """Return the `NaturalEstimates` at u, (p,), if some coordinates (mask ``logs``) are logarithms."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         theta = np.where(logs, np.exp(np.where(logs, u, 0.0)), u)
         slope = np.where(logs, theta, 1.0)

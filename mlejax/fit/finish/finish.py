@@ -181,22 +181,26 @@ class Fit:
         return 0 if self.loaded.effects is None else self.loaded.effects.n_free
 
     def after(self, before: Fit) -> Fit:
-        """Return a copy as the continuation of another fit: with its steps added, and its method, modes, history and path."""
+        """Return a copy of this fit as the continuation of the fit ``before``: with the steps of both, and with the method,
+        modes, history and path of ``before``.
+        """
         steps = before.n_steps + self.n_steps
         method = before.method.replace(f", {before.n_steps} steps", f", {steps} steps")
         return replace(self, n_steps=steps, method=method, modes=before.modes, history=before.history, path=before.path)
 
     def scores(self) -> np.ndarray:
-        """Scores of every row or unit with respect to theta, unweighted, (n, p).
+        """Return the scores of every row or unit with respect to theta, unweighted, (n, p).
 
-        Rows of weight 0 have the score of another row.  Fixed effects are profiled out.  The last row of an
-        extended likelihood, that of its expected total, is 0.  ValueError after a fit without second derivatives, DataError for a
-        stream, AbsentError for a result from a file.
+        A row of weight 0 gets the score of another row. Fixed effects are profiled out. The last row of an extended likelihood,
+        that of its expected total, is 0. ValueError after a fit without second derivatives, DataError for a stream, AbsentError
+        for a result from a file.
         """
         return self.row_terms()[1]
 
     def row_terms(self) -> tuple[np.ndarray, np.ndarray]:
-        """Log-likelihood terms of every row or unit, unweighted, (n,), and :meth:`scores`, (n, p); errors as there."""
+        """Return the log-likelihood terms of every row or unit, unweighted, (n,), and the scores, (n, p), as :meth:`scores`
+        does; the same errors.
+        """
         if self.loaded.stream is not None:
             raise DataError(OF_ROWS)
         if self.jacobian is None:
@@ -257,8 +261,9 @@ def _in_theta(fit: Fit, evaluator: ChunkedEvaluator, own: Mapped) -> Fit:
 
 
 def _contributions(spec: Spec, loaded: Loaded, u: Host, fixed: Host | None) -> tuple[float, str]:
-    """Number of terms that the log-likelihood sums and what one is, ``(3, "rows")``; (inf, "") if that is not known, because the
-    function returns a sum or classes form a hidden Markov chain."""
+    """Return the number of terms that the log-likelihood sums and the name of what one term is, ``(3, "rows")``; (inf, "") if
+    that is not known, because the function returns a sum or classes form a hidden Markov chain.
+    """
     likelihood, data = spec.likelihood, loaded.problem.data
     n, mixture = counts(loaded)[1], mixture_of(likelihood)
     if mixture is not None and isinstance(mixture.latent, Markov):

@@ -90,7 +90,7 @@ def off_edges(space: Space, u: Either) -> Either:
 def _estimates(
     space: Space, u: Either, score: Either, information: Either, fixed: Either | None
 ) -> tuple[NaturalEstimates, Any]:
-    """`to_theta` and the user's params at u, compiled; ``score``, ``information``: with respect to u."""
+    """Return the results of `to_theta` and the user's params at u, compiled; ``score``, ``information``: with respect to u."""
     return to_theta(space, u, fixed, score, information), space.params_from_u(u, fixed)
 
 
@@ -103,7 +103,9 @@ def estimates(space: Space, u: Any, score: Any, information: Any, fixed: Any) ->
 
 @partial(compiled, how="host", static=("space",))
 def _to_u(space: Space, values: list[Any]) -> Either:
-    """`to_u`, compiled."""
+    """The compiled part of `to_u`: convert natural values, one array per leaf, to u, (p,), with coordinates at a bound moved a
+    small step inside.
+    """
     return off_edges(space, space.u_from_params(space.build(values)))
 
 
@@ -115,7 +117,9 @@ def to_u(space: Space, values: list[Any]) -> Float[Host, " p"]:
 
 @partial(compiled, how="host", static=("space",))
 def _many_to_u(space: Space, values: list[Any]) -> Either:
-    """`many_to_u`, compiled."""
+    """The compiled part of `many_to_u`: convert natural values, one array (L, ...) per leaf, to u, (L, p), with coordinates at
+    a bound moved a small step inside.
+    """
     return jax.vmap(lambda parts: off_edges(space, space.u_from_params(space.build(parts))))(values)
 
 
@@ -128,7 +132,7 @@ def many_to_u(space: Space, values: list[Any]) -> Float[Host, "L p"]:
 
 @partial(compiled, how="host", static=("space",))
 def _many_params(space: Space, u: Either, fixed: Either | None) -> Params:
-    """`theta_and_params`, compiled."""
+    """The compiled part of `theta_and_params`: convert u, (L, p), to theta and params with a leading axis L."""
     return jax.vmap(lambda t: (space.theta_from_u(t, fixed), space.params_from_u(t, fixed)))(u)
 
 
@@ -155,7 +159,7 @@ def _inverse(a: Either, free: Either) -> tuple[Any, Any, Any]:
 
 @partial(compiled, how="side by side", static=("space",))
 def _in_theta(space: Space, u: Either, score: Either, information: Either, fixed: Either | None) -> PyTree:
-    """`in_theta` for one chunk of data sets, compiled."""
+    """Convert score and information of one chunk of data sets from u to natural coordinates, compiled; see `in_theta`."""
 
     def one(u: Either, score: Either, information: Either) -> PyTree:
         at = to_theta(space, u, fixed, score, information)

@@ -50,7 +50,9 @@ def on_closed_edges(done: Fit, values: list[Any]) -> Fit | None:
 
 
 def _on_edges(done: Fit, space: Space, fixed: Host, values: list[Any]) -> Float[Host, " p"]:
-    """u, (p,), with those small probabilities set to 0 that, each by itself, can be 0 without lowering the log-likelihood."""
+    """Return u, (p,), with small probabilities set to 0: those that, each by itself, can be 0 without lowering the
+    log-likelihood.
+    """
     u = np.array(space.u_from_params(space.build(values)))
     closed = [isinstance(leaf.transform, transforms.ClosedSimplex) for leaf in space.leaves]
     of_law = np.concatenate([np.full(leaf.n_free, flag) for leaf, flag in zip(space.leaves, closed, strict=True)])
@@ -63,7 +65,7 @@ def _on_edges(done: Fit, space: Space, fixed: Host, values: list[Any]) -> Float[
 
 
 def _with_edges(space: Space, params: PyTree) -> Space:
-    """The layout with the positions of zero probabilities in ``params`` recorded in its closed simplices."""
+    """Return the layout with the positions of zero probabilities in ``params`` recorded in its closed simplices."""
     leaves = [
         replace(leaf, transform=replace(leaf.transform, edges=tuple(np.flatnonzero(np.asarray(value) == 0.0).tolist())))
         if isinstance(leaf.transform, transforms.ClosedSimplex)

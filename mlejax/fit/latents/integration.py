@@ -85,7 +85,8 @@ def fit(likelihood: Likelihood, data: Data, *, integrate: Any = "auto", **option
 
 
 def with_latents_named(done: Fit) -> Fit:
-    """One fit of a batch, with a verdict that names units, classes and covariances as that of a fit alone does."""
+    """Return one fit of a batch with a verdict that names units, classes and covariances, as the verdict of a single fit does.
+    """
     marginal = marginal_of(done.spec.likelihood)
     if marginal is None:
         return done if done.spec.likelihood.joint is None else with_classes_named(done)
@@ -95,7 +96,7 @@ def with_latents_named(done: Fit) -> Fit:
 
 
 def _asked(likelihood: Likelihood, how: Quadrature | Sobol | Draws, data: Data, options: dict[str, Any]) -> Fit:
-    """Fit with the integration method that the user gave; ``options``: further arguments of the fit."""
+    """Return the fit by the integration method ``how`` that the user gave; ``options``: further arguments of the fit."""
     if not isinstance(how, Quadrature):
         return simulated(likelihood, how, data, options)
     done = fit_once(integrated(likelihood, how), data, **options)
@@ -103,9 +104,9 @@ def _asked(likelihood: Likelihood, how: Quadrature | Sobol | Draws, data: Data, 
 
 
 def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
-    """Fit by quadrature, with more points until they are enough (see the module docstring).
+    """Return the fit by quadrature, with more points until they are accurate enough (see the module docstring).
 
-    The verdict is "not_computable" if the most points (159, 79, 15 for one, two, three effects) are not enough.
+    The verdict is "not_computable" if the largest number of points (159, 79, 15 for one, two, three effects) is not enough.
     """
     marginal = marginal_of(likelihood)
     assert marginal is not None
@@ -147,7 +148,8 @@ def _many_units(likelihood: Likelihood, data: Data) -> bool:
 def _many_rows(data: Data) -> bool:
     """True for a stream, unless it is files of fewer than ``limits().sampled_rows`` rows.
 
-    Where scores are not exact a search over many units may creep at a small decrement, and each step is a pass over the data.
+    With scores that are not exact, a search over many units may need very many steps at a small decrement, and each step is a
+    pass over the data.
     """
     if isinstance(data, Parquet):
         return sum(group.n_rows for group in data.partitions()) >= limits().sampled_rows
@@ -171,7 +173,7 @@ def _with_units_named(done: Fit) -> Fit:
     verdict = done.verdict.amended(
         "not_computable",
         f"{done.spec.likelihood.unit} {labels[0]}{more}: the joint log density of its rows and {', '.join(marginal.latents)} has "
-        f"no maximum in {', '.join(marginal.latents)}, so that its integral is infinite or cannot be computed",
+        f"no maximum in {', '.join(marginal.latents)}, so that its integral cannot be computed",
         advice=(
             "Give the latent a distribution, mle.Latent(by=..., law='normal') or a log density that falls faster than the "
             "log-likelihood of the rows rises, or leave out units whose outcomes are all alike"
@@ -200,7 +202,7 @@ def _with_rank(done: Fit) -> Fit:
 
 
 def rank_of(covariance: np.ndarray) -> int:
-    """The rank of a covariance matrix, (q, q): the number of eigenvalues of its correlation matrix above 1e-8.
+    """Return the rank of a covariance matrix, (q, q): the number of eigenvalues of its correlation matrix above 1e-8.
 
     Effects of variance 0 do not count.
     """
@@ -211,7 +213,7 @@ def rank_of(covariance: np.ndarray) -> int:
 
 
 def _inaccurate(done: Fit) -> Fit:
-    """The fit with the verdict ``not_computable``, because its integrals are not accurate enough."""
+    """Return the fit with the verdict ``not_computable``, because its integrals are not accurate enough."""
     found = done.integration
     assert found is not None
     verdict = done.verdict.amended(
@@ -242,10 +244,10 @@ def _marginal(fit: Fit) -> Marginal:
 
 
 def _end_at(at: Evaluation, found: Integration) -> OptimizeResult | None:
-    """The estimate as the converged result of a search with more quadrature points, without making that search.
+    """Return the estimate as the converged result of a search with more quadrature points, without making that search; or None.
 
-    None unless a Newton step there moves every estimate by at most 1e-6 standard errors.  The decrement is taken as the squared
-    change for each parameter, after one at the tolerance of the search with fewer points.
+    It is None unless a Newton step at the estimate, with more points, moves every parameter by at most 1e-6 standard errors.  The
+    decrement is taken as the squared change for each parameter, after one at the tolerance of the search with fewer points.
 
     Args:
         at: evaluation with more points at the estimate.
@@ -315,7 +317,7 @@ def _against(done: Fit, finer: Quadrature, at: Evaluation) -> Integration:
 
 
 def _natural(at: Evaluation, done: Fit) -> tuple[Float[Host, " p"], Float[Host, "p p"]]:
-    """Score, (p,), and information, (p, p), with respect to theta, from an evaluation of one data set in u."""
+    """Return score, (p,), and information, (p, p), with respect to theta, from an evaluation of one data set in u."""
     assert at.score is not None
     assert at.information is not None
     found = estimates(done.spec.space, at.u[0], at.score[0], at.information[0], done.fixed)[0]

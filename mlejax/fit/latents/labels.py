@@ -75,7 +75,7 @@ def _subsets(leaves: list[int]) -> Iterator[tuple[int, ...]]:
 
 
 def exchanged(spec: Spec, params: PyTree, leaves: tuple[int, ...], order: Int[Host, " k"]) -> list[Any]:
-    """The parameters, one array per leaf, with the classes of the given ``leaves`` permuted by ``order``, (k,)."""
+    """Return the parameters, one array per leaf, with the classes of the given ``leaves`` permuted by ``order``, (k,)."""
     mixture, space = mixture_of(spec.likelihood), spec.space
     assert mixture is not None
     values, square = space.split(params), mixture.latent.square(mixture.name)
@@ -87,7 +87,7 @@ def exchanged(spec: Spec, params: PyTree, leaves: tuple[int, ...], order: Int[Ho
 
 
 def permuted(spec: Spec, u: Either, fixed: Either | None, leaves: tuple[int, ...], order: Int[Host, " k"]) -> Either:
-    """u, (p,), with the classes of the given ``leaves`` permuted by ``order``, (k,)."""
+    """Return u, (p,), with the classes of the given ``leaves`` permuted by ``order``, (k,)."""
     space = spec.space
     return space.u_from_params(space.build(exchanged(spec, space.params_from_u(u, fixed), leaves, order)))
 
@@ -98,7 +98,8 @@ def first_of(space: Space, leaves: tuple[int, ...]) -> int:
 
 
 def order_of(space: Space, params: PyTree, leaves: tuple[int, ...]) -> Either:
-    """The permutation, (k,), that sorts the classes by the first entry of the leaf `first_of`, increasing; a JAX array."""
+    """Return the permutation, (k,), that sorts the classes by the first entry of the leaf `first_of`, increasing; a JAX array.
+    """
     values = jnp.asarray(space.split(params)[first_of(space, leaves)])
     return jnp.argsort(jnp.reshape(values, (values.shape[0], -1))[:, 0], stable=True)
 

@@ -82,7 +82,7 @@ def _at_points(likelihood: Likelihood, points: np.ndarray, data: Data, options: 
 
 
 def with_points(likelihood: Likelihood, loaded: Loaded, points: np.ndarray) -> Loaded:
-    """The data with integration points as a further column (replaced if there is one).
+    """Return the data with integration points as a further column (replaced if there is one).
 
     Args:
         likelihood: the model.
@@ -112,7 +112,7 @@ def with_points(likelihood: Likelihood, loaded: Loaded, points: np.ndarray) -> L
 
 
 def _with_errors(done: Fit, repeats: int) -> Fit:
-    """The fit with the Monte Carlo error of every estimate, from the variation between ``repeats`` parts of the draws.
+    """Return the fit with the Monte Carlo error of every estimate, from the variation between ``repeats`` parts of the draws.
 
     Without errors if there are no free parameters or the information is missing or not positive definite.
     """

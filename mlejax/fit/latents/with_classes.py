@@ -61,7 +61,7 @@ class ClassFindings:
 
     @property
     def healthy(self) -> bool:
-        """True if no class is empty, small, or the same as another."""
+        """True if no class is empty, and none small, and none the same as another."""
         return not (self.empty or self.small or self.alike)
 
 
@@ -77,7 +77,9 @@ class ClassSums:
     mixture: Mixture
 
     def __call__(self, found: Any, data: Prepared, *_: object) -> tuple[np.ndarray, np.ndarray]:
-        """Return both for ``data``; further arguments, of a pass over a stream, are not used."""
+        """Return the sums and the differences (see the class) for ``data``; the further arguments, which a pass over a stream
+        gives, are not used.
+        """
         k, weights = self.mixture.latent.n, np.asarray(data.weights)
         counts = weights @ np.where(weights[:, None] > 0, self.mixture.shares(found.posterior), 0.0)
         densities = found.densities[weights > 0].reshape(-1, k)
@@ -131,7 +133,7 @@ def on_edges(done: Fit, keep: bool) -> Fit:
 
 
 def with_classes_named(done: Fit) -> Fit:
-    """The fit with a verdict or a note that names empty, small and identical classes, as `_judged`."""
+    """Return the fit with a verdict or a note that names empty, small and identical classes, as `_judged` does."""
     return _exact(_judged(done, class_findings(done)))
 
 
@@ -143,7 +145,7 @@ def _n_classes(done: Fit) -> int:
 
 
 def _exact(done: Fit) -> Fit:
-    """The fit with the statement that its classes were summed over exactly."""
+    """Return the fit with the statement that its classes were summed over exactly."""
     joint = done.spec.likelihood.joint
     assert joint is not None
     return replace(done, integration=Integration(tuple(joint.latents), 0, accepted=True))
@@ -175,9 +177,10 @@ def class_findings(done: Fit) -> ClassFindings:
 
 
 def _judged(done: Fit, found: ClassFindings) -> Fit:
-    """The fit with a verdict that names empty, small and identical classes, or, at a maximum without an empty class, with a note.
+    """Return the fit with a verdict that names empty, small and identical classes, or, at a maximum without an empty class,
+    with a note.
 
-    Unchanged if there are none.
+    The fit is unchanged if there are no such classes.
     """
     if found.healthy:
         return done
@@ -214,7 +217,8 @@ def _judged(done: Fit, found: ClassFindings) -> Fit:
 def _in_order(done: Fit, found: ClassFindings) -> tuple[Fit, ClassFindings]:
     """Sort the classes by their first parameter; return the fit and its `ClassFindings`.
 
-    Both are unchanged if the labels cannot be exchanged, the fit did not converge, or the sorted fit has another verdict.
+    The classes keep their order if the labels cannot be exchanged, the fit did not converge, or the sorted fit has another
+    verdict.
     """
     leaves = _exchangeable(done) if done.verdict.converged else None
     if leaves is None:

@@ -34,7 +34,9 @@ class WorstUnits(NamedTuple):
 
 
 def _ten(found: checks.Compared, weights: Float[Host, " n"], labels: np.ndarray, data: Prepared) -> WorstUnits:
-    """The worst of n units, whose arrays are the first in ``data``."""
+    """Return the ten units with the largest differences of n units, whose arrays are the first n in ``data``; ``found`` has the
+    two log-likelihoods of each.
+    """
     gaps = np.where(weights > 0, np.abs(found.values[:, 1] - found.values[:, 0]), 0.0)
     worst = np.argsort(-gaps, kind="stable")[:WORST]
     some = checks.Compared._make(a[worst] for a in found)
@@ -51,7 +53,7 @@ def _merged(a: WorstUnits, b: WorstUnits) -> WorstUnits:
 
 @dataclass(frozen=True)
 class _OfChunk:
-    """The worst units of a chunk of a stream; ``unit``: the column of units."""
+    """A function of a chunk of a stream that returns its `WorstUnits`; ``unit``: the column of units."""
 
     unit: str
 
@@ -83,7 +85,8 @@ def worst_units(done: Fit, finer: Quadrature) -> tuple[WorstUnits, Prepared]:
 
 @dataclass(frozen=True)
 class _WithoutMode:
-    """The labels of the units of a chunk of a stream that have no mode; ``unit``: the column of units."""
+    """A function of a chunk of a stream that returns the labels of its units that have no mode; ``unit``: the column of units.
+    """
 
     unit: str
 

@@ -173,7 +173,7 @@ def _noun(data: Prepared) -> str:
 
 
 def _subset(data: Prepared, index: Int[Host, " m"]) -> Prepared:
-    """The rows (units) with these numbers, padded with copies of a row of positive weight."""
+    """Return the rows (units) with these numbers as data of their own, padded with copies of a row of positive weight."""
     n_blocks, size = data_room.blocks(index.size)
     full = np.resize(index, n_blocks * size)
     weights = np.where(np.arange(full.size) < index.size, np.asarray(data.weights)[full], 0.0)
@@ -263,10 +263,10 @@ def train(
     """Train on minibatches from u0; call inside ``float64()``.
 
     With validation data, training stops when ``method.patience`` epochs have not improved their log-likelihood, and the
-    parameters after the best epoch are returned (the start if none improved).  Without, those after the last complete epoch
-    are; if all epochs were run and the model has at most 500 parameters, Newton steps follow, and their result is returned if
-    they converge.  Ctrl-C, or an epoch without a minibatch whose value and gradient are finite, ends training; the same
-    parameters are returned, without Newton steps.
+    parameters after the best epoch are returned (the start if none improved). Without validation data, the parameters after the
+    last complete epoch are returned; but if all epochs were run and the model has at most 500 parameters, Newton steps follow,
+    and their result is returned if they converge. Ctrl-C, or an epoch in which no minibatch has a finite value and gradient,
+    ends training, and no Newton steps follow.
 
     Args:
         spec: the specification.

@@ -124,7 +124,9 @@ def restricted(space: Space, held: np.ndarray | None, wanted: Restrictions) -> t
 
 
 def start_moved(space: Space, given: list[Any], u0: np.ndarray, held: np.ndarray | None) -> str:
-    """A note for the user if the start that they gave violates the constraints, so that u0, (p,), differs from it; else ""."""
+    """Return a note for the user if the start that they gave violates the constraints, so that u0, (p,), differs from it; empty
+    otherwise.
+    """
     at = space.split(jax.tree.map(np.asarray, space.params_from_u(u0, held)))
     for leaf, wanted, value in zip(space.leaves, given, at, strict=True):
         if wanted is None:
@@ -136,11 +138,12 @@ def start_moved(space: Space, given: list[Any], u0: np.ndarray, held: np.ndarray
 
 
 def warn_of_dense_steps(name: str, evaluator: SearchEvaluator, u0: Float[Host, " p"]) -> None:
-    """Warn that Newton's method, the default, takes long with many parameters, how long, and name methods for networks.
+    """Warn that Newton's method, the default, takes long with many parameters; the warning says how long, and names methods for
+    networks.
 
-    The time of a score at u0, (p,), is measured if the parameters are more than a hundred and include a structure
-    (`mle.Free`).  There is no warning of less than ten seconds, unless the parameters are more than a thousand; and none of so
-    many that Newton's method refuses them.  ``name``: of the model.
+    The time of a score at u0, (p,), is measured if the parameters are more than a hundred and include a structure (`mle.Free`).
+    There is no warning if the expected time is less than ten seconds and there are at most a thousand parameters, and none if
+    there are so many that Newton's method refuses them. ``name``: of the model.
     """
     p = evaluator.spec.space.n_free
     network = any(leaf.kind == "Free" for leaf in evaluator.spec.space.leaves)
@@ -159,9 +162,9 @@ def warn_of_dense_steps(name: str, evaluator: SearchEvaluator, u0: Float[Host, "
     misuse.warn(
         f"{name} has {p:,} parameters.  A score takes {in_words(min(times))}, so that a step of Newton's method, the default, "
         f"with its {p:,} x {p:,} second derivatives, takes about {in_words(step)}.  A network needs {USUAL_STEPS[0]} to "
-        f"{USUAL_STEPS[1]} steps, {low} to {high}, and then its end is examined for as long.  Networks are trained with "
-        "method=mle.Adam(batch_size=256, epochs=100); method='lbfgs' needs scores only; to use Newton's method without this "
-        "warning, give method=mle.Newton()",
+        f"{USUAL_STEPS[1]} steps, {low} to {high}, and the examination of the point where it stops takes as long again.  "
+        "Networks are trained with method=mle.Adam(batch_size=256, epochs=100); method='lbfgs' needs scores only; to use "
+        "Newton's method without this warning, give method=mle.Newton()",
         RuntimeWarning,
         "network",
         stacklevel=2,
@@ -169,7 +172,7 @@ def warn_of_dense_steps(name: str, evaluator: SearchEvaluator, u0: Float[Host, "
 
 
 def in_words(seconds: float) -> str:
-    """A duration with its unit.
+    """Return a duration with two digits and its unit: h, min, s or ms.
 
     >>> in_words(0.2234), in_words(34.2), in_words(200.0), in_words(9000.0)
     ('220 ms', '34 s', '3.3 min', '2.5 h')
@@ -229,7 +232,9 @@ class Watch:
         self.line.text = f"{self.line.unit} {n_done}: mean log-likelihood {mean_loglik:.6g}{more}"
 
     def path(self, scale: float) -> tuple[tuple[float, float], ...]:
-        """(step, log-likelihood) of each step, the mean multiplied by ``scale``; steps of a second method are numbered on."""
+        """Return (step, log-likelihood) of each step, the recorded mean multiplied by ``scale``; the steps of a second method
+        continue the numbers of the first.
+        """
         out: dict[int, float] = {}
         before = last = 0
         for step, mean in self.seen:

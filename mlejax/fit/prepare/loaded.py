@@ -119,10 +119,10 @@ class Loaded:
 
 
 def named_terms(loaded: Loaded, likelihood: Likelihood, at: Int[Host, " m"]) -> tuple[tuple[Any, ...], str]:
-    """Names of the log-likelihood terms at these positions (m,), and a phrase that lists the first five.
+    """Return the names of the log-likelihood terms at these positions (m,), and a phrase that lists the first five.
 
-    They are the numbers of rows in the user's table (dropped rows counted), labels of units, or positions of the terms of a
-    function of the whole data.
+    The names are the numbers of rows in the user's table (dropped rows counted), labels of units, or positions of the terms of
+    a function of the whole data.
     """
     rows, unit = loaded.rows, likelihood.unit
     if likelihood.mode == "whole":
@@ -143,11 +143,11 @@ def named_terms(loaded: Loaded, likelihood: Likelihood, at: Int[Host, " m"]) -> 
 
 
 def counts(loaded: Loaded) -> tuple[float, float]:
-    """Number of observations and number of log-likelihood terms, (nobs, n_terms).
+    """Return the number of observations and the number of log-likelihood terms, (nobs, n_terms).
 
-    Sums of frequency weights if given, else the counts of those with positive weight.  Observations are rows, or the values that
-    a function of the whole data returns, if they are several.  The terms are rows, units, or these values; the expected total
-    of an extended likelihood is not counted.
+    Each is the sum of the frequency weights if there are any, else the number of those with positive weight. Observations are
+    rows, or the values that a function of the whole data returns, if they are several. The terms are rows, units, or these
+    values; the expected total of an extended likelihood is not counted.
     """
     if loaded.remembered is not None:
         return loaded.remembered.nobs, loaded.remembered.n_units
@@ -169,7 +169,7 @@ def counts(loaded: Loaded) -> tuple[float, float]:
 
 
 def unscaled(loaded: Loaded) -> Loaded:
-    """The same data with sampling weights as the user gave them, not rescaled, because a penalty depends on their scale."""
+    """Return the data with sampling weights as the user gave them, not rescaled, because a penalty depends on their scale."""
     w = loaded.weights
     if w is None or w.scale == 1.0:
         return loaded

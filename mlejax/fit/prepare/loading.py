@@ -28,7 +28,7 @@ LATENT_NUMBERS = 16_384  # most values (rows times quadrature points) that are e
 
 
 class Reading(NamedTuple):
-    """A table, and which of its columns the likelihood reads.
+    """A table with its design matrices, and the names of the columns that the likelihood reads.
 
     Attributes:
         table: the data, with design matrices as further columns.
@@ -243,7 +243,9 @@ def into_units(
 
 
 def _coded(key: data_room.CodesKey, source: data_room.Table, rows: data_room.Rows) -> data_room.Coded:
-    """The fixed effects of one column that are coefficients, with the level of each row; all levels of the column included."""
+    """Return the fixed effects of one column that are coefficients, with the level of each row; levels of the column that occur
+    in no row are included.
+    """
     codes = np.asarray(rows[key]).astype(np.int64) - 1
     return data_room.Coded(key, data_room.Levels(codes, np.array(key.labels, object)))
 
@@ -275,7 +277,7 @@ def _recoded(
 
 
 def _with_coefficients(space: Space, coded: Sequence[data_room.Coded]) -> Space:
-    """The layout in which the coefficients of the coded effects have the shapes and labels of ``coded``."""
+    """Return the layout in which the coefficients of the coded effects have the shapes and labels of ``coded``."""
     labels = {one.key.parameter: one.key.labels for one in coded}
     of = lambda x: replace(x, shape=(len(labels[x.name]),), labels=labels[x.name]) if x.name in labels else x
     return replace(space, leaves=tuple(map(of, space.leaves)))
@@ -284,7 +286,7 @@ def _with_coefficients(space: Space, coded: Sequence[data_room.Coded]) -> Space:
 def _levels(
     key: data_room.EffectKey, source: data_room.Table, rows: data_room.Rows, w: data_room.Weights | None
 ) -> data_room.Levels:
-    """The level of each row for fixed effects; rows of weight 0 get that of the row whose values replace theirs."""
+    """Return the level of each row for fixed effects; rows of weight 0 get the level of the row whose values replace theirs."""
     levels = data_room.levels_of(rows.select(source.column(key.by)), key.by)
     if w is None or w.used.all():
         return levels
@@ -292,7 +294,7 @@ def _levels(
 
 
 def leave_out(loaded: Loaded, gone: np.ndarray) -> Loaded:
-    """The data of a row-wise model without the rows of a mask ``gone``, (n,), which are counted as dropped."""
+    """Return the data of a row-wise model without the rows of a mask ``gone``, (n,), which are counted as dropped."""
     kept = np.flatnonzero(~gone)
     rows = replace(loaded.rows.take(kept), n_dropped=loaded.rows.n_dropped + int(gone.sum()))
     w, block = loaded.weights, loaded.problem.data.block
@@ -311,8 +313,8 @@ def leave_out(loaded: Loaded, gone: np.ndarray) -> Loaded:
 
 
 def class_covariates(likelihood: Likelihood, layout: data_room.Layout) -> tuple[tuple[int, str], ...]:
-    """The arrays of predictors of class probabilities, for classes of units, by position among the arrays of the rows, with their
-    names for messages; they must be constant within units.
+    """Return, for classes of units, the arrays that are predictors of class probabilities, which must be constant within units:
+    (position among the arrays of the rows, name for messages) of each.
 
     ``layout``: the layout of the rows.
     """
@@ -332,7 +334,9 @@ def _check_classes_of_units(likelihood: Likelihood, rows: data_room.Rows, codes:
 
 
 def most_units(likelihood: Likelihood, length: int) -> int:
-    """Number of units, of ``length`` rows each, to evaluate at once so that values at all quadrature points fit the cache."""
+    """Return the number of units, of ``length`` rows each, to evaluate at once so that values at all quadrature points fit the
+    cache.
+    """
     assert likelihood.joint is not None
     return max(LATENT_NUMBERS // (length * likelihood.joint.evaluations), 1)
 
@@ -373,7 +377,7 @@ def _read_weights(
 
 
 def _copy(column: Shaped[Host, "n ..."]) -> Shaped[Host, "n ..."]:
-    """Copy an array into aligned memory."""
+    """Return a copy of an array in memory aligned for XLA (`aligned`)."""
     copied = aligned(column.shape, column.dtype)
     copied[...] = column
     return copied
@@ -389,7 +393,7 @@ def prepare(likelihood: Likelihood, data: Data, *, start: PyTree = None, missing
 
 
 def evaluate(likelihood: Likelihood, params: PyTree, data: Data) -> Either:
-    """Log-likelihood terms, (n,), of a model with formulas at the coefficients ``params``, natural scale.
+    """Return the log-likelihood terms, (n,), of a model with formulas at the coefficients ``params``, natural scale.
 
     ``params`` may be traced; the data may not, and errors of `load` are raised for them.
     """

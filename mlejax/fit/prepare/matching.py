@@ -74,8 +74,9 @@ def refuse_connected(loaded: Loaded, likelihood: Likelihood, what: str) -> None:
 def rows_unchanged(loaded: Loaded, likelihood: Likelihood) -> bool:
     """True if the user's table still holds the rows that were fitted, in the same order; the table is read again.
 
-    False, for instance, if it was sorted in place, or cannot be read any more.  Rows of weight 0 may have changed.  True without
-    a comparison for data that are not a dict or DataFrame, and for a dict of which rows with missing values were dropped.
+    The result is False, for instance, if the table was sorted in place, or cannot be read any more. Rows of weight 0 may have
+    changed. Data that are not a dict or DataFrame, and a dict of which rows with missing values were dropped, are not compared:
+    the result is True.
     """
     rows, data, raw = loaded.rows, loaded.problem.data, loaded.source.raw
     if loaded.source.kind != "mapping":
@@ -103,7 +104,7 @@ def rows_unchanged(loaded: Loaded, likelihood: Likelihood) -> bool:
 
 
 def as_fitted(leaf: ArrayLike) -> np.ndarray:
-    """The column as a NumPy array; DataError if a column that was not copied was changed in place since the fit."""
+    """Return the column as a NumPy array; DataError if a column that was not copied was changed in place since the fit."""
     if not isinstance(leaf, data_room.StreamedColumn):
         return np.asarray(leaf)
     leaf.check()

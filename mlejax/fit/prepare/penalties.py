@@ -24,6 +24,7 @@ import numpy as np
 
 from mlejax.execution import compiled, lapack
 from mlejax.likelihood import LikelihoodError, example_params
+from mlejax.misuse import door
 from mlejax.objective import Spec, penalty_at, penalty_derivatives
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Device, Either, Float, Host, PyTree
@@ -88,8 +89,9 @@ class L2:
         return 0.5 * strength * sum(parts)
 
 
+@door
 def l2(strength: float | None, *names: str) -> L2:
-    """A quadratic (ridge) penalty, P = strength / 2 * sum of squares: a normal prior of variance 1 / strength.
+    """Return a quadratic (ridge) penalty, P = strength / 2 * sum of squares: a normal prior of variance 1 / strength.
 
     Args:
         strength: a number >= 0, on the scale of the summed log-likelihood; None to give it as ``hyper=``.
@@ -162,7 +164,9 @@ def bind_penalty(
 
 
 def _number(leaf: object) -> Either:
-    """A hyper-parameter as a float64 array (tracers and JAX arrays unchanged); TypeError or ValueError if not finite numbers."""
+    """Return a hyper-parameter as a float64 array (tracers and JAX arrays unchanged); TypeError or ValueError if it is not made
+    of finite numbers.
+    """
     if isinstance(leaf, jax.Array):  # a tracer, too
         return leaf
     array = np.asarray(leaf)
@@ -243,7 +247,7 @@ def finite_penalty(spec: Spec, u: Float[Host, " p"], fixed: Either | None, hyper
 
 @partial(compiled, static=("spec",))
 def _gradients(spec: Spec, theta: Float[Any, "m p"], fixed: Either | None, hyper: PyTree) -> Float[Device, "m p"]:
-    """Gradients of the penalty with respect to theta at m points, (m, p)."""
+    """Return the gradients of the penalty with respect to theta at m points, (m, p)."""
     gradient = jax.grad(lambda t: penalty_at(spec, spec.space.params_from_theta(t, fixed), hyper))
     return jax.lax.map(gradient, theta, batch_size=min(64, lapack.side_by_side(theta.shape[1])))
 
@@ -256,7 +260,8 @@ def kinks(
     fixed: Either | None,
     hyper: PyTree,
 ) -> tuple[str, ...]:
-    """Names of the parameters in which the gradient of the penalty jumps at theta or is not finite, so that it has no curvature.
+    """Return the names of the parameters in which the gradient of the penalty jumps at theta or is not finite, so that the
+    penalty has no curvature there.
 
     Args:
         spec, fixed, hyper: specification, fixed values, and hyper-parameters of the penalty.

@@ -131,7 +131,9 @@ class Surveying:
 
 
 def _levels(column: Any) -> list[Any]:
-    """The levels that occur in a column, in the order of its categorical type or of appearance; missing values left out."""
+    """Return the levels that occur in a column, in the order of its categorical type or of appearance; missing values are left
+    out.
+    """
     import pandas as pd
 
     series = column if isinstance(column, pd.Series) else pd.Series(np.asarray(column))
@@ -233,7 +235,7 @@ class Wanted:
     effects: str = ""
 
     def work(self, columns: tuple[str, ...], n_sampled: int) -> Surveying:
-        """The survey of one partition that reads ``columns`` and samples ``n_sampled`` rows."""
+        """Return the survey of one partition that reads ``columns`` and samples ``n_sampled`` rows."""
         categories, whole = self.categories, self.whole
         return Surveying(
             columns, self.weights, self.kind, categories, whole, n_sampled, self.numeric, self.gaps, self.unit, self.effects
@@ -313,7 +315,7 @@ def _survey_batches(source: Stream | GroupedRows, engine: Engine, wanted: Wanted
 
 
 def _rows_sampled(wanted: Wanted) -> int:
-    """Number of rows of the sample: 524,288, or fewer if there are many columns (128 MB in all)."""
+    """Return the number of rows of the sample: 524,288, or fewer if there are many columns (128 MB in all)."""
     return min(SAMPLED_ROWS, SAMPLED_BYTES // (8 * max(len(wanted.columns), 1)))
 
 
@@ -345,7 +347,7 @@ def learnt_designs(
     others: Sequence[str],
     coded: bool = False,
 ) -> Designs:
-    """The designs of the parameters that have formulas, from the sample, with levels and knots from all rows.
+    """Return the designs of the parameters that have formulas, made from the sample, with levels and knots from all rows.
 
     Args:
         likelihood: the model.
@@ -353,7 +355,7 @@ def learnt_designs(
         in_use: columns in use.
         known: the survey of all rows.
         others: names of further columns (weights, groups).
-        coded: as of `first_design`.
+        coded: as in `first_design`.
     """
     seen = sampled.convert(in_use.reads, others=[*others, *in_use.used])
     made = _formulas_of(likelihood, sampled, in_use, known, coded)
@@ -363,7 +365,9 @@ def learnt_designs(
 def _formulas_of(
     likelihood: Likelihood, table: Table, in_use: InUse, known: StreamSurvey, coded: bool
 ) -> tuple[Design, ...]:
-    """The design of each parameter that has a formula, learnt from the sample and the survey; ``coded``: as of `first_design`."""
+    """Return the design of each parameter that has a formula, made from the sample and the survey; ``coded``: as in
+    `first_design`.
+    """
     wide = _with_every_level(table, in_use.used, known.levels)
     made = []
     for p in likelihood.predictors:
@@ -375,9 +379,10 @@ def _formulas_of(
 
 
 def _with_every_level(table: Table, used: Sequence[str], levels: Mapping[str, list[Any]]) -> Table:
-    """The columns ``used`` by formulas, with rows appended so that every one of the ``levels`` (column -> levels) occurs.
+    """Return the columns ``used`` by formulas as a table, with rows appended so that every one of the ``levels`` (column ->
+    levels) occurs.
 
-    Without levels nothing is appended, and without columns in use the table is returned.
+    If there are no levels, nothing is appended; if no columns are used, ``table`` itself is returned.
     """
     import pandas as pd
 

@@ -82,7 +82,9 @@ def refuse_crossed(likelihood: Likelihood) -> None:
 
 
 def in_units(likelihood: Likelihood, sample: Loaded, longest: int) -> InUnits:
-    """How the rows of a stream become units; ``sample``: the loaded sample, ``longest``: number of rows of the longest unit."""
+    """Return how the rows of a stream become units; ``sample``: the loaded sample, ``longest``: number of rows of the longest
+    unit.
+    """
     assert likelihood.unit is not None
     time = None if likelihood.joint is None else likelihood.joint.time
     layout = sample.rows.layout
@@ -91,7 +93,7 @@ def in_units(likelihood: Likelihood, sample: Loaded, longest: int) -> InUnits:
 
 
 def lengthened(sample: Loaded, length: int) -> Loaded:
-    """The sample with its units padded to ``length`` rows, that of the units of the stream."""
+    """Return the sample with its units padded to ``length`` rows, the length of the units of the stream."""
     data = sample.problem.data
     at = data.statics.position("mask")
     missing = length - data.rows[at].shape[1]
@@ -107,7 +109,7 @@ def lengthened(sample: Loaded, length: int) -> Loaded:
 
 
 def chunks_of_units(likelihood: Likelihood, data: Prepared, length: int) -> tuple[int, int]:
-    """Number of units of a chunk, and of a block, of ``length`` rows each; ``data``: the sample of the stream."""
+    """Return the number of units of a chunk, and of a block, of ``length`` rows each; ``data``: the sample of the stream."""
     at_once = max(1, (limits().chunk_rows or limits().block_rows) // length)
     block = data.block if likelihood.joint is None else most_units(likelihood, length)
     block = min(block, limits().block_rows, at_once)

@@ -109,9 +109,9 @@ def load_stream(
 
 
 def _elsewhere(sample: Loaded, streamed: Streamed, kind: str | None) -> Loaded:
-    """The `Loaded` of a stream: that of its sample, with placeholders for what is not in memory.
+    """Return the `Loaded` of a stream: that of its sample, with placeholders (`Elsewhere`) for what is not in memory.
 
-    ``streamed``: the stream with its instructions; ``kind``: of the weights, None without.
+    ``streamed``: the stream, with the conversion of its partitions to chunks; ``kind``: of the weights, None without weights.
     """
     data: Prepared = sample.problem.data
     n = streamed.n_terms
@@ -156,19 +156,22 @@ def _elsewhere(sample: Loaded, streamed: Streamed, kind: str | None) -> Loaded:
 
 
 def without_levels(loaded: Loaded, gone: Bool[Host, " levels"]) -> Loaded:
-    """The data of a stream without the rows of some levels (G,) of the effects, which are counted as dropped."""
+    """Return the data of a stream without the rows of some levels of the effects (mask, (G,)); these rows are counted as
+    dropped.
+    """
     assert loaded.stream is not None
     return _of_stream(loaded, loaded.stream.without_levels(gone))
 
 
 def without_rows_of_stream(loaded: Loaded, rows: Sequence[RowOfLevel]) -> Loaded:
-    """The data of a stream with effects without some rows, which are counted as dropped; unchanged if there are none."""
+    """Return the data of a stream with effects without some rows, which are counted as dropped; unchanged if ``rows`` is empty.
+    """
     assert loaded.stream is not None
     return _of_stream(loaded, loaded.stream.without_rows(rows)) if rows else loaded
 
 
 def _of_stream(loaded: Loaded, streamed: Streamed) -> Loaded:
-    """The data of a stream with some of its rows."""
+    """Return the data of a stream of which only the rows of ``streamed`` are used."""
     assert loaded.of_sample is not None
     made = _elsewhere(loaded.of_sample, streamed, None if loaded.weights is None else loaded.weights.kind)
     return replace(made, hyper=loaded.hyper, left_out=loaded.left_out)
@@ -211,7 +214,7 @@ def _cut_of(
     units: InUnits | None,
     levels: LevelCodes | None,
 ) -> Cut:
-    """The instructions (`Cut`) by which partitions are converted to chunks, taken from the loaded sample.
+    """Return the conversion (`Cut`) of partitions to chunks, with the layout, dtypes and designs of the loaded sample.
 
     ``scale``: divisor of the weights; ``units``: how rows become units, None for models of rows; ``levels``: codes of the levels
     of effects, or None.
@@ -309,7 +312,7 @@ def check_place(data: Data, on: Any, engine: Engine | None) -> None:
 
 
 def with_fingerprint(loaded: Loaded) -> Loaded:
-    """The loaded data with the fingerprint of a stream, computed in its first pass; unchanged for data in memory."""
+    """Return the loaded data with the fingerprint of a stream, computed in its first pass; unchanged for data in memory."""
     if loaded.stream is None:
         return loaded
     return replace(

@@ -143,7 +143,7 @@ def acceptable(
 
 
 def without_designs(data: Prepared, designs: Designs) -> Prepared:
-    """The data with the columns that the user's function reads only, without design matrices."""
+    """Return the data with only the columns that the user's function reads, without design matrices."""
     n_read = len(designs.rows.leaves)
     mask = (data.rows[data.statics.position("mask")],) if data.mode == "units" else ()
     return replace(data, rows=(*data.rows[:n_read], *mask))
@@ -160,7 +160,7 @@ def _all_distinct(space: Space) -> bool:
 
 
 def _plain(small: np.ndarray) -> np.ndarray:
-    """The guess of no effects and unit scale, (L, 4): columns as of `_guesses`, locations nearly 0."""
+    """Return the guess of no effects and unit scale, (L, 4): columns as in `_guesses`, locations nearly 0."""
     return np.stack([np.maximum(small, OFF_GUARDS), np.ones_like(small), small, small], axis=-1)
 
 
@@ -191,9 +191,9 @@ def _guesses(columns: ColumnStatistics, small: np.ndarray, least: float) -> np.n
 
 
 def natural_given(designs: Designs, declared: Mapping[str, Declaration], given: Given) -> list[np.ndarray | None]:
-    """For each leaf of the model without formulas, a start on the natural scale or None.
+    """Return, for each leaf of the model without formulas, a start on the natural scale or None.
 
-    The given start, for parameters without a formula; the declared one, for parameters with a formula.
+    It is the given start for a parameter without a formula, and the declared start for a parameter with one.
     """
     regressed = {d.predictor.name for d in designs.designs}
     out: list[np.ndarray | None] = []
@@ -218,9 +218,10 @@ def with_coefficients(designs: Designs, space: Space, natural: Sequence[np.ndarr
 
 
 def _coefficients(design: Design, value: Float[Host, "*values"], given: np.ndarray | None) -> Float[Host, "*lead k"]:
-    """Coefficients, (*lead, k), whose linear predictor gives this natural value in every row, at the mean offset.
+    """Return the coefficients, (*lead, k), whose linear predictor gives the natural value ``value`` in every row, at the mean
+    offset.
 
-    0 where the link of the value is not finite.  Entries of ``given`` that are not NaN are used instead.
+    They are 0 where the link of the value is not finite. Entries of ``given`` that are not NaN are used instead.
     """
     with float64(), np.errstate(all="ignore"):
         eta = np.asarray(design.predictor.link.link(value), np.float64) - design.mean_offset

@@ -119,7 +119,9 @@ def _rough(spec: Spec, u: Either, data: Prepared) -> Params | None:
 
 
 def _coarse(evaluator: Evaluator) -> Evaluator:
-    """The evaluator with Laplace's approximation in place of quadrature, to compare starts in a fifth of the time."""
+    """Return the evaluator with Laplace's approximation in place of quadrature, by which starts are compared in a fifth of the
+    time.
+    """
     spec = evaluator.spec
     marginal = marginal_of(spec.likelihood)
     if marginal is None or not isinstance(marginal.how, Quadrature) or marginal.how == LAPLACE:
@@ -128,7 +130,7 @@ def _coarse(evaluator: Evaluator) -> Evaluator:
 
 
 def _given_whole(evaluator: Evaluator, which: Host, given: Given, own: list[bool]) -> np.ndarray | None:
-    """u, (m, p), of the given starts of the data sets ``which``, if the user gave one for every free leaf; else None.
+    """Return u, (m, p), of the given starts of the data sets ``which``, if the user gave one for every free leaf; else None.
 
     ``own``: for each leaf whether its start has a leading axis over data sets.
     """

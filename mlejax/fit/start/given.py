@@ -16,7 +16,7 @@ Given = Sequence[np.ndarray | None]
 
 
 def given_values(space: Space, declared: Mapping[str, Declaration] | None, start: PyTree) -> list[np.ndarray | None]:
-    """The given start of every leaf: the declared one, overridden by ``start``.
+    """Return the given start of every leaf: the declared one, overridden by ``start``.
 
     Args:
         space: layout of the parameters.
@@ -94,7 +94,7 @@ def unused_starts(space: Space, starts: Sequence[PyTree], values: Host | None) -
 def given_for_each(
     space: Space, n_sets: int, start: PyTree, declared: Mapping[str, Declaration] | None
 ) -> tuple[list[np.ndarray | None], list[bool]]:
-    """The given starts of many data sets, from one value for all or one for each.
+    """Return the given starts of many data sets, from one value for all or one for each.
 
     Args:
         space: layout of the parameters.
@@ -141,7 +141,8 @@ def given_for_each(
 
 
 def _shape_at(space: Space, address: str) -> tuple[int, ...] | None:
-    """The shape of the leaf, or of the entries, that the name ``address`` refers to; None if it refers to several leaves.
+    """Return the shape of the leaf, or of the entries, that the name ``address`` refers to; None if it refers to several
+    leaves.
 
     Raises:
         AddressError: no parameter or entry has this name.
@@ -158,7 +159,7 @@ def _shape_at(space: Space, address: str) -> tuple[int, ...] | None:
 def _set_entry(space: Space, values: list[np.ndarray | None], address: str, value: PyTree) -> None:
     """Set, in place, the start of the leaf or entries with the name ``address``.
 
-    Other entries of its leaf that have no start get central values, other coefficients NaN.
+    Other entries of the same leaf that have no start get central values; if they are coefficients of a formula, NaN.
 
     Raises:
         ValueError: an unknown name, or a value outside the support.
@@ -183,7 +184,8 @@ def _set_entry(space: Space, values: list[np.ndarray | None], address: str, valu
 
 
 def _checked(leaf: Leaf, value: Any) -> np.ndarray:
-    """A start of a leaf as a float64 array of its shape; ValueError if it has another shape or lies outside the support."""
+    """Return a start of a leaf as a float64 array of its shape; ValueError if it has another shape or lies outside the support.
+    """
     if leaf.kind == COEFFICIENTS and np.shape(value) != leaf.shape:
         raise ValueError(
             f"start=: {leaf.name} has a formula; expected an array of its coefficients, shape {leaf.shape}, got shape "

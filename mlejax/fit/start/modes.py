@@ -136,7 +136,7 @@ def _count(maxima: list[_Maximum], found: Diagnosed, count: int) -> None:
 def _same(a: OptimizeResult, b: OptimizeResult, in_errors: bool) -> bool:
     """True if two final points have equal log-likelihoods and are within 0.01 standard errors of one another.
 
-    If not ``in_errors``, equal status is required instead of nearness; so it is if neither log-likelihood is finite.
+    If ``in_errors`` is False, or neither log-likelihood is finite, equal status is required instead of nearness.
     """
     if not (np.isfinite(a.loglik) and np.isfinite(b.loglik)):
         return a.end == b.end and not np.isfinite(a.loglik) and not np.isfinite(b.loglik)
@@ -149,17 +149,17 @@ def _same(a: OptimizeResult, b: OptimizeResult, in_errors: bool) -> bool:
 
 
 def _digits_lost(end: OptimizeResult, count: int) -> Mode:
-    """The mode of a final point at which rounding errors dominate, reached from ``count`` starts."""
+    """Return the mode of a final point at which rounding errors dominate, reached from ``count`` starts."""
     return Mode("digits lost", float("nan"), end.u, count)
 
 
 def _word(end: OptimizeResult) -> str:
-    """The status of the optimiser as words: "max steps"."""
+    """Return the status of the optimiser as words: "max steps"."""
     return end.end.name.lower().replace("_", " ")
 
 
 def _unclean(found: Diagnosed, count: int) -> Mode:
-    """The mode of a diagnosed final point that is no maximum, reached from ``count`` starts."""
+    """Return the mode of a diagnosed final point that is no maximum, reached from ``count`` starts."""
     end, directions = found.end, found.findings.directions
     rising = steepest(directions)
     if rising is None:
@@ -184,7 +184,7 @@ def _merged(rest: list[Mode]) -> list[Mode]:
 
 
 def _with_copies(evaluator: SingleEvaluator, maxima: list[_Maximum], fixed: Host | None) -> list[Mode]:
-    """The modes of the maxima; those that equal an earlier one after an exchange of parameters are marked as copies."""
+    """Return the modes of the maxima; those that equal an earlier one after an exchange of parameters are marked as copies."""
     space = evaluator.spec.space
     out: list[Mode] = []
     terms: dict[int, Float[Host, " n"]] = {}
@@ -237,7 +237,7 @@ def exchange_key(space: Space, values: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def statement(modes: Sequence[Mode], n: int) -> str:
-    """The statement on n starts: ``"the highest of 2 maxima found from 50 starts (31 reached it)"``.
+    """Return the statement on n starts: ``"the highest of 2 maxima found from 50 starts (31 reached it)"``.
 
     It also says how many starts ran into a spike.  ``modes``: from `modes_of`, the highest maximum first.
     """

@@ -48,7 +48,7 @@ class Role(NamedTuple):
 
 
 def _scalars(space: Space) -> tuple[list[int], list[int]]:
-    """Positions of the free scalar leaves: (real ones, positive ones)."""
+    """Return the positions of the free scalar leaves: (real ones, positive ones)."""
     scalars = [(i, leaf) for i, leaf in enumerate(space.leaves) if leaf.shape == () and not leaf.all_fixed]
     real = [i for i, leaf in scalars if isinstance(leaf.transform, transforms.Identity)]
     return real, [i for i, leaf in scalars if positive(leaf)]
@@ -63,9 +63,10 @@ def lone_shape(space: Space) -> bool:
 
 @lru_cache(maxsize=256)
 def _roles(space: Space) -> tuple[Role, ...]:
-    """Assignments of location and scale to the free scalar parameters, one per start candidate for a data column.
+    """Return the assignments of location and scale to the free scalar parameters, one for each start candidate that a data
+    column gives.
 
-    Empty without a real scalar if there are fewer than two positive ones.
+    The tuple is empty if there is no real scalar and fewer than two positive ones.
     """
     real, scales = _scalars(space)
     out = []

@@ -59,7 +59,7 @@ def scatter(
 
 
 def _scale_near(space: Space, u: np.ndarray, information: np.ndarray | None) -> np.ndarray:
-    """Standard deviations, (L, p), of random starts near u (see `scatter`)."""
+    """Return the standard deviations, (L, p), of random starts near u (see `scatter`)."""
     errors = np.ones_like(u)
     if information is not None:
         diagonal = diagonal_each(information)
@@ -72,9 +72,10 @@ def _scale_near(space: Space, u: np.ndarray, information: np.ndarray | None) -> 
 
 
 def _wide(space: Space, data: Prepared, n_sets: int, n: int, rng: np.random.Generator) -> np.ndarray:
-    """n random starts in u for each of the first ``n_sets`` data sets, (L, n, p).
+    """Draw n random starts in u for each of the first ``n_sets`` data sets, (L, n, p).
 
-    In turn around 0 with unit scale, and with location and scale of a column of the data; every third is twice as wide.
+    Starts alternate between two kinds: around 0 with unit scale, and with the location and scale of a column of the data. Every
+    third one has twice the standard deviation.
     """
     columns, small = columns_of(data, n_sets), small_effect(data, n_sets)
     zero, one = np.zeros((n_sets, 1)), np.ones((n_sets, 1))

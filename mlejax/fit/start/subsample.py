@@ -56,12 +56,12 @@ def worthwhile(spec: Spec, data: Prepared, method: Method) -> bool:
 
 
 def _n_chunks(data: Prepared, p: int) -> int:
-    """Number of chunks in the sample: a power of two, with at least 200 rows for each of p parameters."""
+    """Return the number of chunks in the sample: a power of two, with at least 200 rows for each of p parameters."""
     return 1 << max(0, math.ceil(math.log2(ROWS_PER_PARAMETER * p / chunk_size(data))))
 
 
 def first_rows(spec: Spec, data: Prepared) -> Prepared:
-    """The sample of rows on which the search begins: as few blocks as have 200 rows for each parameter."""
+    """Return the sample of rows on which the search begins: as few blocks as have 200 rows for each parameter."""
     p, size = spec.space.n_free, chunk_size(data)
     n_blocks = math.ceil(ROWS_PER_PARAMETER * p / data.block)
     if n_blocks * data.block >= size or data.block % N_RUNS:
@@ -119,8 +119,8 @@ def improved(
 
 
 def estimate(evaluator: PartitionedEvaluator, u0: Float[Host, " p"]) -> Float[Host, " p"] | None:
-    """u, (p,), near the estimate from a stream's sample of rows in memory, to within its sampling error; None if the search
-    fails.
+    """Return u, (p,), near the estimate from a stream's sample of rows in memory, to within its sampling error; None if the
+    search fails.
 
     Args:
         evaluator: evaluator of the sample.
@@ -155,7 +155,7 @@ def _one_step(evaluator: ChunkedEvaluator | PartitionedEvaluator, near: Float[Ho
 
 
 def _stepped(spec: Spec, u: Float[Host, " p"], score: Host, curvature: Host) -> Float[Host, " p"] | None:
-    """u after a Newton step, (p,), projected onto the bounds; None if the information is not positive definite.
+    """Return u after a Newton step, (p,), projected onto the bounds; None if the information is not positive definite.
 
     ``score`` and ``curvature`` are the derivatives of the minimised objective.
     """
@@ -165,7 +165,9 @@ def _stepped(spec: Spec, u: Float[Host, " p"], score: Host, curvature: Host) -> 
 
 
 def _most(p: int) -> float:
-    """Upper limit, 10 p + 20, of the Newton decrement expected at an estimate from as many other rows (its mean is 2 p)."""
+    """Return the upper limit, 10 p + 20, of the Newton decrement expected at an estimate from as many other rows (its mean is 2
+    p).
+    """
     return 10.0 * p + 20.0
 
 
@@ -187,7 +189,7 @@ def _searched(
     """Run Newton's method on a sample from u0, (p,), until the decrement is within the sampling error; return the next point,
     (p,).
 
-    What is maximised has a weak normal penalty around u0.  None if the search stops before.
+    The objective is the log-likelihood with a weak normal penalty around u0. Return None if the search stops earlier.
     """
     space, scale = evaluator.spec.space, evaluator.scale
     carry = optimize.begin(_SEARCH, u0)

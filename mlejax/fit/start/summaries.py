@@ -49,8 +49,8 @@ def columns_of(data: Prepared, n_sets: int) -> ColumnStatistics:
 
 
 def small_effect(data: Prepared, n_sets: int) -> Float[Host, " sets"]:
-    """A small coefficient for each of the first ``n_sets`` data sets, (L,): 0.01 divided by the largest root mean square of a
-    numeric column, at most 0.01.
+    """Return a small coefficient for each of the first ``n_sets`` data sets, (L,): 0.01 divided by the largest root mean square
+    of a numeric column, at most 0.01.
 
     Design matrices, and columns with NaN or infinite values, are left out.
     """
@@ -71,7 +71,8 @@ def small_effect(data: Prepared, n_sets: int) -> Float[Host, " sets"]:
 
 
 def _rows(data: Prepared, n_sets: int) -> tuple[list[np.ndarray], np.ndarray | None, int]:
-    """The columns of the first ``n_sets`` data sets to summarise, without design matrices and padding; of long ones a sample.
+    """Return the columns of the first ``n_sets`` data sets to summarise, without design matrices and padding; of long ones a
+    sample.
 
     Returns:
         Arrays (L, n, ...), or (L, n, length, ...) for units; the mask of rows with positive weight (None: all); and the number
@@ -93,7 +94,7 @@ def _rows(data: Prepared, n_sets: int) -> tuple[list[np.ndarray], np.ndarray | N
 
 
 def _mean(a: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
-    """Mean of a column for each data set, (L,), over the rows of the mask ``inside`` (None: all)."""
+    """Return the mean of a column for each data set, (L,), over the rows of the mask ``inside`` (None: all)."""
     axes = tuple(range(1, a.ndim))
     if inside is None:
         return np.asarray(a.mean(axis=axes))
@@ -101,7 +102,9 @@ def _mean(a: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
 
 
 def _moments(a: np.ndarray, inside: np.ndarray | None) -> tuple[np.ndarray, ...]:
-    """Mean, standard deviation, minimum and maximum, (L,) each, of a column over the rows of the mask ``inside`` (None: all)."""
+    """Return the mean, standard deviation, minimum and maximum, (L,) each, of a column over the rows of the mask ``inside``
+    (None: all).
+    """
     mean, axes = _mean(a, inside), tuple(range(1, a.ndim))
     sd = np.sqrt(_mean(np.square(a - mean.reshape(-1, *(1,) * (a.ndim - 1))), inside))
     low, high = (a, a) if inside is None else (np.where(inside, a, np.inf), np.where(inside, a, -np.inf))

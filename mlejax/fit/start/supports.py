@@ -25,11 +25,11 @@ def place(
     offset: Float[Host, ...],
     deviation: Float[Host, ...],
 ) -> Float[Host, "*values"]:
-    """Values of a leaf, (\\*lead, \\*shape), around a location and a scale, inside its support.
+    """Return values of a leaf, (\\*lead, \\*shape), around a location and a scale, inside its support.
 
     Real entries are ``location + offset``, positive ones ``scale exp(2 d)``, bounded ones ``lo + (hi - lo) logistic(2 d)``,
-    ordered ones the sorted ``location + scale d``; a simplex is the softmax of d.  A matrix is diagonal, with the first d of all:
-    a Cholesky factor has ``scale exp(d)`` on the diagonal, a covariance its square, a correlation 1.
+    ordered ones the sorted ``location + scale d``; a simplex is the softmax of d. A matrix is diagonal, and all its entries use
+    the first d: a Cholesky factor has ``scale exp(d)`` on the diagonal, a covariance its square, a correlation 1.
 
     Args:
         leaf: the parameter.
@@ -66,7 +66,7 @@ def central(
     offset: Float[Host, ...],
     rank: Float[Host, " size"],
 ) -> Float[Host, "*values"]:
-    """Central values of a leaf, (\\*lead, \\*shape), that differ slightly between parameters of equal declaration.
+    r"""Return central values of a leaf, (\*lead, \*shape), that differ slightly between parameters of equal declaration.
 
     ``rank``: position of each entry among those of equal declaration, in [-1, 1], (size,); other arguments as of `place`.
     """
@@ -80,9 +80,10 @@ def central(
 
 
 def at_guess(leaf: Leaf, guess: Float[Host, "*lead 4"], rank: Float[Host, " size"]) -> Float[Host, "*values"]:
-    """Values of a leaf, (\\*lead, \\*shape), for guesses (\\*lead, 4): location, scale, spread of scalars, spread of vectors.
+    r"""Return values of a leaf, (\*lead, \*shape), for guesses (\*lead, 4): location, scale, spread of scalars, spread of
+    vectors.
 
-    ``rank``: as of `central`.  A vector has the location only if its spread equals the scale, else 0.
+    ``rank``: as of `central`. A vector is placed at the location only if its spread equals the scale, else at 0.
     """
     location, scale, scalar, vector = (guess[..., i] for i in range(4))
     if leaf.shape == ():
@@ -92,7 +93,7 @@ def at_guess(leaf: Leaf, guess: Float[Host, "*lead 4"], rank: Float[Host, " size
 
 @lru_cache(maxsize=256)
 def ranks(space: Space) -> tuple[np.ndarray, ...]:
-    """For each leaf the positions of its entries among all entries of equal declaration, scaled to [-1, 1], (size,)."""
+    """Return for each leaf the positions of its entries among all entries of equal declaration, scaled to [-1, 1], (size,)."""
     totals: dict[tuple[str, bool], int] = {}
     places = []
     for leaf in space.leaves:
@@ -115,7 +116,7 @@ def random(
     width: Float[Host, " m"],
     normal: Float[Host, "m size"],
 ) -> Float[Host, "*values"]:
-    """Random values of a leaf, (\\*lead, m, \\*shape), inside its support.
+    r"""Draw random values of a leaf, (\*lead, m, \*shape), inside its support.
 
     Real scalars vary around the location by ``scale``; real vectors vary around 0 by ten times ``small``.
 

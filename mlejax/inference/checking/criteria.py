@@ -1,4 +1,4 @@
-r"""Information criteria: the maximised log-likelihood with a charge for the number of parameters.
+r"""Information criteria: the maximised log-likelihood with a penalty for the number of parameters.
 
 With the maximised log-likelihood :math:`\ell`, k free parameters and n observations (smaller is better):
 
@@ -187,7 +187,7 @@ def no_criterion(fit: Fit, cov: CovarianceResult) -> str:
     ..."; empty if they are.
 
     They need a maximum or a supremum of the log-likelihood (flat directions are allowed) without bias reduction or sampling
-    weights, a covariance that takes the model as true, and for a penalised fit effective degrees of freedom.
+    weights, a covariance that assumes the model to be true, and for a penalised fit effective degrees of freedom.
     """
     if fit.spec.reduction is not None:
         return "because bias-reduced estimates do not maximise the log-likelihood"

@@ -237,7 +237,7 @@ def _least_curvature(
     """Return the smallest curvature of the information of the other parameters that at most ``n_steps`` conjugate gradient
     steps from a random vector (seed 0) find; arguments as of `_solve`.
 
-    The columns of I_OS alone would not see curvature in parameters that are uncorrelated with S.
+    The columns of I_OS alone do not show the curvature in parameters that are uncorrelated with S.
     """
     b = np.zeros((COLUMNS, others.size))
     b[0] = np.where(others, np.random.default_rng(0).standard_normal(others.size), 0.0)

@@ -260,7 +260,7 @@ def _without_inverse(information: Float[Host, "m m"], size: Float[Host, " m"]) -
         ), "Train longer, or give damping="
     return (
         f"the log-likelihood is flat in some direction of these (scaled eigenvalue {smallest:.2g}), so that they are not "
-        "identified, as where a softmax has no class whose scores are 0"
+        "identified"
     ), "Choose fewer parameters, or give damping="
 
 

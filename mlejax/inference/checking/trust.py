@@ -208,8 +208,9 @@ def _remarks(
         apart = (ratio > FAR) | (ratio < 1 / FAR)
     if apart.any():
         out.append(
-            f"Robust and model errors differ by more than {100 * (FAR - 1):.0f} % for {listed(apart)}: the density is doubtful; "
-            "information_matrix_test() tests it, cov_type='HC0' needs only the score to be right."
+            f"Robust and model errors differ by more than {100 * (FAR - 1):.0f} % for {listed(apart)}, "
+            "where the two would agree if the density were right; information_matrix_test() tests it, "
+            "cov_type='HC0' needs only the score to be right."
         )
     if (np.abs(skewness) > SKEW).any():
         out.append(

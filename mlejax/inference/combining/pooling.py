@@ -92,7 +92,7 @@ class Pooled(Estimates):
     def wald_test(self, entries: str | Sequence[str] | None = None, value: float = 0.0) -> WaldTest:
         """Test jointly that entries have a given value: the F test D1 of Li, Raghunathan & Rubin (1991).
 
-        If the entries are the same in all data sets, it is the chi-squared test.
+        If the estimates are the same in all data sets, it is the chi-squared test.
 
         Args:
             entries: names of the entries; all by default.

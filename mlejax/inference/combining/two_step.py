@@ -160,10 +160,11 @@ def _linked(one: Fit, two: Fit, names: Mapping[str, str]) -> dict[str, str]:
     """Return the parameters that the second fit fixes at the first fit's estimates: name in the second model -> name in the
     first.
 
-    ``names``: those that differ, in the same form.
+    ``names``: the names that differ, in the same form.
 
     Raises:
-        ValueError: there is none, one in ``names`` is none, or a fixed value has another shape or value than the estimate.
+        ValueError: there is no such parameter, ``names`` has one that is not such a parameter, or a fixed value has another
+            shape or value than the estimate.
     """
     there = {
         leaf.name: (leaf, v) for leaf, v in zip(one.spec.space.leaves, one.spec.space.split(one.params), strict=True)
@@ -286,10 +287,10 @@ def _result(second: Entries, cov: Float[Host, "p p"], said: str, linked: list[st
     """Return the table of the second step's estimated entries.
 
     Args:
-        second: entries of the second fit; its own errors stand beside the corrected ones.
+        second: entries of the second fit; its own standard errors are shown next to the corrected ones.
         cov: corrected covariance, (p, p).
-        said: how it was made; ``linked``, the entries fixed at estimates of the first step, is added.
-        linked: their names.
+        said: sentence on how the covariance was computed, to which a sentence on ``linked`` is added.
+        linked: names of the entries that are fixed at estimates of the first step.
         alpha: one minus the coverage of the intervals.
     """
     space = second.space

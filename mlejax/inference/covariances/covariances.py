@@ -30,9 +30,10 @@ from mlejax.status import CovarianceState
 def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool = True) -> CovarianceResult:
     """Return the covariance of theta of one fit; parameters without a covariance have NaN, with a state that says why.
 
-    That is all of them if the fit did not end at a maximum or has no second derivatives, if its penalty has a kink at the
-    estimates, or if the information, or the products of scores that the kind inverts, are not finite and positive definite; else
-    those at a bound of their support, those that change along flat directions, and those whose variance is 0 but for rounding.
+    No parameter has a covariance if the fit did not end at a maximum or has no second derivatives, if its penalty has a kink at
+    the estimates, or if the information, or the products of scores that the kind inverts, are not finite and positive definite.
+    Otherwise the parameters without one are those at a bound of their support, those that change along flat directions, and
+    those whose variance is 0 up to rounding.
 
     Args:
         fit: the fit. If it has curvature in centred coordinates, the covariance is computed there and its factor is
@@ -95,7 +96,7 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
 
 
 def _described(fit: Fit, made: CovarianceResult, how: str, survey: Surveyed | None) -> CovarianceResult:
-    """Return the covariance with what its kind says beside it: a statement for the expected information (``how``), statement
+    """Return the covariance with the remarks of its kind added: a statement for the expected information (``how``), statement
     and degrees of freedom of a survey design, a note on dropped rows for HAC.
     """
     if how:

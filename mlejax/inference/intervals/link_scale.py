@@ -203,7 +203,7 @@ def _edge_notes(
 
 
 def _grouped(links: Sequence[IntervalLink]) -> list[tuple[IntervalLink, list[int]]]:
-    """Return each different link with the positions at which it is, so that equal links need one call."""
+    """Return each different link with the positions at which it occurs, so that equal links need one call."""
     groups: dict[Hashable, tuple[IntervalLink, list[int]]] = {}
     for i, link in enumerate(links):
         key = link if isinstance(link, Hashable) else id(link)

@@ -177,8 +177,9 @@ def class_values(fit: Fit) -> ClassValues:
 def over_latents(
     function: Callable[[Any, Any], Any], likelihood: Likelihood, random: str = "integrate"
 ) -> Callable[[Any, Any], Any]:
-    """Turn a function of params with random effects or classes, and rows, into a function of params without them and rows;
-    unchanged if the model has none.  Classes are averaged over whatever ``random`` is.
+    """Return a function of params and rows in which random effects and latent classes are no longer arguments: they are
+    averaged over, or set to 0 or to their modes. ``function`` itself if the model has none. Classes are averaged over whatever
+    ``random`` is.
 
     Args:
         function: ``f(params, data)``; its params include the random effects of each row.

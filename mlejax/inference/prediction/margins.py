@@ -16,7 +16,7 @@ References: Williams (2012), Stata Journal 12, 308; Dowd, Greene & Norton (2014)
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -196,6 +196,14 @@ def margins(
         >>> res.margins("x").params.round(4).tolist()
         [0.1867]
     """
+    names = () if variables is None or isinstance(variables, str) else variables
+    if callable(names):
+        raise TypeError(
+            "margins: variables= expected names of columns, got a function; write margins(of=lambda params, data: ...) for the "
+            "average of a function, and margins('x', of=...) for its slope in column x"
+        )
+    if not isinstance(names, Iterable):
+        raise TypeError(f"margins: variables= expected the name of a column, or a list of names, got {variables!r:.60}")
     if elasticity not in (None, "eyex", "dyex", "eydx"):
         raise ValueError(f"elasticity={elasticity!r}: expected 'eyex', 'dyex' or 'eydx'")
     if unconditional and (data is not None or at_means):
@@ -253,7 +261,9 @@ class _OfRows(NamedTuple):
 
     @property
     def effects(self) -> bool:
-        """True if rows have effects of ``mle.Real(by=...)`` or random effects at their modes, whose own variance counts."""
+        """True if rows have effects of ``mle.Real(by=...)`` or random effects at their modes, whose conditional variance is
+        part of the standard errors.
+        """
         return self.random == "mode" or self.fit.loaded.effects is not None
 
     def opened(self, d: Any) -> tuple[InParts, ByRow | None]:

@@ -26,7 +26,7 @@ from mlejax.inference.intervals import DeltaResult, confidence_intervals, nlcom
 from mlejax.inference.normal import critical_value
 from mlejax.inference.prediction.last_layer import last_layer_of
 from mlejax.inference.prediction.latents import over_latents
-from mlejax.inference.prediction.row_functions import ParamsAt, of_theta
+from mlejax.inference.prediction.row_functions import ParamsAt, check_arguments, of_theta
 from mlejax.inference.row_effects import ByRow, Random, RowModes, check_random, row_effects
 from mlejax.inference.tables.effect_estimates import RowEffects
 from mlejax.parameters import Link
@@ -121,6 +121,8 @@ def predict(
                 f"parameter with a formula write res.predict(data, param={function!r})"
             )
         function = companion(likelihood, function, f"predict({function!r}, data)")
+    elif function is not None:
+        check_arguments(function, "predict")
     if data is None:
         raise TypeError("predict expected new data: res.predict(data), or res.predict(f, data) for a function f")
     options: dict[str, Any] = {"alpha": alpha, "reason": reason, "df": cov.df}

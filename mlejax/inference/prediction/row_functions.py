@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -75,6 +76,20 @@ class InParts(NamedTuple):
         entries = () if self.layout is None else self.layout.entries
         plain = (e for e in entries if e.treedef is None and e.slots[0].source == "row")
         return {e.key: e.slots[0].position for e in plain}
+
+
+def check_arguments(function: Callable[..., Any], what: str) -> None:
+    """Raise TypeError if a user's function cannot be called as ``function(params, data)``; ``what`` begins the message."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a function written in C has none
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise TypeError(
+            f"{what} expected a function of params and data, lambda params, data: ..., got one with the arguments {signature}"
+        ) from None
 
 
 def evaluated_rows(
@@ -214,6 +229,7 @@ def function_of(fit: Fit, of: Callable[..., Any] | None, random: str) -> Callabl
     likelihood, designs = fit.spec.likelihood, fit.loaded.designs
     regressed = [] if designs is None else [d.predictor.name for d in designs.designs]
     if callable(of):
+        check_arguments(of, "margins")
         return over_latents(of, likelihood, random)
     if of == "mean" or (of is None and registered(likelihood, "mean") is not None):
         return over_latents(companion(likelihood, "mean", "margins"), likelihood, random)

@@ -77,7 +77,7 @@ def adjustment(fit: Fit, cov: CovarianceResult, adjusted: bool) -> Adjustment:
         adjusted: the user's option; without a robust covariance or such weights it changes nothing.
 
     Raises:
-        ValueError: the covariance is robust or the weights are such, but ``adjusted`` is False.
+        ValueError: the covariance is robust, or there are sampling or importance weights, but ``adjusted`` is False.
     """
     pseudo = fit.weight_kind in ("sampling", "importance")
     robust = cov.kind not in ("nonrobust",) or pseudo

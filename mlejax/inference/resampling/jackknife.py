@@ -167,8 +167,8 @@ def jackknife(
 def without_each(fit: Fit, groups: Any, short: bool) -> tuple[Replicates, Int[Host, " m"], str]:
     """Return the estimates without each row, unit or cluster, how many equal ones each stands for (m,), and a description.
 
-    ``groups``: clusters to leave out, or None; ``short``: one Newton step each, as it is for more than 5,000 in any case;
-    ValueError if that does not approximate a refit.
+    ``groups``: clusters to leave out, or None; ``short``: if True, take one Newton step in place of each refit; more than 5,000
+    are always computed so. ValueError if one step does not approximate a refit.
     """
     if by_sums(fit, short):
         refits, pool = jackknifed_by_sums(fit, groups, short, None)

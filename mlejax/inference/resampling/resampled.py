@@ -44,7 +44,7 @@ class Resampled(ABC):
 
     @property
     def params(self) -> pd.Series:
-        """Estimates of the original fit, natural scale (r,)."""
+        """Estimates of the fit from which the refits start, natural scale (r,)."""
         return self._series(self.fitted, "coef")
 
     @property

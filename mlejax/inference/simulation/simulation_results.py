@@ -139,8 +139,8 @@ class SimulationStudy:
         return self._frame(n_rows, "values")
 
     def bse(self, n_rows: int) -> pd.DataFrame:
-        """Return the standard errors at one size, in the format of :meth:`params`, NaN also where there is none; KeyError as
-        there.
+        """Return the standard errors at one size, in the format of :meth:`params`, NaN also where a fit has no standard error;
+        KeyError as in :meth:`params`.
         """
         return self._frame(n_rows, "errors")
 

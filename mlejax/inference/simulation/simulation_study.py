@@ -31,6 +31,7 @@ from mlejax.inference.simulation.simulation_results import SimulationStudy, Stud
 from mlejax.inference.simulation.simulator import columns_of, looking_up, stack
 from mlejax.inference.tables.entries import entry_intervals, reported, standard_errors_of
 from mlejax.likelihood import Likelihood, calls_lapack
+from mlejax.misuse import door
 from mlejax.objective import Spec, sum_over_blocks
 from mlejax.optimize import MethodLike
 from mlejax.parameters import Space
@@ -39,6 +40,7 @@ from mlejax.shapes import Device, Either, Float, Host, Int, PyTree
 N_INFORMATION = 1000
 
 
+@door
 def simulation_study(
     model: Any,
     params: PyTree,

@@ -251,8 +251,8 @@ class RowEffects:
         return {self.effects.key.parameter: eliminated, **beside}
 
     def with_own_variance(self, found: DeltaResult, alpha: float) -> DeltaResult:
-        """Return predictions with the variance of each row's own effect added to their standard errors, and tests and
-        intervals of coverage 1 - alpha to match.
+        """Return predictions with the variance of each row's own effect added to their standard errors, and with tests and
+        intervals of coverage 1 - alpha from these standard errors.
 
         Raises:
             ValueError: the function did not return one value (or one array) for each row.

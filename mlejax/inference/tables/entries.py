@@ -64,15 +64,15 @@ def entry_states(space: Space, state: Int[Host, "... p"]) -> Int[Host, "... r"]:
     return np.where(bad.any(axis=-1), found, int(CovarianceState.OK))
 
 
-def entry_notes(space: Space, state: Int[Host, " p"], verdict: str) -> list[str]:
+def entry_notes(space: Space, state: Int[Host, " p"], verdict: str, kind: str) -> list[str]:
     """Return for each entry that tables show of one fit the reason why it has no standard error; empty if it has one, or is
-    fixed.  ``state``: as of :class:`CovarianceResult`; ``verdict``: code of the verdict.
+    fixed.  ``state`` and ``kind``: as of :class:`CovarianceResult`; ``verdict``: code of the verdict.
     """
     if space.n_free > COVARIANCE_LIMIT:
         text = "no standard error: too many parameters, see subset_errors"
         return ["" if fixed else text for fixed in space.reported_fixed]
     states = np.where(space.reported_fixed, int(CovarianceState.OK), entry_states(space, state))
-    return [entry_reason(int(s), verdict) for s in states]
+    return [entry_reason(int(s), verdict, kind) for s in states]
 
 
 def entry_intervals(
@@ -173,7 +173,7 @@ class Entries:
     @cached_property
     def notes(self) -> list[str]:
         """For each entry the reason why it has no standard error; empty if it has one, or is fixed."""
-        return entry_notes(self.space, self.cov.state, self.fit.verdict.code)
+        return entry_notes(self.space, self.cov.state, self.fit.verdict.code, self.cov.kind)
 
     @property
     def reason(self) -> str:

@@ -193,7 +193,7 @@ def _inverse_products(at: Fit, definite: bool) -> Float[Host, "p p"]:
         )
     raise ValueError(
         "score_test: neither the information of the larger model nor the products of its scores are positive definite at the "
-        "restricted estimates, as where a parameter is not identified there; use lr_test(..., bootstrap=999) of a fit of the "
+        "restricted estimates; use lr_test(..., bootstrap=999) of a fit of the "
         "larger model"
     )
 

@@ -9,11 +9,13 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from mlejax.latent.variable import Latent
+from mlejax.misuse import constructor
 from mlejax.parameters import Declaration, Parameter, Simplex
 
 MOST_CLASSES = 50
 
 
+@constructor
 @dataclass(frozen=True, eq=False, repr=False)
 class Discrete:
     """Declare a latent class, one for each row or for each level of a column; the likelihood is summed over classes
@@ -88,14 +90,16 @@ class Discrete:
         return {}
 
     def names(self, name: str) -> dict[str, str]:
-        """Return the names of the parameters of the distribution of the class called ``name``, by their role."""
+        """Return a dict, role -> name, of the parameters of the distribution of the class called ``name``: its probabilities.
+        """
         return {"probs": self.probs or f"{name}_probs"}
 
     def square(self, name: str) -> frozenset[str]:
-        """Return the names of those parameters that have classes along two axes (none)."""
+        """Return the names of those parameters of the class that have classes along two axes: none."""
         return frozenset()
 
 
+@constructor
 @dataclass(frozen=True, eq=False, repr=False)
 class Markov:
     """Declare the state of a hidden Markov chain, one for each row, with transitions from row to row within a series.
@@ -162,12 +166,14 @@ class Markov:
         return {parameter: Simplex(shape=shapes[what]) for what, parameter in self.names(name).items()}
 
     def names(self, name: str) -> dict[str, str]:
-        """Return the names of the parameters of the distribution of the state called ``name``, by their role."""
+        """Return a dict, role -> name, of the parameters of the distribution of the state called ``name``: "transition", and
+        "initial" unless it is stationary.
+        """
         first = {} if self.stationary else {"initial": f"{name}_initial"}
         return {"transition": f"{name}_transition", **first}
 
     def square(self, name: str) -> frozenset[str]:
-        """Return the names of those parameters that have states along two axes: the transitions."""
+        """Return the names of those parameters of the state that have states along two axes: the transitions."""
         return frozenset({f"{name}_transition"})
 
 

@@ -113,7 +113,7 @@ def _summed(
         units: the units, with a leading axis (n, ...).
         weights: their weights (n,).
         factor: L.
-        how: the quadrature; with ``how.held`` derivatives leave out how mode and curvature move.
+        how: the quadrature; with ``how.held`` derivatives treat mode and curvature as constants.
     """
     at = jax.vmap(lambda unit: at_mode(terms, unit, factor.matrix, how.held))(units)
     block, q = block_of(units, at, factor), factor.matrix.shape[0]

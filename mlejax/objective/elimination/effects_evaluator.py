@@ -132,7 +132,7 @@ class EffectsEvaluator:
         return self._search.exactly(u)
 
     def diverging(self, u: Float[Host, " p"]) -> Float[Host, " levels"]:
-        """Return ``signs`` after a search for the maximising effects at u (p,), where ``nearest`` is then."""
+        """Search for the maximising effects at u (p,) and return ``signs``; ``nearest`` is then at u."""
         return self._search.diverging(u)
 
     def approached(self, u: Float[Host, " p"]) -> Float[Host, " p"]:

@@ -88,10 +88,11 @@ class EffectsSearch:
     def _settled(
         self, u: Float[Host, " p"], terms: Terms, known: Settled | None = None, only_signs: bool = False
     ) -> Settled:
-        """Return the maximising effects at u, by Newton's method from the predicted effects, or from those that are ``known``
-        with their terms; with ``only_signs`` it ends where some diverge.
+        """Return the maximising effects at u, by Newton's method from the predicted effects, or from ``known`` effects with
+        their terms.
 
-        Levels whose effect diverges are recorded in ``signs`` and get a large effect.
+        Levels whose effect diverges are recorded in ``signs`` and get a large effect. With ``only_signs`` the search ends as
+        soon as the effects of some levels are found to diverge.
         """
         values, here = (self._predicted(u)[0], None) if known is None else (known.values, known.terms)
         found = settle(terms, values, self._free, LOOK_AFTER, here)
@@ -106,7 +107,7 @@ class EffectsSearch:
         return settle(terms, found.values, self._free)
 
     def diverging(self, u: Float[Host, " p"]) -> Float[Host, " levels"]:
-        """Return ``signs`` after a search for the maximising effects at u (p,), where ``nearest`` is then."""
+        """Search for the maximising effects at u (p,) and return ``signs``; ``near`` is then at u."""
         if self.streamed is None:
             self.eliminated(u)
             return self.signs

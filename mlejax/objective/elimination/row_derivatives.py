@@ -33,7 +33,7 @@ ALONE = 3  # number of row values of `by_effect`: log-likelihood, score, minus t
 def _contributions(spec: Spec, data: Prepared, position: int) -> Callable[..., Device]:
     """Return the function (u, effects (N,), fixed values, shared arrays, rows) -> log-likelihoods of the rows (N,).
 
-    The effects replace the column at ``position`` of the rows; so in the functions below.
+    The effects replace the column at ``position`` of the rows, here and in `_by_effect`, `_by_all` and `effect_scores`.
     """
 
     def function(u: Either, effects: PyTree, fixed: Either | None, shared: PyTree, rows: PyTree) -> Device:
@@ -160,7 +160,7 @@ class RowTermsByLevel:
     Attributes:
         of: "effect" or "all".
         how: effort of the compilation.
-        spec, position, u, fixed: as of the programs.
+        spec, position, u, fixed: as the arguments of `by_effect` and `by_all`.
     """
 
     of: str

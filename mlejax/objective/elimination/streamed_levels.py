@@ -139,7 +139,7 @@ class GatherJob:
 
 
 class StreamedLevels:
-    """The rows of a stream by level; what :class:`RowsByLevel` is for rows in memory.
+    """The rows of a stream by level, with the methods that :class:`RowsByLevel` has for rows in memory.
 
     Args:
         rows: the stream, whose chunks have the codes of levels in their column of effects.

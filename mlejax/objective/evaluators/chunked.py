@@ -218,8 +218,8 @@ class ChunkedEvaluator:
         return value + more, grad + slope, curvature + bend
 
     def _summed(self, method: Method, u: Host) -> Minimised:
-        """Return the same without the penalty: from the program of the full model (`embedding`) if its numbers are finite,
-        else from that of the model with fixed values.
+        """Return value, gradient and curvature of the objective that is minimised, without the penalty: from the program of the
+        full model (`embedding`) if its numbers are finite, else from the program of the model with fixed values.
         """
         if self._embedding is not None:
             found = self._chunked(self._embedding.spec, None).summed(method, self._embedding.full(u))

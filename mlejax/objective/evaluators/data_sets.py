@@ -212,7 +212,9 @@ class DataSetsEvaluator:
         begun = cache(lambda capacity: jax.tree.map(lambda a: filled(a[None], capacity), template))
 
         def carried(at: PyTree, n: int, capacity: int, first: bool) -> PyTree:
-            """The states of the n data sets ``at``, at their starts if ``first``, and of ``capacity - n`` that do not run."""
+            """Return the states of the n data sets ``at``, at their starts if ``first`` is True, followed by ``capacity - n``
+            states that do not run.
+            """
             if first:
                 start = filled(u0[at], capacity)
                 carry = begun(capacity)._replace(u=start, trial=start, status=np.array(begun(capacity).status))

@@ -46,7 +46,9 @@ def hoists(spec: Spec, data: Prepared) -> bool:
 
 
 def with_invariants(spec: Spec, data: Prepared) -> Prepared:
-    """Return a chunk with these values as further row-wise arrays, computed if it does not have them already."""
+    """Return a chunk with the intermediate values that depend on the data alone as further row-wise arrays, computed if it does
+    not have them already.
+    """
     if len(data.rows) > data.statics.n_leaves:
         return data
     return replace(data, rows=(*data.rows, *_invariants(spec, data)))

@@ -1,7 +1,7 @@
 """One data set under many weight vectors, treated as many data sets that share their rows.
 
 The rows are not copied: the linear predictors of all data sets of a block are one matrix product, and only the weights need
-memory.  Several starts on one data set are the case of equal weights.
+memory. Several starts on one data set are treated as data sets of equal weights.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class SeparateEvaluator:
         return self.sets.n
 
     def with_spec(self, spec: Spec) -> SeparateEvaluator:
-        """Return the same data with another specification of the same parameter space."""
+        """Return an evaluator of the same data sets with another specification of the same parameter space."""
         return SeparateEvaluator(spec, self.sets, self.budget, self.fixed, self.hyper)
 
     def evaluate(

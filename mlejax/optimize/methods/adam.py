@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from mlejax import misuse
@@ -48,7 +49,7 @@ class Adam(OptaxMethod):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not callable(self.learning_rate) and not self.learning_rate > 0:
+        if not callable(self.learning_rate) and not (isinstance(self.learning_rate, Real) and self.learning_rate > 0):
             raise ValueError(
                 f"Adam(learning_rate={self.learning_rate!r}): expected a positive number, or an optax schedule"
             )

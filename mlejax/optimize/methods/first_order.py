@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlejax.misuse import constructor
 from mlejax.optimize.arrays import promoting
 from mlejax.optimize.box import active_bounds, clip
 from mlejax.optimize.method import Method, Point, Setting, Step, Transformation, check_options
@@ -94,6 +95,7 @@ class OptaxMethod(Method):
         return FirstOrderState(cast_like(after, memory), trial, shrink, progress), Step(better, status, finite)
 
 
+@constructor
 @dataclass(frozen=True)
 class FirstOrder(OptaxMethod):
     """Any optax `GradientTransformation` as an optimiser; two are equal if their transformation is the same object.

@@ -219,6 +219,8 @@ class Estimated:
             ValueError: too many entries, or more than 2,000 parameters; a name that no entry has; or effects of
                 ``mle.Real(by=...)`` with a ``cov_type`` other than "nonrobust".
         """
+        if subset is not None and (isinstance(subset, str) or not isinstance(subset, Sequence | np.ndarray)):
+            raise TypeError(f"cov_params: subset= expected a list of names of entries, got {subset!r:.60}")
         if subset is not None:
             return self._frame(*inference.covariance_of_some(self._entries, subset))
         held = self._fit.spec.space.reported_fixed

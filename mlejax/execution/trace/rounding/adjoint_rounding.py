@@ -4,7 +4,7 @@ r"""First-order bound of the rounding error of one number that a traced program 
 
 over all intermediate values v_k, where m_k is the rounding of the operation that makes v_k: |v_k| for one addition, the sum of
 the absolute terms for a sum, |L| |x| on the right side of a triangular system, |L| |L|' on the matrix of a Cholesky factor.
-Derivatives keep their signs, so that the bound is right for recursions, products and solves, where one that is carried forward
+Derivatives keep their signs, so that the bound is right for recursions, products and solves, whereas a bound computed forward
 (`forward_rounding`) grows without limit.
 """
 

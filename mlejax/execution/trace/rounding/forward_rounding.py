@@ -1,8 +1,8 @@
 """First-order bounds of the rounding errors of the results of a traced program, computed forward with each value.
 
-The program is run in NumPy, operation by operation, and nothing is compiled.  Arguments count as exact.  The bound is right
-within a factor of about ten for programs without recursions: carried through a stable recursion it grows without limit, and
-programs with loops are therefore refused by the name of the operation (see `adjoint_rounding`).
+The program is run in NumPy, operation by operation, and nothing is compiled. Arguments count as exact. The bound is right
+within a factor of about ten for programs without recursions: in a stable recursion it grows without limit, and programs with
+loops are therefore refused by the name of the operation (see `adjoint_rounding`).
 """
 
 from __future__ import annotations
@@ -239,7 +239,9 @@ def _evaluate(step: _Step, values: list[Any], bounds: list[Bound]) -> None:
 
 
 def _carry_on(step: _Step, values: list[Any], bounds: list[Bound]) -> None:
-    """Replace infinite and NaN bounds of a step by 1e250, so that their product with 0 is 0, not NaN."""
+    """Limit the bounds of the results of a step to 1e250 and replace NaN by it, in place, so that their product with 0 is 0 and
+    not NaN.
+    """
     for slot in step.results:
         error = bounds[slot]
         if error is not None:

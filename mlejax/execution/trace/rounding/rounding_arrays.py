@@ -16,7 +16,7 @@ from . import rounding_sums
 def _moved(make: Callable[[Operation], Callable[[Any], Any]]) -> Callable[[Operation], Rule]:
     """Return the rule of an operation that rearranges its operand (reshape, slice, ...): the bound is rearranged alike.
 
-    ``make``: returns the operation as a function of its operands; so in the functions below.
+    ``make``: function that returns the operation as a function of its operands; the same in `_joined` and `_indexed`.
     """
 
     def of(operation: Operation) -> Rule:

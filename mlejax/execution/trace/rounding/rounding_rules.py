@@ -203,13 +203,14 @@ _MIN = _chosen(np.less_equal, np.minimum)
 
 
 def _with_underflow(rule: Rule, n_factors: int) -> Rule:
-    """The rule, with the error of results that are lost below the smallest normal number though no factor is 0.
+    """Return the rule with a bound that also covers underflow: a result below the smallest normal number, although no factor is
+    0.
 
     The square of 1 / (1 + exp(407)) is 0; times exp(407)**2 it would be 1, as in the second derivative of log(1 + exp(e)).
 
     Args:
         rule: the rule of a product, a quotient, a power or an exponential.
-        n_factors: how many of the first operands make the result 0 where they are.
+        n_factors: number of operands, from the first on, that are factors: the result is 0 where one of them is 0.
     """
 
     def guarded(*operands: Host) -> tuple[Any, Bound]:

@@ -31,7 +31,7 @@ def behaviour_of(change: Float[Host, " m"], noise: float, expected: Float[Host, 
     """Classify one side by the changes of the log-likelihood along it.
 
     Args:
-        change: changes at points of increasing distance, (m,); those from the first that is not finite on are not used.
+        change: changes at points of increasing distance, (m,); changes from the first one that is not finite on are not used.
         noise: largest change that may be rounding.
         expected: falls that the information predicts, (m,), as in `Side`.
     """

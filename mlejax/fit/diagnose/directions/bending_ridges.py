@@ -1,8 +1,9 @@
 """Searches that advanced slowly along a curved ridge: the profile along it shows where the log-likelihood levels off.
 
 If a family has a simpler one as a limit, location, scale and shape often go to infinity together (a log-gamma that becomes a
-normal).  Straight rays do not stay on such a ridge.  Nor do they where the log-likelihood levels off so fast that the search ends
-beside it: of a normal sample in two cells the scale goes to 0, and the mean to the limit between the cells at the same pace.
+normal). Straight rays do not stay on such a ridge, nor where the log-likelihood levels off so fast that the search ends before
+the limit: for a normal sample grouped in two cells the scale goes to 0, and the mean goes to the limit between the cells at the
+same pace.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ LEAST_RISE = 1e-6  # log-likelihood over all points, below which the ridge is fl
 def levelled(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult) -> Direction | None:
     """Return the direction along which the log-likelihood levels off on a curved ridge.
 
-    None if it does not, or if no coordinate went far from the start, or the search converged, and no standard error is
-    implausibly large or infinite (see `_level_side`).
+    None if the log-likelihood does not level off. None too if no standard error is implausibly large or infinite (see
+    `_level_side`) and either no coordinate went far from the start or the search converged.
 
     The profile of the coordinate that moved furthest is evaluated at points back towards its start: at halves of the
     parameter (for logarithms and logits), then at halves of the distance in u.  If the profile is higher at one of them, the
@@ -61,9 +62,9 @@ def levelled(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeRes
 
 def _level_side(evaluator: SingleEvaluator, end: OptimizeResult) -> Direction | None:
     """Return the direction of a parameter with an unusually large or infinite standard error in which the log-likelihood has
-    levelled off: the profile is level, to rounding, at three points ahead, and falls behind.
+    levelled off: the profile is constant, up to rounding, at three points in that direction, and lower in the opposite one.
 
-    None if there is none.  A maximum on a long flat stretch is none: the profile is lower on both sides.
+    None if there is no such parameter. A maximum on a long flat stretch gives None, because the profile is lower on both sides.
     """
     e = _least_known(end, evaluator.spec.space)
     if e is None:
@@ -78,10 +79,10 @@ def _level_side(evaluator: SingleEvaluator, end: OptimizeResult) -> Direction | 
 
 
 def _least_known(end: OptimizeResult, space: Space) -> int | None:
-    """The coordinate about which an end knows least, or None.
+    """Return the number of the coordinate that the final point determines worst, or None if all are determined well.
 
-    Of the unusually large standard errors the largest, in units of what is usual; if the information is singular, the logarithm
-    or logit with the largest entry of its null vector.
+    It is the coordinate with the largest ratio of its standard error to the largest usual one (`usual`), if that exceeds 1; if
+    the information is singular, the logarithm or logit with the largest entry in the null vector.
     """
     free = ends.interior(space, end.u)
     if end.information is None or not free.any() or free.sum() > MOST_COORDINATES:
@@ -118,7 +119,8 @@ def _profile(
 def _back_along(evaluator: SingleEvaluator, end: OptimizeResult, e: int, at: Sequence[float]) -> Direction | None:
     """Evaluate the profile of coordinate e at the values ``at`` (final point first) and return the direction that it shows.
 
-    Values where rounding dominates are left out.  None if too few are left, or the profile neither rises nor levels off.
+    Values where rounding dominates are left out. Return None if too few values remain, or if the profile neither rises nor
+    levels off.
     """
     u, found, farthest = np.array(end.u), list[tuple[float, Float[Host, " p"]]](), None
     for value in at:

@@ -1,9 +1,9 @@
 """The fall test: one standard error from a maximum the log-likelihood is half a unit lower.
 
-It replaces error bars of score and information if a function has operations whose rounding error is not known.  If rounding
-dominates the second derivatives, the log-likelihood one standard error away differs from that.
+It replaces error bars of score and information if a function has operations whose rounding error is not known. If rounding
+dominates the second derivatives, the log-likelihood one standard error away differs from half a unit below the maximum.
 
-And minima: a function that has one and no maximum may return minus the log-likelihood.
+The module also searches for minima: a function that has a minimum and no maximum may return minus the log-likelihood.
 """
 
 from __future__ import annotations
@@ -68,12 +68,13 @@ def falls_as_it_should(evaluator: SingleEvaluator, end: OptimizeResult, bar: flo
 
 
 def minimum_of(evaluator: SingleEvaluator, u0: Float[Host, " p"]) -> Float[Host, " p"] | None:
-    """A minimum of the function, (p,), where a log-likelihood would have its maximum, so that its sign may be wrong; or None.
+    """Return a minimum of the function, (p,), or None; if a minimum is where a log-likelihood would have its maximum, the sign
+    of the function may be wrong.
 
-    Searched for from the start u0, (p,), or from a simple point at which the function is lower, if the function curves upwards in
-    some parameter there (else None; None too without second derivatives).  A minimum is off all bounds, curves upwards in every
-    direction, and is lower than all points up to 32 standard errors away along the coordinates.  A log-likelihood without
-    a maximum has saddle points instead.
+    The search begins at u0, (p,), or at a simple point where the function is lower. It is made only if the function curves
+    upwards in some parameter there and has second derivatives. A minimum is off all bounds, curves upwards in every direction,
+    and is lower than all points up to 32 standard errors away along the coordinates. A log-likelihood without a maximum has
+    saddle points instead.
 
     Raises:
         KeyboardInterrupt: from a run of the optimiser.

@@ -37,7 +37,7 @@ def nearby_point(end: OptimizeResult, space: Space, far: bool = False) -> Float[
 def _errors_alone(end: OptimizeResult, otherwise: Host | float) -> Float[Host, " p"]:
     """Conditional standard errors given the other coordinates, (p,): 1 / sqrt(diagonal of the information).
 
-    ``otherwise`` for coordinates whose diagonal entry is not positive.
+    Coordinates whose diagonal entry is not positive get ``otherwise``.
     """
     diagonal = symmetric(end.information).diagonal()
     usable = np.isfinite(diagonal) & (diagonal > 0)
@@ -130,7 +130,9 @@ def _straight(space: Space, end: OptimizeResult, directions: tuple[Direction, ..
 
 
 def independent(directions: tuple[Direction, ...], end: OptimizeResult) -> tuple[Direction, ...]:
-    """The directions without flat ones that are linear combinations of other flat ones (those with fewer parameters are kept)."""
+    """Return the directions without those flat ones that are linear combinations of other flat ones; of dependent ones, those
+    that change fewer parameters are kept.
+    """
     flats = sorted((d for d in directions if d.behaviour == "flat"), key=lambda d: len(d.names))
     if len(flats) < 2:
         return directions

@@ -60,7 +60,8 @@ def _sizes(u: np.ndarray, space: Space, roots: np.ndarray) -> np.ndarray:
 def _in_own(
     line: tuple[np.ndarray, np.ndarray], information: np.ndarray | None, space: Space, constants: Any
 ) -> tuple[tuple[Any, Any], np.ndarray | None, Space, Any]:
-    """Convert from centred and scaled coordinates to u: (point, direction), information (or None), layout, and fixed values.
+    """Convert a point and a direction from centred and scaled coordinates to u; return them, the information (or None), the
+    layout and the fixed values, all in u.
 
     ``constants``: the fixed values followed by the numbers of the map.
     """
@@ -154,7 +155,7 @@ def describe_plateau(
     begins = ", ".join(f"{name} = {round(theta[name], 9) + 0.0:.4g}" for name in names[:N_SHOWN] if name in theta)
     return (
         f"the log-likelihood is exactly {value:.6g} along {movement}, a plateau{f' from {begins} on' if begins else ''}: it does "
-        f"not depend on {', '.join(names[:N_SHOWN])} there, as where the function takes a maximum or clips",
+        f"not depend on {', '.join(names[:N_SHOWN])} there",
         names,
     )
 
@@ -197,8 +198,8 @@ def describe_flat(
         return f"{lost} is not identified; {kept} is", names
     text = _combination(weights, names)
     return (
-        f"{text} is not identified: moving {', '.join(names[:N_SHOWN])}{', ...' if len(names) > N_SHOWN else ''} "
-        "together along it changes nothing",
+        f"{text} is not identified: the log-likelihood does not change when {', '.join(names[:N_SHOWN])}"
+        f"{', ...' if len(names) > N_SHOWN else ''} change in proportion to these coefficients",
         names,
     )
 

@@ -1,7 +1,8 @@
-"""Plateaus: the log-likelihood is exactly constant from an end to infinity on one side, as a clip or a maximum makes it.
+"""Plateaus: the log-likelihood is exactly constant from a point to infinity on one side, as a function that clips or takes a
+maximum makes it.
 
-At a limit (a simpler model, separation) the log-likelihood levels off smoothly: where its changes are first seen they are
-rounding.  A plateau ends at a kink, beyond which they grow at once.
+At a limit (a simpler model, separation) the log-likelihood levels off smoothly, so that its first changes are as small as
+rounding. A plateau ends at a kink, beyond which changes are larger at once.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ DIGITS = 2e-13  # relative rounding of a log-likelihood, and what a smooth limit
 
 
 class Kink(NamedTuple):
-    """The end of a plateau.
+    """The kink at which a plateau ends.
 
     Attributes:
-        at: the point at which it ends, (p,).
-        higher: a point beyond at which the log-likelihood is higher by more than 0.001, (p,); None if none was found.
-        gain: largest change of the log-likelihood at the points beyond.
+        at: the kink, (p,).
+        higher: a point beyond the kink at which the log-likelihood is higher by more than 0.001, (p,); None if none was found.
+        gain: largest change of the log-likelihood at the points beyond the kink.
     """
 
     at: Float[Host, " p"]
@@ -44,7 +45,8 @@ class Kink(NamedTuple):
 
 
 def kink(level: Side, other: Side, last: int, origin: Origin) -> Asks[Kink | None]:
-    """Find where a plateau to one side of the origin ends, on the other side; None if it is no plateau (a generator).
+    """Find the kink at which a plateau on one side of the origin ends; it is on the other side. Return None if there is no
+    plateau (a generator).
 
     Args:
         level: the side without any change.
@@ -99,10 +101,11 @@ def direction(level: Side, last: int, kink: Kink, origin: Origin) -> Direction:
 
 
 def far_along(sides: list[Side], origin: Origin, noise: float) -> Asks[Direction | None]:
-    """Follow a direction of logarithms and logits that is flat nearby much further, to both sides.
+    """Follow a direction of logarithms and logits, along which the log-likelihood is flat nearby, to much larger distances on
+    both sides.
 
     Returns a direction of behaviour ``rises`` if the log-likelihood falls on just one side and stays, within ``noise``, level
-    on the other; else None, and for a direction in which other parameters take part.
+    on the other; else None; None too for a direction that changes other parameters as well.
     """
     unit = sides[0].unit / np.abs(sides[0].unit).max()
     moved = np.abs(unit) > 0.01

@@ -90,7 +90,7 @@ def suspicious_directions(
 def without(vectors: Iterable[Float[Host, " p"]], known: Sequence[Float[Host, " p"]]) -> list[Float[Host, " p"]]:
     """Project each direction onto the orthogonal complement of the ``known`` ones, each coordinate scaled by its largest size.
 
-    Directions of which nothing remains are left out.
+    Directions whose projection is 0 are left out.
     """
     size = np.max(np.abs(np.stack([*vectors, *known])), axis=0)
     size = np.where(size > 0, size, 1.0)
@@ -112,7 +112,7 @@ class RaysOfEnd(NamedTuple):
 
 
 def rays_of_many(spec: Spec, found: dict[int, OptimizeResult], u0: Float[Host, "L p"]) -> dict[int, RaysOfEnd]:
-    """The rays from the final points ``found`` of several data sets (by number), whose searches began at u0, (L, p).
+    """Return the rays from the final points ``found`` of several data sets, by number; their searches began at u0, (L, p).
 
     Data sets without information or with a score that is not finite are left out.
     """
@@ -162,9 +162,9 @@ def probe_directions(
     """Test straight lines through a final point, to both sides, in every direction that needs it; return a `Direction` for
     each, which says what the log-likelihood does along it.  (A generator, `Asks`: run it by ``yield from`` or `rays.answered`.)
 
-    The ``known`` directions come first, as flat.  If there are none and no direction rises, leads higher, is flat or a plateau,
-    lines that are straight in natural coordinates follow; if none rises, a curved ridge along which the log-likelihood levels
-    off, or coordinates that ran away.
+    The result begins with the ``known`` directions, as flat. If there are none, and no tested direction has the behaviour
+    rises, higher, flat or plateau, lines that are straight in natural coordinates are tested next; if none of them rises
+    either, a curved ridge along which the log-likelihood levels off, or coordinates that went to extreme values.
 
     Args:
         evaluator: evaluator of one data set.
@@ -199,8 +199,8 @@ def probe_directions(
 def _runaways(evaluator: SingleEvaluator, end: OptimizeResult, u0: Host) -> tuple[Direction, ...]:
     """Directions of transformed coordinates (scales, probabilities) that went to extreme values in a search without convergence.
 
-    Rounding hides there whether the log-likelihood still rises, so the profile is compared with that ten units of u earlier;
-    directions along which it did not rise since are left out.
+    Rounding hides there whether the log-likelihood still rises, so the profile at the final point is compared with the profile
+    ten units of u before it; directions along which it is not higher at the final point are left out.
     """
     space, fixed = evaluator.spec.space, evaluator.fixed
     travelled = end.u - u0
@@ -232,7 +232,7 @@ def _u_of_theta(space: Space, theta: Either, fixed: Either | None) -> Either:
 def _natural_rays(spec: Spec, fixed: Any, end: OptimizeResult, u0: Host) -> Asks[tuple[Direction, ...]]:
     """Test rays that are straight lines in natural coordinates, if u is nonlinear in them (ordered cutpoints, for instance).
 
-    No direction if u is not, or if the model has bounds.
+    Return an empty tuple if u is linear in them, or if the model has bounds.
     """
     space = spec.space
     joint = any(not leaf.transform.elementwise for leaf in space.leaves if leaf.n_free)

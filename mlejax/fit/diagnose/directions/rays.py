@@ -1,8 +1,8 @@
 """Ray tests: evaluate the log-likelihood along a straight line through the final point of a search, to both sides.
 
-Only final points that are not clearly maxima are tested.  A direction d is scaled to its own standard error (d' I d = 1): at a
-regular maximum the log-likelihood falls by t^2/2 on both sides.  If it does not fall over hundreds of standard errors on one
-side, that is a plateau; on both sides, the direction is flat.
+Only final points that are not clearly maxima are tested. A direction d is scaled to its own standard error (d' I d = 1): at a
+regular maximum the log-likelihood falls by t^2/2 on both sides. If the log-likelihood does not fall over hundreds of standard
+errors on one side, the direction leads to a plateau; if it falls on neither side, the direction is flat.
 """
 
 from __future__ import annotations
@@ -146,8 +146,8 @@ def make_rays(
     """Scale directions to one standard error each.
 
     A direction without curvature is scaled by the coordinate that it changes most, in conditional standard errors if these are
-    small, so that the scale of a column does not matter.  `ScaledRay.first` is 1, or less where a unit would change a
-    logarithm or logit by more than 1, or promises by the score a gain of more than 1.
+    small, so that the scale of a column does not matter. `ScaledRay.first` is 1, or less if a step of one standard error would
+    change a logarithm or logit by more than 1, or if the score predicts that it raises the log-likelihood by more than 1.
 
     Args:
         vectors: directions, (k, p).
@@ -358,8 +358,8 @@ def _extended(
 
 
 def _lopsided(still: Side, other: Side, last: int, noise: float) -> bool:
-    """True if the ``other`` side falls over a hundred times as far as its information predicts, at distances where ``still``
-    has not changed; a maximum does not look like that.
+    """True if the ``other`` side falls over a hundred times as much as its information predicts, at distances at which the
+    log-likelihood on the side ``still`` has not changed; at a maximum that does not happen.
 
     ``last``: number of the furthest point of ``still`` without a change; ``noise``: changes that may be rounding.
     """

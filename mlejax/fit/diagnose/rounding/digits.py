@@ -69,7 +69,7 @@ def _explained_beside(evaluator: SearchEvaluator, result: OptimizeResult, which:
     over 0.001 standard errors, or over a hundredth of the distance to a bound that is nearer than 0.1 standard errors.
 
     A log-likelihood that is skewed on that scale (of a small standard deviation, whose error is many times its size) is tried
-    to both sides.  Coordinates at a bound are held there, as in the standard errors of the others.  False if an information of
+    to both sides. Coordinates at a bound are fixed there, as in the standard errors of the others. False if an information of
     the others is not positive definite; True for all without an information matrix or without coordinates.
     """
     if not isinstance(result.information, np.ndarray) or not result.u.shape[-1]:
@@ -258,7 +258,8 @@ def with_differences(
 
 
 def by_score(evaluator: SingleEvaluator, end: OptimizeResult) -> OptimizeResult:
-    """Take further Newton steps, judged by the score alone, if rounding errors of the log-likelihood hide their gain.
+    """Take further Newton steps, judged by the score alone, if rounding errors of the log-likelihood are larger than its
+    increase.
 
     Returns ``end`` unchanged if the search did not stop for that reason, if no error bar is known, if that of the score exceeds
     0.01 standard errors, or if the information is not positive definite.

@@ -1,8 +1,9 @@
-"""Rises that end where the numbers end: which terms are not finite there, and which operation of the function makes them so.
+"""Rises of the log-likelihood that end where it is no longer a finite number: which terms are not finite there, and which
+operation of the function makes them so.
 
-A logit written as log(exp(e) / (1 + exp(e))) is NaN in a row once e exceeds 709.  Where other rows still rise along a ray that
-ends so, nothing is known of the log-likelihood beyond.  A rise is believed if it has levelled off before, or if the terms that
-end are those that carry it (a spike, or a scale that underflows in all terms).
+A logit written as log(exp(e) / (1 + exp(e))) is NaN in a row once e exceeds 709. If the terms of other rows still rise along a
+ray at such a point, the log-likelihood beyond it is not known. A rise counts as real if it has levelled off before that point,
+or if the terms that are not finite are those that rise (a spike, or a scale that underflows in all terms).
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ STAYS_FINITE = (
 def where_it_ends(
     evaluator: SingleEvaluator, loaded: Loaded, end: OptimizeResult, d: Direction, levelled: bool
 ) -> str:
-    """A statement on a rise along d that ends with the numbers in terms that do not carry it; empty if it does not.
+    """Return a statement on a rise along d that ends at a point where terms that do not rise are not finite; empty if it does
+    not end so.
 
     Args:
         evaluator, loaded: evaluator of one data set, and its data.
@@ -60,8 +62,8 @@ def where_it_ends(
 def where_it_stopped(evaluator: SingleEvaluator, loaded: Loaded, end: OptimizeResult) -> str:
     """A statement on a search that stopped short of a maximum because the function is not finite just beyond; else empty.
 
-    That is, a Newton step promises a rise, mostly of terms that stay finite, and next to nothing of it is to be had at those
-    shares of the step (halves of halves) where the function is finite.
+    That is, a Newton step predicts a rise, mostly of terms that stay finite, and the log-likelihood hardly rises at those
+    fractions (1/2, 1/4, ...) of the step at which the function is finite.
     """
     space = evaluator.spec.space
     free = interior(space, end.u)

@@ -1,9 +1,9 @@
 """The operation of the user's function that makes terms, or their scores, not finite.
 
-The program is followed in forward order, for scores with a tangent in a direction in which all parameters move.  What is not
-finite has its origin in an operand that is not, or else in the operation itself: its result or derivative is not finite though
-its operands are.  Of `jnp.where` only the branch that is used counts.  Scores in reverse mode are NaN also because of a
-branch that is not used; the origin is then the first derivative that is not finite anywhere.
+The program is followed in forward order, for scores with a tangent in a direction in which all parameters move. If a result is
+not finite, its origin is that of an operand that is not finite, or, if all operands are finite, the operation itself. Of
+`jnp.where` only the branch that is used counts. In reverse mode a score may also be NaN because of a branch that is not used;
+its origin is then the first derivative in the program that is not finite.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ GIVEN = FINITE - 1  # origin of what came so: data and numbers in the function
 
 
 class TracedValue(NamedTuple):
-    """A number of the program, while it is followed.
+    """A number of the program with its derivative, and the operations at which each became not finite.
 
     Attributes:
         value: the number.
         tangent: its derivative along the direction, or None.
-        value_from, tangent_from: origins, (): twice the number of an operation, plus 1 if its derivative is not finite; `FINITE`,
-            or `GIVEN`.
+        value_from, tangent_from: origins, (): twice the number of the operation, plus 1 if its derivative is what is not
+            finite; `FINITE` if the number is finite, `GIVEN` if it came so with the data or the function.
     """
 
     value: Any
@@ -46,29 +46,33 @@ class TracedValue(NamedTuple):
 
 
 def first_operation(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
-    """What happens in the terms that are not finite at u, (p,): "exp overflows", "lgamma is not finite"; empty if no operation is
-    found."""
+    """Return a phrase on the operation that makes terms not finite at u, (p,): "exp overflows", "lgamma is not finite"; empty
+    if no operation is found.
+    """
     eqns, origin, _ = _found(evaluator, u, scores=False)
     return _words(eqns, origin)
 
 
 def first_derivative(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
-    """What happens in the terms whose scores are not finite at u, (p,): "the derivative of sqrt is not finite there"; empty if no
-    operation is found."""
+    """Return a phrase on the operation that makes scores of terms not finite at u, (p,): "the derivative of sqrt is not finite
+    there"; empty if no operation is found.
+    """
     eqns, origin, anywhere = _found(evaluator, u, scores=True)
     made = _words(eqns, origin if origin < FINITE else anywhere)
     return made and made + (f" there, {UNUSED_BRANCH}" if origin == FINITE else " there")
 
 
 def _found(evaluator: SingleEvaluator, u: Float[Host, " p"], scores: bool) -> tuple[list[Equation], int, int]:
-    """The equations of a chunk's program in order, the origin of the terms (or scores), and the first of a tangent anywhere."""
+    """Return the equations of the program of a chunk in order, the origin of the terms (or of the ``scores``) that are not
+    finite, and the origin of the first tangent in the program that is not finite.
+    """
     origin, anywhere = evaluator.map_reduce(_origins_of_scores if scores else _origins_of_values, np.minimum, u).tolist()
     objective = Objective(evaluator.spec.plain, evaluator.sample(8), evaluator.fixed, None, 1.0)
     return list(_operations(_traced(objective, u).jaxpr, scores)), origin, anywhere
 
 
 def _words(eqns: Sequence[Equation], origin: int) -> str:
-    """An origin in words; empty for `FINITE` and `GIVEN`."""
+    """Return the phrase for an origin (see `TracedValue`); empty for `FINITE` and `GIVEN`."""
     if origin >= GIVEN:
         return ""
     name = _name(eqns[origin // 2])
@@ -78,7 +82,9 @@ def _words(eqns: Sequence[Equation], origin: int) -> str:
 
 
 def _name(eqn: Equation) -> str:
-    """The primitive of an equation, or the name of the function with a derivative of its own that it calls."""
+    """Return the name of the primitive of an equation; if the equation calls a function with a derivative rule of its own, the
+    name of that function.
+    """
     if not _own_derivative(eqn):
         return str(eqn.primitive.name)
     program: Any = eqn.params.get("call_jaxpr") or eqn.params.get("fun_jaxpr")
@@ -86,29 +92,35 @@ def _name(eqn: Equation) -> str:
 
 
 def _own_derivative(eqn: Equation) -> bool:
-    """True for a call of a function with a derivative of its own, such as `xlogy`."""
+    """True if the equation calls a function with a derivative rule of its own, such as `xlogy`."""
     return str(eqn.primitive.name).startswith(("custom_jvp", "custom_vjp"))
 
 
 def _traced(objective: Objective, u: Either) -> Any:
-    """The closed jaxpr of all terms at u; its arguments are u and the arrays of the rows."""
+    """Return the closed jaxpr of all terms at u; its arguments are u and the arrays of the rows."""
     return jax.make_jaxpr(objective.contributions)(u, objective.prepared.rows)
 
 
 def _origins_of_values(objective: Objective, u: Either) -> Either:
-    """Origins of the terms of positive weight that are not finite, and `FINITE`, (2,)."""
+    """Return the origin of the terms of positive weight that are not finite, and `FINITE` in place of that of a tangent, (2,).
+    """
     values = objective.contributions(u, objective.prepared.rows)
     return _origins(objective, u, ~jnp.isfinite(values), None)
 
 
 def _origins_of_scores(objective: Objective, u: Either) -> Either:
-    """Origins of the scores of positive weight that are not finite, and of the first tangent that is not, (2,)."""
+    """Return the origin of the scores of terms of positive weight that are not finite, and of the first tangent in the program
+    that is not finite, (2,).
+    """
     scores = objective.values_and_scores(u)[1]
     return _origins(objective, u, ~jnp.isfinite(scores).all(axis=1), 1.0 / (2.0 + jnp.arange(u.size)))
 
 
 def _origins(objective: Objective, u: Either, bad: Either, tangent: Either | None) -> Either:
-    """Follow the program of all terms, of which those of the mask ``bad``, (n,), are looked at; ``tangent``: of u, (p,)."""
+    """Evaluate the program of all terms operation by operation, and return the two origins of the terms in the mask ``bad``,
+    (n,): of their values or tangents, and of the first tangent that is not finite, (2,). ``tangent``: direction of u, (p,), or
+    None.
+    """
     program, rows = _traced(objective, u), jax.tree.leaves(objective.prepared.rows)
     used = bad & (objective.prepared.weights > 0)
     anywhere: list[Any] = [jnp.asarray(FINITE)]
@@ -119,17 +131,19 @@ def _origins(objective: Objective, u: Either, bad: Either, tangent: Either | Non
 
 
 def _given(value: Any, bad: Either) -> TracedValue:
-    """Data, or a number in the function."""
+    """Return data, or a constant of the function, as a `TracedValue` without tangent."""
     return TracedValue(value, None, jnp.where(_lost(value, bad), GIVEN, FINITE), FINITE)
 
 
 def _inner(eqn: Equation, whole: bool) -> Any:
-    """The program that an equation calls, as `entered`; None if ``whole`` and it has a derivative of its own."""
+    """Return the program that an equation calls, as `entered` does; None if ``whole`` is True and the called function has a
+    derivative rule of its own.
+    """
     return None if whole and _own_derivative(eqn) else entered(eqn)
 
 
 def _operations(program: Program, whole: bool) -> Iterator[Equation]:
-    """The equations of a program and of those that it calls, in order; ``whole``: as of `_inner`."""
+    """Yield the equations of a program and of the programs that it calls, in order; ``whole``: as in `_inner`."""
     for eqn in program.eqns:
         inner = _inner(eqn, whole)
         yield from [eqn] if inner is None else _operations(inner.program, whole)
@@ -142,9 +156,9 @@ def _follow(
 
     Args:
         program, consts, operands: the program and its inputs.
-        bad: the terms that are looked at, a mask (n,).
-        anywhere: for each of `_operations` the origin of its tangents is appended.
-        whole: as of `_inner`.
+        bad: mask of the terms whose origins are wanted, (n,).
+        anywhere: a list, to which the origin of the tangents of each of the `_operations` is appended.
+        whole: as in `_inner`.
     """
     known = dict(zip(program.constvars, (_given(c, bad) for c in consts), strict=True))
     known.update(zip(program.invars, operands, strict=True))
@@ -162,7 +176,9 @@ def _follow(
 
 
 def _applied(eqn: Equation, at: Sequence[TracedValue], bad: Either, number: int) -> list[TracedValue]:
-    """The results of the equation of this number at its operands."""
+    """Return the results of equation ``eqn``, which has this number in the program, at its operands ``at``; ``bad``: as in
+    `_follow`.
+    """
     moving = [i for i, one in enumerate(at) if one.tangent is not None]
 
     def results_at(*some: Any) -> list[Any]:
@@ -193,14 +209,16 @@ def _applied(eqn: Equation, at: Sequence[TracedValue], bad: Either, number: int)
 
 
 def _alone(eqn: Equation, operands: Sequence[Any]) -> list[Any]:
-    """The results of an equation that keeps a derivative of its own."""
+    """Return the results of an equation at its operands; a function that it calls keeps its own derivative rule."""
     variables = {v: a for v, a in zip(eqn.invars, operands, strict=True) if not is_literal(v)}
     example = jax.make_jaxpr(lambda: ())()
     return part_of(example, invars=list(variables), outvars=eqn.outvars, eqns=[eqn])(*variables.values())
 
 
 def _inherited(eqn: Equation, at: Sequence[TracedValue], bad: Either) -> tuple[Either, Either]:
-    """The first origins of the operands' values and of their tangents; of `jnp.where` only the entries that are used count."""
+    """Return the first origin among the operands' values, and the first among their tangents; of `jnp.where` only the entries
+    that are used count.
+    """
     values, tangents = [one.value_from for one in at], [one.tangent_from for one in at]
     if eqn.primitive.name == "select_n":
         which = jnp.asarray(at[0].value).astype(jnp.int32)
@@ -214,8 +232,8 @@ def _inherited(eqn: Equation, at: Sequence[TracedValue], bad: Either) -> tuple[E
 
 
 def _lost(out: Either | float, bad: Either) -> Either:
-    """True if a floating-point result is not finite in one of the ``bad`` terms, (n,), along its first axis of length n; or
-    anywhere, if it has no such axis.
+    """True if a floating-point result is not finite in one of the ``bad`` terms, a mask (n,), along its first axis of length n;
+    if it has no such axis, if any entry is not finite.
     """
     if not jnp.issubdtype(jnp.result_type(out), jnp.floating):
         return jnp.asarray(False)

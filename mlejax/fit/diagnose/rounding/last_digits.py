@@ -135,7 +135,7 @@ def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeRes
 
 
 def along(evaluator: SingleEvaluator, before: Float[Host, " p"], last: Float[Host, " p"], e: int) -> Direction:
-    """The direction, of behaviour ``rises``, from one point of the profile of coordinate e to another, (p,) each.
+    """Return the direction, of behaviour ``rises``, from one point of the profile of coordinate e to another, (p,) each.
 
     Coordinates that change by less than a tenth of the change of e are left out.
     """
@@ -147,10 +147,11 @@ def along(evaluator: SingleEvaluator, before: Float[Host, " p"], last: Float[Hos
 
 
 def limit_on_edge(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult) -> OptimizeResult | None:
-    """The limit of the profile at a final point on one bound, where the score is not finite (as of p**y at p = 0 with y = 0).
+    """Return the limit of the profile at a final point on one bound where the score is not finite (that of p**y at p = 0 with y
+    = 0, for instance); None if there is none.
 
-    Extrapolated from two points close to the bound.  None unless the score there points outwards and the log-likelihood is
-    the limit to 0.001.
+    The limit is extrapolated from two points close to the bound. It is returned only if the score there points out of the
+    support and the log-likelihood at the bound differs from the limit by at most 0.001.
 
     Args:
         evaluator: evaluator of one data set.
@@ -178,9 +179,9 @@ def limit_on_edge(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: Optimi
 def _limit_on_edge(space: Space, last: Sequence[OptimizeResult], e: int) -> OptimizeResult | None:
     """Extrapolate the last two points of the profile to the bound that coordinate e approaches.
 
-    The second is half as far from the bound as the first.  Score, information and the other coordinates are extrapolated, and
-    the log-likelihood follows from the score by the trapezoidal rule.  None if there is no bound or the score there points
-    inwards.
+    The second is half as far from the bound as the first. Score, information and the other coordinates are extrapolated, and
+    the log-likelihood follows from the score by the trapezoidal rule. Return None if there is no bound, or if the score there
+    points into the support.
     """
     before, after = last
     edge = space.lower[e] if after.u[e] < before.u[e] else space.upper[e]
@@ -203,7 +204,7 @@ def _limit_on_edge(space: Space, last: Sequence[OptimizeResult], e: int) -> Opti
 
 
 def rest_to_rise(gains: Float[Host, " k"]) -> float | None:
-    """Estimate how much a sequence still rises from its last gains, (k,), which shrink about geometrically.
+    """Estimate how much a sequence will still rise, from its last gains, (k,), which shrink about geometrically.
 
     0 if the last three are so small that the rise has ended.  None if there are fewer than three, they do not shrink, or the
     estimate is not accurate to 0.01.
@@ -224,8 +225,9 @@ def rest_to_rise(gains: Float[Host, " k"]) -> float | None:
 
 
 def travelled(u: Float[Host, " p"], u0: Float[Host, " p"], space: Space) -> Float[Host, " p"]:
-    """Distance that each coordinate moved from u0 to u, (p,): of u itself for transformed ones, of the logarithm of the distance
-    to the bound for bounded ones, 0 for others."""
+    """Return the distance that each coordinate moved from u0 to u, (p,): the difference in u for transformed ones, the
+    difference of the logarithm of the distance to the bound for bounded ones, 0 for others.
+    """
     bent = ends.curved(space)
     with np.errstate(invalid="ignore", divide="ignore"):
         before, after = (np.minimum(x - space.lower, space.upper - x) for x in (u0, u))
@@ -233,11 +235,11 @@ def travelled(u: Float[Host, " p"], u0: Float[Host, " p"], space: Space) -> Floa
 
 
 def _way(start: float, stop: float, space: Space, e: int) -> Float[Host, " k"]:
-    """Values for coordinate e from ``start`` to ``stop``, (k,), geometric: equal steps of log 2 for logarithms, halves of the
-    distance to a bound for bounded coordinates.
+    """Return values for coordinate e from ``start`` to ``stop``, (k,): for a logarithm in equal steps of log 2, for a bounded
+    coordinate at halves of the distance to the bound.
 
-    An untransformed coordinate is treated as a logarithm (the user's function may take its exponential) unless it moved by 41
-    or more; then its steps double.
+    An untransformed coordinate is treated as a logarithm, because the user's function may take its exponential; if it moved by
+    41 or more, each step is twice the one before.
     """
     k = np.arange(RUNGS)
     bent = ends.curved(space)[e]
@@ -251,8 +253,8 @@ def _way(start: float, stop: float, space: Space, e: int) -> Float[Host, " k"]:
 
 
 def end_at(evaluator: SingleEvaluator, u: Float[Host, " p"], like: OptimizeResult) -> OptimizeResult | None:
-    """Evaluate u, (p,), as an `OptimizeResult` with the other fields of ``like``; None if its score or information is not finite;
-    the log-likelihood is not looked at.
+    """Evaluate u, (p,), as an `OptimizeResult` with the other fields of ``like``; None if its score or information is not
+    finite; the log-likelihood may be not finite.
     """
     found = evaluator.evaluate(u[None])
     assert found.score is not None
@@ -294,7 +296,7 @@ def with_good_digits(
     early = next((d for d in real if _numbers_end(evaluator.spec.space, d)), None)
     if early is not None:
         words = (
-            f"the formula ends along {early.movement}: no finite number, or no digits, beyond a log-likelihood of "
+            f"the formula cannot be evaluated accurately along {early.movement} beyond a log-likelihood of "
             f"{early.supremum:.6g}, where it still rises"
         )
         return tuple(d for d in real if d.behaviour != "rises" or d.bounded), words, STABLE_FORM
@@ -306,9 +308,10 @@ def with_good_digits(
 
 
 def _levelled(evaluator: SingleEvaluator, end: OptimizeResult, d: Direction) -> bool:
-    """True if the log-likelihood levels off along a rising direction, so that next to nothing is left of its rise.
+    """True if the log-likelihood levels off along a rising direction, so that hardly anything of the rise is left.
 
-    Told from its gains over three doublings of the way; False for a direction that is not bounded or has no point.
+    This is estimated from its gains over three doublings of the distance; False for a direction that is not bounded or has no
+    point.
     """
     if not d.bounded or d.point is None:
         return False
@@ -317,10 +320,11 @@ def _levelled(evaluator: SingleEvaluator, end: OptimizeResult, d: Direction) -> 
 
 
 def _fall_is_real(evaluator: SingleEvaluator, end: OptimizeResult, far: Float[Host, " p"]) -> bool:
-    """True if the log-likelihood falls from the final point to ``far``, (p,), by at least ten times the rounding error there, or
-    that error is not known; or so to the nearest of the halves of that way where it is seen to fall.
+    """True if the fall of the log-likelihood from the final point to ``far``, (p,), is at least ten times the rounding error
+    there, or if that error is not known.
 
-    The step to ``far`` may be so long that the formula has no digits there (of a curvature of 1e-8 a step is 1e4).
+    The step to ``far`` may be so long that rounding dominates there (for a curvature of 1e-8 a step is 1e4). Then the points at
+    halves of the distance are tried, and the first at which the log-likelihood is lower decides.
     """
     points = end.u + 0.5 ** np.arange(HALVES)[:, None] * (far - end.u)
     falls = end.loglik - evaluator.logliks({0: points})[0]

@@ -35,7 +35,7 @@ def _u_of(space: Space, fixed: Either) -> Either:
 
 @partial(compiled, static=("space",))
 def _tangent(space: Space, theta: Either, fixed: Either | None) -> Either:
-    """Derivatives of all theta with respect to the kept ones, under the constraints, (n, q)."""
+    """Return the derivatives of all theta with respect to the kept ones, under the constraints, (n, q)."""
     ties: Any = space.ties
     return jax.jacfwd(lambda t: ties.in_theta(space.untied, t, fixed))(theta)
 
@@ -159,12 +159,13 @@ def tied_at(equations: Equations, u: Float[Host, " n"], fixed: Either | None) ->
 
 
 def _vector(space: Space, params: PyTree) -> Float[Host, " k"]:
-    """All natural values of params as one vector, (k,)."""
+    """Return all natural values of params as one vector, (k,)."""
     return np.concatenate([np.ravel(np.asarray(v, np.float64)) for v in space.split(params)])
 
 
 def with_tangent(space: Space, reference: Float[Host, " k"]) -> Space:
-    """The layout with the derivatives of all coordinates with respect to the kept ones, computed at the reference point."""
+    """Return the layout with the derivatives of all coordinates with respect to the kept ones, computed at the reference point.
+    """
     assert isinstance(space.ties, CurvedTies)
     theta = np.asarray(space.untied.theta_from_u(_u_of(space.untied, reference)))
     matrix = np.asarray(_tangent(space, theta[space.ties.index], reference))
@@ -199,15 +200,15 @@ def another_choice(
 
 @partial(compiled, static=("space",))
 def _completed(space: Space, u: Either, fixed: Either | None) -> Either:
-    """All coordinates, (n,), from the kept ones, (q,), by solving the constraints; compiled."""
+    """Return all coordinates, (n,), from the kept ones, (q,), by solving the constraints; compiled."""
     ties: Any = space.ties
     return ties.in_u(space.untied, u, fixed)
 
 
 def at_estimate(fit: Fit) -> Fit:
-    """The fit with the derivatives of nonlinear constraints taken at its estimate, as the covariance needs them.
+    """Return the fit with the derivatives of nonlinear constraints taken at its estimate, as the covariance needs them.
 
-    The fit itself if it has no nonlinear constraints or an estimate is not finite.
+    Return the fit itself if it has no nonlinear constraints, or if an estimate is not finite.
     """
     space = fit.spec.space
     if not isinstance(space.ties, CurvedTies):

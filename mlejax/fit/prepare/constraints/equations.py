@@ -45,7 +45,9 @@ class Equations:
 
 @partial(compiled, static=("ties", "space"))
 def _values(ties: CurvedTies, space: Space, u: Either, fixed: Either | None) -> PyTree:
-    """The residuals of the equations ``ties`` at u, and their derivatives in u: `Equations.at`, compiled."""
+    """Return the residuals of the equations ``ties`` at u, and their derivatives with respect to u: the compiled part of
+    `Equations.at`.
+    """
     residual = lambda t: ties.residuals(space, space.params_from_u(t, fixed))
     return residual(u), jax.jacfwd(residual)(u)
 
@@ -91,7 +93,7 @@ def equations_of(
 
 
 def _n_equations(function: Callable[..., Any], name: str, of_params: Callable[[Any], Any], params: PyTree) -> int:
-    """The number of scalar values that a constraint function returns, by ``jax.eval_shape``.
+    """Return the number of scalar values that a constraint function returns, by ``jax.eval_shape``.
 
     Args:
         function: the user's function.
@@ -239,8 +241,8 @@ def _refuse_singular(equations: Equations, u: Float[Host, " n"], fixed: Either |
     for label, here, there in zip(equations.labels, norms, usual, strict=True):
         if here <= SINGULAR * there:
             raise ValueError(
-                f"constraints= {label}: its derivative is 0 where it holds, as that of a square, so that no covariance can be "
-                "computed; write it so that it changes sign there, a - b instead of (a - b)**2"
+                f"constraints= {label}: its derivative is 0 where the constraint is satisfied, as that of a square, so that no "
+                "covariance can be computed; write it so that it changes sign there, a - b instead of (a - b)**2"
             )
     unit, basis, kept = slope / norms[:, None], list[np.ndarray](), np.zeros(len(norms), bool)
     for j, row in enumerate(unit):
@@ -259,9 +261,9 @@ def _refuse_singular(equations: Equations, u: Float[Host, " n"], fixed: Either |
                 "leave it out"
             )
         raise ValueError(
-            f"constraints= have derivatives of rank {int(kept.sum())} of {len(norms)} where they hold: {equations.labels[j]} "
-            f"is tangent to the others ({', '.join(_first(equations.labels, kept))}), so that no covariance can be computed.  "
-            "Fix the parameters that they determine with fixed="
+            f"constraints= have derivatives of rank {int(kept.sum())} of {len(norms)} where they are satisfied: "
+            f"{equations.labels[j]} is tangent to the others ({', '.join(_first(equations.labels, kept))}), so that "
+            "no covariance can be computed.  Fix the parameters that they determine with fixed="
         )
 
 

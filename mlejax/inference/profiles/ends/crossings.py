@@ -185,7 +185,8 @@ def _iterate(
 def _crossing(model: tuple[np.ndarray, ...], level: Float[Host, " m"], here: Float[Host, " m"]) -> Float[Host, " m"]:
     """Return rho where a + b rho - c rho^2 / 2 falls to ``level``, (m,), ``model`` = (a, b, c).
 
-    Where that does not exist (c <= 0): where the tangent at rho = ``here`` does; NaN if that does not fall.
+    If the quadratic has no maximum (c <= 0), return rho where its tangent at rho = ``here`` falls to ``level``; NaN if the
+    tangent does not fall.
     """
     a, b, c = model
     root = b * b + 2.0 * c * (a - level)

@@ -52,7 +52,7 @@ def _target(paths: Paths, i: int) -> Target:
 
 
 def _seen(paths: Paths, ends: Ends, i: int) -> float:
-    """Return the target's value at the last evaluated point of path i, natural scale; NaN if no point was evaluated."""
+    """Return the value of the target at the last evaluated point of path i, natural scale; NaN if no point was evaluated."""
     return natural_value(_target(paths, i), float(paths.origin[i, 0] + ends.points.rho[i] * paths.direction[i, 0]))
 
 

@@ -251,8 +251,8 @@ def _peak(path: Paths, a: Points, b: Points) -> Asks[Points | None]:
 
 
 def _near(path: Paths, rho: float, last: Points) -> Asks[Points | None]:
-    """Return the point on the profile at rho, by a constrained fit from the tangent at the point ``last``, or if that fails
-    from this point itself; None if both fail.
+    """Return the point on the profile at rho, by a constrained fit that starts on the tangent at the point ``last``, or, if
+    that fails, at ``last`` itself; None if both fail.
     """
     along = last.u[0] + (rho - last.rho[0]) * last.tangent[0]  # the tangent may lead astray
     return (yield from _reached(path, rho, along, last.u[0]))

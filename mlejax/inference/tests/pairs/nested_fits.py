@@ -63,8 +63,8 @@ def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> Ch
     found = scaled_inverse(information)
     if not found.ok:
         raise UnknownMixtureError(
-            f"boundary={boundary}: the information of the full model is singular at the restricted estimates, as where a "
-            "parameter is not identified under the null hypothesis, so that the mixture is not known; use bootstrap=999"
+            f"boundary={boundary}: the information of the full model is singular at the restricted estimates, so "
+            "that the mixture is not known; use bootstrap=999"
         )
     efficient = np.linalg.inv(found.inverse[np.ix_(tested, tested)])
     return chi_bar_weights(efficient, on_edge[tested], seed)
