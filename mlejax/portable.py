@@ -173,7 +173,7 @@ def _installed(module: str) -> bool:
 
 
 class _Writing(threading.local):
-    """What is being pickled in this thread.
+    """The state of pickling in this thread.
 
     Attributes:
         active: True while cloudpickle writes a function.

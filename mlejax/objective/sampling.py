@@ -46,8 +46,8 @@ def sample_of_one(data: Prepared, n: int, chosen: Int[Host, " m"] | None = None)
     Args:
         data: one data set (N, ...).
         n: largest number of rows.
-        chosen: numbers of rows that must be in the sample, with their own weights.  So are `extreme_rows`, in which a formula
-            may overflow or lose its digits though it does so in no other row.
+        chosen: numbers of rows that must be in the sample, with their own weights. The rows of `extreme_rows` are in the sample
+            too, since a formula may overflow or lose digits in these alone.
     """
     if data.mode == "whole" or data.n_padded <= n:
         return data

@@ -119,8 +119,9 @@ class Carry(NamedTuple):
         trial: the point that the next turn evaluates, shape (p,).
         decrements: Newton decrements at the last four accepted points, log-likelihood units, most recent last, shape (4,);
             inf where the curvature was not positive definite or is not known.
-        mismatch: share of the gradient's change along a step that the mean of the Hessians at its two ends does not explain,
-            for the last accepted step that began more than 1e-4 standard errors from a minimum, (); inf if there was none.
+        mismatch: share of the gradient's change along a step that the mean of the Hessians at the step's beginning and end does
+            not explain, for the last accepted step that began more than 1e-4 standard errors from a minimum, (); inf if there
+            was none.
         status: an `End` code, shape (), int32.
         n_steps: number of accepted steps, shape (), int32.
         n_evaluations: number of evaluations of the objective with its derivatives, the start included, shape (), int32.

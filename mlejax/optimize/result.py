@@ -26,9 +26,9 @@ class OptimizeResult(NamedTuple):
         information: minus its Hessian, (..., p, p), or None without second derivatives.
         decrements: Newton decrements of the last four accepted points, most recent last, (..., 4); inf where there was no such
             point, or its curvature is not positive definite or not known.
-        mismatch: share of the score's change along a step that the mean of the informations at its two ends does not explain,
-            for the last step that began more than 1e-4 standard errors from an optimum, (...,); inf where unknown. Large if
-            rounding errors dominate.
+        mismatch: share of the score's change along a step that the mean of the informations at the step's beginning and end
+            does not explain, for the last step that began more than 1e-4 standard errors from an optimum, (...,); inf where
+            unknown. Large if rounding errors dominate.
         n_steps: number of accepted steps, (...,).
         status: an :class:`mlejax.status.End` code, (...,).
         polished: True if Newton steps followed after another method, in any of the data sets.
@@ -97,7 +97,7 @@ class OptimizeResult(NamedTuple):
         """Overwrite, in place, the results of the data sets ``which`` (a number, slice, numbers or booleans) with those of
         ``other``.
 
-        ``information`` is left alone if one of the two has none; ``polished`` and ``message`` stay.
+        ``information`` stays unchanged if one of the two results has none; ``polished`` and ``message`` always stay unchanged.
         """
         for mine, theirs in zip(self[:N_ARRAYS], other[:N_ARRAYS], strict=True):
             if mine is not None and theirs is not None:

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class Coordinates(NamedTuple):
-    """An affine map from v to u, as arrays of the host or of a program.
+    """The affine map u = origin + matrix v, as NumPy arrays or as traced arrays of a program.
 
     Attributes:
         origin: origin (p,); 0 for coordinates that are not mapped.
-        matrix: invertible matrix (p, p); rows of the identity for these.
+        matrix: invertible matrix (p, p); rows of the identity for coordinates that are not mapped.
     """
 
     origin: Either

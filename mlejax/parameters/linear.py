@@ -111,7 +111,8 @@ class Linear:
 
 
 class RandomPart(NamedTuple):
-    """The parsed parts of ``random="formula | by"``.
+    """The parsed parts of a string ``random="formula | by"`` (one bar: correlated effects) or ``"formula || by"`` (two bars:
+    independent effects).
 
     Attributes:
         formula: formula of the columns whose coefficients vary.

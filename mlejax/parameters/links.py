@@ -18,7 +18,7 @@ LINKS = ("identity", "log", "logit", "probit", "cloglog", "inverse", "softmax")
 
 
 def _pair(carried: Any) -> Any:
-    """Return the user's functions (link, inverse) from what `portable` made of them; None from None."""
+    """Return the user's functions (link, inverse) from their pickled forms, which `portable.portable` made; None from None."""
     return None if carried is None else (restore(carried[0]), restore(carried[1]))
 
 

@@ -20,8 +20,8 @@ LABELLED = 5  # the most influential rows
 
 
 def quantiles(values: Host, name: str, ax: Axes | None) -> Axes:
-    """Plot sorted values (n,) against normal quantiles, with the line on which they fall if they are standard normal; return
-    the axes.  ``name``: label of the vertical axis; ``ax``: axes to draw on, or None for new ones.
+    """Plot sorted values (n,) against normal quantiles, with the line on which standard normal values fall; return the axes.
+    ``name``: label of the vertical axis; ``ax``: axes to draw on, or None for new ones.
     """
     ax, n = new_axes(ax), values.size
     theory = np.array([NormalDist().inv_cdf((i + 0.5) / n) for i in range(n)])

@@ -42,7 +42,7 @@ class ComparisonColumn:
       statement: statement of the verdict; empty for the code ``verified``.
       n_units: number of terms of the log-likelihood.
       no_criterion: why this fit has no criteria, else empty.
-      only_aic: why it has no criteria other than AIC, else empty; both are the ends of sentences "BIC is not defined ...".
+      only_aic: why it has no criteria other than AIC, else empty; both texts complete the sentence "BIC is not defined ...".
       edf: effective degrees of freedom of a penalised fit, used in its AIC; NaN for other fits.
       leaves: summaries of large arrays of parameters, in place of terms.
     """
@@ -270,8 +270,8 @@ def _why(column: ComparisonColumn, term: Term) -> str:
 
 
 def _withheld(table: Comparison, name: str) -> list[str]:
-    """Return for each fit a note on why it does not have the criterion ``name``, empty if it has; the note names all criteria
-    of the table with the same reason.
+    """Return a note for each fit: why it does not have the criterion ``name``; empty if it has. The note names all criteria of
+    the table that the fit lacks for the same reason.
     """
     notes = []
     for column in table.columns:

@@ -58,7 +58,7 @@ class Presentation:
             raise ValueError(f"digits= expected a whole number of decimals, got {self.digits!r}")
 
     def names(self, known: Sequence[str]) -> dict[str, str]:
-        """Return a dict from the names of the shown entries, in order, to their labels.
+        """Return a dict from the names of the shown entries, in the order in which they are shown, to their labels.
 
         ``known``: names of all entries, in the order of the table.
 

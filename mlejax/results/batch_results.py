@@ -77,8 +77,8 @@ class BatchResults:
 
     @property
     def params_tree(self) -> Params:
-        """Estimates in the structure of the user's parameters, natural scale; every array has a leading axis (n_datasets,
-        ...).  Entries that :attr:`params` has as NaN are where the search ended.
+        """Estimates in the structure of the user's parameters, natural scale; every array has a leading axis (n_datasets, ...).
+        Where :attr:`params` is NaN, this has the value at which the search ended.
         """
         return self._batch.params
 
@@ -307,7 +307,7 @@ class BatchResults:
 
     @cached_property
     def _own(self) -> dict[int, Results]:
-        """Position -> results of the data sets for which other coordinates are free than for the rest."""
+        """Dict from position to result, of the data sets whose free coordinates differ from those of the other data sets."""
         return {i: self[self._labels[i]] for i in self._batch.closed}
 
     # ---- in words

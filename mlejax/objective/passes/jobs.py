@@ -28,12 +28,12 @@ _RUN = compiled(_program, static=("spec", "task"))  # half the compile time; pas
 
 
 class Place(NamedTuple):
-    """Where the rows of a chunk are.
+    """The partition, and the numbers of the rows, from which a chunk was made.
 
     Attributes:
         partition: name of the partition.
-        rows: their numbers in it.
-        units: the number of the unit of each of them in the chunk (m,); None for models of rows.
+        rows: the numbers of the chunk's rows in the partition.
+        units: for each of these rows, the number of its unit within the chunk (m,); None for models of rows.
     """
 
     partition: str
@@ -51,11 +51,11 @@ class Place(NamedTuple):
         return labels[codes[np.searchsorted(self.units, np.arange(self.units[-1] + 1))]]
 
     def of_terms(self, column: Any, name: str) -> Any:
-        """Return the values of a column of the partition for the terms of the chunk: its rows, or its units, for which they must
-        not vary.
+        """Return the values of a column of the partition, one for each term of the chunk: for each row, or for each unit,
+        within which the column must be constant.
 
         Raises:
-            DataError: they vary within a unit; ``name`` is that of the column, for the message.
+            DataError: the column varies within a unit; the message calls it ``name``.
         """
         part = self.of_rows(column)
         if self.units is None:
@@ -66,18 +66,18 @@ class Place(NamedTuple):
 
 
 class EffectValues(NamedTuple):
-    """Effects of levels, and the position among the columns of a chunk of the column that has the levels' codes.
+    """The effects of all levels, and the position, among the columns of a chunk, of the column with the codes of the levels.
 
     Attributes:
-        position: that position.
-        values: the effects (G,).
+        position: position of the column of codes.
+        values: the effects of the G levels (G,).
     """
 
     position: int
     values: Float[Host, " levels"]
 
     def codes(self, chunk: Prepared) -> Int[Host, " N"]:
-        """Return the codes of the rows of a chunk, as a copy."""
+        """Return the level codes of the rows of a chunk (N,), a new array of int64."""
         return np.asarray(chunk.rows[self.position]).astype(np.int64)
 
     def put(self, chunk: Prepared) -> Prepared:
@@ -87,16 +87,17 @@ class EffectValues(NamedTuple):
 
 
 class ReadChunks:
-    """The chunks of a partition, each with its place; one is valid until the next but one is read.
+    """The chunks of a partition, each with its `Place`; a chunk is valid until two more have been read, since two buffers are
+    used in turn.
 
     Args:
-        cut: how the partition is divided.
+        cut: how the partition is divided into chunks.
         partition: the partition.
         first: True in the first pass, in which the values are checked.
 
     Attributes:
         table: the columns of the partition, once the first chunk was read.
-        seen: the summary of the partition, or None for an empty one, and one in which every weight is 0.
+        seen: the summary of the partition; None if it has no rows, or every weight is 0.
     """
 
     table: Table
@@ -106,7 +107,7 @@ class ReadChunks:
         self.seen: Seen | None = None
 
     def __iter__(self) -> Iterator[tuple[Prepared, Place]]:
-        """Yield the chunks.
+        """Yield each chunk with its `Place`.
 
         Raises:
             DataError: values are missing, infinite or wrong weights.

@@ -176,7 +176,7 @@ class PartitionedEvaluator:
         return type(self)(spec, self.rows, self.some, self.fixed, self.hyper)
 
     def of_sample(self, some: Prepared) -> PartitionedEvaluator:
-        """Return the evaluator of some rows in memory, with the program of this one's passes."""
+        """Return an evaluator of the rows ``some`` in memory that uses the compiled program of this evaluator's passes."""
         return PartitionedEvaluator(self.spec, SampledRows(some, self.rows.cut), some, self.fixed, self.hyper)
 
     @property
@@ -273,7 +273,8 @@ class PartitionedEvaluator:
     def _curvature(self, method: Method, u: Host) -> tuple[Any, ...]:
         """Return log-likelihood, score and curvature at u.
 
-        If products of scores will be needed and the search is nearly done, the same pass sums and keeps them.
+        If products of scores will be needed and the search is nearly done, the same pass also sums the
+        outer products of scores and keeps the sum for `products`.
         """
         evaluating = optimize.evaluating(method)
         if self.rows.products_wanted is None or not self._nearly_done():
@@ -296,8 +297,8 @@ class PartitionedEvaluator:
         return self._plain, fixed, np.asarray(u).tobytes(), by_root
 
     def products(self, u: Either, by_root: bool) -> Float[Host, "p p"]:
-        """Return the sum of outer products of scores at u, weighted by w (``by_root``) or w^2, by a pass if the last pass of
-        the fit did not compute it.
+        """Return the sum of outer products of scores at u (p, p), weighted by w (``by_root``) or w^2: the sum that the last
+        pass of the fit kept, if it was at this point, else that of a further pass.
         """
         kept = self.rows.products
         if kept is not None and kept[0] == self._at(u, by_root):

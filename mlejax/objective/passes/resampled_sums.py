@@ -32,7 +32,7 @@ _dot = jax.jit(jnp.dot)  # in XLA: BLAS would start threads of its own in the th
 
 
 def derivatives_of_rows(objective: Objective, u: Either) -> PyTree:
-    """Score and information of every row, unweighted, side by side (N, p + p^2)."""
+    """Return score and information of every row, unweighted, side by side (N, p + p^2)."""
     scores, information = objective.row_derivatives(u)
     return jnp.concatenate([scores, information.reshape(len(scores), -1)], axis=1)
 

@@ -44,7 +44,8 @@ class _WithEffects:
 
 @dataclass(frozen=True, eq=False)
 class Partialled:
-    """Scores with the effects of levels partialled out, s_u + (C' H^-1)_g s_alpha.
+    """Scores from which the effects of levels are partialled out: s_u - lever_g s_alpha for a row of level g, with s_u its
+    score in u and s_alpha its score in the effect.
 
     Attributes:
         position: position of the column of level codes.
@@ -68,10 +69,11 @@ class Partialled:
 
 @dataclass(frozen=True, eq=False)
 class _Finished:
-    """What a chunk's scores with effects become: sums by cluster, or without groups the summed outer products.
+    """The function that a pass applies to the scores of a chunk, the scores in the effects included: it returns sums by
+    cluster, or without clusters the summed outer products.
 
     Attributes:
-        partialled: what partials the effects out.
+        partialled: the `Partialled` by which effects are partialled out.
         by_root: as of `streamed_products`.
         groups: sums by cluster, or None.
     """
@@ -148,7 +150,7 @@ def streamed_products(
 
     Args:
         evaluator: evaluator of the log-likelihood without penalty.
-        partialled: what partials effects out of the scores, or None without effects.
+        partialled: the `Partialled` by which effects are partialled out of the scores; None without effects.
         u: point of evaluation (p,).
         by_root: if True, products are weighted by w, otherwise by w^2.
         groups: names of the columns of cluster labels, one or two.
@@ -193,7 +195,8 @@ def _weights(objective: Objective, u: Either) -> PyTree:
 
 @dataclass(frozen=True)
 class _ClusterOfLevel:
-    """The clusters of the levels in a chunk: codes of the levels (m,), a cluster of each (m,), and False if one has several.
+    """The function that a pass applies to a chunk: it returns the codes of the chunk's levels (m,), a cluster of each level
+    (m,), and False if a level has rows in several clusters (else True).
 
     Attributes:
         position: position of the column of level codes.
@@ -209,7 +212,7 @@ class _ClusterOfLevel:
 
 
 def _one_of_each(codes: Float[Host, " m"], labels: Host) -> tuple[Any, Any, Any]:
-    """Return each of some codes (k,), a label of it (k,), and False if one has several."""
+    """Return the distinct codes (k,), the label of each (k,), and False if a code has several labels (else True)."""
     if not len(codes):
         return codes, labels, np.asarray(True)
     numbers, found = group_codes(labels, "groups")

@@ -1,4 +1,4 @@
-"""The methods, one a file, and what they share: trust-region steps and the watch on progress."""
+"""The methods, one a file, and what they share: trust-region steps, and the stopping rule of first-order methods."""
 
 from mlejax.optimize.methods.adam import Adam
 from mlejax.optimize.methods.bhhh import BHHH

@@ -204,7 +204,8 @@ def _judge(state: TrustState, kept: Point, new: Point, setting: Setting) -> Judg
     """Accept or reject the new point, and adapt the radius; arguments are those of `TrustRegion.update`.
 
     The start is accepted; the confirming step if f does not grow beyond rounding; a step whose predicted reduction is below
-    rounding if the scaled gradient became smaller too; any other by its gain ratio. None is if f is not finite at its end.
+    rounding if the scaled gradient became smaller too; any other by its gain ratio. A step to a point where f is not finite is
+    never accepted.
     """
     predicted: Any = state.predicted
     first, finite = kept.f == np.inf, new.f < np.inf

@@ -1,9 +1,9 @@
 r"""Nonlinear equality constraints c(params) = 0: some coordinates stay free ("kept"), the others solve the equations.
 
-The coordinates that follow, d, are the root of c(kept, d) = 0 near a reference point that satisfies it.  Newton's method finds
-it without derivatives; two more steps from there are differentiated.  The first makes the error of d of second order in a change
-of the kept coordinates, the second of fourth order, so that derivatives up to the third are exact.  By the implicit function
-theorem the score and information over the kept coordinates are then those of the constrained problem:
+The determined coordinates, d, are the root of c(kept, d) = 0 near a reference point that satisfies it. Newton's method finds
+the root, and this search is not differentiated; two more steps from the root are. The first makes the error of d of second
+order in a change of the kept coordinates, the second of fourth order, so that derivatives up to the third are exact. By the
+implicit function theorem the score and information over the kept coordinates are then those of the constrained problem:
 
     s = Z' g,        I = Z' ( I_full + sum_j kappa_j d^2 c_j ) Z,        A Z = 0,   kappa the multipliers,
 
@@ -106,8 +106,9 @@ class CurvedTies:
         return jnp.concatenate(parts)
 
     def in_u(self, space: Space, u: Float[Either, " kept"], fixed: Either) -> Either:
-        """Return all coordinates of u (n,) from the kept ones. Those that follow are NaN if Newton's method finds no root from
-        the reference; in a space with bounds all are NaN then, and if one is beyond its bound.
+        """Return all coordinates of u (n,) from the kept ones. The determined coordinates are NaN if Newton's method finds no
+        root from the reference. In a space with bounds all coordinates are NaN in that case, and also if a determined
+        coordinate is beyond its bound.
 
         Args:
             space: the parameter space without constraints.
@@ -152,10 +153,11 @@ def newton_step(function: Callable[[Any], Any], d: Float[Either, " m"]) -> Eithe
 
 
 def root(function: Callable[[Any], Any], start: Float[Either, " m"]) -> Either:
-    """Return the end (m,) of Newton's method for function(d) = 0 from ``start``; it can be traced.
+    """Return the last point (m,) of Newton's method for function(d) = 0 from ``start``; it can be traced.
 
-    A step that does not reduce the largest equation (divided by its largest derivative at the start) is taken back and divided by
-    four. It ends at a root, at a step of relative size 1e-13, or after 60 trials; whether it is a root is not checked.
+    A step that does not reduce the largest equation (divided by its largest derivative at the start) is taken back and divided
+    by four. The method ends at a root, at a step of relative size 1e-13, or after 60 trials; whether the last point is a root
+    is not checked.
     """
     slope = jax.jacfwd(function)(start)
     weight = 1.0 / jnp.maximum(jnp.max(jnp.abs(slope), axis=1), 1e-300)

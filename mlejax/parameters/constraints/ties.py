@@ -59,7 +59,7 @@ class Ties:
 
 
 class Support(NamedTuple):
-    """An interval from ``low`` to ``high``; the flags are True for ends that belong to it."""
+    """An interval from ``low`` to ``high``; ``low_closed`` and ``high_closed`` are True if that end belongs to the interval."""
 
     low: float
     high: float
@@ -122,8 +122,8 @@ def range_of(row: np.ndarray, constant: float, supports: Sequence[Support | None
 
 
 class Solved(NamedTuple):
-    """The constraints solved for some coordinates (``ties``; None if all of them hold anyway), and the labels of the
-    ``redundant`` constraints, which follow from those before them.
+    """The constraints solved for some coordinates (``ties``; None if every constraint holds for all parameter values), and the
+    labels of the ``redundant`` constraints, which follow from those before them.
     """
 
     ties: Ties | None

@@ -27,7 +27,7 @@ def adapted(results: OtherNames, of: Callable[..., Any] | None) -> Any:
 
     Args:
         results: the result.
-        of: the quantity to predict, a function as for `margins`; None: its default.
+        of: the quantity to predict, a function as for `margins`; None for the default of `margins`.
 
     Raises:
         ImportError: marginaleffects is not installed.

@@ -143,7 +143,7 @@ def _header(entries: Entries, eform: bool | Sequence[str]) -> tuple[tuple[str, s
 
 
 def _loglik_in_words(fit: Fit) -> str:
-    """The log-likelihood, or why there is no number to show."""
+    """Return the log-likelihood as a string with 6 decimals, or the reason why there is no number to show."""
     if fit.verdict.code == "no_finite_maximum" and fit.verdict.supremum is None:
         return "rises without bound"
     return "lost in rounding or not finite" if np.isnan(fit.llf) else f"{fit.llf:.6f}"
@@ -301,21 +301,21 @@ def _long_factors(entries: Entries) -> dict[str, list[int]]:
 
 
 def _unfolded(entries: Entries, long: Mapping[str, Any]) -> list[int]:
-    """Return the positions of the entries that have a row each in the table: all but the coefficients of the factors
-    ``long``, as of `_long_factors`.
+    """Return the positions of the entries that have a row of their own in the table: all but the coefficients of the factors
+    ``long``, a dict as `_long_factors` returns it.
     """
     gone = {int(i) for at in long.values() for i in at}
     return [i for i in range(entries.space.n_reported) if i not in gone]
 
 
 def _summarised(kept: Sequence[int]) -> bool:
-    """True if there are too many entries for one row each in the table."""
+    """True if the entries at the positions ``kept`` are too many for a row each in the table."""
     return len(kept) > report.SUMMARISED_ABOVE
 
 
 def _leaves(entries: Entries, long: Mapping[str, Any]) -> tuple[report.LargeArray, ...]:
-    """Return a summary row for each parameter array if there are too many entries for one row each; otherwise for each
-    factor in ``long``, as of `_long_factors`.
+    """Return a summary row for each parameter array if there are too many entries for one row each; otherwise for each factor
+    in ``long``, a dict as `_long_factors` returns it.
     """
     space = entries.space
     if not _summarised(_unfolded(entries, long)):
@@ -352,7 +352,7 @@ def _title(fit: Fit) -> str:
 
 
 def _float32_columns(names: tuple[str, ...]) -> str:
-    """Return a note on columns that were given as float32; empty if there are none."""
+    """Return a note on the columns ``names`` that were given as float32; empty if there are none."""
     shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
     return f"{shown} came as float32: numbers of about 7 digits, computed with in float64." if names else ""
 
