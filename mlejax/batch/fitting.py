@@ -76,18 +76,18 @@ def fit_many(
     again = n_starts is None and not own_labels
     n_starts = check_n_starts(n_starts, 1)
     with float64(), missing_derivatives(likelihood), outside_transformations():
-        space, held = fix_on_host(sets.space, fixed)
+        space, fixed_values = fix_on_host(sets.space, fixed)
         penalty, sets = _bound(penalty, hyper, sets)
         spec = Spec(likelihood, space, penalty)
         optimize.refuse_batches(algorithm)
         which = sets.usable
-        budget = budget_for_largest(spec, sets, held, budget) if which.size else budget
-        evaluator = DataSetsEvaluator(spec, sets, budget, held, sets.hyper, (False, sets.own_hyper))
+        budget = budget_for_largest(spec, sets, fixed_values, budget) if which.size else budget
+        evaluator = DataSetsEvaluator(spec, sets, budget, fixed_values, sets.hyper, (False, sets.own_hyper))
         given, own = _given(spec, sets, start)
         u0 = np.zeros((len(sets), space.n_free))
         if which.size:
             if isinstance(start, str):
-                u0[:] = _pooled(spec, sets, which, given, held, algorithm, seed)
+                u0[:] = _pooled(spec, sets, which, given, fixed_values, algorithm, seed)
             elif space.n_free:
                 u0[which], _ = start_room.choose(
                     evaluator, which, given, own, sets.designs, likelihood.parameters, seed
@@ -95,8 +95,8 @@ def fit_many(
             finite = np.isfinite(u0[which]).all(axis=1)
             if finite.any():
                 first = int(which[finite][0])
-                check_rows_once(likelihood, space, sets.single(first), u0[first], held, _alone(sets, first, space).rows)
-        problems = _problems(sets, algorithm, held, seed, given, own, budget)
+                check_rows_once(likelihood, space, sets.single(first), u0[first], fixed_values, _alone(sets, first, space).rows)
+        problems = _problems(sets, algorithm, fixed_values, seed, given, own, budget)
         outcome = _searched(problems, evaluator, u0, which, sets)
         modes: dict[int, tuple[Mode, ...]] = {}
         if n_starts > 1 and outcome.finished:
@@ -105,7 +105,7 @@ def fit_many(
             outcome, modes = _several_starts(problems, outcome, evaluator, which[~outcome.clean[which]], RESTARTS)
         if not own_labels and which.size:
             good = outcome.clean | np.array([i in modes for i in range(len(sets))])
-            ends = in_order(outcome.spec, outcome.result, good, sets.single(int(which[0])), held)
+            ends = in_order(outcome.spec, outcome.result, good, sets.single(int(which[0])), fixed_values)
             outcome = replace(outcome, result=ends, at=None)
         done = judged(likelihood, sets, problems, evaluator, outcome, modes, u0, which, budget)
     return _with_latents_named(replace(done, missing=missing, columns=columns), which, own_labels)
@@ -140,18 +140,18 @@ def _with_latents_named(batch: Batch, which: Host, keep: bool) -> Batch:
     return batch
 
 
-def budget_for_largest(spec: Spec, sets: DataSets, held: Host | None, budget: Budget) -> Budget:
+def budget_for_largest(spec: Spec, sets: DataSets, fixed_values: Host | None, budget: Budget) -> Budget:
     """Return the limits on memory and threads that `budget_for` gives for the largest data set that can be used; there must be
     one.
 
     Args:
-        spec, held: what is fixed when programs are compiled, and the values under ``fixed=`` or None.
+        spec, fixed_values: what is fixed when programs are compiled, and the values under ``fixed=`` or None.
         sets: the data sets.
         budget: the user's limits.
     """
     largest = int(sets.usable[np.argmax(sets.sizes[sets.usable])])
     bytes_ = sets.data_set_bytes(int(sets.sizes[largest]))
-    return budget_for(spec, sets.single(largest), bytes_, held, sets.hyper_at(largest), budget)
+    return budget_for(spec, sets.single(largest), bytes_, fixed_values, sets.hyper_at(largest), budget)
 
 
 def _bound(penalty: Callable[..., Any] | None, hyper: PyTree, sets: DataSets) -> tuple[Any, DataSets]:
@@ -206,7 +206,7 @@ def _alone(sets: DataSets, i: int, space: Space) -> Loaded:
 def _problems(
     sets: DataSets,
     method: Method,
-    held: Host | None,
+    fixed_values: Host | None,
     seed: int,
     given: list[Any],
     own: list[bool],
@@ -215,20 +215,21 @@ def _problems(
     """Return a `Problems` view of the data sets: for number i, its data, evaluator and given start, made on demand.
 
     Args:
-        sets, method, held, seed: the data sets, the optimiser, the values under ``fixed=``, and the seed of random starts.
+        sets, method, fixed_values, seed: the data sets, the optimiser, the values under ``fixed=``, and the seed of
+            random starts.
         given, own: the given starts and whether they have a leading axis, from `_given`.
         budget: limits of memory, on which depends how many data sets are diagnosed together.
     """
     room = budget.memory // max(sets.data_set_bytes(int(sets.sizes.max(initial=1))), 1)
 
     def one(evaluator: Evaluator, i: int) -> ChunkedEvaluator:
-        return ChunkedEvaluator(evaluator.spec, sets.single(i), held, sets.hyper_at(i))
+        return ChunkedEvaluator(evaluator.spec, sets.single(i), fixed_values, sets.hyper_at(i))
 
     def given_of(i: int) -> list[Any]:
         return [v[i] if mine else v for v, mine in zip(given, own, strict=True)]
 
     loaded = partial(_alone, sets, space=sets.space)
-    return problems_of(method, held, seed, loaded, given_of, one, int(min(max(room, 2), TOGETHER)))
+    return problems_of(method, fixed_values, seed, loaded, given_of, one, int(min(max(room, 2), TOGETHER)))
 
 
 def _searched(problems: Problems, evaluator: DataSetsEvaluator, u0: np.ndarray, which: Host, sets: DataSets) -> Outcome:
@@ -248,14 +249,14 @@ def _searched(problems: Problems, evaluator: DataSetsEvaluator, u0: np.ndarray, 
 
 
 def _pooled(
-    spec: Spec, sets: DataSets, which: np.ndarray, given: list[Any], held: Host | None, method: Method, seed: int
+    spec: Spec, sets: DataSets, which: np.ndarray, given: list[Any], fixed_values: Host | None, method: Method, seed: int
 ) -> np.ndarray:
     """Return the final point u, (p,), of a search over the rows of the data sets ``which`` together, without weights; the start
     of that search if the final point is not finite.
 
     Args:
-        spec, held, method, seed: what is fixed when programs are compiled, the values under ``fixed=``, the optimiser, and the
-            seed of random starts.
+        spec, fixed_values, method, seed: what is fixed when programs are compiled, the values under ``fixed=``, the optimiser,
+            and the seed of random starts.
         sets, which: the data sets, and the numbers of those to pool.
         given: given start values, one (or None) for each array of params.
 
@@ -277,8 +278,8 @@ def _pooled(
     rows = data_room.Rows(leaves, sets.shared, sets.layout, len(positions))
     packed = data_room.pack(rows, mode=sets.mode)
     pooled: Loaded = Loaded(Problem(packed, spec.space), rows, None, None, None, designs=sets.designs, hyper=sets.hyper)  # type: ignore[arg-type]
-    evaluator = ChunkedEvaluator(spec, packed, held, sets.hyper)
-    problems = problems_of(method, held, seed, lambda _: pooled, lambda _: given)
+    evaluator = ChunkedEvaluator(spec, packed, fixed_values, sets.hyper)
+    problems = problems_of(method, fixed_values, seed, lambda _: pooled, lambda _: given)
     u0 = problems.start_anew(evaluator, pooled, given)
     end = search_all(problems, evaluator, u0[None], np.zeros(1, np.int64)).result.of(0)
     return np.asarray(end.u if np.isfinite(end.u).all() else u0)

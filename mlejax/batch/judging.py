@@ -140,7 +140,7 @@ def judged(
         which: numbers of the data sets that can be used; the others get "not_computable" and the reason in ``sets.bad``.
         budget: limits on memory and threads.
     """
-    spec, space, ends, held = outcome.spec, outcome.spec.space, outcome.result, problems.fixed
+    spec, space, ends, fixed_values = outcome.spec, outcome.spec.space, outcome.result, problems.fixed
     codes = np.full(len(sets), "not_computable", dtype="U20")
     statements = dict(sets.bad)
     free = interior(space, ends.u)
@@ -157,17 +157,17 @@ def judged(
             one = problems.one(evaluator.with_spec(spec), i)
             codes[i] = finish_room.finish(one, problems.loaded(i), outcome.diagnosed(i), problems.method).verdict.code
         else:
-            codes[i] = code_of(evidence_at(space, held, end, outcome.findings.get(i, Findings())))
+            codes[i] = code_of(evidence_at(space, fixed_values, end, outcome.findings.get(i, Findings())))
     plain, finished = None, outcome.finished
     if ends.information is None or not which.size:
-        theta, params = theta_and_params(space, ends.u, held)
+        theta, params = theta_and_params(space, ends.u, fixed_values)
         empty = np.zeros((len(sets), 0, 0))
         at = InTheta(theta, ends.score, empty, empty, empty, ends.score, np.zeros(0), np.zeros(0, bool), params)
     else:
-        at = outcome.at or in_theta(space, ends, held, budget)
+        at = outcome.at or in_theta(space, ends, fixed_values, budget)
         changed = np.array(sorted(outcome.findings), np.int64)
         if changed.size and outcome.at is not None:
-            later = in_theta(space, ends.of(changed), held, budget)
+            later = in_theta(space, ends.of(changed), fixed_values, budget)
             at = jax.tree.map(lambda whole, part: _with(whole, changed, part), at, later)
         at = _from_centred(at, outcome.findings)
     if spec.penalty is not None and ends.information is not None and which.size:
@@ -178,10 +178,10 @@ def judged(
             finished = False
             ends.status[i], codes[i] = int(End.INTERRUPTED), "stopped_early"
             statements.setdefault(i, _interrupted(ends.of(i), True))
-        without = in_theta(space, ends._replace(score=score, information=information), held, budget)
+        without = in_theta(space, ends._replace(score=score, information=information), fixed_values, budget)
         at = at._replace(score=without.score, information=without.information)
     return Batch(
-        likelihood=likelihood, spec=spec, plain=plain, sets=sets, fixed=held, method=problems.method, u0=u0, ends=ends,
+        likelihood=likelihood, spec=spec, plain=plain, sets=sets, fixed=fixed_values, method=problems.method, u0=u0, ends=ends,
         theta=at.theta, score=at.score, information=at.information, inverse=at.inverse, jacobian=at.jacobian,
         params=at.params, interior=interior(space, ends.u), codes=codes, statements=statements, found=outcome.findings,
         notes=outcome.notes, modes=modes, finished=finished, budget=budget,

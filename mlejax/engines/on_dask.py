@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlejax.data.streams import Partition
-from mlejax.engines.tasks import Held, in_order, packed, run, run_on_table
+from mlejax.engines.tasks import EnginePartition, in_order, packed, run, run_on_table
 from mlejax.shapes import Data
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Dask:
         task, ahead = packed(work), AHEAD * max(1, sum(self.client.nthreads().values()))
 
         def submit(partition: Partition) -> Any:
-            if not isinstance(partition, Held):
+            if not isinstance(partition, EnginePartition):
                 return self.client.submit(run, task, partition, pure=False, retries=RETRIES)
             import dask
 
@@ -58,9 +58,9 @@ class DaskFrame:
         """Return the first 256 rows, with all columns, as a pandas DataFrame."""
         return self.frame.head(256, npartitions=-1, compute=True)
 
-    def partitions(self) -> list[Held]:
+    def partitions(self) -> list[EnginePartition]:
         """Return the partitions in order; they are computed on the cluster when a task needs them."""
-        return [Held(f"partition {i}", part, lambda d: d.compute()) for i, part in enumerate(self.frame.to_delayed())]
+        return [EnginePartition(f"partition {i}", part, lambda d: d.compute()) for i, part in enumerate(self.frame.to_delayed())]
 
     def grouped(self, by: Sequence[str], columns: Sequence[str]) -> DaskFrame:
         """Return a source with these ``columns``, shuffled so that all rows of a group are in one partition; ``by`` names the

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlejax.data import DataTypeError
 from mlejax.data.streams import Partition
-from mlejax.engines.tasks import Held, in_order, packed, run, run_on_table
+from mlejax.engines.tasks import EnginePartition, in_order, packed, run, run_on_table
 from mlejax.shapes import Data
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Ray:
         ahead = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
 
         def submit(partition: Partition) -> Any:
-            if isinstance(partition, Held):
+            if isinstance(partition, EnginePartition):
                 return of_block.remote(task, partition.name, partition.handle)
             return of_file.remote(task, partition)
 
@@ -62,18 +62,18 @@ class RayData:
         self.dataset = dataset
 
     @cached_property
-    def _blocks(self) -> list[Held]:
+    def _blocks(self) -> list[EnginePartition]:
         import ray
 
         blocks = self.dataset.materialize().to_arrow_refs()
-        return [Held(f"block {i}", reference, ray.get) for i, reference in enumerate(blocks)]
+        return [EnginePartition(f"block {i}", reference, ray.get) for i, reference in enumerate(blocks)]
 
     def peek(self) -> Data:
         """Return the first block that has rows, as a pyarrow Table; the first block if none has."""
         tables = (block.read() for block in self._blocks)
         return next((table for table in tables if table.num_rows), self._blocks[0].read())
 
-    def partitions(self) -> list[Held]:
+    def partitions(self) -> list[EnginePartition]:
         """Return the blocks in order; the Dataset is computed at the first call."""
         return self._blocks
 

@@ -20,7 +20,7 @@ from mlejax.shapes import Data
 
 
 @dataclass(frozen=True)
-class Held:
+class EnginePartition:
     """A partition that an engine computes, or has in its memory, and that a task reads through the engine's reference.
 
     Attributes:

@@ -33,7 +33,7 @@ def side_by_side(p: int) -> int:
     return 1 << max(limits().lapack_work // max(p, 1) ** 3, 1).bit_length() - 1
 
 
-def cuts_calls_up() -> bool:
+def splits_large_calls() -> bool:
     """Return True on the CPU with a jaxlib that splits large calls of LAPACK among threads (0.10; 0.11 is assumed to)."""
     return limits().on_cpu and (0, 10) <= jaxlib.version.__version_info__[:2] < (0, 12)
 

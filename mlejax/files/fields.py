@@ -194,9 +194,9 @@ def record(make: Callable[..., T], **fields: Field[Any] | tuple[str, Field[Any]]
         return make(**{a: one(name, f) for name, (a, f) in pairs.items()})
 
     def write(value: Any, where: str) -> Json:
-        held = {name: (getattr(value, a), f) for name, (a, f) in pairs.items()}
+        values = {name: (getattr(value, a), f) for name, (a, f) in pairs.items()}
         return {
-            name: f.write(v, f"{where}.{name}") for name, (v, f) in held.items() if not f.absent or v != f.absent[0]
+            name: f.write(v, f"{where}.{name}") for name, (v, f) in values.items() if not f.absent or v != f.absent[0]
         }
 
     return Field(read, write)

@@ -71,10 +71,10 @@ def with_fixed(fit: Fit, fixed: Mapping[str, float]) -> Fit:
                 f"a fit {kind} cannot be repeated with parameters fixed: fit the smaller model yourself, and compare by lr_test"
             )
     with float64(), missing_derivatives(likelihood), outside_transformations():
-        space, held = fix_on_host(loaded.problem.space, fixed)
-        evaluator = evaluator_of(replace(fit.spec, space=space), loaded, held)
+        space, fixed_values = fix_on_host(loaded.problem.space, fixed)
+        evaluator = evaluator_of(replace(fit.spec, space=space), loaded, fixed_values)
         given = start_room.given_values(space, likelihood.parameters, fit.params)
         u0 = first_start(evaluator, method, loaded, given, 0)
-        problems = problems_of(method, held, 0, lambda _: loaded, lambda _: given)
+        problems = problems_of(method, fixed_values, 0, lambda _: loaded, lambda _: given)
         found = search_all(problems, evaluator, u0[None], np.zeros(1, np.int64)).diagnosed(0)
         return finish(evaluator.with_spec(found.spec), loaded, found, method)

@@ -96,19 +96,19 @@ def solve(
     algorithm = optimize.resolve("newton" if method is None else method)
     likelihood = getattr(model, "likelihood", model)
     penalty, hyper = bind_penalty(penalty, hyper, prepared.space)
-    space, held = fix(prepared.space, fixed)
+    space, fixed_values = fix(prepared.space, fixed)
     data = prepared.data if weights is None else _with_weights(prepared.data, weights)
     data = jax.tree.map(jnp.asarray, data)
     u0 = off_edges(space, space.u_from_params(_start_tree(space, start)))
     spec = Spec(likelihood, space, penalty)
     with missing_derivatives(likelihood):
         try:
-            return _solution(spec, algorithm, data, u0, held, hyper)
+            return _solution(spec, algorithm, data, u0, fixed_values, hyper)
         except NotImplementedError as error:
-            return _solution(differenced(spec, error), algorithm, data, u0, held, hyper)
+            return _solution(differenced(spec, error), algorithm, data, u0, fixed_values, hyper)
 
 
-def _solution(spec: Spec, method: Method, data: Prepared, u0: Either, held: Either | None, hyper: PyTree) -> Solution:
+def _solution(spec: Spec, method: Method, data: Prepared, u0: Either, fixed_values: Either | None, hyper: PyTree) -> Solution:
     """Run the search with derivatives stopped, then one implicit step that defines the derivatives of the solution.
 
     Derivatives are NaN where the information is not positive definite; a coordinate at a bound has derivative 0.
@@ -116,8 +116,8 @@ def _solution(spec: Spec, method: Method, data: Prepared, u0: Either, held: Eith
     space = spec.space
     lower = jnp.asarray(space.lower, jnp.result_type(float))
     upper = jnp.asarray(space.upper, jnp.result_type(float))
-    u_found, facts = _search(spec, method, lax.stop_gradient((data, u0, held, hyper)))
-    objective = objective_of(spec, data, held, hyper)
+    u_found, facts = _search(spec, method, lax.stop_gradient((data, u0, fixed_values, hyper)))
+    objective = objective_of(spec, data, fixed_values, hyper)
     on_edge = (u_found <= lower) | (u_found >= upper)
 
     def equation(u: Either) -> Device:
@@ -134,11 +134,11 @@ def _solution(spec: Spec, method: Method, data: Prepared, u0: Either, held: Eith
     u = lax.custom_root(equation, u_found, lambda _, guess: guess, tangent_solve)
     value, gradient, hessian = objective.with_hessian(u)
     loglik, score, information = objective.in_loglik_units(value, gradient, hessian)
-    at = to_theta(space, u, held, score, information)
+    at = to_theta(space, u, fixed_values, score, information)
     llf = objective.loglik(u) if spec.penalty is not None else loglik
     n_steps, status, decrement = facts
     return Solution(
-        params=space.params_from_u(u, held),
+        params=space.params_from_u(u, fixed_values),
         theta=at.theta,
         u=u,
         llf=llf,
@@ -162,8 +162,8 @@ def _search(spec: Spec, method: Method, still: PyTree) -> tuple[Any, tuple[Any, 
     Returns:
         The final point, (p,), and (number of steps, status, Newton decrement).
     """
-    data, u0, held, hyper = still
-    objective = objective_of(spec, data, held, hyper)
+    data, u0, fixed_values, hyper = still
+    objective = objective_of(spec, data, fixed_values, hyper)
 
     def to_the_end(algorithm: Method, u: Either) -> PyTree:
         carry = optimize.begin(algorithm, u)

@@ -54,11 +54,11 @@ def centred(f: Integrand, stopped: Integrand, q: int) -> tuple[Any, IntegrandCur
 def log_integral(f: Integrand, stopped: Integrand, q: int, how: Quadrature) -> Device:
     """Return log int exp f(z) dz (); NaN if the curvature at the point found is not positive definite.
 
-    With ``how.held`` derivatives in the parameters treat mode and curvature as constants. Other arguments as in
+    With ``how.fixed_mode`` derivatives in the parameters treat mode and curvature as constants. Other arguments as in
     :func:`centred`.
     """
     points = how.points
-    z, at = jax.tree.map(lax.stop_gradient, find(stopped, jnp.zeros(q)))[:2] if how.held else centred(f, stopped, q)
+    z, at = jax.tree.map(lax.stop_gradient, find(stopped, jnp.zeros(q)))[:2] if how.fixed_mode else centred(f, stopped, q)
     factor = entrywise.cholesky(at.curvature)
     log_scale = 0.5 * q * np.log(2.0) - entrywise.log_diagonal(factor)
     if points == 1:

@@ -145,7 +145,7 @@ class Quadrature:
     """
 
     points: int
-    held: bool = field(default=False, repr=False)  # derivatives leave out how the points move
+    fixed_mode: bool = field(default=False, repr=False)  # derivatives treat the points as constants
 
     def __post_init__(self) -> None:
         if isinstance(self.points, bool) or not isinstance(self.points, (int, np.integer)):

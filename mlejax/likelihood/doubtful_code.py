@@ -103,7 +103,7 @@ def warn_of_waiting(likelihood: Likelihood, space: Space, calls: list[tuple[int,
     ``calls``: for each call the number of matrices and the work for one.
     """
     m = max((m for m, work in calls if m > 1 and m * work * max(space.n_free, 1) > limits().lapack_work), default=0)
-    if m and likelihood.mode != "rows" and lapack.cuts_calls_up():
+    if m and likelihood.mode != "rows" and lapack.splits_large_calls():
         whole = likelihood.mode == "whole"
         by_unit = "Declare unit= and write the function for one matrix, or use" if whole else "Use"
         misuse.warn(

@@ -166,7 +166,7 @@ def check_rows_once(
     space: Space,
     data: Prepared,
     u0: Float[Host, " p"],
-    held: Float[Host, " v"] | None,
+    fixed_values: Float[Host, " v"] | None,
     rows: Rows | None,
 ) -> None:
     """Check, once for each structure of the data, that row-wise terms depend on their own row only and units' terms not on
@@ -180,7 +180,7 @@ def check_rows_once(
         space: the layout of the parameters.
         data: the data, of which up to 256 rows or 32 units are evaluated.
         u0: the start; terms are also evaluated at a point nearby.
-        held: values under ``fixed=``, or None.
+        fixed_values: values under ``fixed=``, or None.
         rows: the same data, with the numbers of the rows in the user's table, for messages; None for a sample of a stream.
 
     Raises:
@@ -188,7 +188,7 @@ def check_rows_once(
     """
     key = ("checked", data.statics, space)
     if likelihood.mode != "whole" and not (likelihood.mode == "rows" and int(data.n) < 2):
-        cached(likelihood, key, lambda: _rows_checked(likelihood, space, data, u0, held, rows), keep=bool)
+        cached(likelihood, key, lambda: _rows_checked(likelihood, space, data, u0, fixed_values, rows), keep=bool)
 
 
 def _rows_checked(
@@ -196,7 +196,7 @@ def _rows_checked(
     space: Space,
     data: Prepared,
     u0: Float[Host, " p"],
-    held: Float[Host, " v"] | None,
+    fixed_values: Float[Host, " v"] | None,
     table: Rows | None,
 ) -> bool:
     """Raise LikelihoodError if terms depend on other rows or on padding; return True if the check is conclusive."""
@@ -211,7 +211,7 @@ def _rows_checked(
     check, refuse = (
         (_row_check, refuse_dependent_rows) if likelihood.mode == "rows" else (_unit_check, refuse_unmasked_units)
     )
-    one, other = check(likelihood, space, points, held, rows, data.shared, data.statics)
+    one, other = check(likelihood, space, points, fixed_values, rows, data.shared, data.statics)
     numbers = index if likelihood.mode == "units" or table is None else table.numbered(index)
     return refuse(likelihood, np.asarray(one), np.asarray(other), numbers)
 

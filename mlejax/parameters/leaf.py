@@ -115,7 +115,7 @@ class Leaf:
             values = evaluated(jax.vmap(lambda t: jnp.reshape(self.transform.expand(t, self.shape), (-1,))), basis)
         out[:] = (values[1:] - values[0]).T[self.reported_index]
         if isinstance(self.transform, transforms.ClosedSimplex):
-            out *= self.transform.not_held(self.shape)
+            out *= self.transform.derivative_mask(self.shape)
 
     def suffix(self, flat: int) -> str:
         if not self.shape:

@@ -150,7 +150,7 @@ class ClosedSimplex(Simplex):
     def interval_links(self, shape: Shape) -> tuple[Transform, ...]:
         return tuple(Box(0.0, 1.0) if i in self.edges else Logit(0.0, 1.0) for i in range(prod(shape)))
 
-    def not_held(self, shape: Shape) -> np.ndarray:
+    def derivative_mask(self, shape: Shape) -> np.ndarray:
         """Return a boolean matrix (n_entries, k): False where the entry is 1 minus others of its vector and the coordinate is
         one of these that is 0 at the estimate (in ``edges``), unless all of these are; True elsewhere.
         """

@@ -163,7 +163,7 @@ def test_data_sets_side_by_side_are_counted_with_their_blocks() -> None:
 @pytest.mark.parametrize("way", ["vmap", "map"])
 def test_what_cannot_be_taken_apart_is_warned_of(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One call for many matrices inside a function of the whole data hangs in plain JAX too."""
-    monkeypatch.setattr(lapack, "cuts_calls_up", lambda: True)
+    monkeypatch.setattr(lapack, "splits_large_calls", lambda: True)
 
     @mle.model(s=mle.Positive(), rowwise=False)
     def many(params, data):

@@ -47,22 +47,22 @@ def _cut(tables: Iterable[tuple[str, Any]], by: Sequence[str]) -> Iterator[Piece
     """Yield the tables of `whole_groups`, each with the name of the table in which it begins and the number of its first row in
     that table.
     """
-    held: list[Piece] = []
+    pending: list[Piece] = []
     n = 0
     for name, given in tables:
         table = _arrow(name, given)
-        held.append(Piece(name, 0, table))
+        pending.append(Piece(name, 0, table))
         n += table.num_rows
         if n < limits().grouped_rows or not table.num_rows:
             continue
-        together = _together(held)
+        together = _together(pending)
         at = _last_group(together, by)
         if at:
-            yield _from_first(held, together.slice(0, at))
-        held = _after(held, at)
+            yield _from_first(pending, together.slice(0, at))
+        pending = _after(pending, at)
         n -= at
     if n:
-        yield _from_first(held, _together(held))
+        yield _from_first(pending, _together(pending))
 
 
 def _arrow(name: str, given: Any) -> Any:

@@ -66,8 +66,8 @@ def _unit(end: OptimizeResult, e: int, others: Bool[Host, " p"]) -> float:
     column = information.matvec(np.eye(1, others.size, e)[0])
     with np.errstate(all="ignore"):
         profile = column[e] - (column[others] @ information.among(others).solve(column[others]) if others.any() else 0.0)
-    held = abs(column[e])
-    return float(1.0 / np.sqrt((max(held, abs(profile)) if np.isfinite(profile) else held) + 1e-300))
+    conditional = abs(column[e])
+    return float(1.0 / np.sqrt((max(conditional, abs(profile)) if np.isfinite(profile) else conditional) + 1e-300))
 
 
 def decided_within(evaluator: SingleEvaluator, end: OptimizeResult) -> float | None:
@@ -120,7 +120,7 @@ def climbed(
     return best
 
 
-def held_on_edges(evaluator: SingleEvaluator, u: Float[Host, " p"], end: OptimizeResult) -> OptimizeResult:
+def maximised_on_bounds(evaluator: SingleEvaluator, u: Float[Host, " p"], end: OptimizeResult) -> OptimizeResult:
     """Maximise over the coordinates of u, (p,), that are not at a bound, with those at a bound fixed there.
 
     If the score vanishes at a bound, the scores of other parameters may be collinear with it, and a search over all does not
@@ -185,9 +185,9 @@ class _Pace:
 
 
 def _maximised(
-    evaluator: SingleEvaluator, u: Float[Host, " p"], held: Bool[Host, " p"], enough: _Pace | None = None
+    evaluator: SingleEvaluator, u: Float[Host, " p"], fixed: Bool[Host, " p"], enough: _Pace | None = None
 ) -> tuple[optimize.Carry, Float[Host, " p"]]:
-    """Maximise the log-likelihood over the coordinates outside the mask ``held``, from u; ``enough`` may end the search early.
+    """Maximise the log-likelihood over the coordinates outside the mask ``fixed``, from u; ``enough`` may end the search early.
 
     Returns:
         The state of the optimiser (whose objective is minus the mean log-likelihood), and the point, (p,).
@@ -195,7 +195,7 @@ def _maximised(
     Raises:
         KeyboardInterrupt: after Ctrl-C.
     """
-    space, others, method = evaluator.spec.space, ~held, optimize.Newton(max_steps=STEPS)
+    space, others, method = evaluator.spec.space, ~fixed, optimize.Newton(max_steps=STEPS)
     whole, scale = u.copy(), float(evaluator.total_weights[0])
 
     def evaluate(some: Float[Host, " q"]) -> tuple[Any, Any, Any]:

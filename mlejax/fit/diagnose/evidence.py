@@ -60,8 +60,8 @@ def explain(evaluator: SingleEvaluator, loaded: Loaded, u: Float[Host, " p"]) ->
     penalty, or the sum over the rows. ``loaded``: the data of the evaluator, with the numbers of the rows in the user's table.
     """
     spec, fixed = evaluator.spec, evaluator.fixed
-    own, held = spec.space.in_own(u, fixed)
-    theta = np.asarray(spec.space.own.theta_from_u(own, held))
+    own, fixed_values = spec.space.in_own(u, fixed)
+    theta = np.asarray(spec.space.own.theta_from_u(own, fixed_values))
     shown = [f"{name} = {x:.6g}" for name, x in zip(spec.space.theta_labels, theta, strict=True)]
     at = ", ".join(shown[:6]) or "the fixed values"
     found = non_finite_terms(evaluator, loaded, u, at)

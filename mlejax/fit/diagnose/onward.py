@@ -19,7 +19,7 @@ from mlejax.fit.diagnose.directions.flat_directions import independent, nearby_p
 from mlejax.fit.diagnose.directions.inflections import off_an_inflection
 from mlejax.fit.diagnose.directions.probes import RaysOfEnd, probe_directions
 from mlejax.fit.diagnose.directions.rays import Asks, Origin
-from mlejax.fit.diagnose.edges import decided_within, held_on_edges, off_the_edges
+from mlejax.fit.diagnose.edges import decided_within, maximised_on_bounds, off_the_edges
 from mlejax.fit.diagnose.ends import curved, doubtful, is_clean, onto_edges
 from mlejax.fit.diagnose.evidence import blurred, explain
 from mlejax.fit.diagnose.problems import Diagnosed, Problems
@@ -282,7 +282,7 @@ def _searched_on(
     steps = end.n_steps
     onto = onto_edges(end, space)
     if onto is not None:
-        again = held_on_edges(evaluator, onto, end)
+        again = maximised_on_bounds(evaluator, onto, end)
         steps = again.n_steps
         if again.loglik >= end.loglik - SAME_LEVEL * max(1.0, abs(float(end.loglik))):
             end = again

@@ -40,7 +40,7 @@ SAMPLED = 16_384  # rows in which units are counted
 MOST = {1: 159, 2: 79, 3: 15}
 SHIFT, ERRORS, LOGLIK = 1e-3, 1e-3, 1e-4
 # With quadrature points that are fixed during a step the score is not exact, and convergence is slow near the optimum.
-HELD_TOL, HELD_STEPS = 1e-7, 60
+FIXED_MODE_TOL, FIXED_MODE_STEPS = 1e-7, 60
 SAME = 1e-6  # standard errors: more points that move no estimate by more end where fewer points did
 SINGULAR = 1e-8  # eigenvalue of correlations
 
@@ -113,8 +113,8 @@ def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
     method = optimize.resolve(options.get("method", "newton"))
     points = MANY_FIRST if marginal.q == 1 and _many_units(likelihood, data) else FIRST[marginal.q]
     if isinstance(method, optimize.Newton):
-        method = replace(method, tol=max(method.tol, HELD_TOL), max_steps=min(method.max_steps, HELD_STEPS))
-    how = Quadrature(points, held=not _many_rows(data))
+        method = replace(method, tol=max(method.tol, FIXED_MODE_TOL), max_steps=min(method.max_steps, FIXED_MODE_STEPS))
+    how = Quadrature(points, fixed_mode=not _many_rows(data))
     done = fit_once(integrated(likelihood, how), data, **{**options, "method": method})
     if done.information is None or done.u.size == 0:
         return replace(done, integration=Integration(tuple(marginal.latents), points))
@@ -129,7 +129,7 @@ def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
         found = _against(done, finer, at)
         last = found.accepted or finer.points >= MOST[marginal.q] or not done.verdict.converged
         reached = _end_at(at, found) if found.accepted and done.verdict.code == "verified" else None
-        again = _continued(done, finer, fine, reached, optimize.Newton.tol if last else HELD_TOL)
+        again = _continued(done, finer, fine, reached, optimize.Newton.tol if last else FIXED_MODE_TOL)
         done, points = replace(again, integration=replace(found, points=finer.points)), finer.points
         if last:
             return done if found.accepted or not done.verdict.converged else _inaccurate(done)
@@ -259,7 +259,7 @@ def _end_at(at: Evaluation, found: Integration) -> OptimizeResult | None:
     p = at.u.shape[1]
     empty = OptimizeResult.empty(1, p, dense=True)
     decrements = np.full(empty.decrements.shape, np.nan)
-    decrements[:, -2:] = HELD_TOL, p * found.shift**2
+    decrements[:, -2:] = FIXED_MODE_TOL, p * found.shift**2
     converged = np.full(1, int(End.CONVERGED))
     return empty._replace(
         u=at.u, loglik=at.loglik, score=at.score, information=at.information, decrements=decrements, status=converged,

@@ -109,13 +109,13 @@ def fix_on_host(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, n
     return layout, None if values is None else np.asarray(values)
 
 
-def restricted(space: Space, held: np.ndarray | None, wanted: Restrictions) -> tuple[Space, tuple[str, ...], str]:
+def restricted(space: Space, fixed_values: np.ndarray | None, wanted: Restrictions) -> tuple[Space, tuple[str, ...], str]:
     """Apply linear constraints; return the layout, their labels, and a note on redundant ones, which are left out.
 
     Raises ValueError for constraints that cannot be satisfied or are not supported (see `Space.tie`).
     """
     labels = wanted.labels
-    tied, redundant = space.tie(wanted.R, wanted.r, labels, held)
+    tied, redundant = space.tie(wanted.R, wanted.r, labels, fixed_values)
     if not redundant:
         return tied, tuple(labels), ""
     one = len(redundant) == 1
@@ -123,11 +123,11 @@ def restricted(space: Space, held: np.ndarray | None, wanted: Restrictions) -> t
     return tied, tuple(label for label in labels if label not in redundant), remark
 
 
-def start_moved(space: Space, given: list[Any], u0: np.ndarray, held: np.ndarray | None) -> str:
+def start_moved(space: Space, given: list[Any], u0: np.ndarray, fixed_values: np.ndarray | None) -> str:
     """Return a note for the user if the start that they gave violates the constraints, so that u0, (p,), differs from it; empty
     otherwise.
     """
-    at = space.split(jax.tree.map(np.asarray, space.params_from_u(u0, held)))
+    at = space.split(jax.tree.map(np.asarray, space.params_from_u(u0, fixed_values)))
     for leaf, wanted, value in zip(space.leaves, given, at, strict=True):
         if wanted is None:
             continue

@@ -164,10 +164,10 @@ def pooled(fits: Sequence[Entries], df_complete: float | None = None, alpha: flo
     t = np.where(testable, mean / np.where(testable, bse, 1.0), np.nan)
     p = two_sided_p(t, df)
     limits = entry_intervals(space, mean, stretched(bse, alpha, df), alpha)
-    held = space.reported_fixed
+    is_fixed = space.reported_fixed
     notes = tuple(
         "fixed" if h else next((one.notes[i] for one in fits if one.notes[i]), limits.notes[i])
-        for i, h in enumerate(held)
+        for i, h in enumerate(is_fixed)
     )
     title = f"Pooled over {m} data sets (Rubin's rules)"
     ends = (limits.low, limits.high)

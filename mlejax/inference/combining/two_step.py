@@ -215,8 +215,8 @@ def _both(
         The evaluated fit; positions in its theta of the second step's parameters (p,) and of the first step's (q,);
         positions of the latter in the theta of the first fit (q,).
     """
-    held = {a: v for a, v in fixed_by_name(two).items() if a not in linked}
-    space, fixed = fix_on_host(two.loaded.problem.space, held)
+    fixed_values = {a: v for a, v in fixed_by_name(two).items() if a not in linked}
+    space, fixed = fix_on_host(two.loaded.problem.space, fixed_values)
     values = two.spec.space.split(two.params)
     at = evaluated(two, two.spec.likelihood, two.loaded, space, fixed, values)
     first = {leaf.name: s for leaf, s in zip(one.spec.space.leaves, one.spec.space.u_slices, strict=True)}

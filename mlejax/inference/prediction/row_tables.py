@@ -24,7 +24,7 @@ def rows_of(fit: Fit, data: Data, what: str = "margins", option: str = "data=") 
         option: its option for data, which messages name; empty if it has none.
 
     Raises:
-        ValueError: the rows of the fit are not held (a result from a file), or have no named columns.
+        ValueError: the rows of the fit are not in memory (a result from a file), or have no named columns.
     """
     if data is not None:
         columns = columns_of(data)

@@ -80,10 +80,10 @@ class Paths:
     def __len__(self) -> int:
         return len(self.sets)
 
-    def of(self, lanes: Int[Host, " k"]) -> Paths:
-        """Return the paths at the positions ``lanes``, with their targets in common."""
+    def of(self, positions: Int[Host, " k"]) -> Paths:
+        """Return the paths at ``positions``, with their targets in common."""
         names = ("which", "sets", "u0", "loglik0", "level", "information0", "origin", "direction", "farthest", "tangent")
-        return replace(self, **{name: getattr(self, name)[lanes] for name in names})
+        return replace(self, **{name: getattr(self, name)[positions] for name in names})
 
     def constraints(self, u: Float[Host, "m p"]) -> Constraints:
         """Return the values and derivatives of the q targets of every path at one point u[i] for each path."""

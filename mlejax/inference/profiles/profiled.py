@@ -188,8 +188,8 @@ def find_ends(paths: Paths) -> Ends:
         points.put(first, solve(paths.of(first), start[first]))
     doubtful = ~points.reached | _irregular(paths, points)
     status, limit = ["finite"] * m, np.full(m, np.nan)
-    lanes = np.flatnonzero(doubtful).tolist()
-    stops = side_by_side({i: walk(paths.of(np.array([i]))) for i in lanes}, paths.evaluate, paths.sets)
+    positions = np.flatnonzero(doubtful).tolist()
+    stops = side_by_side({i: walk(paths.of(np.array([i]))) for i in positions}, paths.evaluate, paths.sets)
     for i, stop in stops.items():
         status[i], limit[i] = stop.status, stop.limit
         points.put(np.array([i]), empty(1, p) if stop.point is None else stop.point)

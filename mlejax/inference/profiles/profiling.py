@@ -375,7 +375,7 @@ def _between_ends(paths: Paths, ends: Ends) -> list[Points]:
     """Return points of the profile at 1/4, 1/2 and 3/4 of the way from the estimate to each limit, and at 1.12 and 1.25 times
     the way to a finite limit; those that cannot be computed are left out.
     """
-    lanes, rho, guess = list[int](), list[float](), list[Any]()
+    positions, rho, guess = list[int](), list[float](), list[Any]()
     z = np.sqrt(2.0 * (paths.loglik0 - paths.level))
     for k in (0, 1):
         far = float(ends.points.rho[k])
@@ -385,16 +385,16 @@ def _between_ends(paths: Paths, ends: Ends) -> list[Points]:
         shares = INSIDE + (OUTSIDE if ends.status[k] == "finite" else ())
         for share in shares:
             if share * far <= paths.farthest[k]:
-                lanes.append(k)
+                positions.append(k)
                 rho.append(share * far)
                 step = (ends.points.u[k] - paths.u0[k]) * (share * far / float(ends.points.rho[k]))
                 guess.append(np.clip(paths.u0[k] + step, paths.lower, paths.upper))
-    if not lanes:
+    if not positions:
         return []
-    some = paths.of(np.array(lanes))
+    some = paths.of(np.array(positions))
     points = solve(some, np.array(guess), np.array(rho))
     missing: Bool[Host, " m"] = ~points.reached
     asks = {i: constrained_fit(some.of(np.array([i])), rho[i], guess[i]) for i in np.flatnonzero(missing).tolist()}
     fitted = side_by_side(asks, some.evaluate, some.sets)
-    out = [Points(*(a[i : i + 1] for a in points)) if i not in fitted else fitted[i] for i in range(len(lanes))]
+    out = [Points(*(a[i : i + 1] for a in points)) if i not in fitted else fitted[i] for i in range(len(positions))]
     return [p for p in out if p is not None and p.reached[0]]

@@ -160,17 +160,17 @@ def larger_model(fit: Fit, what: Any, param: str | None) -> Larger:
         raise TypeError(
             f"score_test expected terms to add ('+ x2'), a larger model, or names of entries that this fit fixes, got {what!r}"
         )
-    held = fixed_by_name(fit)
+    fixed_values = fixed_by_name(fit)
     if addresses is not None:
         _check_fixed(fit.spec.space, addresses)
         freed = {i for a in addresses for i in fit.spec.space.resolve(a).tolist()}
-        held = {a: v for a, v in held.items() if not set(fit.spec.space.resolve(a).tolist()) <= freed}
-    elif not held and not fit.constraints:
+        fixed_values = {a: v for a, v in fixed_values.items() if not set(fit.spec.space.resolve(a).tolist()) <= freed}
+    elif not fixed_values and not fit.constraints:
         raise ValueError(
             "score_test() tests fixed= and constraints=, and this fit has neither: name terms to add, score_test('+ x2'), or "
             "give a larger model"
         )
-    space, fixed = fix_on_host(fit.loaded.problem.space, held if addresses is not None else None)
+    space, fixed = fix_on_host(fit.loaded.problem.space, fixed_values if addresses is not None else None)
     return Larger(fit.spec.likelihood, fit.loaded, space, fixed, "the model without the restrictions")
 
 

@@ -55,10 +55,10 @@ class AtMode(NamedTuple):
     log_det: Either
 
 
-def at_mode(terms: Terms, unit: Unit, factor: Device, held: bool) -> AtMode:
+def at_mode(terms: Terms, unit: Unit, factor: Device, fixed_mode: bool) -> AtMode:
     """Find the mode of a unit's integrand over z (q,), with the effects L z of the ``factor`` L (q, q).
 
-    With ``held`` derivatives above the second, which are not used then, are zeros: JAX may not have them.
+    With ``fixed_mode`` derivatives above the second, which are not used then, are zeros: JAX may not have them.
     """
     own, q = unit.z @ factor, factor.shape[0]
 
@@ -76,7 +76,7 @@ def at_mode(terms: Terms, unit: Unit, factor: Device, held: bool) -> AtMode:
 
     found = climb(curve, jnp.zeros(q))
     z = found.z + entrywise.solve(entrywise.cholesky(found.at.curvature, safe=True), found.at.gradient)
-    eta, (value, *slopes) = at(z, 2 if held else 4)
+    eta, (value, *slopes) = at(z, 2 if fixed_mode else 4)
     root = entrywise.cholesky(_curvature(own, slopes[1]))
     spread = jnp.stack([jnp.stack(entrywise.solve_upper(root, e)) for e in np.eye(q)], axis=1)
     slopes += [jnp.zeros_like(eta)] * (4 - len(slopes))

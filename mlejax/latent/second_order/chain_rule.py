@@ -102,8 +102,8 @@ def block_of(units: Unit, at: AtMode, factor: Factor) -> Block:
     return Block(first(units.x), first(units.z), last(at.z), at.slopes, last(at.spread), factor)
 
 
-def sums_of(block: Block, held: bool) -> Sums:
-    """Return the sums over rows; with ``held`` only those that are used then, and None for the others."""
+def sums_of(block: Block, fixed_mode: bool) -> Sums:
+    """Return the sums over rows; with ``fixed_mode`` only those that are used then, and None for the others."""
     q, extra = block.z.shape[0], len(block.factor.rows)
     slope, bend, third, _ = block.slopes
     over = lambda a, b: jnp.sum(a * b, axis=-1)
@@ -111,7 +111,7 @@ def sums_of(block: Block, held: bool) -> Sums:
     weighted = [bend * z for z in block.z]
     bends = symmetric(lambda i, j: over(weighted[i], block.z[j]), q, 2)
     bend_x = padded(jnp.stack([over(block.x, w) for w in weighted], axis=1), after=extra)
-    if held:
+    if fixed_mode:
         return Sums(slope, bends, None, bend_x, None)  # type: ignore[arg-type]
     twice = {(i, j): third * block.z[i] * block.z[j] for i, j in pairs(q)}
     thirds = symmetric(lambda i, j, k: over(twice[i, j], block.z[k]), q, 3)
@@ -120,15 +120,15 @@ def sums_of(block: Block, held: bool) -> Sums:
     return Sums(slope, bends, thirds, bend_x, third_x)
 
 
-def moves_of(block: Block, sums: Sums, held: bool) -> Moves:
-    """Return first derivatives by psi; with ``held`` those for a fixed mode and C."""
+def moves_of(block: Block, sums: Sums, fixed_mode: bool) -> Moves:
+    """Return first derivatives by psi; with ``fixed_mode`` those for a fixed mode and C."""
     q, k = block.z.shape[0], sums.bend_x.shape[0]
     matrix = block.factor.matrix[:, :, None]
     effects = block.by_factor(block.mode)
     predictors = lambda v: padded(block.x, after=k - block.x.shape[0]) + summed(
         v[:, i][:, :, None] * block.z[i] for i in range(q)
     )
-    if held:
+    if fixed_mode:
         zero = jnp.zeros((k, q, *block.mode.shape))
         return Moves(jnp.zeros_like(effects), zero, zero, effects, predictors(effects), zero, zero)
     slope = apply(transposed(matrix), sums.bend_x + apply(sums.bend, effects)) + block.by_transposed(sums.slope)
@@ -163,14 +163,14 @@ def jacobian(block: Block, moves: Moves) -> Device:
 
 
 def of_points(
-    block: Block, sums: Sums, moves: Moves, at: AtPoints, weights: Device, held: bool
+    block: Block, sums: Sums, moves: Moves, at: AtPoints, weights: Device, fixed_mode: bool
 ) -> tuple[Device, Device]:
     """Return score (k,) and Hessian (k, k) of quadrature, summed with the weights of units (n,)."""
     q = block.z.shape[0]
     each, mean = weights[:, None], means(at, q)
     score = weights @ at.score + _own_score(block, moves, weights)
     hessian = jnp.tensordot(weights, at.cov, axes=1)
-    more, of_rows = (0.0, 0.0) if held else _of_movements(block, sums, moves, mean, weights)
+    more, of_rows = (0.0, 0.0) if fixed_mode else _of_movements(block, sums, moves, mean, weights)
     # l'' times the derivatives of the predictor, twice
     along = [moves.predictors, *(summed(v[:, i][:, :, None] * block.z[i] for i in range(q)) for v in _by_t(block, moves))]
     means_of = {pair: at.weights[:, i] for i, pair in enumerate(pairs(q + 1))}

@@ -113,13 +113,13 @@ def _summed(
         units: the units, with a leading axis (n, ...).
         weights: their weights (n,).
         factor: L.
-        how: the quadrature; with ``how.held`` derivatives treat mode and curvature as constants.
+        how: the quadrature; with ``how.fixed_mode`` derivatives treat mode and curvature as constants.
     """
-    at = jax.vmap(lambda unit: at_mode(terms, unit, factor.matrix, how.held))(units)
+    at = jax.vmap(lambda unit: at_mode(terms, unit, factor.matrix, how.fixed_mode))(units)
     block, q = block_of(units, at, factor), factor.matrix.shape[0]
-    sums = sums_of(block, how.held)
-    moves = moves_of(block, sums, how.held)
-    if how.points == 1 and not how.held:
+    sums = sums_of(block, how.fixed_mode)
+    moves = moves_of(block, sums, how.fixed_mode)
+    if how.points == 1 and not how.fixed_mode:
         values = at.log_det + at.value + 0.5 * q * (np.log(2.0) + np.log(np.pi))
         score, hessian = of_mode(block, sums, moves, weights)
     else:
@@ -127,5 +127,5 @@ def _summed(
         one = lambda part: at_points(terms, part[0], part[1], part[2], factor.matrix, how.points)
         found = lax.map(one, (units, at, jacobian(block, moves)), batch_size=together)
         values = at.log_det + found.value + 0.5 * q * np.log(2.0)
-        score, hessian = of_points(block, sums, moves, found, weights, how.held)
+        score, hessian = of_points(block, sums, moves, found, weights, how.fixed_mode)
     return weights @ values, score, 0.5 * (hessian + hessian.T)

@@ -223,8 +223,8 @@ class Estimated:
             raise TypeError(f"cov_params: subset= expected a list of names of entries, got {subset!r:.60}")
         if subset is not None:
             return self._frame(*inference.covariance_of_some(self._entries, subset))
-        held = self._fit.spec.space.reported_fixed
-        known = np.where(held[:, None] | held[None, :], np.nan, self._entries.covariance)
+        is_fixed = self._fit.spec.space.reported_fixed
+        known = np.where(is_fixed[:, None] | is_fixed[None, :], np.nan, self._entries.covariance)
         return self._frame(known, self._entries.labels)
 
     # ---- behind the doors

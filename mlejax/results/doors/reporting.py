@@ -37,7 +37,7 @@ def terms(entries: Entries, alpha: float, eform: bool | Sequence[str] = False) -
     )
     predictors = entries.fit.spec.likelihood.predictors
     group = [leaf.name if predictors else "" for leaf in space.leaves for _ in leaf.reported_index]
-    (z, p), held = entries.tests, space.reported_fixed
+    (z, p), is_fixed = entries.tests, space.reported_fixed
     return [
         report.Term(
             name=name,
@@ -47,8 +47,8 @@ def terms(entries: Entries, alpha: float, eform: bool | Sequence[str] = False) -
             p=float(p[i]),
             low=float(low[i]),
             high=float(high[i]),
-            note=entries.notes[i] or ("" if held[i] else found.notes[i]),
-            fixed=bool(held[i]),
+            note=entries.notes[i] or ("" if is_fixed[i] else found.notes[i]),
+            fixed=bool(is_fixed[i]),
             group=group[i],
         )
         for i, name in enumerate(entries.labels)

@@ -33,10 +33,10 @@ def columns(n_units=12):
     return {"y": (rng.random(len(g)) < 0.4).astype(float), "x": x, "w": w, "a": 0.3 * a, "g": g}
 
 
-def both(model, points, u, data, held=False):
+def both(model, points, u, data, fixed_mode=False):
     """Value, score and information at u without and with the formulas, per unit of weight."""
     how = mle.Quadrature(points)
-    likelihood = integrated(model.likelihood, replace(how, held=held))
+    likelihood = integrated(model.likelihood, replace(how, fixed_mode=fixed_mode))
     with jax.enable_x64(True):
         loaded = load(likelihood, data, None, "raise", (), "v", "frequency")
         spec, packed = Spec(likelihood, loaded.problem.space), loaded.problem.data
@@ -67,12 +67,12 @@ def test_derivatives_equal_those_of_the_whole_integral(name):
 
     Both find modes up to Newton decrements of 1e-13, which points that do not move with the parameters keep.
     """
-    model, parameter, formula, random, points, held, u = CASES[name]
+    model, parameter, formula, random, points, fixed_mode, u = CASES[name]
     data = columns()
     data["v"] = 1.0 + (data["g"] % 3)
     model = model.regress(**{parameter: mle.Linear(formula, random=random, offset="a")})
-    plain, mine = both(model, points, np.array(u), data, held)
-    for a, b, rtol in zip(plain, mine, (1e-10, 1e-6, 1e-6) if held else (1e-12, 1e-8, 1e-7), strict=True):
+    plain, mine = both(model, points, np.array(u), data, fixed_mode)
+    for a, b, rtol in zip(plain, mine, (1e-10, 1e-6, 1e-6) if fixed_mode else (1e-12, 1e-8, 1e-7), strict=True):
         np.testing.assert_allclose(b, a, rtol=rtol, atol=rtol * np.abs(a).max())
 
 

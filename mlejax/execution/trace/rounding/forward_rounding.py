@@ -109,7 +109,7 @@ class RunningBound:
         for step in self._steps:
             _evaluate(step, values, bounds)
             if careful:
-                _carry_on(step, values, bounds)
+                _cap_bounds(step, values, bounds)
             for slot in step.last:  # of a network together they would not fit into memory
                 values[slot] = bounds[slot] = None
         return [values[i] for i in self._outputs], [bounds[i] for i in self._outputs]
@@ -238,17 +238,17 @@ def _evaluate(step: _Step, values: list[Any], bounds: list[Bound]) -> None:
         values[results[0]], bounds[results[0]] = v, e
 
 
-def _carry_on(step: _Step, values: list[Any], bounds: list[Bound]) -> None:
+def _cap_bounds(step: _Step, values: list[Any], bounds: list[Bound]) -> None:
     """Limit the bounds of the results of a step to 1e250 and replace NaN by it, in place, so that their product with 0 is 0 and
     not NaN.
     """
     for slot in step.results:
         error = bounds[slot]
         if error is not None:
-            bounds[slot] = np.minimum(np.where(np.isnan(error), _CARRIED, error), _CARRIED)
+            bounds[slot] = np.minimum(np.where(np.isnan(error), _LARGEST_BOUND, error), _LARGEST_BOUND)
 
 
-_CARRIED = 1e250  # stands for inf, so that a product with 0 is 0
+_LARGEST_BOUND = 1e250  # stands for inf, so that a product with 0 is 0
 
 
 def _rule(operation: Operation) -> Rule | None:

@@ -45,8 +45,8 @@ def side_by_side(
                     found[i] = end.value
             answers = {}
             if wanted:
-                lanes = np.array(list(wanted))
-                at = evaluate(np.stack(list(wanted.values())), np.asarray(sets)[lanes], 2)
+                positions = np.array(list(wanted))
+                at = evaluate(np.stack(list(wanted.values())), np.asarray(sets)[positions], 2)
                 for k, i in enumerate(wanted):
                     answers[i] = Evaluation(*(a[k : k + 1] for a in at))  # type: ignore[index]
     return found

@@ -51,14 +51,14 @@ class Points(NamedTuple):
     reached: Bool[Host, " m"]
     n_evaluations: Int[Host, " m"]
 
-    def of(self, lanes: Int[Host, " k"]) -> Points:
-        """Return the k points at the positions ``lanes``."""
-        return Points(*(a[lanes] for a in self))
+    def of(self, positions: Int[Host, " k"]) -> Points:
+        """Return the k points at ``positions``."""
+        return Points(*(a[positions] for a in self))
 
-    def put(self, lanes: Int[Host, " k"], other: Points) -> None:
-        """Overwrite the points at the positions ``lanes`` by the k points ``other``, in place."""
+    def put(self, positions: Int[Host, " k"], other: Points) -> None:
+        """Overwrite the points at ``positions`` by the k points ``other``, in place."""
         for mine, theirs in zip(self, other, strict=True):
-            mine[lanes] = theirs
+            mine[positions] = theirs
 
 
 def empty(m: int, p: int) -> Points:
@@ -89,13 +89,13 @@ def solve(paths: Paths, u: Float[Host, "m p"], rho: Float[Host, " m"] | None = N
     information, full, distance = paths.information0.copy(), np.full(m, not paths.lags), np.zeros(m)
     with np.errstate(all="ignore"):
         for _ in range(MOST_TURNS):
-            lanes = np.flatnonzero(running)
-            if not lanes.size:
+            positions = np.flatnonzero(running)
+            if not positions.size:
                 break
-            some = paths if lanes.size == m else paths.of(lanes)
-            at = _evaluated(some, u[lanes], information[lanes], full[lanes])
-            information[lanes] = at.information
-            out.n_evaluations[lanes] += 1
+            some = paths if positions.size == m else paths.of(positions)
+            at = _evaluated(some, u[positions], information[positions], full[positions])
+            information[positions] = at.information
+            out.n_evaluations[positions] += 1
             assert at.score is not None
             assert at.information is not None
             good = np.isfinite(at.loglik) & np.isfinite(at.score).all(axis=1)
@@ -103,24 +103,24 @@ def solve(paths: Paths, u: Float[Host, "m p"], rho: Float[Host, " m"] | None = N
             if rho is None:
                 good &= at.loglik > some.level - 5.0 * (some.loglik0 - some.level) - 2.0
             if not good.all():
-                back = lanes[~good]
+                back = positions[~good]
                 shortened[back] += 1
                 step[back] *= 0.3
                 u[back] = np.clip(before[back] + step[back], paths.lower, paths.upper)
                 running[back] = shortened[back] <= MOST_SHORTENED
-                lanes, some = lanes[good], some.of(np.flatnonzero(good))
-                if not lanes.size:
+                positions, some = positions[good], some.of(np.flatnonzero(good))
+                if not positions.size:
                     continue
                 at = at._replace(**{k: getattr(at, k)[good] for k in at._fields})
-            done, d, left = _iterate(some, at, out, lanes, None if rho is None else rho[lanes])
+            done, d, left = _iterate(some, at, out, positions, None if rho is None else rho[positions])
             if paths.lags:
-                full[lanes] = np.where(full[lanes], left > NEAR, left > FALLS * distance[lanes])
-                distance[lanes] = left
-            running[lanes[done]] = False
-            before[lanes], step[lanes] = u[lanes], d
+                full[positions] = np.where(full[positions], left > NEAR, left > FALLS * distance[positions])
+                distance[positions] = left
+            running[positions[done]] = False
+            before[positions], step[positions] = u[positions], d
             lost = ~np.isfinite(d).all(axis=1)
-            running[lanes[lost]] = False
-            moved = lanes[~done & ~lost]
+            running[positions[lost]] = False
+            moved = positions[~done & ~lost]
             u[moved] = np.clip(u[moved] + step[moved], paths.lower, paths.upper)
     return out
 
@@ -143,15 +143,15 @@ def _evaluated(some: Paths, u: Float[Host, "k p"], information: Float[Host, "k p
 
 
 def _iterate(
-    some: Paths, at: Evaluation, out: Points, lanes: Int[Host, " k"], rho: Float[Host, " k"] | None
+    some: Paths, at: Evaluation, out: Points, positions: Int[Host, " k"], rho: Float[Host, " k"] | None
 ) -> tuple[Bool[Host, " k"], Float[Host, "k p"], Float[Host, " k"]]:
-    """Do one Newton iteration for the paths ``some`` and record their points in ``out`` at the positions ``lanes``.
+    """Do one Newton iteration for the paths ``some`` and record their points in ``out`` at ``positions``.
 
     Args:
         some: the k paths.
         at: log-likelihood, score and information at their present points.
         out: points of all paths.
-        lanes: positions of the k paths in ``out``.
+        positions: positions of the k paths in ``out``.
         rho: path coordinates at which maxima are sought; None: the cuts are.
 
     Returns:
@@ -161,7 +161,7 @@ def _iterate(
     constraints = some.constraints(u)
     equations = newton(some, u, at, constraints)
     here = some.rho_of(constraints.values) if rho is None else rho
-    gap = at.loglik - some.level if rho is None else np.zeros(len(lanes))
+    gap = at.loglik - some.level if rho is None else np.zeros(len(positions))
     off = np.sqrt(((constraints.values - some.at(here)) ** 2).sum(axis=1) / (some.direction**2).sum(axis=1))
     inner = equations.step(here)
     decrement = equations.decrement(inner)
@@ -172,8 +172,8 @@ def _iterate(
     curvature = (equations.kappa1 * some.direction).sum(axis=1)
     values = (u, here, at.loglik, at.score, slope, curvature, equations.d1, decrement)
     for mine, theirs in zip(out, values, strict=False):
-        mine[lanes] = theirs
-    out.reached[lanes] = done & equations.regular & (here >= 0)
+        mine[positions] = theirs
+    out.reached[positions] = done & equations.regular & (here >= 0)
     if rho is not None:
         return done, inner, left
     d = equations.step(_crossing(equations.model(at.loglik), some.level, here))

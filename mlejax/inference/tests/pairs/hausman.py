@@ -100,7 +100,7 @@ def _common(a: Fit, b: Fit, entries: str | Sequence[str] | None) -> list[str]:
         ValueError: an entry asked for is not estimated in both fits, or there is none in common.
     """
     both = [
-        [x for x, held in zip(f.spec.space.labels, f.spec.space.reported_fixed, strict=True) if not held]
+        [x for x, is_fixed in zip(f.spec.space.labels, f.spec.space.reported_fixed, strict=True) if not is_fixed]
         for f in (a, b)
     ]
     if entries is None:

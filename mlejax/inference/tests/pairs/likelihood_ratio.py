@@ -228,7 +228,7 @@ def names_of(first: FitFacts, second: FitFacts) -> tuple[str, str]:
     fixed = [np.array(fit.spec.space.labels)[fit.spec.space.reported_fixed].tolist() for fit in (first.fit, second.fit)]
     if fixed[0] == fixed[1]:
         return names
-    of = [", ".join(held) if len(held) < 4 else f"{len(held)} entries" for held in fixed]
+    of = [", ".join(entries) if len(entries) < 4 else f"{len(entries)} entries" for entries in fixed]
     one, other = (f"{names[0]}, {text} fixed" if text else names[0] for text in of)
     return one, other
 

@@ -58,7 +58,7 @@ def fixed_on_edges(full: Fit, restricted: Fit) -> list[str]:
     for leaf, rows in zip(a.leaves, a.reported_slices, strict=True):
         edges = closed_edges(leaf.transform)
         names = zip(a.labels[rows], a.reported_fixed[rows], strict=True)
-        out += [name for name, held in names if not held and values.get(name) in edges]
+        out += [name for name, is_fixed in names if not is_fixed and values.get(name) in edges]
     return out
 
 
@@ -113,8 +113,8 @@ def _attainable(full: Fit, restricted: Fit, name: str) -> bool:
     design, offset = designs_of(full.loaded)[name][:2]
     leaf = next(leaf for leaf in full.spec.space.leaves if leaf.name == name)
     free = np.ones(leaf.size, bool) if leaf.free is None else np.asarray(leaf.free)
-    held = np.where(free.reshape(leaf.shape), 0.0, np.asarray(full.params[name]))
-    wanted = np.asarray(mine.link.link(value), np.float64) - np.asarray(mine.linear_predictor(held, design, offset))
+    fixed_only = np.where(free.reshape(leaf.shape), 0.0, np.asarray(full.params[name]))
+    wanted = np.asarray(mine.link.link(value), np.float64) - np.asarray(mine.linear_predictor(fixed_only, design, offset))
     wanted, design = wanted.reshape(n, -1)[used], design[used]
     for entry, mask in zip(wanted.T, free.reshape(-1, leaf.shape[-1]), strict=True):
         columns = design[:, mask] / np.maximum(np.sqrt((design[:, mask] ** 2).sum(axis=0)), 1e-300)
