@@ -52,7 +52,7 @@ def test_too_many_arguments_without_names() -> None:
 
 
 WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "a function for columns": (lambda r: r.margins(lambda p, d: p["mu"]), r"expected names of columns, got a function; write "),
+    "a function for columns": (lambda r: r.margins(lambda p, d: p["mu"]), r"or a list of names, got a function; write "),
     "a number for columns": (lambda r: r.margins(3), r"expected the name of a column, or a list of names, got 3"),
     "margins without data": (lambda r: r.margins(of=lambda p: p["mu"]), r"got one with the arguments \(p\)"),
     "predict without data": (lambda r: r.predict(lambda p: p["mu"], DATA), r"predict expected a function of params and data"),

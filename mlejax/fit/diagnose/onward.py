@@ -178,8 +178,7 @@ def _perhaps_negated(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: D
 
 
 def _rise_from(evaluator: SingleEvaluator, u: Float[Host, " p"], towards: Float[Host, " p"]) -> Direction:
-    """Return the `Direction` that says what the log-likelihood does along the line from u, (p,), towards another point, (p,).
-    """
+    """Return a `Direction`: what the log-likelihood does along the line from u, (p,), towards another point, (p,)."""
     space, at = evaluator.spec.space, evaluator.evaluate(u[None])
     assert at.score is not None
     information = linalg.dense_each(at.information)[0]
@@ -347,9 +346,7 @@ def _searched_on(
 def _without_derivatives(
     evaluator: SingleEvaluator, loaded: Loaded, u0: Float[Host, " p"], end: OptimizeResult
 ) -> Diagnosed:
-    """Return the diagnosis of a final point where log-likelihood or score is not finite: the limit at a bound, or the rows
-    whose terms are not finite.
-    """
+    """Return the diagnosis of a final point whose log-likelihood or score is not finite: the limit at a bound, or the rows."""
     limit = limit_on_edge(evaluator, u0, end)
     if limit is not None:
         return Diagnosed(evaluator.spec, limit, Findings(limit=True))

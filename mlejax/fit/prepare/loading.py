@@ -243,9 +243,7 @@ def into_units(
 
 
 def _coded(key: data_room.CodesKey, source: data_room.Table, rows: data_room.Rows) -> data_room.Coded:
-    """Return the fixed effects of one column that are coefficients, with the level of each row; levels of the column that occur
-    in no row are included.
-    """
+    """Return the fixed effects of one column that are coefficients (of all levels, used or not), with the level of each row."""
     codes = np.asarray(rows[key]).astype(np.int64) - 1
     return data_room.Coded(key, data_room.Levels(codes, np.array(key.labels, object)))
 
@@ -334,9 +332,7 @@ def _check_classes_of_units(likelihood: Likelihood, rows: data_room.Rows, codes:
 
 
 def most_units(likelihood: Likelihood, length: int) -> int:
-    """Return the number of units, of ``length`` rows each, to evaluate at once so that values at all quadrature points fit the
-    cache.
-    """
+    """Return how many units of ``length`` rows are evaluated at once, so that values at all quadrature points fit the cache."""
     assert likelihood.joint is not None
     return max(LATENT_NUMBERS // (length * likelihood.joint.evaluations), 1)
 

@@ -131,9 +131,7 @@ class Surveying:
 
 
 def _levels(column: Any) -> list[Any]:
-    """Return the levels that occur in a column, in the order of its categorical type or of appearance; missing values are left
-    out.
-    """
+    """Return the levels that occur in a column, without missing values, in the order of its categorical type or of appearance."""
     import pandas as pd
 
     series = column if isinstance(column, pd.Series) else pd.Series(np.asarray(column))

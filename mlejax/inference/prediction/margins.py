@@ -197,13 +197,10 @@ def margins(
         [0.1867]
     """
     names = () if variables is None or isinstance(variables, str) else variables
-    if callable(names):
-        raise TypeError(
-            "margins: variables= expected names of columns, got a function; write margins(of=lambda params, data: ...) for the "
-            "average of a function, and margins('x', of=...) for its slope in column x"
-        )
     if not isinstance(names, Iterable):
-        raise TypeError(f"margins: variables= expected the name of a column, or a list of names, got {variables!r:.60}")
+        more = "; write margins(of=f) for the average of a function, margins('x', of=f) for its slope in column x"
+        what = f"a function{more}" if callable(names) else f"{variables!r:.60}"
+        raise TypeError(f"margins: variables= expected the name of a column, or a list of names, got {what}")
     if elasticity not in (None, "eyex", "dyex", "eydx"):
         raise ValueError(f"elasticity={elasticity!r}: expected 'eyex', 'dyex' or 'eydx'")
     if unconditional and (data is not None or at_means):
@@ -261,9 +258,7 @@ class _OfRows(NamedTuple):
 
     @property
     def effects(self) -> bool:
-        """True if rows have effects of ``mle.Real(by=...)`` or random effects at their modes, whose conditional variance is
-        part of the standard errors.
-        """
+        """True if rows have effects of ``mle.Real(by=...)`` or random effects at their modes, both with own variances."""
         return self.random == "mode" or self.fit.loaded.effects is not None
 
     def opened(self, d: Any) -> tuple[InParts, ByRow | None]:
