@@ -345,13 +345,12 @@ def statement(batch: Batch, i: int) -> str:
     return single(batch, i).verdict.statement
 
 
-def warn_of_failures(name: str, codes: np.ndarray, stacklevel: int) -> None:
+def warn_of_failures(name: str, codes: np.ndarray) -> None:
     """Give one ConvergenceWarning with the number of data sets for each verdict that is no maximum; none if all are maxima.
 
     Args:
         name: name of the method that fitted them, the beginning of the message.
         codes: codes of the verdicts, (L,).
-        stacklevel: as in ``warnings.warn``.
     """
     failed = Counter(codes[~np.isin(codes, CONVERGED)].tolist())
     if failed:
@@ -360,5 +359,5 @@ def warn_of_failures(name: str, codes: np.ndarray, stacklevel: int) -> None:
             f"{name}: {sum(failed.values())} of {len(codes)} data sets did not end at a maximum ({each}); res.failed says why",
             ConvergenceWarning,
             "failed-data-sets",
-            stacklevel=stacklevel,
+            stacklevel=5,
         )

@@ -175,7 +175,7 @@ class BatchDoors:
         covariance = (cov_type, cov_kwds)
         work = FitGroups(self, likelihood, by, columns, options, covariance, (weights, kind), memory_limit)
         made = fit_streamed_groups(work, source, None if on is None else engines.engine_of(on))
-        batch_room.warn_of_failures(self.likelihood.name, made.verdict.to_numpy(str), stacklevel=5)
+        batch_room.warn_of_failures(self.likelihood.name, made.verdict.to_numpy(str))
         return made
 
     def _batched(
@@ -214,7 +214,7 @@ class BatchDoors:
         sets = read(_structure(options["start"]), options["missing"], columns, weights, kind)
         cut = batch_room.budget(memory_limit, progress)
         done = batch_room.fit_many(likelihood, sets, budget=cut, columns=columns, **options)
-        batch_room.warn_of_failures(self.likelihood.name, done.codes, stacklevel=5)
+        batch_room.warn_of_failures(self.likelihood.name, done.codes)
         return BatchResults.make(self, done, cov_type, cov_kwds)
 
 

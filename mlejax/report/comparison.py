@@ -221,7 +221,7 @@ def _refused(column: ComparisonColumn, name: str) -> str:
 
 def _page(table: Comparison) -> Page:
     columns = table.columns
-    said = [[_why(c, t) for t in c.terms] for c in columns]
+    said = [[_why(t) for t in c.terms] for c in columns]
     verdicts = [f"{c.name}: {c.statement}" if c.statement else "" for c in columns]
     withheld = {name: _withheld(table, name) for name in table.criteria}
     reasons = [note for notes in withheld.values() for note in notes]
@@ -265,7 +265,7 @@ def merged(lists: Sequence[Sequence[str]]) -> list[str]:
     return out
 
 
-def _why(column: ComparisonColumn, term: Term) -> str:
+def _why(term: Term) -> str:
     return term.note if not term.fixed and math.isnan(term.std_err) else ""
 
 

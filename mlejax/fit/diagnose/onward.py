@@ -304,7 +304,7 @@ def _searched_on(
                     continue
         point = None if is_clean(end, space) else off_the_edges(evaluator, end)
         if point is None and not is_clean(end, space):
-            findings = yield from _followed(problems, evaluator, loaded, u0, end, first)
+            findings = yield from _followed(evaluator, loaded, u0, end, first)
             real, words, advice = with_good_digits(evaluator, loaded, u0, end, findings.directions)
             findings = replace(findings, directions=real, rows=words, advice=advice)
             if (
@@ -370,7 +370,6 @@ def _restart(evaluator: SingleEvaluator, method: Method, u0: Host) -> tuple[Sing
 
 
 def _followed(
-    problems: Problems,
     evaluator: SingleEvaluator,
     loaded: Loaded,
     u0: Host,

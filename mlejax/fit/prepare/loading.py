@@ -183,7 +183,7 @@ def load(
     levels = _levels(likelihood.effects[0], source, rows, weighing) if likelihood.effects else None
     coded: tuple[data_room.Coded, ...] = ()
     if levels is not None and likelihood.coded:
-        coded = tuple(_coded(key, source, rows) for key in data_room.codes_keys(rows.layout.keys))
+        coded = tuple(_coded(key, rows) for key in data_room.codes_keys(rows.layout.keys))
         rows, space, coded = _recoded(rows, space, coded, levels, weighing)
         made = space
         space = cached(likelihood, ("space", made), lambda: made)
@@ -242,7 +242,7 @@ def into_units(
     return replace(grouped, rows=found.there(grouped.rows, THERE)), found
 
 
-def _coded(key: data_room.CodesKey, source: data_room.Table, rows: data_room.Rows) -> data_room.Coded:
+def _coded(key: data_room.CodesKey, rows: data_room.Rows) -> data_room.Coded:
     """Return the fixed effects of one column that are coefficients (of all levels, used or not), with the level of each row."""
     codes = np.asarray(rows[key]).astype(np.int64) - 1
     return data_room.Coded(key, data_room.Levels(codes, np.array(key.labels, object)))

@@ -266,7 +266,7 @@ def _codes_of_many(batch: Batch, groups: Any) -> Sequence[Int[Host, " n"]]:
         DataError: missing labels, or for ``rowwise=False`` another number of labels than values that the model returns.
     """
     sets = batch.sets
-    values = np.asarray(sets.source.column(groups)) if isinstance(groups, str) else _flat(batch, groups)
+    values = np.asarray(sets.source.column(groups)) if isinstance(groups, str) else _flat(groups)
     out = []
     for i in range(len(sets)):
         if i in sets.bad:
@@ -285,9 +285,9 @@ def own_options(batch: Batch, options: Mapping[str, Any], i: int) -> dict[str, A
     if "groups" not in options:
         return dict(options)
     rows = batch.sets.table_rows(i)
-    return {**options, "groups": tuple(g if isinstance(g, str) else _flat(batch, g)[rows] for g in options["groups"])}
+    return {**options, "groups": tuple(g if isinstance(g, str) else _flat(g)[rows] for g in options["groups"])}
 
 
-def _flat(batch: Batch, groups: Any) -> Host:
+def _flat(groups: Any) -> Host:
     values = np.asarray(groups)
     return values.reshape(-1) if values.ndim == 2 else values

@@ -270,14 +270,6 @@ def refits_of_drawn(
     return [joined([chunk[k] for chunk in parts]) for k in range(len(targets))]
 
 
-def drawn_sets(fit: Fit, n: int, seed: int, what: str) -> Iterator[tuple[DataSets, Refits]]:
-    """Yield chunks of the n data sets simulated from a fit, each with the refits of that fit to them; arguments and errors
-    as of `refits_by_chunk`.
-    """
-    for chunk in refits_by_chunk(fit, [(fit, fit.u)], n, seed, what):
-        yield chunk[0]
-
-
 def refits_by_chunk(
     drawn: Fit,
     targets: Sequence[tuple[Fit, Float[Host, " p"]]],

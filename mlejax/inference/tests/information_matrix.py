@@ -70,11 +70,11 @@ def information_matrix_test(fit: Fit, bootstrap: int | None = 199, seed: int = 0
 
         note = "the chi2 distribution rejects true models far too often; bootstrap=199 does not"
         return InformationMatrixTest(statistic, df, float(chdtrc(df, statistic)), label, note)
-    from mlejax.inference.resampling.refitting import drawn_sets  # which rests on the tests
+    from mlejax.inference.resampling.refitting import refits_by_chunk  # which rests on the tests
 
     n = check_count("bootstrap", bootstrap, 19)
     values = []
-    for sets, done in drawn_sets(fit, n, check_count("seed", seed, 0), "information_matrix_test"):
+    for ((sets, done),) in refits_by_chunk(fit, [(fit, fit.u)], n, check_count("seed", seed, 0), "information_matrix_test"):
         for i in np.flatnonzero(done.clean):
             values.append(statistic_of(fit, done.u[i], sets.single(int(i)))[0])
     drawn = np.array(values)

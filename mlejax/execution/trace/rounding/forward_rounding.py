@@ -109,16 +109,16 @@ class RunningBound:
         for step in self._steps:
             _evaluate(step, values, bounds)
             if careful:
-                _cap_bounds(step, values, bounds)
+                _cap_bounds(step, bounds)
             for slot in step.last:  # of a network together they would not fit into memory
                 values[slot] = bounds[slot] = None
         return [values[i] for i in self._outputs], [bounds[i] for i in self._outputs]
 
     # ---- preparation
 
-    def _new(self, value: Host | None = None, bound: Bound = None, constant: bool = False) -> int:
+    def _new(self, value: Host | None = None, constant: bool = False) -> int:
         self._values.append(value)
-        self._bounds.append(bound)
+        self._bounds.append(None)
         self._constant.append(constant)
         return len(self._values) - 1
 
@@ -238,7 +238,7 @@ def _evaluate(step: _Step, values: list[Any], bounds: list[Bound]) -> None:
         values[results[0]], bounds[results[0]] = v, e
 
 
-def _cap_bounds(step: _Step, values: list[Any], bounds: list[Bound]) -> None:
+def _cap_bounds(step: _Step, bounds: list[Bound]) -> None:
     """Limit the bounds of the results of a step to 1e250 and replace NaN by it, in place, so that their product with 0 is 0 and
     not NaN.
     """
