@@ -22,12 +22,26 @@ from jax import lax
 from mlejax import linalg
 from mlejax.execution import compiled, lapack, limits, on_cpu, run_tasks
 from mlejax.execution.chunking import Budget
-from mlejax.fit.finish import closed
-from mlejax.fit.finish.closed import NaturalEstimates
 from mlejax.objective import filled
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Device, Either, Float, Host, Params, PyTree
+
+
+class NaturalEstimates(NamedTuple):
+    """The estimates of one data set in natural coordinates.
+
+    Attributes:
+        theta: free parameters, natural scale, (p,).
+        jacobian: d theta / d u, (p, p).
+        score: gradient of the log-likelihood with respect to theta, (p,).
+        information: minus its Hessian with respect to theta, (p, p).
+    """
+
+    theta: Float[Host, " p"]
+    jacobian: Float[Host, "p p"]
+    score: Float[Host, " p"]
+    information: Float[Host, "p p"]
 
 
 class InTheta(NamedTuple):
@@ -96,9 +110,8 @@ def _estimates(
 
 def estimates(space: Space, u: Any, score: Any, information: Any, fixed: Any) -> tuple[NaturalEstimates, Any]:
     """The `NaturalEstimates` and the user's params of one data set from u, score and information in u; NumPy arrays."""
-    information = linalg.dense_each(information)
-    found = closed.at_optimum(space, u, score, information, fixed)
-    return found or jax.tree.map(np.asarray, _estimates(space, u, score, information, fixed))
+    found, params = _estimates(space, u, score, linalg.dense_each(information), fixed)
+    return jax.tree.map(np.asarray, found), jax.tree.map(np.array, params)
 
 
 @partial(compiled, how="host", static=("space",))
@@ -111,8 +124,7 @@ def _to_u(space: Space, values: list[Any]) -> Either:
 
 def to_u(space: Space, values: list[Any]) -> Float[Host, " p"]:
     """Convert natural values, one array per leaf, to u, (p,), with coordinates at a bound moved a small step inside."""
-    u = closed.to_u(space, values)
-    return np.asarray(_to_u(space, values)) if u is None else u
+    return np.asarray(_to_u(space, values))
 
 
 @partial(compiled, how="host", static=("space",))
