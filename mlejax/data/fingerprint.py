@@ -142,10 +142,15 @@ def numbers_of(values: Any, rows: Rows) -> np.ndarray | KeptRows:
     """
     import pandas as pd
 
-    whole = np.asarray(values)
-    if whole.dtype.kind in "fiub":
-        return whole if rows.kept is None else KeptRows(whole, rows.kept)
-    array = np.asarray(rows.select(values))
-    codes, levels = pd.factorize(array.reshape(-1))
+    if isinstance(getattr(values, "dtype", None), pd.StringDtype):  # pandas finds levels of its strings without Python's
+        codes, levels = pd.factorize(rows.select(values))
+        shape = codes.shape
+    else:
+        whole = np.asarray(values)
+        if whole.dtype.kind in "fiub":
+            return whole if rows.kept is None else KeptRows(whole, rows.kept)
+        array = np.asarray(rows.select(values))
+        codes, levels = pd.factorize(array.reshape(-1))
+        shape = array.shape
     rank = np.argsort(np.argsort([str(level) for level in levels], kind="stable"))
-    return rank[codes].astype(np.float64).reshape(array.shape)
+    return rank[codes].astype(np.float64).reshape(shape)

@@ -41,11 +41,14 @@ def effects_evaluator_of(spec: Spec, loaded: Loaded, fixed: Host | None) -> Effe
 def terms_of_rows(spec: Spec, loaded: Loaded, fixed: Host | None, u: Float[Host, " p"]) -> RowTerms:
     """Log-likelihood terms, scores and weights of data in memory at u, (p,); with fixed effects, these are profiled out.
 
-    AbsentError for a result from a file, which has neither rows nor the user's function.
+    ``spec`` and ``fixed`` are those of the fit of these data, whose evaluation at the estimate is not repeated.  AbsentError for
+    a result from a file, which has neither rows nor the user's function.
     """
     function = (spec.likelihood.natural or spec.likelihood).function
     if isinstance(function, Absent):
         function()  # says so: a result from a file has no rows over which it would be called
     if loaded.levels is None:
         return row_terms(ChunkedEvaluator(spec, loaded.problem.data, fixed), u)
-    return effects_evaluator_of(spec, loaded, fixed).row_terms(u)
+    evaluator = effects_evaluator_of(spec, loaded, fixed)
+    known = None if loaded.effects is None else loaded.effects.at
+    return (evaluator if known is None else evaluator.knowing(known)).row_terms(u)

@@ -124,7 +124,11 @@ def settled_levels(evaluator: EffectsEvaluator, loaded: Loaded, u0: Float[Host, 
                 f"levels of {key.by} have no finite effect, and without their rows the levels of {names} are no longer "
                 f"connected: {listed(loaded.left_out[0])}. Drop their rows beforehand"
             )
-        evaluator = effects_evaluator_of(evaluator.spec, loaded, evaluator.fixed).near(before.nearest[~gone])
+        if loaded.stream is None and loaded.weights is None:  # which are scaled by the number of rows
+            assert loaded.levels is not None
+            evaluator = before.without_levels(gone, loaded.problem.data, loaded.levels, u0)
+        else:
+            evaluator = effects_evaluator_of(evaluator.spec, loaded, evaluator.fixed).near(before.nearest[~gone])
     left_out = loaded.left_out
     evaluator, remark = _without_redundant(evaluator, u0)
     told = separated == "report" and bool(left_out[2].size)
@@ -267,6 +271,7 @@ def with_effects_at_end(
         curvature=loaded.scale * at.arrow.shaft,
         lever=lever,
         left_out=settling.left_out,
+        at=at,
     )
     return replace(loaded, effects=effects)
 

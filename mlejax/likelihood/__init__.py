@@ -8,7 +8,7 @@ from mlejax.likelihood.forms.expected_total import ExpectedTotal, scores_of_rows
 from mlejax.likelihood.forms.natural_values import natural_values
 from mlejax.likelihood.forms.of_unit import OfUnit
 from mlejax.likelihood.forms.regressed import Regressed, regressed
-from mlejax.likelihood.forms.with_effects import declared_likelihood, eliminating, looked_up
+from mlejax.likelihood.forms.with_effects import declared_likelihood, eliminating
 from mlejax.likelihood.row_checks import check_rows_once
 from mlejax.likelihood.tracing import calls_lapack, regressed_reads, trace_reads
 
@@ -25,7 +25,6 @@ __all__ = [
     "declared_likelihood",
     "eliminating",
     "example_params",
-    "looked_up",
     "missing_derivatives",
     "natural_values",
     "regressed",

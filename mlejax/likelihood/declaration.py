@@ -198,7 +198,7 @@ class Likelihood:
         Arguments as of :meth:`contributions`, of which only shapes and types are used.
         """
         return invariants.split(
-            lambda p, r, s: self._contributions(p, r, s, layout), params, rows, shared, _designs_in(layout)
+            lambda p, r, s: self._contributions(p, r, s, layout), params, rows, shared, _replaced_in(layout)
         )
 
     def _contributions(self, params: Params, rows: PyTree, shared: PyTree, layout: data_room.Layout) -> jax.Array:
@@ -338,10 +338,16 @@ class Likelihood:
         return cached(self, ("space", made), lambda: made)  # equal layouts are one object: looked up at every dispatch
 
 
-def _designs_in(layout: data_room.Layout) -> tuple[int, ...]:
-    """Return the positions of the row-wise arrays that are design matrices, which can be replaced by linear predictors."""
-    designs = (e for e in layout.entries if isinstance(e.key, data_room.DesignKey) and e.key.part == "design")
-    return tuple(slot.position for e in designs for slot in e.slots)
+def _replaced_in(layout: data_room.Layout) -> tuple[int, ...]:
+    """Return the positions of the row-wise arrays that are replaced by others: design matrices by linear predictors, and columns
+    of effects by the effects of each evaluation.
+    """
+    moving = (
+        e
+        for e in layout.entries
+        if isinstance(e.key, data_room.EffectKey) or (isinstance(e.key, data_room.DesignKey) and e.key.part == "design")
+    )
+    return tuple(slot.position for e in moving for slot in e.slots)
 
 
 def _unpickled(

@@ -150,7 +150,7 @@ class Objective:
         found = self._sum(block)
         if traced is None or traced.inner is None:
             return found
-        return linear_predictors.assemble(traced, found, u.shape[0])[2]
+        return linear_predictors.assemble(traced.places, traced.theta, found, u.shape[0])[2]
 
     def values_and_scores(self, u: Float[Either, " p"]) -> tuple[Float[Device, " n"], Float[Device, "n p"]]:
         """Return all terms (N,) and their scores in u (N, p), unweighted."""
@@ -286,7 +286,7 @@ class Objective:
         sums = self._sum(
             lambda rows, w: linear_predictors.sums(traced, u, [*jax.tree.leaves(rows), *others], w, products)
         )
-        return linear_predictors.assemble(traced, sums, u.shape[0])
+        return linear_predictors.assemble(traced.places, traced.theta, sums, u.shape[0])
 
     def _map_rows(self, function: Callable[[Any], Any]) -> PyTree:
         n_blocks = self.prepared.n_blocks

@@ -34,7 +34,7 @@ from mlejax.parameters.declare import (
     start_value,
 )
 from mlejax.parameters.leaf import COEFFICIENTS, Group, Leaf
-from mlejax.parameters.linear import Linear, Predictor, RandomPart, predictor, random_part, with_coefficients
+from mlejax.parameters.linear import Linear, Predictor, RandomPart, looked_up, predictor, random_part, with_coefficients
 from mlejax.parameters.links import Link
 from mlejax.parameters.space import Space
 
@@ -63,6 +63,7 @@ __all__ = [
     "Simplex",
     "Space",
     "Ties",
+    "looked_up",
     "make_space",
     "near",
     "predictor",

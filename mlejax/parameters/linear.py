@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from mlejax import transforms
 from mlejax.misuse import constructor
@@ -244,10 +245,17 @@ class Predictor:
             at = start + count
         eta = self.linear_predictor(jnp.concatenate([*rest, coefficients[at:]]), design, offset)
         for j, (start, count) in enumerate(places):
-            code = levels[:, j].astype(int)
-            own = jnp.asarray(coefficients[start : start + count]).at[jnp.maximum(code - 1, 0)].get(mode="clip")
-            eta = eta + jnp.where(code > 0, own, 0.0)
+            eta = eta + looked_up(coefficients[start : start + count], levels[:, j])
         return self.link.inverse(eta)
+
+
+def looked_up(coefficients: Float[Either, " k"], codes: Float[Either, " n"]) -> Float[Either, " n"]:
+    """Return the value of every row (n,) by its code: 0 for code 0, the j-th coefficient for code j, the last one for codes
+    beyond k.
+    """
+    code = jnp.maximum(jnp.asarray(codes).astype(int), 0)
+    own = jnp.asarray(coefficients)  # a 0 before them, and no choice after the look-up, is recognised as a linear predictor
+    return lax.pad(own, jnp.zeros((), own.dtype), [(1, 0, 0)]).at[code].get(mode="clip")
 
 
 def predictor(name: str, declared: Mapping[str, Declaration], given: Any) -> Predictor:

@@ -97,4 +97,5 @@ def codes_of(whole: ModelSpec, term: str, column: pd.Series) -> Float[Host, " n"
     import pandas as pd
 
     levels = list(whole.encoder_state[term][1]["categories"])
-    return np.asarray(pd.Categorical(column, categories=levels).codes, np.float64)
+    codes, found = pd.factorize(column)  # so that each level is looked up once, and not every row
+    return np.append(np.asarray(pd.Categorical(found, categories=levels).codes, np.float64), -1.0)[codes]

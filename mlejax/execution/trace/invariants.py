@@ -15,7 +15,7 @@ import jax
 
 from mlejax.shapes import Params, PyTree
 
-from .jaxprs import Equation, Variable, dependence, inner_programs, is_literal, part_of
+from .jaxprs import Equation, Repetitions, dependence, inner_programs, is_literal, part_of
 
 _NAMES = (
     "abs add add_any and broadcast_in_dim ceil clamp concatenate convert_element_type copy copy_p div eq floor ge gt "
@@ -65,7 +65,7 @@ def split(
     dear: set[Any] = set()  # by row, of the data alone, and worth keeping
     single: set[Any] = set()  # the only result of its operation
     found: list[Any] = []
-    same = _Repeated()
+    same = Repetitions()
     for eqn, touched in dependence(jaxpr, moving):
         operands = [v for v in eqn.invars if not is_literal(v)]
         if touched:
@@ -95,27 +95,6 @@ def split(
         return go_on(*jax.tree.leaves((params, rows, shared)), *(values[i] for i in places))[0]
 
     return Split(tuple(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in between), known, rest)
-
-
-class _Repeated:
-    """Common subexpressions: operations that a traced function contains twice, ``log(t)`` and ``log(t)``."""
-
-    def __init__(self) -> None:
-        self.seen: dict[Any, Any] = {}
-        self.aliases: dict[Any, Any] = {}
-
-    def first(self, v: Variable) -> Variable:
-        """Return the first variable that has the same value as v."""
-        return self.aliases.get(v, v)
-
-    def note(self, eqn: Equation) -> None:
-        """Record an operation; its results become aliases of those of an equal operation that was recorded before."""
-        operands = tuple((repr(v.val), v.aval) if is_literal(v) else self.first(v) for v in eqn.invars)
-        try:
-            first = self.seen.setdefault((eqn.primitive, operands, frozenset(eqn.params.items())), eqn)
-        except TypeError:  # a parameter without a hash
-            return
-        self.aliases |= {v: w for v, w in zip(eqn.outvars, first.outvars, strict=True) if v is not w}
 
 
 def _cheap(eqn: Equation) -> bool:

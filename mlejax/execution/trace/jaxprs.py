@@ -16,6 +16,7 @@ __all__ = [
     "Closed",
     "Equation",
     "Program",
+    "Repetitions",
     "Variable",
     "called_program",
     "closed_over",
@@ -23,6 +24,7 @@ __all__ = [
     "inner_programs",
     "is_literal",
     "part_of",
+    "without_repetitions",
 ]
 
 
@@ -136,3 +138,38 @@ def part_of(closed: Any, **replaced: Sequence[Any]) -> Callable[..., list[Any]]:
         jaxpr = jaxpr.replace(**replaced, debug_info=jaxpr.debug_info.with_unknown_names())
     function: Callable[..., list[Any]] = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, closed.consts))
     return function
+
+
+class Repetitions:
+    """Common subexpressions: operations that a traced function contains twice, ``log(t)`` and ``log(t)``."""
+
+    def __init__(self) -> None:
+        self.seen: dict[Any, Any] = {}
+        self.aliases: dict[Any, Any] = {}
+
+    def first(self, v: Variable) -> Variable:
+        """Return the first variable that has the same value as v."""
+        return v if is_literal(v) else self.aliases.get(v, v)
+
+    def note(self, eqn: Equation) -> bool:
+        """Record an operation and return True if an equal one was recorded before; then its results are aliases of those."""
+        operands = tuple((repr(v.val), v.aval) if is_literal(v) else self.first(v) for v in eqn.invars)
+        try:
+            first = self.seen.setdefault((eqn.primitive, operands, frozenset(eqn.params.items())), eqn)
+        except TypeError:  # a parameter without a hash
+            return False
+        self.aliases |= {v: w for v, w in zip(eqn.outvars, first.outvars, strict=True) if v is not w}
+        return first is not eqn
+
+
+def without_repetitions(closed: Any) -> Any:
+    """Return a closed jaxpr in which every operation is done once; unchanged if it has side effects."""
+    jaxpr = closed.jaxpr
+    if jaxpr.effects:
+        return closed
+    same, eqns = Repetitions(), []
+    for eqn in jaxpr.eqns:
+        if not same.note(eqn):
+            eqns.append(eqn.replace(invars=[same.first(v) for v in eqn.invars]))
+    outvars = [same.first(v) for v in jaxpr.outvars]
+    return closed.replace(jaxpr=jaxpr.replace(eqns=eqns, outvars=outvars, debug_info=jaxpr.debug_info.with_unknown_names()))

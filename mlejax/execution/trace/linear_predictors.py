@@ -12,7 +12,7 @@ products: ``data["X"] @ params["beta"]``, several of them, nonlinear links, regr
 coefficients, ``data["X"] @ params["B"]`` of a multinomial logit, is one predictor for each of its columns.
 
 A look-up by codes, ``params["alpha"][data["firm"]]``, is the product with a matrix of dummies that is never formed: its sums are
-sums by code, O(n) whatever the number of levels.
+sums by code, O(n) whatever the number of levels.  Predictors that are only added share their tangent (`predictor_groups`).
 
 The products are found by tracing the log-likelihood's terms
 and following slices of u into ``dot_general`` and ``gather``.  Entries of a
@@ -21,7 +21,7 @@ slice that is used in any other way belong to theta.  Where nothing is gained, t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,13 +29,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.execution.trace.dummies import Dummies, crossed, rows_times, times
+from mlejax.execution.trace import dummies
+from mlejax.execution.trace.dummies import Dummies, PredictorSums, pair_sums, rows_times, times
 from mlejax.shapes import Device, Either, Float, PyTree
 
 from . import softplus_calls
-from .jaxprs import Equation, dependence, is_literal, part_of
+from .jaxprs import Equation, dependence, is_literal, part_of, without_repetitions
+from .predictor_groups import groups_of
 
-NARROW = 14  # columns up to which one product with a few more rows is no slower than two
 FEW_COORDINATES = 64  # up to which products with unit vectors place a block of the Hessian
 MOST_PREDICTORS = 24  # of products with matrices of coefficients: each pair of predictors is a term of the program
 _SAME = ("reshape", "squeeze", "copy", "copy_p")
@@ -52,6 +53,8 @@ class Traced:
             ``whole`` if ``inner`` is None.
         products: the products and look-ups that give the predictors; empty if ``inner`` is None.
         theta: indices of the entries of u that are used in any other way (s,); all if ``inner`` is None.
+        groups: for each predictor the number of the sum that it enters: predictors of one sum have the same derivatives.
+        own: number of the sum that the effects enter; None if they enter none, or there are no effects.
     """
 
     whole: Callable[..., Any]
@@ -59,11 +62,24 @@ class Traced:
     data: Callable[..., Any]
     products: tuple[Product | Lookup, ...]
     theta: np.ndarray
+    groups: tuple[int, ...] = ()
+    own: int | None = None
 
     @property
     def places(self) -> list[np.ndarray]:
         """Indices in u of the coefficients beta_a of each predictor, arrays (k_a,)."""
         return [product.at[:, j] for product in self.products for j in range(product.at.shape[1])]
+
+    @property
+    def firsts(self) -> list[int]:
+        """The first predictor of each sum."""
+        return [a for a, group in enumerate(self.groups) if group not in self.groups[:a]]
+
+    @property
+    def tangents(self) -> list[int]:
+        """The position, among ``firsts``, of the sum that each predictor enters."""
+        numbers = [self.groups[a] for a in self.firsts]
+        return [numbers.index(group) for group in self.groups]
 
     def matrices(self, multiplied: list[jax.Array], n: int) -> list[jax.Array | Dummies]:
         """Return the matrix X_a (N, k_a) of each predictor, from what ``data`` returned and the number n of rows."""
@@ -71,7 +87,7 @@ class Traced:
         for x, product in zip(multiplied, self.products, strict=True):
             k, m = product.at.shape
             if isinstance(product, Lookup):
-                out.append(Dummies(jnp.reshape(x, (n,)), k, product.fill))
+                out.append(Dummies(jnp.reshape(x, (n,)), k, product.fill, product.reference))
                 continue
             out += [jnp.reshape(jnp.moveaxis(x, product.axis, -1), (n, k))] * m
         return out
@@ -111,42 +127,33 @@ class Lookup(NamedTuple):
         at: indices in u of the coefficients (k, 1).
         shape: shape of the result.
         fill: True if codes out of range give NaN, False if they are clipped to the last coefficient.
+        reference: True if code 0 gives 0 and the coefficients have the codes from 1 on.
     """
 
     at: np.ndarray
     shape: tuple[int, ...]
     fill: bool
-
-
-class PredictorSums(NamedTuple):
-    """Sums of derivatives over blocks of rows, from which `assemble` makes score and Hessian.
-
-    Attributes:
-        value: the weighted log-likelihood ().
-        grad: gradient in u with the predictors held constant (p,).
-        betas: X_a' dl/deta_a, (k_a,) for each predictor a.
-        pairs: X_a' diag(h_ab) X_b for a <= b, (k_a, k_b) each; for dummies with themselves the diagonal (k_a,).
-        crosses: X_a' d^2l / deta_a dtheta', (k_a, s) for each predictor a.
-        theta: rows of the Hessian for theta, with the predictors held constant (s, p).
-    """
-
-    value: Float[Device, ""]
-    grad: Float[Device, " p"]
-    betas: list[Float[Device, " k_a"]]
-    pairs: list[Float[Device, "k_a k_b"]]
-    crosses: list[Float[Device, "k_a s"]]
-    theta: Float[Device, "s p"]
+    reference: bool
 
 
 def trace(
-    function: Callable[..., jax.Array], u: PyTree, others: list[Any], softplus: Callable[[Any], Any] | None = None
+    function: Callable[..., jax.Array],
+    u: PyTree,
+    others: list[Any],
+    softplus: Callable[[Any], Any] | None = None,
+    effects: bool = False,
 ) -> Traced:
     """Trace ``function(u, *others) -> (N,)``, the terms of N rows, and return it split at its linear predictors.
 
-    Arguments are abstract or concrete; calls of JAX's own softplus become calls of ``softplus``, if that is given.
+    Args:
+        function, u, others: the function and its arguments, abstract or concrete.
+        softplus: if given, calls of JAX's own softplus become calls of this.
+        effects: True if the first of ``others`` is a column (N,) of effects, of which second derivatives are wanted too; then
+            products of one coefficient with a column are predictors as well.
     """
     closed = jax.make_jaxpr(function)(u, *others)
     closed = closed if softplus is None else softplus_calls.replaced(closed, softplus)
+    closed = without_repetitions(closed) if effects else closed
     jaxpr = closed.jaxpr
     p, n = int(u.shape[0]), int(jaxpr.outvars[0].aval.shape[0])
     places: dict[Any, np.ndarray] = {jaxpr.invars[0]: np.arange(p)}
@@ -161,18 +168,22 @@ def trace(
         if place is not None:
             places[eqn.outvars[0]] = place
             continue
-        product = (_product(eqn, places, n) or _lookup(eqn, places, n)) if len(touched) == 1 else None
-        if product is not None:
-            products.append((eqn, *product))
+        found: tuple[Any, Product | Lookup] | None = None
+        if len(touched) == 1:
+            found = _product(eqn, places, n) or _lookup(eqn, places, n) or (_column(eqn, places, n) if effects else None)
+        if found is not None:
+            products.append((eqn, *found))
             continue
         for v in touched:
             if v in places:
-                used[places[v]] = True
+                used[places[v][places[v] >= 0]] = True
     for v in jaxpr.outvars:
         if not is_literal(v) and v in places:
             used[:] = True
     whole = part_of(closed)
-    if not products or sum(product.at.shape[1] for *_, product in products) + used.sum() >= p:
+    results = [(eqn.outvars[0], product.at.shape[1]) for eqn, _, product in products]
+    groups, own = groups_of(jaxpr, results, jaxpr.invars[1] if effects else None)
+    if not products or len(set(groups)) + used.sum() >= p + (own is not None):
         return Traced(whole, None, whole, (), np.arange(p))
     removed = {id(eqn) for eqn, *_ in products}
     return Traced(
@@ -185,15 +196,22 @@ def trace(
         part_of(closed, outvars=[matrix for _, matrix, _ in products], eqns=data_alone),
         tuple(product for *_, product in products),
         np.flatnonzero(used),
+        groups,
+        own,
     )
 
 
 def _moved(eqn: Equation, places: dict[Any, np.ndarray]) -> np.ndarray | None:
-    """Return the indices in u of the entries of the result, in its shape; None unless the equation only rearranges entries of u,
-    by concatenation, a slice without steps, transposition or another shape.
+    """Return the indices in u of the entries of the result, in its shape, -1 for 0; None unless the equation only rearranges
+    entries of u, by concatenation, a slice without steps, transposition or another shape, or puts a 0 before them.
 
     ``places``: these indices for the variables that earlier equations made, in the shape of each.
     """
+    if eqn.primitive.name == "pad":
+        vector, value = eqn.invars
+        known = not is_literal(vector) and vector in places and is_literal(value) and value.val == 0
+        first = known and tuple(eqn.params["padding_config"]) == ((1, 0, 0),)
+        return np.append(-1, places[vector]) if first else None
     if any(is_literal(v) or v not in places for v in eqn.invars) or len(eqn.outvars) != 1:
         return None
     at, name = places[eqn.invars[0]], eqn.primitive.name
@@ -222,6 +240,8 @@ def _product(eqn: Equation, places: dict[Any, np.ndarray], n: int) -> tuple[Any,
     for (beta, beta_axes), (matrix, axes) in (sides, sides[::-1]):
         if beta not in places or matrix in places or len(axes) != 1 or places[beta].ndim > 2:
             continue
+        if (places[beta] < 0).any():
+            continue
         at = places[beta]
         at = at[:, None] if at.ndim == 1 else np.moveaxis(at, beta_axes[0], 0)
         free = np.delete(matrix.aval.shape, axes[0])
@@ -242,31 +262,52 @@ def _lookup(eqn: Equation, places: dict[Any, np.ndarray], n: int) -> tuple[Any, 
     shape = eqn.outvars[0].aval.shape
     if is_literal(codes) or beta not in places or places[beta].ndim != 1 or eqn.params["slice_sizes"] != (1,):
         return None
-    if shape[:1] != (n,) or np.prod(shape) != n:
+    at = places[beta]
+    reference = at[0] < 0
+    own = at[1:] if reference else at
+    if shape[:1] != (n,) or np.prod(shape) != n or (own < 0).any() or not own.size:
         return None
-    return codes, Lookup(places[beta][:, None], shape, eqn.params["mode"] == jax.lax.GatherScatterMode.FILL_OR_DROP)
+    fill = eqn.params["mode"] == jax.lax.GatherScatterMode.FILL_OR_DROP
+    return codes, Lookup(own[:, None], shape, fill, bool(reference))
+
+
+def _column(eqn: Equation, places: dict[Any, np.ndarray], n: int) -> tuple[Any, Product] | None:
+    """Return (column, `Product`) if the equation is a column of data (N,) times one coefficient; else None.
+
+    ``places``, ``n``: as for :func:`_product`.
+    """
+    shape = eqn.outvars[0].aval.shape
+    if eqn.primitive.name != "mul" or np.prod(shape) != n or shape[:1] != (n,):
+        return None
+    for beta, column in (eqn.invars, eqn.invars[::-1]):
+        if not is_literal(beta) and beta in places and places[beta].size == 1 and not is_literal(column):
+            return (column, Product(0, places[beta].reshape(1, 1), shape, True)) if column.aval.shape == shape else None
+    return None
 
 
 def _at_predictors(
     traced: Traced, u: Either, others: list[jax.Array], weights: jax.Array, shared: bool
 ) -> tuple[list[jax.Array | Dummies], list[jax.Array], Callable[..., PyTree]]:
-    """Return for one block the matrices X_a, the predictors X_a beta_a (N,), and a function of derivatives.
+    """Return for one block the matrices X_a, the first predictors X_a beta_a (N,) of each sum, and a function of derivatives.
 
-    The function maps (u, predictors) to (gradients, (value, gradients)), the gradients in both arguments.
+    The function maps (u, these predictors) to (gradients, (value, gradients)), the gradients in both arguments.
     """
     assert traced.inner is not None
-    inner = traced.inner
+    inner, firsts = traced.inner, traced.firsts
     matrices = traced.matrices(traced.data(u, *others), weights.shape[0])
     etas = [times(x, u[at], shared) for x, at in zip(matrices, traced.places, strict=True)]
 
-    def total(t: jax.Array, predictors: list[jax.Array]) -> jax.Array:
+    def total(t: jax.Array, moving: list[jax.Array]) -> jax.Array:
+        predictors = list(etas)
+        for a, eta in zip(firsts, moving, strict=True):
+            predictors[a] = eta
         return jnp.sum(weights * inner(t, *others, *traced.arguments(predictors))[0])
 
-    def pair(t: jax.Array, predictors: list[jax.Array]) -> PyTree:
-        value, grads = jax.value_and_grad(total, argnums=(0, 1))(t, predictors)
+    def pair(t: jax.Array, moving: list[jax.Array]) -> PyTree:
+        value, grads = jax.value_and_grad(total, argnums=(0, 1))(t, moving)
         return grads, (value, grads)
 
-    return matrices, etas, pair
+    return matrices, [etas[a] for a in firsts], pair
 
 
 def score_sums(
@@ -279,8 +320,8 @@ def score_sums(
     """
     matrices, etas, pair = _at_predictors(traced, u, others, weights, shared=True)
     _, (value, (grad, slopes)) = pair(u, etas)
-    for x, at, slope in zip(matrices, traced.places, slopes, strict=True):
-        grad = grad.at[at].add(rows_times(slope[None], x)[0])
+    for x, at, i in zip(matrices, traced.places, traced.tangents, strict=True):
+        grad = grad.at[at].add(rows_times(slopes[i][None], x)[0])
     return value, grad
 
 
@@ -300,59 +341,41 @@ def sums(
         products: (X (N, k), w (N,), Y (N, l)) -> X' diag(w) Y (k, l); None for the plain one.
     """
     matrices, etas, pair = _at_predictors(traced, u, others, weights, products is not None)
-    q, s, n = len(etas), traced.theta.size, weights.shape[0]
+    g, s, n = len(etas), traced.theta.size, weights.shape[0]
+    q, of = len(matrices), traced.tangents
     plain = products or (lambda a, w, b: (a * w[:, None]).T @ b)
-    cross = lambda a, w, b: crossed(a, w, b, plain)
 
     def along(dt: jax.Array, de: list[jax.Array]) -> PyTree:
         _, bend, at = jax.jvp(pair, (u, etas), (dt, de), has_aux=True)
         return bend, at
 
-    dt = np.zeros((q + s, u.shape[0]), u.dtype)
-    dt[q + np.arange(s), traced.theta] = 1.0
-    on = np.eye(q + s, dtype=u.dtype)
-    de = [jnp.broadcast_to(on[:, a, None], (q + s, n)) for a in range(q)]
+    dt = np.zeros((g + s, u.shape[0]), u.dtype)
+    dt[g + np.arange(s), traced.theta] = 1.0
+    on = np.eye(g + s, dtype=u.dtype)
+    de = [jnp.broadcast_to(on[:, i, None], (g + s, n)) for i in range(g)]
     (bend_u, bend_e), (value, (grad, slopes)) = jax.vmap(along, out_axes=(0, None))(jnp.asarray(dt), de)
     x = matrices[0]
-    if q == 1 and not isinstance(x, Dummies) and (k := x.shape[1]) <= NARROW and products is None:  # the matrix is read once
+    if q == 1 and not isinstance(x, Dummies) and (k := x.shape[1]) <= dummies.NARROW and products is None:  # X is read once
         every = jnp.concatenate([(x * bend_e[0][0][:, None]).T, slopes[0][None], bend_e[0][1:]]) @ x
         return PredictorSums(value, grad, [every[k]], [every[:k]], [every[k + 1 :].T], bend_u[1:])
     # one product with each matrix: further ones would read it again
-    once = [rows_times(jnp.concatenate([slopes[a][None], bend_e[a][q:]]), matrices[a]) for a in range(q)]
-    return PredictorSums(
-        value,
-        grad,
-        [found[0] for found in once],
-        pair_sums(matrices, bend_e, cross),
-        [found[1:].T for found in once],
-        bend_u[q:],
-    )
+    rows = [jnp.concatenate([slopes[i][None], bend_e[i][g:]]) for i in of]
+    bend = [[bend_e[j][i] for i in of] for j in of]
+    if any(isinstance(x, Dummies) for x in matrices):
+        once, pairs = dummies.sums_with_dummies(matrices, rows, bend, plain)
+    else:
+        once = [rows_times(own, x) for own, x in zip(rows, matrices, strict=True)]
+        pairs = pair_sums(matrices, bend, plain)
+    return PredictorSums(value, grad, [found[0] for found in once], pairs, [found[1:].T for found in once], bend_u[g:])
 
 
-def pair_sums(matrices: list[Any], bend: list[list[jax.Array]], crossed: Callable[..., jax.Array]) -> list[jax.Array]:
-    """Return X_a' diag(h_ab) X_b for a <= b: one product for each pair, or one product for all pairs if there are three or more
-    predictors, all with the same matrix of at most 14 columns.
-
-    ``bend``: weighted second derivative h_ab of every row, in ``bend[b][a]``; ``crossed``: function that computes the product
-    of one pair.
-    """
-    q, x = len(matrices), matrices[0]
-    k = x.k if isinstance(x, Dummies) else x.shape[1]
-    if q < 3 or k > NARROW or any(other is not x for other in matrices):
-        return [crossed(matrices[a], bend[b][a], matrices[b]) for a in range(q) for b in range(a, q)]
-    i, j = np.triu_indices(k)
-    place = np.zeros((k, k), np.int64)
-    place[i, j] = place[j, i] = np.arange(i.size)
-    weights = jnp.stack([bend[b][a] for a in range(q) for b in range(a, q)])
-    return list((weights @ (x[:, i] * x[:, j]))[:, place])
-
-
-def assemble(traced: Traced, sums: PredictorSums, p: int) -> tuple[Float[Device, ""], Float[Device, " p"], Float[Device, "p p"]]:
+def assemble(
+    places: Sequence[np.ndarray], theta: np.ndarray, sums: PredictorSums, p: int
+) -> tuple[Float[Device, ""], Float[Device, " p"], Float[Device, "p p"]]:
     """Return the weighted log-likelihood (), its gradient (p,) and its Hessian (p, p) in u, p coordinates, from the sums over all
-    blocks; no sign is changed.
+    blocks; no sign is changed.  ``places``, ``theta``: as of `Traced`.
     """
     dtype = sums.grad.dtype
-    places, theta = traced.places, traced.theta
     few = p <= FEW_COORDINATES
     eye = np.eye(p if few else 0, dtype=dtype)
     grad = sums.grad

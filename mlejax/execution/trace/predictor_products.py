@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.execution.trace.dummies import crossed, rows_times, times
-from mlejax.execution.trace.linear_predictors import PredictorSums, Traced, pair_sums
+from mlejax.execution.trace.dummies import PredictorSums, crossed, pair_sums, rows_times, times
+from mlejax.execution.trace.linear_predictors import Traced
 from mlejax.shapes import Either
 
 

@@ -13,6 +13,7 @@ from mlejax.data.formulas import Designs
 from mlejax.data.streams import Streamed
 from mlejax.fit.common import Problem
 from mlejax.likelihood import Likelihood
+from mlejax.objective import Eliminated
 from mlejax.shapes import Host, Int, PyTree
 
 NOTHING_LEFT_OUT = np.zeros(0, object), np.zeros(0), np.zeros(0, np.int64)
@@ -45,6 +46,7 @@ class Effects:
         curvature: minus the second derivative of the log-likelihood with respect to each effect, (G,).
         lever: minus the derivative of the maximising effects with respect to theta, (G, p).
         left_out: levels without a finite effect, whose rows were left out: labels, signs of their effects, numbers of rows.
+        at: the evaluation at the estimate, in u; None for a result from a file.
     """
 
     key: data_room.EffectKey
@@ -55,6 +57,7 @@ class Effects:
     curvature: np.ndarray
     lever: np.ndarray
     left_out: tuple[np.ndarray, np.ndarray, np.ndarray]
+    at: Eliminated | None = None
 
     @property
     def n_free(self) -> int:

@@ -26,8 +26,7 @@ from mlejax.inference.covariances.covariances import covariance_of
 from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted_scores
 from mlejax.inference.prediction.row_functions import InParts, evaluated_rows
 from mlejax.inference.row_effects import ByRow
-from mlejax.likelihood import looked_up
-from mlejax.parameters import Predictor, Space
+from mlejax.parameters import Predictor, Space, looked_up
 from mlejax.shapes import Device, Either, Float, Host, Int, PyTree
 
 

@@ -22,8 +22,7 @@ from mlejax.inference.covariances.combinations import linear_covariance
 from mlejax.inference.intervals import DeltaResult
 from mlejax.inference.normal import critical_value, z_tests
 from mlejax.inference.tables.entries import Entries
-from mlejax.likelihood import looked_up
-from mlejax.parameters import near
+from mlejax.parameters import looked_up, near
 from mlejax.shapes import Either, Float, Host, Int
 
 if TYPE_CHECKING:

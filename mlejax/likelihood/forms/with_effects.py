@@ -11,15 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from mlejax.data import EffectKey, View, codes_keys
 from mlejax.execution import cached
 from mlejax.likelihood.declaration import Likelihood
 from mlejax.likelihood.forms.regressed import regressed
-from mlejax.parameters import Declaration, Parameter, Real
+from mlejax.parameters import Declaration, Parameter, Real, looked_up
 from mlejax.portable import portable, restore
-from mlejax.shapes import Data, Either, Float, PyTree, Reduced
+from mlejax.shapes import Data, PyTree, Reduced
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,16 +53,6 @@ class WithEffects:
         else:
             rest = {name: column for name, column in data.items() if name not in hidden}
         return self.function({**params, **values}, rest)
-
-
-def looked_up(coefficients: Float[Either, " k"], codes: Float[Either, " n"]) -> Float[Either, " n"]:
-    """Return the value of every row (n,) by its code: 0 for code 0, the j-th coefficient for code j, the last one for codes
-    beyond k.
-    """
-    code = jnp.asarray(codes).astype(int)
-    if not coefficients.shape[0]:
-        return jnp.zeros(code.shape, jnp.result_type(float))
-    return jnp.where(code > 0, jnp.asarray(coefficients).at[jnp.maximum(code - 1, 0)].get(mode="clip"), 0.0)
 
 
 def _again(function: Any, *keys: tuple[EffectKey, ...]) -> WithEffects:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +31,7 @@ from mlejax.objective.elimination.row_derivatives import effect_scores
 from mlejax.objective.elimination.streamed_levels import StreamedLevels
 from mlejax.objective.evaluator import Evaluation, FromData, Report, RowTerms, Task, row_terms
 from mlejax.objective.evaluators.chunked import ChunkedEvaluator
+from mlejax.objective.evaluators.hoisting import hoists, with_invariants
 from mlejax.objective.sampling import sample_of_one, with_leading_axis
 from mlejax.objective.specification import Spec, penalty_derivatives, penalty_value
 from mlejax.optimize import Method, OptimizeResult
@@ -69,7 +71,8 @@ class EffectsEvaluator:
         self.spec, self.fixed, self.hyper, self.levels = spec, fixed, hyper, levels
         self.data: Prepared = data  # type: ignore[assignment]  # the rows of a placeholder raise where they are read
         self.position = effect_position(data.statics, spec.likelihood.effects[0])
-        self.grouped = grouped or RowsByLevel(self.data, levels.codes, len(levels), self.position)
+        complete = partial(_with_invariants, spec)
+        self.grouped = grouped or RowsByLevel(self.data, levels.codes, len(levels), self.position, complete)
         self.streamed = self.grouped if isinstance(self.grouped, StreamedLevels) else None
         self.scale = max(data.total_weight if self.streamed is None else self.streamed.total_weight, 1e-300)
         self.given = np.zeros(len(levels), bool) if given is None else given
@@ -100,6 +103,12 @@ class EffectsEvaluator:
         one.begin_near(values)
         return one
 
+    def knowing(self, at: Eliminated) -> EffectsEvaluator:
+        """Return the same evaluator, which knows an evaluation and begins its inner searches there."""
+        one = self._with(self.spec, self.given)
+        one._search.begin_at(at)
+        return one
+
     def begin_near(self, values: Float[Host, " levels"]) -> None:
         """Begin the next inner search at these effects."""
         self._search.begin_near(values)
@@ -121,6 +130,26 @@ class EffectsEvaluator:
         shift = self.nearest[given].mean() if given.any() and not self.given.any() else 0.0
         one.begin_near(self.nearest - shift)
         one._search.signs = self.signs
+        return one
+
+    def without_levels(
+        self, gone: Bool[Host, " levels"], data: Prepared, levels: Levels, u: Float[Host, " p"]
+    ) -> EffectsEvaluator:
+        """Return the evaluator of the data without the rows of some levels, which knows the evaluation at u.
+
+        Args:
+            gone: True for the levels that are left out (G,).
+            data, levels: the rows of the other levels, with the same weights, and the level of each.
+            u: where this evaluator was evaluated last (p,).
+        """
+        assert isinstance(self.grouped, RowsByLevel)
+        grouped, given = self.grouped.without(data, levels.codes, gone), self.given[~gone]
+        one = EffectsEvaluator(self.spec, data, self.fixed, self.hyper, levels=levels, given=given, grouped=grouped)
+        known = self._search.without(u, gone)
+        if known is None:
+            one.begin_near(self.nearest[~gone])
+        else:
+            one._search.begin_at(known)
         return one
 
     def eliminated(self, u: Float[Host, " p"]) -> Eliminated:
@@ -305,3 +334,7 @@ class EffectsEvaluator:
     def effect_scores(self, u: Float[Host, " p"]) -> Float[Host, " n"]:
         """Return the derivative of each row's log-likelihood by the effect of its level (n,), at the maximising effects at u."""
         return np.asarray(effect_scores(self.spec, self.position, u, self.filled(u), self.fixed))[: len(self.levels.codes)]
+
+
+def _with_invariants(spec: Spec, chunk: Prepared) -> Prepared:
+    return with_invariants(spec, chunk) if hoists(spec, chunk) else chunk

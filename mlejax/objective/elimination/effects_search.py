@@ -13,13 +13,24 @@ import numpy as np
 from mlejax.linalg import Arrow, scaled_inverse
 from mlejax.objective.elimination.eliminated import Eliminated, with_digits
 from mlejax.objective.elimination.grouped import RowsByLevel
-from mlejax.objective.elimination.inner import LOOK_AFTER, WAY, Settled, Terms, infinite, newton_steps, settle
+from mlejax.objective.elimination.inner import (
+    LOOK_AFTER,
+    WAY,
+    Settled,
+    Terms,
+    excess,
+    infinite,
+    newton_steps,
+    settle,
+    still_to_gain,
+)
 from mlejax.objective.elimination.row_derivatives import ALONE, RowTermsByLevel
 from mlejax.objective.elimination.streamed_levels import LastEvaluation, StreamedLevels
 from mlejax.objective.specification import Spec
 from mlejax.shapes import Bool, Either, Float, Host, PyTree
 
-SHORT_WAY = 1e-5  # predicted effects are used without iterations if their squared change in standard errors is at most this
+SHORT_WAY = 1e-5  # predicted effects are tried before others if their squared change in standard errors is at most this
+SHARE = 1e-3  # error of the log-likelihood that effects may leave, as a share of its changes from the last point and to the next
 EXACT = 1e-22  # Newton decrement of a level whose curvature has all digits, log-likelihood units
 TOGETHER = 8  # Newton steps of effects and other parameters together, before a search
 LONGEST = 2.0  # step of an effect in these
@@ -62,6 +73,11 @@ class EffectsSearch:
         """Begin the next search at these effects."""
         self.near, self._last, self._known = np.where(self.given, 0.0, values), None, []
 
+    def begin_at(self, known: Eliminated) -> None:
+        """Begin the next search at the effects of a known evaluation, which is returned at its u."""
+        self.begin_near(np.where(np.isfinite(known.effects), known.effects, 0.0))
+        self._last, self._known = known, [known]
+
     def _program(self, of: str, u: Either) -> RowTermsByLevel:
         return RowTermsByLevel(of, self.how, self.spec, self.position, u, self.fixed)
 
@@ -74,28 +90,57 @@ class EffectsSearch:
         return ~self.given & (self.signs == 0)
 
     def _predicted(self, u: Float[Host, " p"]) -> tuple[Float[Host, " levels"], bool]:
-        """Return the effects at u predicted to first order from the last evaluation (G,), and True if they need no further
-        iteration.
+        """Return the effects at u predicted to first order from the last evaluation (G,), and True if they are probably near
+        enough to the maximising ones.
         """
         values, last = self.near, self._last
         if last is None or not np.isfinite(last.arrow.border).all():
             return np.where(self.given, 0.0, values), False
         with np.errstate(all="ignore"):
             way = -(last.arrow.lever @ (u - last.u))
-            near = bool((way**2 * last.arrow.shaft <= SHORT_WAY).all())
+            squared = way**2 * last.arrow.shaft
+            near = bool((squared <= SHORT_WAY).all()) or excess(squared**2) <= self._slack(u)
         return np.where(self.given, 0.0, np.where(np.isfinite(way), values + way, values)), near
 
+    def _slack(self, u: Float[Host, " p"]) -> float:
+        """Return the error that effects may leave in the log-likelihood at u: a share of its change from the last points."""
+        return SHARE * min((abs(float(known.score @ (u - known.u))) for known in self._known), default=0.0)
+
+    def _enough(self, terms: Float[Host, "3 levels"], slack: float) -> bool:
+        """True if effects with these terms need no further iteration: a Newton step leaves at most the error ``slack``."""
+        still = newton_steps(terms, self._free)[1]
+        return not still.any() or still_to_gain(terms, still) <= slack
+
+    def _found(self, u: Float[Host, " p"], found: Settled, last: LastEvaluation, slack: float) -> bool:
+        """True if the effects where all derivatives were evaluated last need no further iteration: as `_enough`, and the error is
+        a small share of what the next step of u gains.
+        """
+        if not self._enough(found.terms, slack):
+            return False
+        still = newton_steps(found.terms, self._free)[1]
+        if not still.any():
+            return True
+        at = self._made(u, found, last)
+        inverse = scaled_inverse(at.information)
+        gain = float(at.score @ inverse.inverse @ at.score) if inverse.ok else 0.0
+        return still_to_gain(found.terms, still) <= SHARE * gain
+
     def _settled(
-        self, u: Float[Host, " p"], terms: Terms, known: Settled | None = None, only_signs: bool = False
+        self,
+        u: Float[Host, " p"],
+        terms: Terms,
+        known: Settled | None = None,
+        only_signs: bool = False,
+        slack: float = 0.0,
     ) -> Settled:
         """Return the maximising effects at u, by Newton's method from the predicted effects, or from ``known`` effects with
-        their terms.
+        their terms; ``slack`` as of `settle`.
 
         Levels whose effect diverges are recorded in ``signs`` and get a large effect. With ``only_signs`` the search ends as
         soon as the effects of some levels are found to diverge.
         """
         values, here = (self._predicted(u)[0], None) if known is None else (known.values, known.terms)
-        found = settle(terms, values, self._free, LOOK_AFTER, here)
+        found = settle(terms, values, self._free, LOOK_AFTER, here, slack)
         if not found.open.any():
             return found
         signs = infinite(terms, found)
@@ -134,6 +179,23 @@ class EffectsSearch:
         terms = np.zeros((ALONE, len(found.effects)))
         return self._keep(u, Settled(found.effects, terms, found.open), self._evaluation(u))
 
+    def without(self, u: Float[Host, " p"], gone: Bool[Host, " levels"]) -> Eliminated | None:
+        """Return `eliminated` at u of the rows of the levels that are not ``gone`` (G,), from that of all rows and an evaluation
+        of the gone levels' rows, whose effects are not sought; None if these are too many, or not finite.
+        """
+        found = self.eliminated(u)
+        if not isinstance(self.grouped, RowsByLevel) or not self.grouped.few(gone):
+            return None
+        made, terms = self.grouped.run(self._program("all", u), found.effects, ALONE + len(u), gone)
+        gradient, hessian = (np.sum([np.asarray(one[k]) for one in made], axis=0) for k in (0, 1))
+        head = found.arrow.head + 0.5 * (hessian + hessian.T)
+        arrow = Arrow(found.arrow.shaft[~gone], found.arrow.border[~gone], head)
+        loglik, score = found.loglik - float(terms[0, gone].sum()), found.score - gradient
+        if not (np.isfinite(loglik) and np.isfinite(score).all() and np.isfinite(arrow.schur).all()):
+            return None
+        effects, open_ = found.effects[~gone], found.open[~gone]
+        return Eliminated(found.u, effects, loglik, *with_digits(arrow, score), arrow, open_, found.remaining)
+
     def _keep(self, u: Float[Host, " p"], found: Settled, last: LastEvaluation) -> Eliminated:
         last.every(found.values)
         made = self._made(u, found, last)
@@ -149,11 +211,17 @@ class EffectsSearch:
             last.every(values)
             found = found._replace(terms=last.terms[:ALONE])
         reached = last.values is not None and np.isfinite(last.terms).all()
-        if not reached or newton_steps(found.terms, self._free)[1].any():
-            if self.streamed is None:
-                found = self._settled(u, partial(self._terms, u))
-            else:  # a pass over rows costs more than second derivatives that are not needed
-                found = self._settled(u, last.of_some, found, only_signs)
+        slack = self._slack(u)
+        if reached and self._found(u, found, last, slack):
+            return found, last
+        # a pass over rows of a stream costs more than second derivatives that are not needed
+        terms = partial(self._terms, u) if self.streamed is None else last.of_some
+        found = self._settled(u, terms, found if reached else None, only_signs, slack)
+        if found.early:
+            last.every(found.values)
+            found = Settled(found.values, last.terms[:ALONE], found.open)
+            if not self._found(u, found, last, slack):
+                found = self._settled(u, terms, found)
         return found, last
 
     def approached(self, u: Float[Host, " p"]) -> Float[Host, " p"]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -33,36 +34,77 @@ class LevelChunk:
 
 
 class RowsByLevel:
-    """The rows of one data set sorted by level; rows of weight 0 are left out.
+    """The rows of one data set sorted by level, when they are first used; rows of weight 0 are left out.
 
     Args:
         data: the rows, in the user's order.
         codes: the level of every row (n,); each level has a row of positive weight.
         n_levels: number of levels.
         position: position, among the row-wise arrays, of the column of effects.
+        complete: function from one chunk of several to the same with further arrays that programs use; None for no such arrays.
     """
 
-    def __init__(self, data: Prepared, codes: Int[Host, " n"], n_levels: int, position: int) -> None:
-        weights = np.asarray(data.weights)[: len(codes)]
-        few = codes.astype(np.uint16) if n_levels <= CODES_OF_16_BITS else codes
+    def __init__(
+        self,
+        data: Prepared,
+        codes: Int[Host, " n"],
+        n_levels: int,
+        position: int,
+        complete: Callable[[Prepared], Prepared] | None = None,
+    ) -> None:
+        self._complete = complete
+        self._before: tuple[RowsByLevel, Bool[Host, " levels"]] | None = None
+        self._data, self._all_codes, self.n_levels, self.position = data, codes, n_levels, position
+        used = np.asarray(data.weights)[: len(codes)] > 0
+        self.counts = np.bincount(codes if used.all() else codes[used], minlength=n_levels)
+        self.n_rows = int(self.counts.sum())
+
+    def without(self, data: Prepared, codes: Int[Host, " n"], gone: Bool[Host, " levels"]) -> RowsByLevel:
+        """Return the rows without those of some levels (G,), sorted as these are.
+
+        Args:
+            data, codes: the rows that are left, with the same weights, in the user's order, and the level of each among those
+                left.
+            gone: True for the levels that are left out (G,).
+        """
+        one = RowsByLevel(data, codes, int((~gone).sum()), self.position, self._complete)
+        one._before = self, gone
+        return one
+
+    def few(self, some: Bool[Host, " levels"]) -> bool:
+        """True if the rows of some levels (G,) are so few that they get chunks of their own."""
+        return 0 < int(self.counts[some].sum()) <= FEW * self.n_rows
+
+    @cached_property
+    def _sorted(self) -> tuple[Prepared, Int[Host, " n"]]:
+        """The rows sorted by level, padded to whole chunks, and their codes."""
+        if self._before is not None:
+            (before, gone), self._before = self._before, None
+            found, codes = before._sorted
+            index = np.flatnonzero(~gone[codes[: before.n_rows]])
+            codes = (np.cumsum(~gone) - 1)[codes[index]]
+            return _padded(found, index, codes)
+        data, codes = self._data, self._all_codes
+        few = codes.astype(np.uint16) if self.n_levels <= CODES_OF_16_BITS else codes
         order = np.argsort(few, kind="stable")
-        if not weights.all():
-            order = order[weights[order] > 0]
-        self.n_levels, self.position, self.n_rows = n_levels, position, order.size
-        most = limits().chunk_rows
-        size = order.size if most is None or order.size <= most else most
-        size = bucket(size)
-        n_chunks = -(-order.size // size)
-        index = np.concatenate([order, np.full(n_chunks * size - order.size, order[-1])])
-        leaves = tuple(_sorted(leaf, index) for leaf in data.rows)
-        full = _sorted(weights, index)
-        full[order.size :] = 0.0
-        self._sorted = replace(data, rows=leaves, weights=full, n=np.asarray(size, np.int64), block=size)
-        self._codes = codes[index]
-        self.chunks = _cut(self._sorted, self._codes)
-        self.counts = np.bincount(codes[order], minlength=n_levels)
-        self.threads = min(n_cores(), len(self.chunks), limits().max_threads)
-        self.pool = kept_pool("mlejax rows", self.threads - 1) if self.threads > 1 else None
+        if order.size > self.n_rows:
+            order = order[np.asarray(data.weights)[order] > 0]
+        found, codes = _padded(data, order, codes[order])
+        leaves = found.rows
+        if self._complete is not None and len(codes) > found.block:
+            parts = [self._complete(chunk.data).rows[len(leaves) :] for chunk in _cut(found, codes)]
+            found = replace(found, rows=(*leaves, *(_joined(more) for more in zip(*parts, strict=True))))
+        return found, codes
+
+    @cached_property
+    def chunks(self) -> list[LevelChunk]:
+        """The sorted rows in chunks of one size."""
+        return _cut(*self._sorted)
+
+    @cached_property
+    def threads(self) -> int:
+        """The number of threads that evaluate chunks."""
+        return min(n_cores(), len(self.chunks), limits().max_threads)
 
     def run(
         self,
@@ -85,7 +127,8 @@ class RowsByLevel:
         wanted = self.chunks if some is None else self._chunks_of(some)
         ends = [round(i * len(wanted) / self.threads) for i in range(self.threads + 1)]
         runs = [wanted[a:b] for a, b in pairwise(ends)]
-        waiting = [self.pool.submit(self._in_thread, program, values, run) for run in runs[1:]] if self.pool else []
+        pool = kept_pool("mlejax rows", self.threads - 1) if self.threads > 1 else None
+        waiting = [pool.submit(self._in_thread, program, values, run) for run in runs[1:]] if pool else []
         found = self._sums(program, values, runs[0])
         for other in waiting:
             found += other.result()
@@ -99,15 +142,16 @@ class RowsByLevel:
         chunks of the same size.
         """
         n_some = int(self.counts[some].sum())
-        if n_some > FEW * self.n_rows or not n_some:
+        if not self.few(some):
             return [c for c in self.chunks if some[c.levels].any()]
-        data, size = self._sorted, self._sorted.block
-        index = np.flatnonzero(some[self._codes[: self.n_rows]])
+        data, codes = self._sorted
+        size = data.block
+        index = np.flatnonzero(some[codes[: self.n_rows]])
         index = np.concatenate([index, np.full(-index.size % size, index[-1])])
-        weights = _sorted(data.weights, index)
+        weights = _taken(data.weights, index)
         weights[n_some:] = 0.0
-        rows = tuple(_sorted(leaf, index) for leaf in data.rows)
-        return _cut(replace(data, rows=rows, weights=weights), self._codes[index])
+        rows = tuple(_taken(leaf, index) for leaf in data.rows)
+        return _cut(replace(data, rows=rows, weights=weights), codes[index])
 
     def _in_thread(self, program: Callable[..., Any], values: PyTree, run: list[LevelChunk]) -> list[tuple[Any, Any]]:
         with float64():  # a thread does not inherit the scope that it was started in
@@ -136,8 +180,33 @@ def _cut(data: Prepared, codes: Int[Host, " n"]) -> list[LevelChunk]:
     return out
 
 
-def _sorted(values: PyTree, index: Int[Host, " n"]) -> np.ndarray:
+def _padded(data: Prepared, order: Int[Host, " m"], codes: Int[Host, " m"]) -> tuple[Prepared, Int[Host, " n"]]:
+    """Return some rows in this order, with rows of weight 0 at the end that fill the last chunk, and their levels.
+
+    Args:
+        data: the rows.
+        order: numbers of the rows in use, in the order of their levels (m,).
+        codes: the level of each of these (m,).
+    """
+    most, n = limits().chunk_rows, order.size
+    size = bucket(n if most is None or n <= most else most)
+    more = -n % size
+    index = np.concatenate([order, np.full(more, order[-1])])
+    weights = _taken(data.weights, index)
+    weights[n:] = 0.0
+    rows = tuple(_taken(leaf, index) for leaf in data.rows)
+    found = replace(data, rows=rows, weights=weights, n=np.asarray(size, np.int64), block=size)
+    return found, np.concatenate([codes, np.full(more, codes[-1])])
+
+
+def _taken(values: PyTree, index: Int[Host, " n"]) -> np.ndarray:
     array = np.asarray(values)
     out = aligned((index.size, *array.shape[1:]), array.dtype)
     np.take(array, index, axis=0, out=out)
     return out
+
+
+def _joined(parts: Sequence[PyTree]) -> np.ndarray:
+    arrays = [np.asarray(part) for part in parts]
+    out = aligned((sum(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype)
+    return np.concatenate(arrays, out=out)

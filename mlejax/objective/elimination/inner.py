@@ -15,6 +15,7 @@ import numpy as np
 from mlejax.shapes import Bool, Float, Host
 
 TOLERANCE = 1e-12  # a level has converged if its Newton decrement is at most this
+NEARBY = 0.01  # largest Newton decrement of a level that may count as found before it has converged
 ROUNDING = 1e-11  # decreases of a level's log-likelihood up to this, relative to 1 + its absolute value, are rounding
 FIRST_REACH = 8.0  # largest first step of an effect; doubled after each accepted step of this length
 SHORTEST = 1e-15  # steps of an effect up to this, relative to 1 + its absolute value, are rounding
@@ -33,12 +34,14 @@ class Settled(NamedTuple):
     Attributes:
         values: the effects (G,).
         terms: log-likelihood, score and minus the second derivative of every level (3, G).
-        open: True for levels that have not converged (G,).
+        open: True for levels that have not converged (G,), but for those that ended early.
+        early: True if levels ended early, as ``slack`` allows, after a step from where ``terms`` were evaluated.
     """
 
     values: Float[Host, " levels"]
     terms: Float[Host, "3 levels"]
     open: Bool[Host, " levels"]
+    early: bool = False
 
 
 def settle(
@@ -47,6 +50,7 @@ def settle(
     free: Bool[Host, " levels"],
     most: int = MOST_STEPS,
     here: Float[Host, "3 levels"] | None = None,
+    slack: float = 0.0,
 ) -> Settled:
     """Return the effects that maximise the log-likelihood of every level, by Newton's method from ``values``.
 
@@ -57,6 +61,8 @@ def settle(
         free: True for levels whose effect is estimated (G,); the other effects do not change.
         most: largest number of steps.
         here: the terms at ``values``, if they are known.
+        slack: error of the log-likelihood, summed over the levels, up to which levels may end before they have converged; then
+            they end after a Newton step whose end is not evaluated.
     """
     with np.errstate(all="ignore"):
         here = terms(values, None) if here is None else here
@@ -72,6 +78,8 @@ def settle(
             still &= np.abs(step) > SHORTEST * (1.0 + np.abs(values))
             if not still.any():
                 break
+            if slack > 0.0 and still_to_gain(here, still, 2.0) <= slack:
+                return Settled(np.where(still, values + here[1] / here[2], values), here, free & ~(here[2] > 0), True)
             low, high = np.where(here[1] > 0, values, low), np.where(here[1] < 0, values, high)
             trial = np.where(still, values + step, values)
             trial = np.where(still & ((trial <= low) | (trial >= high)) & np.isfinite(high - low), 0.5 * (low + high), trial)
@@ -83,6 +91,29 @@ def settle(
             values, here = np.where(better, trial, values), np.where(better, there, here)
             length = np.where(better, np.minimum(1.0, 4.0 * length), np.where(still, 0.25 * length, length))
         return Settled(values, here, newton_steps(here, free)[1] | (free & ~(here[2] > 0)))
+
+
+def still_to_gain(
+    terms: Float[Host, "3 levels"], open_: Bool[Host, " levels"], power: float = 1.0
+) -> float:
+    """Return the order of the error of the log-likelihood, summed over the open levels, that is left by one Newton step of each
+    from here: the Newton decrement to the power 3/2, since the error is of third order in the step.
+
+    Inf if a level is not concave here or its decrement is above `NEARBY`, where that order says nothing.
+
+    Args:
+        terms: log-likelihood, score and minus the second derivative of every level (3, G).
+        open_: True for levels that have not converged (G,).
+        power: 2 for the error that two Newton steps leave, since the decrement after a step is of the order of its square.
+    """
+    _, score, curvature = terms[:, open_]
+    with np.errstate(all="ignore"):
+        return excess((score * score / curvature) ** power) if (curvature > 0).all() else float("inf")
+
+
+def excess(decrements: Float[Host, " levels"]) -> float:
+    """Return the sum of the decrements to the power 3/2; inf if one of them is above `NEARBY`."""
+    return float(np.sum(decrements**1.5)) if (decrements <= NEARBY).all() else float("inf")
 
 
 def newton_steps(

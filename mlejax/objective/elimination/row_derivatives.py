@@ -12,7 +12,7 @@ the other parameters enter through linear predictors, each predictor needs one t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -75,52 +75,65 @@ def _by_all(spec: Spec, position: int, u: Either, data: Prepared, fixed: Either 
     def of_leaves(t: PyTree, a: PyTree, *others: Device) -> PyTree:
         return contributions(t, a, *jax.tree.unflatten(tree, others))
 
-    traced = linear_predictors.trace(of_leaves, u, [effects, *leaves])
+    traced = linear_predictors.trace(of_leaves, u, [effects, *leaves], effects=True)
     if traced.inner is None or _depend_on(lambda a: traced.data(u, a, *leaves), effects):
-        traced = replace(traced, inner=traced.whole, data=lambda *_: [], products=(), theta=np.arange(p))
-    places, theta, inner = traced.places, traced.theta, traced.inner
+        traced = linear_predictors.Traced(traced.whole, traced.whole, lambda *_: [], (), np.arange(p))
+    inner, theta = traced.inner, traced.theta
     assert inner is not None
     matrices = traced.matrices(traced.data(u, effects, *leaves), n)
-    etas = [dummies.times(x, u[at]) for x, at in zip(matrices, places, strict=True)]
-    q, s = len(etas), theta.size
+    etas = [dummies.times(x, u[at]) for x, at in zip(matrices, traced.places, strict=True)]
+    # predictors that are added to the effects have the derivatives by the effects
+    firsts = [a for a in traced.firsts if traced.groups[a] != traced.own]
+    g, s = len(firsts), theta.size
+    m = g + s + 1
 
-    def pair(t: PyTree, predictors: PyTree, a: PyTree) -> PyTree:
-        def total(t: PyTree, predictors: PyTree, a: PyTree) -> tuple[Any, Any]:
+    def pair(t: PyTree, moving: PyTree, a: PyTree) -> PyTree:
+        def total(t: PyTree, moving: PyTree, a: PyTree) -> tuple[Any, Any]:
+            predictors = list(etas)
+            for b, eta in zip(firsts, moving, strict=True):
+                predictors[b] = eta
             each = data.weights * inner(t, a, *leaves, *traced.arguments(predictors))[0]
             return jnp.sum(each), each
 
-        (_, values), grads = jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True)(t, predictors, a)
+        (_, values), grads = jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True)(t, moving, a)
         return grads, (values, grads)
 
+    moving = [etas[b] for b in firsts]
+
     def along(dt: Device, de: PyTree, da: PyTree) -> PyTree:
-        _, bend, at = jax.jvp(pair, (u, etas, effects), (dt, de, da), has_aux=True)
+        _, bend, at = jax.jvp(pair, (u, moving, effects), (dt, de, da), has_aux=True)
         return bend, at
 
-    m = q + s + 1
     dt = np.zeros((m, p))
-    dt[q + np.arange(s), theta] = 1.0
+    dt[g + np.arange(s), theta] = 1.0
     on = np.eye(m)
-    de = [jnp.broadcast_to(jnp.asarray(on[:, b, None], u.dtype), (m, n)) for b in range(q)]
+    de = [jnp.broadcast_to(jnp.asarray(on[:, i, None], u.dtype), (m, n)) for i in range(g)]
     da = jnp.broadcast_to(jnp.asarray(on[:, -1:], u.dtype), (m, n))
     (bend_u, bend_e, bend_a), (values, (grad, slopes, score)) = jax.vmap(along, out_axes=(0, None))(
         jnp.asarray(dt, u.dtype), de, da
     )
-    crosses = jnp.zeros((p, n), u.dtype).at[theta].set(bend_a[q : q + s])
+    # in the order of the tangents: sums of predictors, entries of theta, effects
+    tangent = {traced.groups[b]: i for i, b in enumerate(firsts)} | {traced.own: m - 1}
+    slope_of, bend_of = [*slopes, *[None] * s, score], [*bend_e, *[None] * s, bend_a]
+    matrices, places, groups = dummies.side_by_side(matrices, traced.places, traced.groups)
+    of = [tangent[group] for group in groups]
+    crosses = jnp.zeros((p, n), u.dtype).at[theta].set(bend_a[g : g + s])
     rows_times, crossed = dummies.rows_times, dummies.crossed
-    sums = linear_predictors.PredictorSums(
+    q = len(matrices)
+    sums = dummies.PredictorSums(
         jnp.sum(values),
         grad,
-        [rows_times(slopes[b][None], x)[0] for b, x in enumerate(matrices)],
-        [crossed(matrices[b], bend_e[c][b], matrices[c], _weighted) for b in range(q) for c in range(b, q)],
-        [rows_times(bend_e[b][q : q + s], x).T for b, x in enumerate(matrices)],
-        bend_u[q : q + s],
+        [rows_times(slope_of[i][None], x)[0] for i, x in zip(of, matrices, strict=True)],
+        [crossed(matrices[b], bend_of[of[c]][of[b]], matrices[c], _weighted) for b in range(q) for c in range(b, q)],
+        [rows_times(bend_of[i][g : g + s], x).T for i, x in zip(of, matrices, strict=True)],
+        bend_u[g : g + s],
     )
-    _, grad, hessian = linear_predictors.assemble(traced, sums, p)
-    for b, (x, at) in enumerate(zip(matrices, places, strict=True)):
+    _, grad, hessian = linear_predictors.assemble(places, theta, sums, p)
+    for i, x, at in zip(of, matrices, places, strict=True):
         if isinstance(x, dummies.Dummies):
-            crosses = crosses.at[jnp.asarray(at)[x.codes], jnp.arange(n)].add(bend_a[b])
+            crosses = x.placed(crosses, at, bend_a[i])
         else:
-            crosses = crosses.at[at].add((x * bend_a[b][:, None]).T)
+            crosses = crosses.at[at].add((x * bend_a[i][:, None]).T)
     return (grad, hessian), jnp.concatenate([jnp.stack([values, score, -bend_a[-1]]), crosses])
 
 

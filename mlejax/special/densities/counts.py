@@ -68,7 +68,8 @@ def nb2_logpmf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
         Cameron & Trivedi (2013), Regression Analysis of Count Data, 2nd ed., section 3.3.
         Loader (2000), Fast and Accurate Computation of Binomial Probabilities.
     """
-    return _nb2(*floats(y, mu, alpha))
+    y, mu, _ = floats(y, mu, alpha)
+    return _nb2(y, mu, jnp.asarray(alpha, y.dtype))
 
 
 def nb2_cdf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
@@ -154,28 +155,31 @@ def betabinom_logpmf(y: ArrayLike, n: ArrayLike, mu: ArrayLike, rho: ArrayLike) 
     return _betabinom(*floats(y, n, mu, rho))
 
 
-@jax.jit
+@partial(jax.jit, inline=True)  # inline, so that the factorials are seen to depend on the data alone
 def _nb2(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
-    legal = (mu >= 0) & (mu < jnp.inf) & (alpha >= 0) & (alpha < jnp.inf) & ~jnp.isnan(y)
-    support = (y >= 0) & (y < jnp.inf) & ((mu > 0) | (y == 0))
-    inside = legal & support
-    y, alpha = jnp.where(inside, y, 1.0), jnp.where(inside, alpha, 0.0)
-    mu = jnp.where(inside, mu, 1.0)
-    return jnp.where(inside, _of_mean(y, mu, alpha) + _of_count(y, alpha), jnp.where(legal, -jnp.inf, jnp.nan))
+    """Return the log-probabilities; ``alpha`` may have fewer entries than the others: its functions are evaluated once then."""
+    count = (y >= 0) & (y < jnp.inf)
+    factorial = log_rising(jnp.where(count & (y < _LARGE), y, 0.0), jnp.ones((), y.dtype))
+    spread = (alpha >= 0) & (alpha < jnp.inf)
+    legal = (mu >= 0) & (mu < jnp.inf) & spread & ~jnp.isnan(y)
+    inside = legal & count & ((mu > 0) | (y == 0))
+    y, mu, alpha = jnp.where(inside, y, 1.0), jnp.where(inside, mu, 1.0), jnp.where(spread, alpha, 0.0)
+    value = _of_mean(y, mu, alpha) + (_of_count(y, alpha) - factorial)
+    return jnp.where(inside, value, jnp.where(legal, -jnp.inf, jnp.nan))
 
 
 @derivatives_at_hand
 def _of_count(y: jax.Array, alpha: jax.Array) -> jax.Array:
     """Return the terms of the log-probability without the mean: the log-probability at mu = y for large counts (y >= 8).
 
-    For small counts: the logarithm of the rising factorial over y!.
+    For small counts: the logarithm of the rising factorial, without y!.
     """
     large = y >= _LARGE
     few, many = jnp.where(large, 1.0, y), jnp.where(large, y, _LARGE)
     spread = 1.0 + alpha * many
     remainders = stirling_of_inverse(alpha) + stirling_inverse(1.0 / many) - stirling_inverse(alpha / spread)
     at_mean = -0.5 * (jnp.log(many) + jnp.log(spread)) - HALF_LOG_2PI - remainders
-    return jnp.where(large, at_mean, log_rising(few, alpha) - log_rising(few, jnp.ones_like(few)))
+    return jnp.where(large, at_mean, log_rising(few, alpha))
 
 
 def _residual(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

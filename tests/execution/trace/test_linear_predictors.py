@@ -16,6 +16,7 @@ from mlejax.execution.trace import linear_predictors
 from mlejax.fit.common import objective_of
 from mlejax.objective import Spec
 from mlejax.objective.derivatives import value_grad_hessian
+from mlejax.parameters import looked_up
 from mlejax.special import gammaln, softplus
 
 N = 40
@@ -77,6 +78,12 @@ def classes_and_a_scale(u: Any, x: Any, z: Any, y: Any) -> Any:
     return jnp.exp(-0.1 * (x @ u[9:13])) * jax.nn.log_softmax(eta, axis=1)[:, 0] * u[13]
 
 
+def added(u: Any, x: Any, z: Any, y: Any) -> Any:
+    """As a formula with a factor: the look-up gives 0 for its first level, and only the sum of both enters; a scale beside."""
+    eta = x @ u[:4] + 0.1 * y + looked_up(u[4:9], jnp.clip(jnp.round(3.0 * z[:, 0]), -1, 5))
+    return -0.5 * (y - eta) ** 2 * jnp.exp(-u[9]) - 0.5 * u[9]
+
+
 def scalars(u: Any, x: Any, z: Any, y: Any) -> Any:
     return -0.5 * ((y - u[0]) * jnp.exp(-u[1])) ** 2 - u[1]
 
@@ -97,6 +104,7 @@ CASES: dict[str, tuple[Callable[..., Any], int, int | None]] = {
     "many classes": (many_classes, 8, 2),
     "classes on the left": (classes_on_the_left, 14, 3),
     "classes and a scale": (classes_and_a_scale, 14, 4),
+    "added": (added, 10, 2),
     "scalars": (scalars, 2, None),
     "scaled coefficients": (scaled_coefficients, 4, None),
 }
@@ -117,7 +125,9 @@ def test_derivatives(name: str) -> None:
                 assert n_products is None, "linear predictors were not found"
                 return plain, value_grad_hessian(lambda t: jnp.sum(W * traced.whole(t, *others)[0]), u)
             assert len(traced.places) == n_products
-            return plain, linear_predictors.assemble(traced, linear_predictors.sums(traced, u, others, W), p)
+            return plain, linear_predictors.assemble(
+                traced.places, traced.theta, linear_predictors.sums(traced, u, others, W), p
+            )
 
         plain, found = both(u, others)
     for want, got in zip(plain, found, strict=True):
@@ -154,3 +164,23 @@ def test_blocks_batches_and_derivatives_of_derivatives() -> None:
         one = jax.jit(jax.jacfwd(lambda s: bend("_rows_with_hessian", s)))(0.1)
         other = jax.jit(jax.jacfwd(lambda s: bend("_any_with_hessian", s)))(0.1)
     np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10 * np.abs(other).max())
+
+
+def test_terms_of_one_sum_share_their_tangent() -> None:
+    """Two terms of one sum, of which a third is a function of the data; a predictor that is used twice is in no sum."""
+    with jax.enable_x64(True):
+        traced = linear_predictors.trace(added, jnp.zeros(10), [X, Z, Y])
+        assert traced.groups == (0, 0)
+
+        def again(u: Any, x: Any, z: Any, y: Any) -> Any:
+            eta = x @ u[:4]
+            return jnp.sin(eta + z @ u[4:7]) + jnp.cos(eta)
+
+        assert linear_predictors.trace(again, jnp.zeros(7), [X, Z, Y]).groups == (0, 1)
+
+        def beside(u: Any, a: Any, x: Any) -> Any:
+            return jnp.tanh(x[:, 0] * u[0] + a + x[:, 1] * u[1]) + jnp.cos(x[:, 2] * u[2])
+
+        found = linear_predictors.trace(beside, jnp.zeros(3), [Y, X], effects=True)
+    assert found.groups.count(found.own) == 2
+    assert len(found.firsts) == 2
