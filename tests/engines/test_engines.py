@@ -13,14 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
 
 import mlejax as mle
 from mlejax.data import DataError
-from tests.data.streams.samples import N, by_unit, frame, logit, outcome, parts, write
+from tests.data.streams.samples import N, by_unit, frame, in_order, logit, outcome, parts, told, told_alike, write
 from tests.engines.local_modes import dask, own_table
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("ignore")]
@@ -50,22 +49,17 @@ def test_the_same_answer_bit_by_bit(on: Any, files: mle.Parquet, kind: str) -> N
     assert found.llf == pytest.approx(memory.llf, rel=1e-12)
 
 
-def test_units(on: Any, tmp_path: Path) -> None:
-    """Row groups cut units; the caller puts whole ones together."""
-    table = frame().sort_values("c", kind="stable", ignore_index=True)
-    options: dict[str, Any] = {"cov_type": "cluster", "cov_kwds": {"groups": "c2"}, "start": {"m": 0.0, "s": 1.0}}
-    found = by_unit.fit(write(tmp_path, [table.iloc[:2500], table.iloc[2500:]]), on=on, **options)
-    memory = by_unit.fit(table, **options)
-    assert found.verdict.code == memory.verdict.code == "verified"
-    np.testing.assert_allclose(found.params, memory.params, rtol=1e-12)
-    np.testing.assert_allclose(found.bse, memory.bse, rtol=1e-12)
-    assert found.llf == pytest.approx(memory.llf, rel=1e-12)
+@pytest.mark.parametrize("name", ["effects", "units", "quadrature", "classes"])
+def test_every_model(on: Any, tmp_path: Path, name: str) -> None:
+    """Row groups cut units and levels; the caller puts whole units together."""
+    files = write(tmp_path, parts(in_order()))
+    told_alike(told(name, files, on), told(name, in_order()))
 
 
 def test_units_that_partitions_of_a_table_cut_are_refused(on: Any, tmp_path: Path) -> None:
     if type(on).__module__.startswith("pyspark"):
         pytest.skip("fit takes files, and no DataFrame of Spark")
-    table = frame().sort_values("c", kind="stable", ignore_index=True)
+    table = in_order()
     with pytest.raises(DataError, match=r"rows of c \d+ are in several places: in \w+ \d, and again in \w+ \d"):
         by_unit.fit(own_table(on, table, tmp_path), on=on)
 
@@ -76,20 +70,6 @@ def test_formulas_and_weights(on: Any, files: mle.Parquet) -> None:
     found, memory = model.fit(files, on=on, **options), model.fit(frame(), **options)
     np.testing.assert_allclose(found.params, memory.params, rtol=1e-9)
     np.testing.assert_allclose(found.bse, memory.bse, rtol=1e-9)
-
-
-@mle.model(b=mle.Real(), alpha=mle.Real(by="c"))
-def with_effects(params: Any, data: Any) -> Any:
-    eta = params["b"] * data["x0"] + params["alpha"]
-    return data["y"] * eta - jax.nn.softplus(eta)
-
-
-def test_effects_of_levels(on: Any, files: mle.Parquet) -> None:
-    found, memory = with_effects.fit(files, on=on), with_effects.fit(frame())
-    assert found.verdict.statement == memory.verdict.statement
-    np.testing.assert_allclose(found.effects()["estimate"], memory.effects()["estimate"], rtol=1e-10, atol=1e-12)
-    for kind, kwds in (("nonrobust", None), ("HC1", None), ("cluster", {"groups": "c", "correction": "ssc"})):
-        np.testing.assert_allclose(found.with_cov(kind, kwds).bse, memory.with_cov(kind, kwds).bse, rtol=1e-10)
 
 
 def test_a_model_from_a_module_that_workers_do_not_have(on: Any, files: mle.Parquet, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.data.streams.samples import by_unit, frame, logit, outcome
+from tests.data.streams.samples import frame, in_order, logit, outcome, told, told_alike
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,7 @@ jax.distributed.initialize(coordinator_address=sys.argv[1], num_processes=2, pro
 import numpy as np
 import mlejax as mle
 from mlejax.engines import on_processes
-from tests.data.streams.samples import by_unit, frame, logit, outcome
+from tests.data.streams.samples import by_unit, frame, in_order, logit, outcome, told
 
 me, everywhere = int(sys.argv[2]), jax.devices()
 assert len({device.process_index for device in everywhere}) == 2
@@ -59,10 +59,10 @@ bad = mine.assign(x1=np.where((np.arange(len(mine)) == 1205) & (me == 1), np.nan
 out["missing"] = refused(lambda: logit.fit(bad, on=everywhere, start={"a": 0.0, "b": [0.0, 0.0]}))
 
 out["whole"] = refused(lambda: logit.fit(mine, on=everywhere, method="lbfgs"))
-units = frame().sort_values("c", kind="stable", ignore_index=True)
+units = in_order()
 border = int(np.searchsorted(units["c"], 7))
-start = {"m": 0.0, "s": 1.0}
-tell("units", by_unit.fit(units.iloc[:border] if me == 0 else units.iloc[border:], on=everywhere, start=start))
+ours = units.iloc[:border] if me == 0 else units.iloc[border:]
+out["cases"] = {name: told(name, ours, everywhere) for name in ("effects", "units", "quadrature", "classes")}
 out["cut"] = refused(lambda: by_unit.fit(units.iloc[: border + 5] if me == 0 else units.iloc[border + 5 :], on=everywhere))
 print(json.dumps(out))
 """
@@ -128,15 +128,20 @@ def found() -> list[dict[str, Any]]:
 def reference(name: str) -> Any:
     table = frame()
     table = table.assign(g=np.where((table["g"] == "d") & (np.arange(len(table)) < 1500), "a", table["g"]))
-    if name == "units":
-        return by_unit.fit(frame(), start={"m": 0.0, "s": 1.0})
     if name == "formula":
         return outcome.regress(eta="x0 * g").fit(table, weights="w", weight_kind="sampling", cov_type="HC0")
     kinds = {"HC1": ("HC1", None), "cluster": ("cluster", {"groups": "c"}), "stream": (None, None)}
     return logit.fit(table, cov_type=kinds[name][0], cov_kwds=kinds[name][1])
 
 
-@pytest.mark.parametrize("name", ["HC1", "cluster", "formula", "stream", "units"])
+@pytest.mark.parametrize("name", ["effects", "units", "quadrature", "classes"])
+def test_every_model_in_both_processes(found: list[dict[str, Any]], name: str) -> None:
+    """Units lie in one process each; a cluster and a level may be in both."""
+    assert found[0]["cases"][name] == found[1]["cases"][name]
+    told_alike(found[0]["cases"][name], told(name, in_order()))
+
+
+@pytest.mark.parametrize("name", ["HC1", "cluster", "formula", "stream"])
 def test_both_processes_have_the_answer_for_all_rows(found: list[dict[str, Any]], name: str) -> None:
     assert found[0][name] == found[1][name]
     want = reference(name)

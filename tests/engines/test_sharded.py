@@ -13,6 +13,8 @@ import pytest
 
 from mlejax.data import DataTypeError
 from mlejax.engines import source_of
+from mlejax.execution import Limits, use_limits
+from tests.data.streams.samples import in_order, told, told_alike
 
 SCRIPT = """
 import json
@@ -22,7 +24,7 @@ import numpy as np
 from jax.sharding import Mesh
 import mlejax as mle
 from mlejax.execution import Limits, use_limits
-from tests.data.streams.samples import frame, logit, outcome
+from tests.data.streams.samples import effects, frame, in_order, logit, outcome, told
 
 out = {}
 with use_limits(Limits(block_rows=256, chunk_rows=1024)):
@@ -39,6 +41,11 @@ with use_limits(Limits(block_rows=256, chunk_rows=1024)):
         }
     penalty = {"penalty": mle.l2(5.0, "b"), "weights": "w", "weight_kind": "frequency", "fixed": {"a": 0.2}}
     a, b = logit.fit(table, on=jax.devices(), **penalty), logit.fit(table, **penalty)
+    out["cases"] = {name: told(name, in_order(), jax.devices()) for name in ("rows", "units", "quadrature", "classes")}
+    try:
+        effects.fit(table, on=jax.devices())
+    except ValueError as error:
+        out["effects"] = str(error)
     out["options"] = {"params": float(np.abs(a.params - b.params).max()), "llf": float(a.llf - b.llf)}
 print(json.dumps(out))
 """
@@ -63,6 +70,15 @@ def test_estimates_information_and_errors_are_those_of_one_device(found: Any, on
     assert found[on]["params"] < 1e-9
     assert found[on]["information"] < 1e-9
     assert found[on]["bse"] < 1e-9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rows", "units", "quadrature", "classes"])
+def test_every_model(found: Any, name: str) -> None:
+    """With the covariances and the latents of one device; of effects by index the reason why not."""
+    with use_limits(Limits(block_rows=256, chunk_rows=1024)):
+        told_alike(found["cases"][name], told(name, in_order()))
+    assert "on= several devices is not supported with alpha=Real(by='c')" in found["effects"]
 
 
 @pytest.mark.slow

@@ -64,6 +64,49 @@ def frame() -> pd.DataFrame:
     return table.assign(y=(rng.random(N) < p).astype(np.int8))
 
 
+def in_order() -> pd.DataFrame:
+    """These rows sorted by c, the column of units, levels and latents."""
+    return frame().sort_values("c", kind="stable", ignore_index=True)
+
+
+CASES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "rows": (logit, {"start": {"a": 0.0, "b": [0.0, 0.0]}}),
+    "effects": (effects, {}),
+    "units": (by_unit, {"start": {"m": 0.0, "s": 1.0}}),
+    "quadrature": (intercepts, {"start": {"a": 0.1, "b": 0.0, "s": 0.5}}),
+    "laplace": (intercepts, {"start": {"a": 0.1, "b": 0.0, "s": 0.5}, "integrate": "laplace"}),
+    "classes": (classes, {"start": {"m": [0.0, 3.0]}}),
+}
+"""Models that every evaluator has to fit alike, with options of the fit; rows in the order of `in_order`."""
+
+
+def told(name: str, data: Any, on: Any = None) -> dict[str, Any]:
+    """What a fit of a case says, in numbers and texts for JSON: estimates, errors of every kind, effects or latents, and errors
+    by one step without each cluster.
+    """
+    model, options = CASES[name]
+    res = model.fit(data, on=on, **options)
+    kinds: list[tuple[str, Any]] = [("HC1", None), ("cluster", {"groups": "c2" if name == "units" else "c"})]
+    kinds += [] if name == "classes" else [("HC3", None)]
+    out: dict[str, Any] = {"verdict": str(res.verdict), "llf": float(res.llf), "nobs": float(res.nobs), "note": res._fit.note}
+    out |= {"params": res.params.tolist(), "nonrobust": res.bse.tolist()}
+    out |= {kind: res.with_cov(kind, options).bse.tolist() for kind, options in kinds}
+    own = res.effects() if name == "effects" else res.latent() if name in ("quadrature", "laplace") else None
+    if own is not None:
+        out["own"] = own.select_dtypes("number").to_numpy(float).tolist()
+    out["one step"] = res.jackknife("c2", approximate="one-step").bse.tolist() if name in ("rows", "effects") else []
+    return out
+
+
+def told_alike(found: dict[str, Any], want: dict[str, Any], rtol: float = 1e-9) -> None:
+    assert list(found) == list(want)
+    for name, value in want.items():
+        if isinstance(value, str):
+            assert found[name] == value
+        else:
+            np.testing.assert_allclose(found[name], value, rtol=rtol, atol=1e-11, err_msg=name)
+
+
 CUTS = (0, 1500, 1500, 1501, 5200, N)  # a file without rows, one of a single row, one of most
 
 

@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import chex
@@ -30,6 +31,7 @@ from mlejax.fit.prepare.streaming import evaluator_of, load_stream
 from mlejax.linalg import Dense, dense_each, diagonal_each, finite_each
 from mlejax.objective import ChunkedEvaluator, DataSetsEvaluator, Reweighted, Spec, row_terms, run_of_starts
 from mlejax.status import End
+from tests.data.streams.samples import CASES, N, in_order, told, told_alike, write
 from tests.objective.evaluators.toys import Arrow, Bordered, Partitioned
 
 N_GROUPS, N_ROWS, N_SETS = 5, 203, 3
@@ -403,3 +405,23 @@ def test_a_singular_matrix_is_not_solved() -> None:
         assert not a.ok
         assert np.isnan(a.solve(np.ones(2))).all()
         assert np.isnan(a.inverse_diagonal()).all()
+
+
+# ---- models with units, effects and latents, from the door to what is asked afterwards
+
+
+@pytest.fixture(scope="module")
+def whole_fits() -> dict[str, Any]:
+    return {name: told(name, in_order()) for name in CASES}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["chunks", "files", "batches"])
+@pytest.mark.parametrize("name", CASES)
+def test_every_model_everywhere(whole_fits: dict[str, Any], tmp_path: Path, name: str, where: str) -> None:
+    """tests/engines has the same cases on engines, devices and processes."""
+    at = (0, 0, 1, 2_100, 2_100, N)
+    table, batches = in_order(), [in_order().iloc[a:b] for a, b in itertools.pairwise(at)]
+    data = {"chunks": table, "files": write(tmp_path, batches), "batches": mle.Stream(lambda: batches)}[where]
+    with use_limits(Limits(chunk_rows=512, block_rows=256, grouped_rows=700)):
+        told_alike(told(name, data), whole_fits[name])
