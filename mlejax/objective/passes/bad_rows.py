@@ -34,8 +34,8 @@ def bad_rows(evaluator: Any, u: Float[Host, " p"], scores: bool = False) -> BadR
 
     ``evaluator``: a `PartitionedEvaluator`, or an `EffectsEvaluator` of a stream.
     """
-    found: BadRows = evaluator.map_reduce(_scores if scores else _terms, _together, u, _bad)
-    return found
+    n, first, lost = evaluator.map_reduce(_scores if scores else _terms, _together, u, _bad)
+    return BadRows(int(n), tuple((name, int(row), float(value)) for name, row, value in first), lost)
 
 
 def _terms(objective: Objective, u: Either) -> PyTree:

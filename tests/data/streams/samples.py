@@ -80,14 +80,15 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 """Models that every evaluator has to fit alike, with options of the fit; rows in the order of `in_order`."""
 
 
-def told(name: str, data: Any, on: Any = None) -> dict[str, Any]:
+def told(name: str, data: Any, on: Any = None, few: bool = False) -> dict[str, Any]:
     """What a fit of a case says, in numbers and texts for JSON: estimates, errors of every kind, effects or latents, and errors
-    by one step without each cluster.
+    by one step without each cluster; ``few``: errors of two kinds alone, where each is compiled in several processes.
     """
     model, options = CASES[name]
     res = model.fit(data, on=on, **options)
     kinds: list[tuple[str, Any]] = [("HC1", None), ("cluster", {"groups": "c2" if name == "units" else "c"})]
     kinds += [] if name == "classes" else [("HC3", None)]
+    kinds = kinds[1:2] if few else kinds
     out: dict[str, Any] = {"verdict": str(res.verdict), "llf": float(res.llf), "nobs": float(res.nobs), "note": res._fit.note}
     out |= {"params": res.params.tolist(), "nonrobust": res.bse.tolist()}
     out |= {kind: res.with_cov(kind, options).bse.tolist() for kind, options in kinds}

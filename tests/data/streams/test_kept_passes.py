@@ -179,6 +179,21 @@ def test_a_change_since_the_fit_was_killed_is_found_by_its_next_pass(tmp_path: P
         logit.fit(mle.Stream(lambda: [turned]), resume=tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore::mlejax.ConvergenceWarning")
+def test_rows_that_are_not_finite_are_named_again(tmp_path: Path) -> None:
+    frames = parts()
+    frames[3] = frames[3].assign(x1=np.where(np.arange(len(frames[3])) == 2345, -50.0, frames[3]["x1"]))
+    stored = write(tmp_path, frames)
+
+    @mle.model(a=mle.Real())
+    def undefined(params: Any, data: Any) -> Any:
+        return -0.5 * (data["x0"] - params["a"]) ** 2 + 0.0 * jnp.log(data["x1"] + 40.0)
+
+    for _ in range(2):
+        verdict = undefined.fit(stored, resume=tmp_path / "passes").verdict
+        assert "1 of 6011 rows (part-3.parquet, row group 2, row 345; first: nan)" in str(verdict)
+
+
 def test_data_in_memory_have_no_passes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="leave it out for data in memory"):
         outcome.fit(frame(), resume=tmp_path)
