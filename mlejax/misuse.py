@@ -136,7 +136,7 @@ def warn(text: str, category: type[Warning], row: str, stacklevel: int = 2) -> N
         text: the message.
         category: class of the warning.
         row: anchor of the message in docs/messages.md.
-        stacklevel: as of ``warnings.warn``, counted from the caller.
+        stacklevel: as in ``warnings.warn``, counted from the caller.
     """
     warnings.warn(f"{text}  ({PAGE}#{row} {IN_THE_DOCUMENTATION})", category, stacklevel=stacklevel + 1)
 

@@ -89,7 +89,7 @@ _END_ADVICE: dict[End, str] = {
         "No step improves the log-likelihood any more in floating point, although the tolerance was not reached. Usual"
         " causes: (a) variables on very different scales or large offsets, which cost digits: centre and scale them;"
         " (b) a formula with cancellation, such as log(1 - exp(x)) or log(exp(x)): use log1p, expm1, logsumexp; (c) float32"
-        " arithmetic: use float64. The point is usually an optimum to fewer digits than asked for: check the decrement."
+        " arithmetic: use float64. The point is usually an optimum to fewer digits than requested: check the decrement."
     ),
     End.STALLED: (
         "The search is stuck at a point that is not a maximum: every step tried, however short, was worse or not"

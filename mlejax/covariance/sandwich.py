@@ -291,7 +291,7 @@ def _sandwich(
     """Return B M B, (L, p, p), of ``bread`` B and ``meat`` M, and the number of its negative eigenvalues that were set to 0,
     (L,): for two-way clusters, else 0.
 
-    With ``effects`` (as of `covariance`) the number is that of the covariance of the other parameters.
+    With ``effects`` (as in `covariance`) the number is that of the covariance of the other parameters.
     """
     plain = _symmetric(bread @ meat @ bread)
     if not two_way:

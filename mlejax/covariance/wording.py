@@ -116,7 +116,7 @@ def covariance_result(
 
 def too_few_message(kind: str, sums: Sums | None, k: int, correction: str, i: int = 0) -> str:
     """Return a phrase that says why data set i is too small for this kind of covariance: too few clusters, or too few
-    rows or units for its parameters or lags. It has the number expected and the number that came; arguments as of
+    rows or units for its parameters or lags. It has the number expected and the number that came; arguments as in
     `covariance_result`.
     """
     assert sums is not None
@@ -133,7 +133,7 @@ def too_few_message(kind: str, sums: Sums | None, k: int, correction: str, i: in
 def _statement(
     kind: str, sums: Sums | None, factors: Float[Host, " W"], k: int, correction: str, penalised: bool, i: int
 ) -> tuple[str, list[str]]:
-    """Return the line of the header (kind, factors, clusters) and a list of notes; arguments as of `covariance_result`, with
+    """Return the line of the header (kind, factors, clusters) and a list of notes; arguments as in `covariance_result`, with
     the factors of data set i.
     """
     properties = KINDS[kind]

@@ -1,6 +1,6 @@
 """Effects of the levels of a column (``mle.Real(by=...)``): a parameter with one value for every level.
 
-The user's function sees the value of each row's own level, in a further column of the data.  While the table is read that
+The user's function receives the value of each row's own level, in a further column of the data.  While the table is read that
 column holds zeros; they are replaced when the effects are known.
 
 The effects of one such column are eliminated.  The levels of a second column have coefficients in the vector of parameters,

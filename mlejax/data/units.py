@@ -109,7 +109,7 @@ def _codes_of_integers(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _as_labels(values: Any, name: str) -> tuple[np.ndarray, Any]:
     """Return labels as an array, of objects unless they have one type of NumPy (None where masked), and the index of a Series
-    (else None).  DataTypeError as of `group_codes`, except for labels that are not hashable.
+    (else None).  DataTypeError as in `group_codes`, except for labels that are not hashable.
     """
     index = values.index if is_pandas(values, "Series") else None
     if is_pandas(values, "Series", "Index") or is_extension_array(values):

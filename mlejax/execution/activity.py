@@ -16,7 +16,7 @@ from typing import Any
 
 __all__ = ["compilation_begins", "compilation_ends", "doing", "progress_bar", "progress_line"]
 
-SECONDS = 2.0  # of work before a line shows that nobody asked for
+SECONDS = 2.0  # of work before a line shows that nobody requested
 REFRESH = 0.5
 PLAIN = "{desc}{postfix} [{elapsed}]"
 _current: ActivityLine | None = None

@@ -183,7 +183,7 @@ def chunks(sets: ChunkSource, which: Int[Host, " m"], p: int, budget: Budget, mo
         most: largest number of data sets in a chunk; None for no bound beyond the budget's.
 
     Raises:
-        ValueError: as of `capacity_of`.
+        ValueError: as in `capacity_of`.
     """
     out: list[Chunk] = []
     last: list[Chunk] = []  # small chunks, scheduled last to balance the load

@@ -39,7 +39,8 @@ def effects_evaluator_of(spec: Spec, loaded: Loaded, fixed: Host | None) -> Effe
 
 
 def terms_of_rows(spec: Spec, loaded: Loaded, fixed: Host | None, u: Float[Host, " p"]) -> RowTerms:
-    """Log-likelihood terms, scores and weights of data in memory at u, (p,); with fixed effects, these are profiled out.
+    """Return the log-likelihood terms, scores and weights of data in memory at u, (p,); with fixed effects, these are profiled
+    out.
 
     ``spec`` and ``fixed`` are those of the fit of these data, whose evaluation at the estimate is not repeated.  AbsentError for
     a result from a file, which has neither rows nor the user's function.

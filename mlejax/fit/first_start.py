@@ -82,7 +82,7 @@ def _coefficients_first(evaluator: ChunkedEvaluator, loaded: Loaded, u0: Float[H
 
 
 def _start_of_stream(evaluator: PartitionedEvaluator, loaded: Loaded, given: list[Any], seed: int) -> Float[Host, " p"]:
-    """u of the first start of a stream, (p,).
+    """Return u of the first start of a stream, (p,).
 
     The given one, or the best candidate on a sample of its rows; without given values the estimate from that sample instead, if
     the log-likelihood of all rows is higher there.
@@ -101,8 +101,8 @@ def _start_of_stream(evaluator: PartitionedEvaluator, loaded: Loaded, given: lis
 def _start_of_stream_with_effects(
     evaluator: EffectsEvaluator, method: Method, loaded: Loaded, given: list[Any], seed: int
 ) -> Float[Host, " p"]:
-    """u of the first start of a stream with effects, (p,): the given one, or the best candidate on a sample of its rows; without
-    given values the estimate from that sample instead, if its search converges, and steps from there.
+    """Return u of the first start of a stream with effects, (p,): the given one, or the best candidate on a sample of its rows;
+    without given values the estimate from that sample instead, if its search converges, and steps from there.
 
     The effects of the sample's levels are the start of the effects in the evaluator; other levels begin at their median.
     """

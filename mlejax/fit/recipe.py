@@ -202,7 +202,7 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
 def _read(likelihood: Likelihood, data: Data, method: Method, request: Request) -> tuple[Loaded, ValidationData | None]:
     """Load the data of the fit, in memory or as a stream, and the validation data (None if there are none).
 
-    ``request``: the arguments of the fit; errors as of `load` and `load_stream`, and for options that a stream does not support.
+    ``request``: the arguments of the fit; errors as in `load` and `load_stream`, and for options that a stream does not support.
     """
     start, missing, weights, kind = request.start, request.missing, request.weights, request.weight_kind
     if request.on is not None:

@@ -38,7 +38,7 @@ def with_rows(likelihood: Likelihood, source: data_room.Table) -> tuple[data_roo
 
 
 def seen_params(likelihood: Likelihood, params: PyTree, made: Mapping[str, DesignValues]) -> PyTree:
-    """Return params, natural scale, as the user's functions see them: one with a formula has one value for each row of the
+    """Return params, natural scale, as the user's functions receive them: one with a formula has one value for each row of the
     designs ``made`` (parameter -> design matrices) in place of its coefficients.
     """
     if not likelihood.predictors:

@@ -136,7 +136,7 @@ class BatchDoors:
 
         Returns:
             :class:`mlejax.BatchResults`, labelled by group in order of first appearance (sorted by group with ``on=``).  For
-            groups from a stream or an engine it does not hold the rows: estimates, standard errors by the covariance asked for,
+            groups from a stream or an engine it does not hold the rows: estimates, standard errors by the covariance requested,
             verdicts and their tables are available, but ``res[label]`` raises DataError.
 
         Raises:

@@ -113,7 +113,7 @@ def model(
     if unit is not None and not rowwise:
         raise linked(
             ValueError(
-                "give unit= or rowwise=False, not both: with unit= the function sees one unit, with rowwise=False all data"
+                "give unit= or rowwise=False, not both: with unit= the function receives one unit, with rowwise=False all data"
             ),
             "unit-or-whole",
         )
@@ -136,7 +136,7 @@ def _likelihood_of(
 ) -> Likelihood:
     """Return the `Likelihood` of a function, with its random effects integrated out or its latent classes summed over.
 
-    ``declared``: name -> declaration; ``rowwise``, ``unit``: as of `model`.
+    ``declared``: name -> declaration; ``rowwise``, ``unit``: as in `model`.
 
     Raises:
         ValueError: latents together with effects of ``mle.Real(by=...)`` or ``per_unit=``.

@@ -27,7 +27,7 @@ _SWITCH = 0.925
 
 
 def _ndtr(x: Any) -> Device:
-    return jax.scipy.special.ndtr(x)  # which JAX imports when it is asked for
+    return jax.scipy.special.ndtr(x)  # which JAX imports when it is requested
 
 
 def _near_zero(h: Any, k: Any, rho: Any) -> Device:

@@ -1,6 +1,6 @@
 """Evaluation of formulas to design matrices by formulaic, on the data of a fit and again on new data.
 
-A formula sees only the columns that it names.  Its stateful transforms (``scale``, ``center``, ``poly``, ``bs``, ``cr``) and the
+A formula reads only the columns that it names.  Its stateful transforms (``scale``, ``center``, ``poly``, ``bs``, ``cr``) and the
 levels of its categories are those of the rows that it was first evaluated on, after missing values were dropped jointly with
 every other column in use; formulaic itself never drops a row.  A level that a column declares but that does not occur is left
 out, as R's ``glm`` does.  New data with a level that the first data did not have raise an error that names it, and so does a

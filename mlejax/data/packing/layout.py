@@ -1,7 +1,7 @@
 """The structure of the data that a user's function reads, without the numbers: hashable, part of the compilation key.
 
 A `Layout` says how row-wise arrays, arrays that all rows share (`Shared`) and Python values (`Static`) are put
-together into the dict or pytree that the function sees. Two data sets of the same layout share a compiled program.
+together into the dict or pytree that the function receives. Two data sets of the same layout share a compiled program.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """How row-wise arrays, shared arrays and static values make up the data that the user's function sees. Hashable.
+    """How row-wise arrays, shared arrays and static values make up the data that the user's function receives. Hashable.
 
     Attributes:
         kind: "mapping" (the function gets a dict) or "tree" (it gets the user's own structure).
@@ -188,8 +188,8 @@ class Layout:
 
 
 def assemble(rows: Sequence[Any], shared: Sequence[Any], layout: Layout) -> Data:
-    """Return the data as the user's function sees them: a plain dict, or the user's own pytree, with arrays and static values in
-    place of `Shared` and `Static`.
+    """Return the data as the user's function receives them: a plain dict, or the user's own pytree, with arrays and static values
+    in place of `Shared` and `Static`.
 
     Args:
         rows: the row-wise arrays: of all rows, a block, one row or one unit; they may be tracers.

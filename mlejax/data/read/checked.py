@@ -29,7 +29,7 @@ class Rows:
     Attributes:
         leaves: the columns, arrays (n, ...) of float64, int64 or bool. They may be the user's own arrays: never write to them.
         shared: arrays that do not vary by row.
-        layout: how they make up the data that the user's function sees; hashable.
+        layout: how they make up the data that the user's function receives; hashable.
         n: the number of rows (after dropping).
         names: names of the columns, for messages and fingerprints.
         n_dropped: number of rows dropped under missing="drop".
@@ -49,7 +49,7 @@ class Rows:
     index: Any = field(default=None, repr=False)
 
     def tree(self) -> Data:
-        """Return the data as the user's function sees them: a dict of columns, or the user's own pytree."""
+        """Return the data as the user's function receives them: a dict of columns, or the user's own pytree."""
         return assemble(self.leaves, self.shared, self.layout)
 
     def __getitem__(self, key: Hashable) -> Data:

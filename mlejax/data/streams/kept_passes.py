@@ -35,7 +35,7 @@ class NotKept(Exception):
 
 
 class KeptPasses:
-    """A folder of results of passes.
+    """A folder in which the results of passes over a stream are stored.
 
     Args:
         folder: path of the folder; it is created.
@@ -51,8 +51,9 @@ class KeptPasses:
         """Return the result of a pass from its file; if there is none, compute it by ``work`` and write the file.
 
         Args:
-            rows: the rows that it reads.
-            facts: what it computes: numbers, texts, arrays, functions of modules, dataclasses, and tuples of these.
+            rows: the rows that the pass reads.
+            facts: a description of what the pass computes: numbers, texts, arrays, functions of modules, dataclasses, and
+                tuples of these.
             work: makes the pass; its result is made of arrays and tuples, and a NamedTuple becomes a tuple.
         """
         try:
@@ -79,7 +80,7 @@ class KeptPasses:
 
 
 def _of_data(rows: Streamed) -> tuple[Any, ...]:
-    """What distinguishes the rows of a stream from others."""
+    """Return the values that distinguish the rows of a stream from those of another stream."""
     cut, source = rows.cut, getattr(rows.source, "source", rows.source)
     files = [_file(group) for group in source.partitions()] if isinstance(source, Parquet) else []
     instructions = cut.columns, cut.weights, cut.weight_kind, cut.scale, cut.size, cut.block, dict(cut.left_out)
@@ -99,7 +100,7 @@ def described(value: Any) -> Iterator[bytes]:
     A function is its module and its name: what users' functions compute is described by their traced programs.
 
     Raises:
-        NotKept: the value has a part of which this is not known.
+        NotKept: the value has a part for which no such bytes are known.
     """
     if value is None or isinstance(value, (bool, int, float, str, bytes)):
         yield repr(value).encode() + b";"

@@ -58,7 +58,7 @@ class LevelCodes:
         return joined(table, table.keys, {self.key: self.of(table.column(self.key.by)).astype(np.float64)})
 
     def of(self, column: Any) -> Int[Host, " n"]:
-        """Return the code of each row (n,), -1 for rows that are left out; errors as of `beside`."""
+        """Return the code of each row (n,), -1 for rows that are left out; errors as in `beside`."""
         values = column.to_numpy() if hasattr(column, "to_numpy") and isinstance(column.dtype, np.dtype) else column
         if isinstance(values, np.ndarray) and values.dtype.kind in "iu" and self.labels.dtype.kind in "iu":
             at = self._index.get_indexer(values)
@@ -99,7 +99,7 @@ def level_sizes(column: Any, name: str, weights: Float[Host, " n"] | None) -> Si
     """Return the labels of a column in order of first appearance (m,), and for each its number of rows, its number of rows of
     positive weight and its sum of weights (m, 3).
 
-    DataError or DataTypeError as of `group_codes`.
+    DataError or DataTypeError as in `group_codes`.
     """
     codes, labels = _coded(column, name)
     n = len(labels)

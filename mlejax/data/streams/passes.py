@@ -149,7 +149,7 @@ class Streamed:
 
     def kept_pass(self, facts: Callable[[], Any], work: Callable[[], Any]) -> Any:
         """Return the result of a pass from the folder under ``resume=`` if an earlier run stored it; else that of ``work``, which
-        makes it.  ``facts``: returns what the pass computes, as of `KeptPasses.result`.
+        makes it.  ``facts``: returns what the pass computes, as in `KeptPasses.result`.
         """
         return work() if self.kept is None else self.kept.result(self, facts(), work)
 
@@ -255,7 +255,7 @@ class Streamed:
             gone: True for levels that are left out (G,).
             lost: number of rows, of rows of positive weight, and sum of weights that are left out.
             sizes: ``sizes`` of the levels that remain.
-            left_out: rows that are left out, as of `Cut`.
+            left_out: rows that are left out, as in `Cut`.
         """
         assert self.cut.levels is not None
         made = self._with_cut(replace(self.cut, levels=self.cut.levels.without(gone), left_out=left_out))

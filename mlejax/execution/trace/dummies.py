@@ -68,7 +68,9 @@ class PredictorSums(NamedTuple):
 
 
 def times(x: jax.Array | Dummies, beta: jax.Array, shared: bool = False) -> jax.Array:
-    """Return X beta (N,); ``shared`` computes beta X' instead, faster if one X meets many beta under ``vmap``."""
+    """Return X beta (N,); ``shared`` computes beta X' instead, which is faster if one X is multiplied by many beta under
+    ``vmap``.
+    """
     return x.times(beta) if isinstance(x, Dummies) else beta @ x.T if shared else x @ beta
 
 

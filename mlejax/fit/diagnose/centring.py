@@ -52,7 +52,7 @@ class Mapped:
 
 
 def straight(space: Space) -> Bool[Host, " p"]:
-    """Boolean mask, (p,): coordinates that are untransformed and unbounded, which the map may combine linearly."""
+    """Return a boolean mask, (p,): coordinates that are untransformed and unbounded, which the map may combine linearly."""
     return ~curved(space) & ~np.isfinite(space.lower) & ~np.isfinite(space.upper)
 
 

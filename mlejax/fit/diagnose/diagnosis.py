@@ -101,7 +101,7 @@ def _from_elsewhere(
     A maximum found so replaces the first diagnosis if its log-likelihood is higher than where the first search stopped or
     levelled off, if that one is not known, or if it was unbounded, which the new findings then mention.
 
-    ``found``: the first diagnoses, by number; other arguments as of `_followed_from`.
+    ``found``: the first diagnoses, by number; other arguments as in `_followed_from`.
 
     Returns:
         New diagnoses by number, only of data sets whose diagnosis changed.
@@ -169,12 +169,12 @@ def _off_guards(evaluator: SingleEvaluator, points: Float[Host, "n p"]) -> Float
 
 
 def _rising(found: Diagnosed) -> list[Direction]:
-    """The directions along which the log-likelihood rises without a maximum."""
+    """Return the directions along which the log-likelihood rises without a maximum."""
     return [d for d in found.findings.directions if d.behaviour == "rises"]
 
 
 def _started_at(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed) -> OptimizeResult:
-    """The result with its point and information replaced by those of the start, around which random starts are drawn."""
+    """Return the result with its point and information replaced by those of the start, around which random starts are drawn."""
     at = evaluator.with_spec(found.spec).evaluate(u0[None])
     assert at.information is not None
     return found.end._replace(u=u0, information=at.information[0])
@@ -186,7 +186,7 @@ def _lost_there(found: Diagnosed) -> bool:
 
 
 def _of_structures(space: Space, given: list[Any]) -> list[Any]:
-    """The given starts without those of declared parameters, which can be chosen from the data instead."""
+    """Return the given starts without those of declared parameters, which can be chosen from the data instead."""
     return [v if leaf.kind == "Free" else None for v, leaf in zip(given, space.leaves, strict=True)]
 
 
@@ -212,8 +212,9 @@ def _worth_another_start(d: Diagnosed, limited: bool) -> bool:
 
 
 def _level(found: Diagnosed | OptimizeResult) -> float:
-    """The log-likelihood that another maximum must exceed: at the final point, or its supremum; -inf if it is unbounded or not
-    known."""
+    """Return the log-likelihood that another maximum must exceed: at the final point, or its supremum; -inf if it is unbounded
+    or not known.
+    """
     if isinstance(found, OptimizeResult):
         return float(found.loglik)
     suprema = [d.supremum for d in _rising(found)]

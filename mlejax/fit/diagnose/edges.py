@@ -30,8 +30,8 @@ STANDSTILL = 1e-7  # log-likelihood: a search that would not gain as much in all
 
 
 def unclear(end: OptimizeResult, lower: Float[Host, " p"], upper: Float[Host, " p"]) -> Bool[Host, " p"]:
-    """Boolean mask, (p,), of the coordinates at a bound whose score, divided by the square root of their information, points
-    out of the support by less than 0.01, or points into the support. ``lower`` and ``upper`` are the bounds, (p,).
+    """Return a boolean mask, (p,), of the coordinates at a bound whose score, divided by the square root of their information,
+    points out of the support by less than 0.01, or points into the support. ``lower`` and ``upper`` are the bounds, (p,).
     """
     assert end.information is not None
     size = np.sqrt(np.abs(linalg.symmetric(end.information).diagonal()) + 1e-300)

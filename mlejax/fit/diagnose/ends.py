@@ -31,7 +31,7 @@ CLEAR = 0.01  # log-likelihood lost one unit of 1 / sqrt(information) off an edg
 
 @lru_cache(maxsize=256)
 def curved(space: Space) -> Bool[Host, " p"]:
-    """Boolean mask, (p,), of the coordinates of u that are transformed parameters (logarithms, logits, ...)."""
+    """Return a boolean mask, (p,), of the coordinates of u that are transformed parameters (logarithms, logits, ...)."""
     flags = [np.full(leaf.n_free, not leaf.transform.unchanged) for leaf in space.leaves]
     for leaf, of_leaf in zip(space.leaves, flags, strict=True):
         if isinstance(leaf.transform, Ordered) and space.ties is None:  # first entries, then logarithms of differences
@@ -41,7 +41,7 @@ def curved(space: Space) -> Bool[Host, " p"]:
 
 
 def believable(u: Float[Host, "*sets p"], space: Space) -> Float[Host, "*sets p"]:
-    """Largest plausible standard errors in u, (..., p); larger ones suggest a plateau of the log-likelihood.
+    """Return the largest plausible standard errors in u, (..., p); larger ones suggest a plateau of the log-likelihood.
 
     A thousand times the estimate (at least 1000) for untransformed coordinates, 6 for logarithms and logits, and 0 for
     those beyond 25 in size (a scale above 7e10 or below 1e-11, a probability within 1e-11 of 0 or 1).
@@ -50,7 +50,7 @@ def believable(u: Float[Host, "*sets p"], space: Space) -> Float[Host, "*sets p"
 
 
 def usual(u: Float[Host, "*sets p"], space: Space) -> Float[Host, "*sets p"]:
-    """Largest standard errors in u, (..., p), with which an end is accepted as a maximum without testing directions.
+    """Return the largest standard errors in u, (..., p), with which an end is accepted as a maximum without testing directions.
 
     As `believable`, but a hundred times the estimate (at least 100) for untransformed coordinates: such a one may be a logarithm
     in the user's function.
@@ -65,7 +65,7 @@ def _limits(u: Float[Host, "*sets p"], space: Space, factor: float) -> Float[Hos
 
 
 def near_an_edge(u: Float[Host, "*sets p"], errors: Float[Host, "*sets p"], space: Space) -> Bool[Host, "*sets p"]:
-    """Boolean mask, (..., p), of the coordinates within 1e-4 standard errors (``errors``) of a bound, but not at it.
+    """Return a boolean mask, (..., p), of the coordinates within 1e-4 standard errors (``errors``) of a bound, but not at it.
 
     A search for a standard deviation may end so close to 0: by symmetry its score is 0 at 0, and the information is positive
     definite.
@@ -75,13 +75,15 @@ def near_an_edge(u: Float[Host, "*sets p"], errors: Float[Host, "*sets p"], spac
 
 
 def on_nearest_edges(u: Float[Host, "*sets p"], near: Bool[Host, "*sets p"], space: Space) -> Float[Host, "*sets p"]:
-    """u, (..., p), with the coordinates of the mask ``near`` set to their nearest bound."""
+    """Return u, (..., p), with the coordinates of the mask ``near`` set to their nearest bound."""
     edge = np.where(u - space.lower < space.upper - u, space.lower, space.upper)
     return np.where(near, edge, u)
 
 
 def interior(space: Space, u: Float[Host, "*sets p"]) -> Bool[Host, "*sets p"]:
-    """Boolean mask, (..., p), of the coordinates strictly between their bounds; of the finite ones in a model without bounds."""
+    """Return a boolean mask, (..., p), of the coordinates strictly between their bounds; of the finite ones in a model without
+    bounds.
+    """
     if not space.boxed:
         return np.isfinite(u)
     with np.errstate(invalid="ignore"):
@@ -89,7 +91,7 @@ def interior(space: Space, u: Float[Host, "*sets p"]) -> Bool[Host, "*sets p"]:
 
 
 def information_over(information: Any, free: Bool[Host, " p"]) -> linalg.Symmetric:
-    """The information (an array (p, p) or `Symmetric`) restricted to the coordinates of the mask ``free``."""
+    """Return the information (an array (p, p) or `Symmetric`) restricted to the coordinates of the mask ``free``."""
     return linalg.symmetric(information).among(free)
 
 
@@ -103,7 +105,7 @@ def errors_over(information: linalg.Symmetric, free: Bool[Host, " p"]) -> Float[
 
 
 def clean(result: OptimizeResult, space: Space, at: InTheta | None = None) -> Bool[Host, " L"]:
-    """Boolean mask, (L,), of the final points that are accepted as maxima without further tests (clean).
+    """Return a boolean mask, (L,), of the final points that are accepted as maxima without further tests (clean).
 
     Those converged faster than linearly to positive definite information, with scaled eigenvalues that are not nearly 0 and
     plausible standard errors; no coordinate is within 1e-4 standard errors of a bound, or at a bound where the score vanishes
@@ -145,7 +147,7 @@ def is_clean(end: OptimizeResult, space: Space) -> bool:
 
 
 def onto_edges(end: OptimizeResult, space: Space) -> Float[Host, " p"] | None:
-    """u, (p,), of a final point with coordinates that are within 1e-4 standard errors of a bound set to it.
+    """Return u, (p,), of a final point with coordinates that are within 1e-4 standard errors of a bound set to it.
 
     None if no coordinate is that close, unless the search did not converge and some are at their bounds already; None too without
     bounds or second derivatives.

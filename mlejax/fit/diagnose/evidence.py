@@ -19,7 +19,7 @@ from mlejax.shapes import Bool, Float, Host
 from mlejax.verdict import Evidence, Findings
 
 ADVICE_AFTER_TRAINING = (
-    "Training on minibatches stops after the epochs asked for and does not reach a maximum, so that there are no standard "
+    "Training on minibatches stops after the epochs requested and does not reach a maximum, so that there are no standard "
     "errors. res.subset_errors(...) gives errors of some parameters and says what they mean; "
     "fit(start=res.params_tree, fixed=...) maximises over a few parameters, with the others fixed."
 )
@@ -53,8 +53,8 @@ def blurred(evaluator: SingleEvaluator, end: OptimizeResult) -> bool:
 
 
 def explain(evaluator: SingleEvaluator, loaded: Loaded, u: Float[Host, " p"]) -> str:
-    """A statement that names the rows and parameters for which the log-likelihood or its score is not finite at u, (p,), and the
-    first operation of the function that makes it so.
+    """Return a statement that names the rows and parameters for which the log-likelihood or its score is not finite at u, (p,),
+    and the first operation of the function that makes it so.
 
     If log-likelihood and score of every row are finite, the statement names the quantity that is not: the bias reduction, the
     penalty, or the sum over the rows. ``loaded``: the data of the evaluator, with the numbers of the rows in the user's table.
@@ -92,7 +92,7 @@ class _Terms(NamedTuple):
 
 
 def _not_finite(evaluator: SingleEvaluator, loaded: Loaded, u: Float[Host, " p"], scores: bool) -> _Terms:
-    """The terms of positive weight whose log-likelihood, or whose score, is not finite at u, (p,)."""
+    """Return the terms of positive weight whose log-likelihood, or whose score, is not finite at u, (p,)."""
     in_passes = isinstance(evaluator, EffectsEvaluator) and evaluator.streamed is not None
     if isinstance(evaluator, PartitionedEvaluator) or in_passes:
         bad = bad_rows(evaluator, u, scores)
@@ -109,8 +109,8 @@ def _not_finite(evaluator: SingleEvaluator, loaded: Loaded, u: Float[Host, " p"]
 
 
 def non_finite_terms(evaluator: SingleEvaluator, loaded: Loaded, u: Float[Host, " p"], at: str) -> str:
-    """A statement on the terms of positive weight or, if these are finite, the scores that are not finite at u, (p,), with the
-    first five of them and the operation that makes them so; empty if all are finite.
+    """Return a statement on the terms of positive weight or, if these are finite, the scores that are not finite at u, (p,),
+    with the first five of them and the operation that makes them so; empty if all are finite.
 
     Args:
         evaluator, loaded: the model and its data.

@@ -47,8 +47,8 @@ def telling_point(d: Direction, end: OptimizeResult, evaluator: SingleEvaluator)
 
 
 def few_that_move(change: np.ndarray) -> tuple[int, ...]:
-    """Positions of the few entries that make up 95 % of the total absolute change (n,); empty if they are many, if all are 0,
-    or if one is not finite.
+    """Return the positions of the few entries that make up 95 % of the total absolute change (n,); empty if they are many, if
+    all are 0, or if one is not finite.
 
     Few means at most five, or 1 % of n.  If the entries that change at all are few, they are all included.
 

@@ -378,7 +378,7 @@ def _followed(
 ) -> Asks[Findings]:
     """Test rays from a final point that is not clearly a maximum, and return the findings (a generator, as `search_on`).
 
-    ``first``: as of `_searched_on`.
+    ``first``: as in `_searched_on`.
     """
     spec = evaluator.spec
     # a penalty may tell apart what the rows cannot

@@ -339,12 +339,12 @@ def with_effects(fit: Fit, evaluator: Any, settling: Settling) -> Fit:
 
 
 def _penalty_name(spec: Spec) -> str:
-    """The name of the penalty function, for the summary."""
+    """Return the name of the penalty function, for the summary."""
     return getattr(spec.penalty, "__name__", None) or repr(spec.penalty)
 
 
 def _method_text(method: Any, end: OptimizeResult, spec: Spec) -> str:
-    """Description of the search for the summary: "newton, 5 steps"."""
+    """Return the description of the search for the summary: "newton, 5 steps"."""
     text = f"{type(method).__name__.lower()}, {int(end.n_steps)} steps"
     if optimize.batched(method):
         text += f" on minibatches of {method.batch_size}"
@@ -356,7 +356,7 @@ def _method_text(method: Any, end: OptimizeResult, spec: Spec) -> str:
 
 
 def nothing_to_estimate(evaluator: SingleEvaluator, loaded: Loaded) -> Fit:
-    """The `Fit` of a model in which every parameter is fixed: the log-likelihood is only evaluated.
+    """Return the `Fit` of a model in which every parameter is fixed: the log-likelihood is only evaluated.
 
     Its verdict is "verified", or "not_computable" if the log-likelihood is not finite.
     """

@@ -109,15 +109,15 @@ def _estimates(
 
 
 def estimates(space: Space, u: Any, score: Any, information: Any, fixed: Any) -> tuple[NaturalEstimates, Any]:
-    """The `NaturalEstimates` and the user's params of one data set from u, score and information in u; NumPy arrays."""
+    """Return the `NaturalEstimates` and the user's params of one data set from u, score and information in u; NumPy arrays."""
     found, params = _estimates(space, u, score, linalg.dense_each(information), fixed)
     return jax.tree.map(np.asarray, found), jax.tree.map(np.array, params)
 
 
 @partial(compiled, how="host", static=("space",))
 def _to_u(space: Space, values: list[Any]) -> Either:
-    """The compiled part of `to_u`: convert natural values, one array per leaf, to u, (p,), with coordinates at a bound moved a
-    small step inside.
+    """Return the compiled part of `to_u`: convert natural values, one array per leaf, to u, (p,), with coordinates at a bound
+    moved a small step inside.
     """
     return off_edges(space, space.u_from_params(space.build(values)))
 
@@ -129,8 +129,8 @@ def to_u(space: Space, values: list[Any]) -> Float[Host, " p"]:
 
 @partial(compiled, how="host", static=("space",))
 def _many_to_u(space: Space, values: list[Any]) -> Either:
-    """The compiled part of `many_to_u`: convert natural values, one array (L, ...) per leaf, to u, (L, p), with coordinates at
-    a bound moved a small step inside.
+    """Return the compiled part of `many_to_u`: convert natural values, one array (L, ...) per leaf, to u, (L, p), with
+    coordinates at a bound moved a small step inside.
     """
     return jax.vmap(lambda parts: off_edges(space, space.u_from_params(space.build(parts))))(values)
 
@@ -144,7 +144,7 @@ def many_to_u(space: Space, values: list[Any]) -> Float[Host, "L p"]:
 
 @partial(compiled, how="host", static=("space",))
 def _many_params(space: Space, u: Either, fixed: Either | None) -> Params:
-    """The compiled part of `theta_and_params`: convert u, (L, p), to theta and params with a leading axis L."""
+    """Return the compiled part of `theta_and_params`: convert u, (L, p), to theta and params with a leading axis L."""
     return jax.vmap(lambda t: (space.theta_from_u(t, fixed), space.params_from_u(t, fixed)))(u)
 
 

@@ -76,7 +76,7 @@ def _with_edges(space: Space, params: PyTree) -> Space:
 
 
 def _largest_scores(objective: Objective, u: Either) -> PyTree:
-    """The largest absolute score of a row or unit in each parameter (p,)."""
+    """Return the largest absolute score of a row or unit in each parameter (p,)."""
     return jnp.max(jnp.abs(objective.scores(u)), axis=0)
 
 

@@ -230,14 +230,14 @@ def _inaccurate(done: Fit) -> Fit:
 
 
 def _quadrature(fit: Fit) -> Quadrature:
-    """The quadrature by which the random effects of a fit were integrated out."""
+    """Return the quadrature by which the random effects of a fit were integrated out."""
     how = _marginal(fit).how
     assert isinstance(how, Quadrature)
     return how
 
 
 def _marginal(fit: Fit) -> Marginal:
-    """The marginal likelihood of a fit with random effects."""
+    """Return the marginal likelihood of a fit with random effects."""
     marginal = marginal_of(fit.spec.likelihood)
     assert marginal is not None
     return marginal
@@ -274,7 +274,7 @@ def _continued(
     reached: OptimizeResult | None = None,
     tol: float = optimize.Newton.tol,
 ) -> Fit:
-    """Continue the fit from its estimate with another quadrature; steps are added up; further arguments as of `continued`."""
+    """Continue the fit from its estimate with another quadrature; steps are added up; further arguments as in `continued`."""
     spec = replace(done.spec, likelihood=integrated(done.spec.likelihood, how))
     return continued(replace(done, spec=spec), done.u, done.note, evaluator, reached, tol).after(done)
 

@@ -28,7 +28,7 @@ MOST_TRIED = 64  # sets of parameters that are exchanged
 
 
 def probability_leaves(spec: Spec) -> list[int]:
-    """Positions, among the parameter arrays (leaves), of the probabilities of latent classes."""
+    """Return the positions, among the parameter arrays (leaves), of the probabilities of latent classes."""
     mixture = mixture_of(spec.likelihood)
     assert mixture is not None
     names = set(mixture.latent.names(mixture.name).values())
@@ -69,7 +69,7 @@ def _increasing(space: Space, i: int) -> bool:
 
 
 def _subsets(leaves: list[int]) -> Iterator[tuple[int, ...]]:
-    """Non-empty subsets of the leaves, the largest first, at most 64."""
+    """Return the non-empty subsets of the leaves, the largest first, at most 64."""
     several = (some for size in range(len(leaves), 0, -1) for some in combinations(leaves, size))
     yield from (some for _, some in zip(range(MOST_TRIED), several, strict=False))
 
@@ -93,7 +93,9 @@ def permuted(spec: Spec, u: Either, fixed: Either | None, leaves: tuple[int, ...
 
 
 def first_of(space: Space, leaves: tuple[int, ...]) -> int:
-    """Position of the leaf by whose values classes are sorted: the first with an elementwise transform, else the first."""
+    """Return the position of the leaf by whose values classes are sorted: the first with an elementwise transform, else the
+    first.
+    """
     return next((i for i in leaves if space.leaves[i].transform.elementwise), leaves[0])
 
 

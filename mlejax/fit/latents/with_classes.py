@@ -138,7 +138,7 @@ def with_classes_named(done: Fit) -> Fit:
 
 
 def _n_classes(done: Fit) -> int:
-    """The number of latent classes of a fit."""
+    """Return the number of latent classes of a fit."""
     mixture = mixture_of(done.spec.likelihood)
     assert mixture is not None
     return mixture.latent.n
@@ -237,12 +237,12 @@ def _in_order(done: Fit, found: ClassFindings) -> tuple[Fit, ClassFindings]:
 
 
 def _exchangeable(done: Fit) -> tuple[int, ...] | None:
-    """Positions of the leaves whose classes can be exchanged at the estimate, or None."""
+    """Return the positions of the leaves whose classes can be exchanged at the estimate, or None."""
     return labels.exchangeable(done.spec, done.u, done.loaded.seen.problem.data, done.fixed)
 
 
 def _order(done: Fit, leaves: tuple[int, ...]) -> np.ndarray:
-    """The permutation, (k,), that sorts the classes of these leaves."""
+    """Return the permutation, (k,), that sorts the classes of these leaves."""
     with float64():
         return np.asarray(labels.order_of(done.spec.space, done.params, leaves))
 

@@ -110,8 +110,8 @@ def check_missing_allowed(likelihood: Likelihood, missing: str) -> None:
     check_missing(missing)
     if missing != "raise" and likelihood.mode == "whole":
         raise ValueError(
-            "missing='drop' is not supported for rowwise=False: dropping rows changes the data that the function sees as a whole "
-            "(the lags of a time series); treat missing values inside the function or beforehand"
+            "missing='drop' is not supported for rowwise=False: dropping rows changes the data that the function receives as a "
+            "whole (the lags of a time series); treat missing values inside the function or beforehand"
         )
     if missing != "raise" and likelihood.joint is not None and likelihood.joint.chain and likelihood.joint.time is None:
         raise ValueError(
@@ -146,7 +146,7 @@ def load(
         DataError, DataTypeError, MissingColumnError: data, weights or labels that cannot be used.
         ValueError: ``missing`` or ``weight_kind`` is unknown or not supported for this model, or weights for a function that
             returns one number.
-        LikelihoodError, ValueError: as of `reading_of`.
+        LikelihoodError, ValueError: as in `reading_of`.
     """
     source = data_room.ingest(data)
     kind = data_room.check_weight_kind(weights, weight_kind)
@@ -380,7 +380,7 @@ def _copy(column: Shaped[Host, "n ..."]) -> Shaped[Host, "n ..."]:
 
 
 def prepare(likelihood: Likelihood, data: Data, *, start: PyTree = None, missing: str = "raise") -> Problem:
-    """Load the data and return the `Problem`, a pytree, that :func:`mlejax.solve` takes; arguments and errors as of `load`."""
+    """Load the data and return the `Problem`, a pytree, that :func:`mlejax.solve` takes; arguments and errors as in `load`."""
     with float64():
         problem = load(likelihood, data, start, missing).problem
     if problem.data.streamed:  # whoever takes the tree apart takes all rows

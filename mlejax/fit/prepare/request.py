@@ -24,7 +24,7 @@ class Request:
         engine: engine that runs the passes over a stream, or None.
         products: of a stream: True or False if sums of products of scores, weighted by w or by w^2, are needed; None if not.
         arranged: (loaded data) -> data with further columns, or None.
-        left_out: separated rows that are left out, as of `Separation`.
+        left_out: separated rows that are left out, as in `Separation`.
     """
 
     start: PyTree = None

@@ -57,7 +57,7 @@ class StreamSurvey:
         whole: column -> all values, for columns that formulas need as a whole.
         some: column -> values of a sample of rows, or None.
         units: what was collected of the units; None for models of rows.
-        sizes: labels of effects with their sizes, as of `level_sizes`; None without effects.
+        sizes: labels of effects with their sizes, as in `level_sizes`; None without effects.
     """
 
     n: int

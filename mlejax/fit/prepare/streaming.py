@@ -53,7 +53,7 @@ def load_stream(
     weight_kind: str | None = None,
     engine: Engine | None = None,
 ) -> Loaded:
-    """Load a stream: survey it, and load a sample of its rows; arguments as of `load`.
+    """Load a stream: survey it, and load a sample of its rows; arguments as in `load`.
 
     ``source``: the stream; ``engine``: runs its passes, default threads.
 

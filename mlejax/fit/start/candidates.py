@@ -97,7 +97,7 @@ def first_guess(
 ) -> FirstGuess | None:
     """Return a function that makes only the first of the `candidates`, if that may be used without comparing it with others.
 
-    Arguments as of `candidates`.
+    Arguments as in `candidates`.
 
     Returns:
         A function (data, number L of data sets) -> natural values, one array (L, ...) for each leaf.  None if a start is
@@ -124,7 +124,8 @@ def first_guess(
 def acceptable(
     score: Float[Host, "sets p"], information: Float[Host, "sets p p"], scale: Float[Host, " sets"]
 ) -> Bool[Host, " sets"]:
-    """Boolean mask, (sets,), of starts at which the log-likelihood is concave and the Newton decrement at most one per row.
+    """Return a boolean mask, (sets,), of starts at which the log-likelihood is concave and the Newton decrement at most one per
+    row.
 
     Concave: the least eigenvalue of the information, scaled to unit diagonal, is above 1e-4.
 

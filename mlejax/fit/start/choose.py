@@ -92,7 +92,7 @@ def choose(
 def rough_estimate(
     evaluator: SingleEvaluator, given: Given, designs: Designs | None, n_units: int
 ) -> Float[Host, " p"] | None:
-    """u of a rough estimate from at most ``n_units`` units, (p,), for random effects in one linear predictor.
+    """Return u of a rough estimate from at most ``n_units`` units, (p,), for random effects in one linear predictor.
 
     None for other models, with starts that are given or declared, with fixed values, and where it is not finite.
     """

@@ -68,7 +68,7 @@ def central(
 ) -> Float[Host, "*values"]:
     r"""Return central values of a leaf, (\*lead, \*shape), that differ slightly between parameters of equal declaration.
 
-    ``rank``: position of each entry among those of equal declaration, in [-1, 1], (size,); other arguments as of `place`.
+    ``rank``: position of each entry among those of equal declaration, in [-1, 1], (size,); other arguments as in `place`.
     """
     if leaf.transform.elementwise:
         return place(leaf, location, scale, offset, 0.05 * rank)
@@ -83,7 +83,7 @@ def at_guess(leaf: Leaf, guess: Float[Host, "*lead 4"], rank: Float[Host, " size
     r"""Return values of a leaf, (\*lead, \*shape), for guesses (\*lead, 4): location, scale, spread of scalars, spread of
     vectors.
 
-    ``rank``: as of `central`. A vector is placed at the location only if its spread equals the scale, else at 0.
+    ``rank``: as in `central`. A vector is placed at the location only if its spread equals the scale, else at 0.
     """
     location, scale, scalar, vector = (guess[..., i] for i in range(4))
     if leaf.shape == ():

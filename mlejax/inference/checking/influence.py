@@ -249,7 +249,7 @@ def _by_own_effects(fit: Fit, used: np.ndarray, codes: Host | None) -> Float[Hos
 def _names(fit: Fit, groups: Any, m: int, used: np.ndarray) -> np.ndarray:
     """Return the labels of the rows, units or clusters (m,); 0, 1, ... if the data have no labels of that number.
 
-    ``groups``: as of `influence`; ``used``: True for the rows or units with positive weight.
+    ``groups``: as in `influence`; ``used``: True for the rows or units with positive weight.
     """
     rows = fit.loaded.rows
     units = fit.spec.likelihood.unit if fit.loaded.crossing is None else fit.loaded.crossing.units

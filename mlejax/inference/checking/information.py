@@ -123,11 +123,11 @@ def _solve(
     Each stops at a relative residual of ``tol``, after ``max_steps``, or at a direction without positive curvature.
 
     Args:
-        spec, at: the model and the point, as of `information_of`.
+        spec, at: the model and the point, as in `information_of`.
         b: right-hand sides.
         others: True for the coordinates O.
         diagonal: positive diagonal of the preconditioner.
-        damping, tol, max_steps: as of `information_of`.
+        damping, tol, max_steps: as in `information_of`.
     """
     _, along = jax.linearize(partial(_gradient, spec, at), at.theta)
 
@@ -235,7 +235,7 @@ def _least_curvature(
     n_steps: int,
 ) -> float:
     """Return the smallest curvature of the information of the other parameters that at most ``n_steps`` conjugate gradient
-    steps from a random vector (seed 0) find; arguments as of `_solve`.
+    steps from a random vector (seed 0) find; arguments as in `_solve`.
 
     The columns of I_OS alone do not show the curvature in parameters that are uncorrelated with S.
     """

@@ -201,7 +201,7 @@ _START = (
 
 def _scores(spec: Spec, fixed: Either | None, points: list[np.ndarray], each: list[Any]) -> list[Finding]:
     """Return findings on parameters that no score depends on, on combinations of parameters along which all scores are 0,
-    and on fewer terms than parameters (combinations are not looked for then); arguments as of `_finiteness`.
+    and on fewer terms than parameters (combinations are not looked for then); arguments as in `_finiteness`.
     """
     scores = [s for _, s in each if np.isfinite(s).all()]
     n, p = scores[0].shape

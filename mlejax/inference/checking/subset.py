@@ -220,7 +220,7 @@ def _check_solved(found: Information, scale: float, damping: float, tol: float) 
         found: the information, of weights divided by ``scale``.
         scale: number by which weights were divided.
         damping: the ridge, as the user gave it.
-        tol: relative residual asked for.
+        tol: relative residual requested.
     """
     if found.negative is not None:
         curvature = scale * found.negative - damping

@@ -117,7 +117,7 @@ class OwnEffects(NamedTuple):
         """Return score and information of rows in u and their own effect, in the coordinates of the module.
 
         Args:
-            values: derivatives as of `mlejax.objective.derivatives_in_memory`.
+            values: derivatives as in `mlejax.objective.derivatives_in_memory`.
             levels: the level of each row.
         """
         p, n = self.lever.shape[1], len(values)

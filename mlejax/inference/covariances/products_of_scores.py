@@ -232,7 +232,7 @@ def sums_of_many(
     batch: Batch, which: Int[Host, " m"], kind: str, options: Mapping[str, Any]
 ) -> tuple[Sums, Bool[Host, " m"]]:
     """Return the sums of products of scores of the data sets at positions ``which``, and True for each that was computed,
-    False if Ctrl-C came before (m,); arguments and errors as of `sums_of`.
+    False if Ctrl-C came before (m,); arguments and errors as in `sums_of`.
     """
     sets, groups = batch.sets, options.get("groups", ())
     if not KINDS[kind].unadjusted_scores or len(groups) > 1 or (groups and sets.mode == "units"):

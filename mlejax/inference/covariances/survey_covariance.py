@@ -49,7 +49,7 @@ def survey_of(fit: Fit, design: Survey) -> Surveyed | CovarianceResult:
 
     Raises:
         ValueError: the data are a stream, the design has no more primary units than strata, or its columns do not fit the rows;
-            with replicate weights as of `replicated`.
+            with replicate weights as in `replicated`.
     """
     if fit.loaded.stream is not None:
         raise ValueError("a survey design needs all rows in memory, got a stream; load the columns that are used into memory")

@@ -83,7 +83,7 @@ def _sloped(
 
     Args:
         column: position of the column among ``leaves``; None if the function reads it through formulas only.
-        elasticity: "eyex", "dyex", "eydx" or None, as of `margins`.
+        elasticity: "eyex", "dyex", "eydx" or None, as in `margins`.
         moved: derivatives of the designs ``made`` with respect to the column.
         x: values of the column (n,).
     """
@@ -130,7 +130,7 @@ def sloped(
     """Return the mean of slopes or elasticities of a function in the column ``name``, with ``weights`` that sum to 1.
 
     Args:
-        fit, o, weights, by_row: as of `predicted`.
+        fit, o, weights, by_row: as in `predicted`.
         name: name of the column.
         x: its values (n,).
         moved: derivatives of the designs with respect to it.

@@ -249,7 +249,7 @@ class _OfRows(NamedTuple):
     Attributes:
         fit: the fit.
         function: ``function(params, data)`` -> (n,), without random effects, as `function_of` returns it.
-        random: what became of random effects, as of `margins`.
+        random: what became of random effects, as in `margins`.
     """
 
     fit: Fit
@@ -263,7 +263,7 @@ class _OfRows(NamedTuple):
 
     def opened(self, d: Any) -> tuple[InParts, ByRow | None]:
         """Return the function prepared for the rows of the table ``d``, and the effects of their levels or units, None without
-        such effects; errors as of `row_effects`.
+        such effects; errors as in `row_effects`.
         """
         fit, own = self.fit, row_effects(self.fit, ingest(d), self.random)
         at = (lambda _: {}) if own is None else (lambda t: own.at(jnp.append(t, jnp.zeros(own.n_more))))
@@ -368,7 +368,7 @@ def _margins_of(
     Args:
         base: the rows, with the values of ``at=``.
         table: all rows, from which levels are taken.
-        variables, elasticity: as of `margins`.
+        variables, elasticity: as in `margins`.
         factors: numeric columns that a formula has as a factor, which count as columns of levels.
 
     Raises:

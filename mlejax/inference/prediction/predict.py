@@ -91,7 +91,7 @@ def predict(
         MissingColumnError: the data lack a column that is read.
         ValueError: a prediction is outside of ``support``; another value of an option; several parameters have a formula and
             ``param`` names none of them, or it names one without; ``random="mode"`` with random effects of several grouping
-            columns; or a last layer without errors (as of `subset_errors`).
+            columns; or a last layer without errors (as in `subset_errors`).
         TypeError: no data; no function, and no parameter has a formula; or options that belong to the other kind of call.
         CompanionError: ``"mean"`` or ``"cdf"`` is not declared.
 
@@ -168,7 +168,7 @@ def _of_parameter(
         designs: designs of all parameters with a formula.
         at: data, function from theta to params, theta and its covariance.
         scale: ``"natural"`` or ``"link"``.
-        random: what becomes of random coefficients in the formula, as of `predict`.
+        random: what becomes of random coefficients in the formula, as in `predict`.
         options: ``alpha``, ``reason`` and ``df``.
     """
     p, linear = design.predictor, scale == "link"

@@ -25,7 +25,7 @@ def _joined(a: Columns, b: Columns) -> Columns:
 
 
 def _used(chunk: Prepared) -> Int[Host, " m"]:
-    """Numbers of the terms of a chunk that have positive weight (m,)."""
+    """Return the numbers of the terms of a chunk that have positive weight (m,)."""
     return np.flatnonzero(np.asarray(chunk.weights)[: int(chunk.n)] > 0)
 
 
@@ -47,7 +47,7 @@ def streamed_latents(fit: Fit, steps: Float[Host, "m p"] | None) -> tuple[Any, .
     """Return the labels of the units of a stream (n,), and mode, mean, standard deviation and variance of the mean of their
     random effects (n, q).
 
-    ``steps``: as of `mlejax.inference.prediction.latents.differences`; the variance is NaN if they are None.
+    ``steps``: as in `mlejax.inference.prediction.latents.differences`; the variance is NaN if they are None.
     """
     assert fit.spec.likelihood.unit is not None
     evaluator: Any = evaluator_of(fit.spec.plain, fit.loaded, fit.fixed)
@@ -88,7 +88,7 @@ class _Classes:
 
 
 def streamed_classes(fit: Fit, latent: ClassLike) -> tuple[dict[str, np.ndarray], Host, Host]:
-    """Return label columns, class probabilities (n, k) and likeliest classes (n,) of the rows or units of a stream, as of
+    """Return label columns, class probabilities (n, k) and likeliest classes (n,) of the rows or units of a stream, as in
     `mlejax.inference.prediction.latents.ClassValues`.
     """
     evaluator: Any = evaluator_of(fit.spec.plain, fit.loaded, fit.fixed)

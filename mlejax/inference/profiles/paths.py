@@ -26,7 +26,7 @@ from mlejax.objective import Evaluation
 from mlejax.shapes import Bool, Float, Host, Int
 
 Order = Literal[1, 2]
-WELL_DEFINITE = 1e-4  # least diagonal of a Cholesky factor of a matrix with unit diagonal, above which no eigenvalue is asked for
+WELL_DEFINITE = 1e-4  # least diagonal of a Cholesky factor of a matrix with unit diagonal, above which no eigenvalue is requested
 
 
 class Constraints(NamedTuple):

@@ -79,7 +79,7 @@ def profiled_fit(fit: Fit) -> Profiled:
 
 
 def profiled_batch(batch: Batch) -> Profiled:
-    """Return the fits of a batch as a `Profiled`; a data set that is asked for at several points takes several calls."""
+    """Return the fits of a batch as a `Profiled`; a data set that is requested at several points takes several calls."""
     spec, sets = batch.spec, batch.sets
     assert batch.budget is not None
     assert batch.ends.information is not None

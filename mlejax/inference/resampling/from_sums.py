@@ -1,5 +1,5 @@
-"""Resamples by one Newton step from the estimate each, from sums of scores and informations: of a stream, by one pass, and of
-models with effects of levels, whose step moves the effects too.
+"""Resamples of a fit, each by one Newton step from the estimate that needs only sums of scores and informations. For a stream
+the sums come from one pass; for models with effects of levels the step moves the effects too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ Weighing = Callable[[Float[Host, "B K"]], Float[Host, "B k"]]
 
 
 def by_sums(fit: Fit, short: bool) -> bool:
-    """True if resamples of a fit are made here: of a stream, and by one step (``short``) of a model with effects of levels."""
+    """True if resamples of a fit are made by this module: for a stream, and for a model with effects of levels if one Newton
+    step is requested (``short``).
+    """
     return fit.loaded.stream is not None or (short and fit.loaded.effects is not None)
 
 

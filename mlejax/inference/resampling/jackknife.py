@@ -125,7 +125,7 @@ def jackknife(
     Raises:
         ValueError: the fit has no maximum, is from a file, or has no free parameter or more than 2,000; the model has
             ``rowwise=False``, random effects of several columns that connect all rows, or an intercept beside effects of
-            ``mle.Real(by=...)``, or is an extended likelihood; or one Newton step is asked for where it does not approximate a
+            ``mle.Real(by=...)``, or is an extended likelihood; or one Newton step is requested where it does not approximate a
             refit.
         DataError: labels in ``groups`` that do not fit the rows, fewer than two rows, units or groups, or a stream without
             ``approximate="one-step"`` and the name of a column as ``groups``.

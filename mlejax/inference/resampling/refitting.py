@@ -92,8 +92,8 @@ def check_separable(fit: Fit, what: str, instead: str) -> None:
         )
     if fit.loaded.problem.data.mode == "whole":
         raise ValueError(
-            f"{what} does not support rowwise=False: the function sees the whole data in their order, and data with rows left "
-            f"out or repeated are another series.  {instead}"
+            f"{what} does not support rowwise=False: the function receives the whole data in their order, and data with rows "
+            f"left out or repeated are another series.  {instead}"
         )
     effects = fit.loaded.effects
     if effects is not None and effects.given.any():
@@ -245,7 +245,7 @@ def refit_simulated(
     fit: Fit, n: int, seed: int, memory_limit: float | None, progress: bool | None, random: Random = "integrate"
 ) -> Replicates:
     """Return estimates from n data sets simulated from the model at its estimates, where the refits start; arguments and
-    errors as of `refits_by_chunk`.
+    errors as in `refits_by_chunk`.
     """
     what = f"bootstrap(kind='parametric') of {fit.spec.likelihood.name}"
     return replicates(fit, refits_of_drawn(fit, [(fit, fit.u)], n, seed, what, memory_limit, progress, random)[0])
@@ -261,7 +261,7 @@ def refits_of_drawn(
     progress: bool | None = None,
     random: Random = "integrate",
 ) -> list[Refits]:
-    """Return for each target its refits to the n data sets simulated from ``drawn``; arguments and errors as of
+    """Return for each target its refits to the n data sets simulated from ``drawn``; arguments and errors as in
     `refits_by_chunk`.
     """
     with progress_line(progress, f"refits of {drawn.spec.likelihood.name}"):

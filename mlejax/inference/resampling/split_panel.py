@@ -194,7 +194,7 @@ def _checked(fit: Fit, time: str) -> tuple[EffectsEvaluator, np.ndarray]:
     """Return the evaluator of the fit, and the period of every row as a number 0, 1, ... (n,), from the column ``time``.
 
     Raises:
-        ValueError: as of `split_panel`, apart from halves without a maximum.
+        ValueError: as in `split_panel`, apart from halves without a maximum.
     """
     effects, name = fit.loaded.effects, fit.spec.likelihood.name
     if effects is None:
@@ -243,7 +243,7 @@ def _combined(
     Args:
         whole: estimates of the whole panel (r,).
         halves: for each way, the estimates of both halves.
-        ways, period: as of `_ways`.
+        ways, period: as in `_ways`.
     """
     n = int(period.max()) + 1
     share = [len(np.unique(period[second])) / n for second in ways]

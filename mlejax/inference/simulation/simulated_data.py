@@ -28,7 +28,7 @@ class SimulationDesign:
     Attributes:
         source: the data as given; without columns if only a number of rows is given.
         params: the user's structure, natural scale.
-        seen: params as the simulator sees them.
+        seen: params as the simulator receives them.
         simulator: the prepared simulator.
     """
 
@@ -48,7 +48,7 @@ def design(
         params: values of all parameters, natural scale: the user's structure, or a dict of entry names.
         data_or_n_rows: data with the columns of formulas and of the simulator, or a number of rows.
         why: the feature, first words of the messages.
-        random: what becomes of random effects, as of `simulator`.
+        random: what becomes of random effects, as in `simulator`.
 
     Raises:
         ValueError, TypeError: parameters are missing or outside their support; a model with formulas is given no data; or
@@ -84,7 +84,7 @@ def simulate(likelihood: Likelihood, params: PyTree, data_or_n_rows: Any, seed: 
     """Return one data set, column -> array, simulated from the model at given params; arguments as in ``Model.simulate``.
 
     Raises:
-        ValueError, CompanionError: as of `design`; ``random="mode"``.
+        ValueError, CompanionError: as in `design`; ``random="mode"``.
     """
     why = f"simulate() of {likelihood.name}"
     check_random(random, likelihood)
@@ -97,16 +97,16 @@ def simulate(likelihood: Likelihood, params: PyTree, data_or_n_rows: Any, seed: 
 def simulator_of(
     fit: Fit, why: str, random: Random = "integrate", table: data_room.Table | None = None
 ) -> tuple[Params, Simulator]:
-    """Return the params that the simulator sees at the estimates, and the simulator, for the rows of the fit or of new data.
+    """Return the params that the simulator receives at the estimates, and the simulator, for the rows of the fit or of new data.
 
     Args:
         fit: the fit.
         why: the feature, first words of the messages.
-        random: what becomes of random effects, as of `simulator`.
+        random: what becomes of random effects, as in `simulator`.
         table: new data; None: the rows of the fit.
 
     Raises:
-        ValueError, CompanionError: another option, units or levels that were not in the fit, or as of `simulator`.
+        ValueError, CompanionError: another option, units or levels that were not in the fit, or as in `simulator`.
         MissingColumnError: new data lack a column that is needed.
     """
     loaded, likelihood = fit.loaded, fit.spec.likelihood

@@ -145,7 +145,7 @@ def _study(
 
     Raises:
         KeyboardInterrupt: interrupted before the first chunk was finished; later, the chunks finished are returned.
-        ValueError, TypeError: the model cannot be fitted to any of the data sets (as of ``fit_batch``).
+        ValueError, TypeError: the model cannot be fitted to any of the data sets (as in ``fit_batch``).
     """
     loaded, columns = _template(likelihood, made, seed, numbers[:1])
     step = chunk_of(columns, made.simulator.n_rows, cut.memory)

@@ -44,7 +44,7 @@ class Simulator:
         the same data set.
 
         Args:
-            params: params as the simulator sees them: natural scale, with one value for each row of parameters with a
+            params: params as the simulator receives them: natural scale, with one value for each row of parameters with a
                 formula.
             seed: seed of all data sets.
             numbers: numbers of the data sets (k,).
@@ -70,7 +70,7 @@ def simulator(
 
     Args:
         likelihood: declaration of the model.
-        params: params as the simulator sees them: natural scale, with one value for each row of parameters with a formula.
+        params: params as the simulator receives them: natural scale, with one value for each row of parameters with a formula.
         n_rows: number of rows of a data set.
         lookup: function from a column name to its values (an array, or a ``Static``), None if there is no such column.
         why: name of the caller, for messages.
@@ -129,7 +129,7 @@ def _drawn_sets(
         n_rows: number of rows of a data set.
         statics: columns that are not arrays, (name, value).
         names: the columns that are returned.
-        params: params as the simulator sees them.
+        params: params as the simulator receives them.
         columns: columns of the data that the simulator reads.
         seed: seed of all data sets.
         numbers: numbers of the data sets (k,).

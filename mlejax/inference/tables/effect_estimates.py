@@ -161,7 +161,7 @@ def levels_of_rows(effects: Effects, table: data_room.Table) -> Int[Host, " n"]:
 
 def _codes_of_rows(one: data_room.Coded, table: data_room.Table) -> Int[Host, " n"]:
     """Return for each row of new data the level code, (n,), of effects that are coefficients in theta: 0 for a reference
-    level, j + 1 for coefficient j; errors as of `levels_of_rows`.
+    level, j + 1 for coefficient j; errors as in `levels_of_rows`.
     """
     known = dict.fromkeys(one.key.references, 0) | {label: j + 1 for j, label in enumerate(one.key.labels)}
     return _numbers_of_rows(one.key.by, known, table, set(), text=True)
@@ -214,7 +214,7 @@ class RowEffects:
         table: new data, with the columns of the levels.
 
     Raises:
-        DataError, MissingColumnError: as of `levels_of_rows`.
+        DataError, MissingColumnError: as in `levels_of_rows`.
 
     Attributes:
         rows: number of each row's level (n,).

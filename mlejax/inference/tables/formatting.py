@@ -221,7 +221,7 @@ def _integer_digits(row: tuple[float, float, float, float]) -> int:
 
 def _fits(row: tuple[float, float, float, float], resolution: int, decimals: int) -> bool:
     """True if a row can be printed with fixed decimals: these show 2 to 7 digits of its standard error (any number with 0
-    decimals), and no number has more than 11 digits.  ``resolution``: as of `_resolution`.
+    decimals), and no number has more than 11 digits.  ``resolution``: as in `_resolution`.
     """
     digits = resolution + 1 + decimals
     return (

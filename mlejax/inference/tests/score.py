@@ -118,7 +118,7 @@ def _tested(
         at: the evaluated larger model.
         tangent: Jacobian (p, q) of its theta with respect to that of the smaller model.
         text: description of the larger model.
-        cov_type, cov_kwds, bootstrap, seed: as of `score_test`.
+        cov_type, cov_kwds, bootstrap, seed: as in `score_test`.
 
     Raises:
         ValueError: an option is not valid, or there is no valid score test; the message names another test.
@@ -297,7 +297,7 @@ def scores_with_variances(at: Fit, which: np.ndarray) -> Float[Host, "n p"]:
 
 def _of_variance(at: Fit, j: int, tangent: Float[Host, "p q"]) -> ScoreTest:
     """Return the one-sided test that the standard deviation at position j of theta is 0, in terms of its square, with products
-    of scores as the information; ``tangent``: as of `_tested`.
+    of scores as the information; ``tangent``: as in `_tested`.
 
     Raises:
         ValueError: other restrictions, weights that are not frequencies, or ``rowwise=False``.

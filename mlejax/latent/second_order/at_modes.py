@@ -36,13 +36,13 @@ class Unit(NamedTuple):
 
 
 class AtMode(NamedTuple):
-    """The mode of a unit's integrand.
+    """The mode of the integrand of one unit, and the quantities that were evaluated at the mode.
 
     Attributes:
         z: the mode (q,).
         eta: the linear predictor there (m,).
         value: log of the integrand there ().
-        slopes: derivatives of the terms by it, of order 1 to 4, 0 in the padding (m,) each.
+        slopes: derivatives of the terms by the linear predictor, of order 1 to 4, 0 in the padding (m,) each.
         spread: C (q, q), upper triangular, with C C' the inverse of the curvature there.
         log_det: log |C| ().
     """

@@ -1,4 +1,4 @@
-"""Sums over the points of quadrature of a unit."""
+"""Evaluation of the integrand of a unit at the points of its quadrature, and means over these points."""
 
 from __future__ import annotations
 

@@ -103,7 +103,9 @@ def block_of(units: Unit, at: AtMode, factor: Factor) -> Block:
 
 
 def sums_of(block: Block, fixed_mode: bool) -> Sums:
-    """Return the sums over rows; with ``fixed_mode`` only those that are used then, and None for the others."""
+    """Return the `Sums` over the rows of each unit at its mode; with ``fixed_mode`` the higher-order sums, which are not needed
+    then, are None.
+    """
     q, extra = block.z.shape[0], len(block.factor.rows)
     slope, bend, third, _ = block.slopes
     over = lambda a, b: jnp.sum(a * b, axis=-1)
@@ -121,7 +123,7 @@ def sums_of(block: Block, fixed_mode: bool) -> Sums:
 
 
 def moves_of(block: Block, sums: Sums, fixed_mode: bool) -> Moves:
-    """Return first derivatives by psi; with ``fixed_mode`` those for a fixed mode and C."""
+    """Return the `Moves`, first derivatives by psi; with ``fixed_mode`` the mode and C are constants."""
     q, k = block.z.shape[0], sums.bend_x.shape[0]
     matrix = block.factor.matrix[:, :, None]
     effects = block.by_factor(block.mode)

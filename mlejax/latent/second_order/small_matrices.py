@@ -47,12 +47,12 @@ def upper_half(a: Device) -> Device:
 
 
 def gram(a: Device, b: Device) -> Device:
-    """Return the sums of products over all axes but the first (k, k)."""
+    """Return the matrix (k, k) of sums of products of a[i] and b[j] over all axes but the first."""
     return a.reshape(a.shape[0], -1) @ b.reshape(b.shape[0], -1).T
 
 
 def total(a: Device, b: Device) -> Device:
-    """Return the sums of products of each entry of the first axis of a with b (k,)."""
+    """Return the sum of a[i] * b over all axes of b, for each i (k,)."""
     return a.reshape(a.shape[0], -1) @ b.reshape(-1)
 
 

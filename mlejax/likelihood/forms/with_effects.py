@@ -64,7 +64,7 @@ def declared_likelihood(
 ) -> Likelihood:
     """Return the likelihood of a function and its declarations (None or empty: the structure comes from ``start=``).
 
-    ``rowwise``, ``unit``: as of ``mle.model``.
+    ``rowwise``, ``unit``: as in ``mle.model``.
 
     Raises:
         ValueError: ``mle.Real(by=...)`` is declared in a model that is not row-wise, twice for one column, or as the only

@@ -307,8 +307,8 @@ class EffectsEvaluator:
         u: Float[Host, " p"],
         finish: Callable[..., Any] | None = None,
     ) -> PyTree:
-        """Return ``task(objective of all rows with the effects at u, u)`` as NumPy arrays; ``merge`` as of `ChunkedEvaluator`,
-        and ``finish``, for a stream, as of `PartitionedEvaluator`.
+        """Return ``task(objective of all rows with the effects at u, u)`` as NumPy arrays; ``merge`` as in `ChunkedEvaluator`,
+        and ``finish``, for a stream, as in `PartitionedEvaluator`.
         """
         if self.streamed is not None:
             values = self.eliminated(u).effects

@@ -203,7 +203,7 @@ class EffectsSearch:
         return made
 
     def _searched(self, u: Float[Host, " p"], only_signs: bool = False) -> tuple[Settled, LastEvaluation]:
-        """Return the maximising effects at u, and the last evaluation, if there was any; ``only_signs``: as of `_settled`."""
+        """Return the maximising effects at u, and the last evaluation, if there was any; ``only_signs``: as in `_settled`."""
         values, near = self._predicted(u)
         found = Settled(values, np.zeros((ALONE, len(values))), np.zeros(len(values), bool))
         last = self._evaluation(u)

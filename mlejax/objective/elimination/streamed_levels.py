@@ -52,7 +52,7 @@ class LevelJob:
 
     def __call__(self, partition: Partition, first: bool) -> tuple[Seen | None, Any]:
         """Return the summary of the partition, and for each point the summed results and the sums by level (n_terms, G); (None,
-        None) and errors as of `Job`.
+        None) and errors as in `Job`.
         """
         chunks, tables = ReadChunks(self.cut, partition, first), [_LevelSums(len(e.values)) for e in self.effects]
         waiting: Any = None
@@ -124,7 +124,7 @@ class GatherJob:
 
     def __call__(self, partition: Partition, first: bool) -> tuple[Seen | None, Any]:
         """Return the summary of the partition, and its name with the columns of these rows, with their weights and row numbers in
-        the partition last; (None, None) and errors as of `Job`.
+        the partition last; (None, None) and errors as in `Job`.
         """
         chunks, out = ReadChunks(self.cut, partition, first), []
         for chunk, place in chunks:
@@ -297,7 +297,7 @@ class LastEvaluation:
 
     Attributes:
         values: the effects (G,), or None before the first evaluation.
-        made, terms: as of `RowsByLevel.run`.
+        made, terms: as in `RowsByLevel.run`.
     """
 
     def __init__(

@@ -238,7 +238,7 @@ class ChunkedEvaluator:
     def run(self, method: Method, u0: Host, which: Host | None = None, report: Report | None = None) -> OptimizeResult:
         """Run the method from u0 (1, p); the result has a leading axis of length 1.
 
-        ``which`` is not used; ``report``: as of `SearchEvaluator.run`.
+        ``which`` is not used; ``report``: as in `SearchEvaluator.run`.
         """
         space = self.spec.space
         if method.dense:

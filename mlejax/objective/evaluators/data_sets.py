@@ -72,7 +72,7 @@ class DataSetsEvaluator:
         self.spec, self.sets, self.budget = spec, sets, budget
         self.fixed, self.hyper = fixed, hyper
         self.own = (sets.own_rows, own[0] and fixed is not None, own[1])
-        self._room = 0  # points of a data set: one program serves what is asked for later
+        self._room = 0  # points of a data set: one program serves what is requested later
 
     @property
     def n_sets(self) -> int:

@@ -98,8 +98,8 @@ class EffectSums(NamedTuple):
 
 
 def _eliminated(levels: Float[Host, "G q"]) -> Float[Host, "G k"]:
-    """Return what the effects add to score and information in u, for each level (G, p + p^2); NaN without a maximum in its
-    effect.
+    """Return the change of score and information in u by the elimination of the effect of each level (G, p + p^2); NaN for a
+    level whose log-likelihood has no maximum in its effect.
     """
     score, shaft, border = levels[:, :1], levels[:, 1:2], levels[:, 2:]
     lever = border / np.where(shaft > 0, shaft, np.nan)
@@ -126,7 +126,7 @@ def derivatives_in_memory(
 def effect_sums(
     values: Float[Host, "n k"], p: int, levels: Int[Host, " n"], clusters: Int[Host, " n"]
 ) -> EffectSums:
-    """Return the sums over some rows.
+    """Return the `EffectSums` of some rows: sums by cluster, and by pair of a level and a cluster.
 
     Args:
         values: weighted derivatives of `DerivativesWithEffects`.
@@ -141,7 +141,9 @@ def effect_sums(
 
 @dataclass(frozen=True)
 class _WithWeights:
-    """The same derivatives, weighted, and the weights last."""
+    """The task that returns the derivatives of `DerivativesWithEffects` times the weight of each row, and the weights as the
+    last column.
+    """
 
     of: DerivativesWithEffects
 
@@ -224,7 +226,7 @@ class RowDerivatives:
         return 2 + 2 * len(self.u) + len(self.u) ** 2
 
     def __call__(self, rows: Prepared) -> tuple[tuple[()], Float[Host, "k N"]]:
-        """Return no summed results, and the row values."""
+        """Return the pair (no summed results, row values) for a chunk of rows."""
         found = _run(self.spec, DerivativesWithEffects(self.position), self.u, rows, self.fixed)
         return (), np.asarray(found).T * np.asarray(rows.weights)
 

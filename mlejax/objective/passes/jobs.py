@@ -140,7 +140,7 @@ class Job:
         u: point of evaluation.
         also: a second task on the same chunks, or None; the result is then a pair.
         finish: function applied on the host to the result of a chunk, ``finish(result, chunk, table, place)``; or None.
-        effects: effects of levels, which the tasks see in place of the codes in the chunk; or None.
+        effects: effects of levels, which the tasks receive in place of the codes in the chunk; or None.
     """
 
     spec: Spec

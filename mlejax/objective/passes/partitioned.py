@@ -124,7 +124,7 @@ class SampledRows:
         self.n_terms, self.sum_weights = int(some.n), some.total_weight * cut.scale
 
     def kept_pass(self, facts: Callable[[], Any], work: Callable[[], Any]) -> Any:
-        """Return ``work()``; as of `Streamed`, without a folder."""
+        """Return ``work()``; as in `Streamed`, without a folder."""
         return work()
 
     def pass_over(self, work: Job) -> list[Any]:
@@ -203,7 +203,7 @@ class PartitionedEvaluator:
         effects: EffectValues | None = None,
     ) -> PyTree:
         """Make one pass: return ``task(objective, u)`` of every chunk, processed by ``finish`` on the host, merged; NumPy
-        arrays. With a second task ``also``, return the pair of both; ``effects``: as of `Job`.
+        arrays. With a second task ``also``, return the pair of both; ``effects``: as in `Job`.
         """
         job = Job(self._plain, self.fixed, self.rows.cut, task, merge, np.asarray(u), also, finish, effects)
 
@@ -308,7 +308,7 @@ class PartitionedEvaluator:
     def run(self, method: Method, u0: Host, which: Host | None = None, report: Report | None = None) -> OptimizeResult:
         """Run the method from u0 (1, p); the result has a leading axis of length 1.
 
-        ``which`` is not used; ``report``: as of `SearchEvaluator.run`.
+        ``which`` is not used; ``report``: as in `SearchEvaluator.run`.
 
         Raises:
             DataError: a method without curvature.

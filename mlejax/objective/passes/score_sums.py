@@ -74,7 +74,7 @@ class _Finished:
 
     Attributes:
         partialled: the `Partialled` by which effects are partialled out.
-        by_root: as of `streamed_products`.
+        by_root: as in `streamed_products`.
         groups: sums by cluster, or None.
     """
 

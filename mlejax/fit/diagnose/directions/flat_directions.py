@@ -35,7 +35,7 @@ def nearby_point(end: OptimizeResult, space: Space, far: bool = False) -> Float[
 
 
 def _errors_alone(end: OptimizeResult, otherwise: Host | float) -> Float[Host, " p"]:
-    """Conditional standard errors given the other coordinates, (p,): 1 / sqrt(diagonal of the information).
+    """Return the conditional standard errors given the other coordinates, (p,): 1 / sqrt(diagonal of the information).
 
     Coordinates whose diagonal entry is not positive get ``otherwise``.
     """

@@ -39,13 +39,14 @@ def _params(space: Space, u: Either, fixed: Either | None) -> Params:
 
 
 def _roots(information: np.ndarray) -> np.ndarray:
-    """Square roots of the diagonal of the information, (p,); 0 where the diagonal is not positive and finite."""
+    """Return the square roots of the diagonal of the information, (p,); 0 where the diagonal is not positive and finite."""
     diagonal = np.diag(information)
     return np.sqrt(np.where(np.isfinite(diagonal) & (diagonal > 0), diagonal, 0.0))
 
 
 def _sizes(u: np.ndarray, space: Space, roots: np.ndarray) -> np.ndarray:
-    """Typical step of each coordinate, (p,): max(1, abs(u)), less for coefficients whose column has a larger scale than others.
+    """Return the typical step of each coordinate, (p,): max(1, abs(u)), less for coefficients whose column has a larger scale
+    than others.
 
     ``roots``: square roots of the diagonal of the information, (p,).
     """
@@ -121,7 +122,7 @@ def describe_movement(
 
 
 def _limit(transform: Transform, change: float) -> str:
-    """The limit of a parameter that increases (change > 0) or decreases: a bound of its support, "+inf" or "-inf"."""
+    """Return the limit of a parameter that increases (change > 0) or decreases: a bound of its support, "+inf" or "-inf"."""
     up = change > 0
     if isinstance(transform, transforms.Log):
         return "+inf" if up else "0"
@@ -205,7 +206,7 @@ def describe_flat(
 
 
 def _combination(weights: np.ndarray, names: tuple[str, ...]) -> str:
-    """The linear combination as text: "a - 0.5 b"."""
+    """Return the linear combination as text: "a - 0.5 b"."""
     out = []
     for i, (w, name) in enumerate(zip(weights[:N_SHOWN], names[:N_SHOWN], strict=True)):
         size = "" if np.isclose(abs(w), 1.0, atol=1e-4) else f"{abs(w):.4g} "

@@ -82,8 +82,8 @@ def kink(level: Side, other: Side, last: int, origin: Origin) -> Asks[Kink | Non
 
 
 def direction(level: Side, last: int, kink: Kink, origin: Origin) -> Direction:
-    """The `Direction` of a side on which the log-likelihood is exactly constant, behaviour ``plateau``; or, if the log-likelihood
-    is higher beyond the kink, the direction to that point, behaviour ``higher``.
+    """Return the `Direction` of a side on which the log-likelihood is exactly constant, behaviour ``plateau``; or, if the
+    log-likelihood is higher beyond the kink, the direction to that point, behaviour ``higher``.
 
     Args:
         level: the side.

@@ -197,7 +197,8 @@ def probe_directions(
 
 
 def _runaways(evaluator: SingleEvaluator, end: OptimizeResult, u0: Host) -> tuple[Direction, ...]:
-    """Directions of transformed coordinates (scales, probabilities) that went to extreme values in a search without convergence.
+    """Return the directions of transformed coordinates (scales, probabilities) that went to extreme values in a search without
+    convergence.
 
     Rounding hides there whether the log-likelihood still rises, so the profile at the final point is compared with the profile
     ten units of u before it; directions along which it is not higher at the final point are left out.

@@ -130,7 +130,7 @@ class Side(NamedTuple):
 
 
 def flat_direction(vector: Float[Host, " p"], origin: Origin) -> Direction:
-    """A `Direction` of behaviour ``flat`` for a vector, (p,), known to be flat without a test."""
+    """Return a `Direction` of behaviour ``flat`` for a vector, (p,), known to be flat without a test."""
     unit = vector / float(np.max(np.abs(vector) / np.maximum(1.0, np.abs(origin.at))))
     words = partial(movements.describe_flat, origin.at, unit, origin.space, origin.fixed)
     return Direction("flat", unit, 0.0, origin.value, words)
@@ -200,7 +200,7 @@ def follow_all(rays: Sequence[ScaledRay], origin: Origin) -> Asks[tuple[Directio
 
 
 def plainly_falls(values: Float[Host, "k m"], value: float) -> Bool[Host, " k"]:
-    """Boolean mask, (k,), of rays along which the log-likelihood clearly falls on both sides.
+    """Return a boolean mask, (k,), of rays along which the log-likelihood clearly falls on both sides.
 
     True if all values are finite, both sides fall by more than rounding errors and 0.001, and no value is higher than at the
     final point by more than ten rounding errors.  :func:`follow` finds the same, and may find others to fall.
@@ -219,7 +219,7 @@ def plainly_falls(values: Float[Host, "k m"], value: float) -> Bool[Host, " k"]:
 
 
 def _noise(value: float) -> float:
-    """Size of changes of a log-likelihood of this value that may be rounding errors."""
+    """Return the size of changes of a log-likelihood of this value that may be rounding errors."""
     return 1e-8 + 1e-10 * abs(value)
 
 
@@ -266,7 +266,7 @@ def follow(ray: ScaledRay, origin: Origin) -> Asks[Direction]:
 
 
 def _rising(side: Side, seen: Behaviour, origin: Origin, noise: float) -> Asks[Direction]:
-    """The `Direction` of a side that rises or does not fall: to a supremum, without bound, or up to a higher point.
+    """Return the `Direction` of a side that rises or does not fall: to a supremum, without bound, or up to a higher point.
 
     ``seen``: what the side does; ``noise``: changes of the log-likelihood that may be rounding.
     """

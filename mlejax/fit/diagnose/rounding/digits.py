@@ -41,7 +41,7 @@ AT_ONCE = 1e-9  # decrements above this, whose square is so many times the next 
 def suspect(
     evaluator: SearchEvaluator, result: OptimizeResult, u0: Float[Host, "L p"], among: Bool[Host, " L"] | None = None
 ) -> Bool[Host, " L"]:
-    """Boolean mask, (L,), of the final points at which rounding errors may be large.
+    """Return a boolean mask, (L,), of the final points at which rounding errors may be large.
 
     These are points where the information does not explain how the score changed during the search, or a transformed coordinate
     moved far, or the score vanished at once after a point where the log-likelihood was not concave.  These checks cost nothing;
@@ -65,8 +65,9 @@ def suspect(
 
 
 def _explained_beside(evaluator: SearchEvaluator, result: OptimizeResult, which: Int[Host, " m"]) -> Bool[Host, " m"]:
-    """Boolean mask, (m,), of the final points of data sets ``which`` at which the information explains the change of the score
-    over 0.001 standard errors, or over a hundredth of the distance to a bound that is nearer than 0.1 standard errors.
+    """Return a boolean mask, (m,), of the final points of data sets ``which`` at which the information explains the change of
+    the score over 0.001 standard errors, or over a hundredth of the distance to a bound that is nearer than 0.1 standard
+    errors.
 
     A log-likelihood that is skewed on that scale (of a small standard deviation, whose error is many times its size) is tried
     to both sides. Coordinates at a bound are fixed there, as in the standard errors of the others. False if an information of
@@ -126,7 +127,7 @@ def _steps_seen(result: OptimizeResult) -> Bool[Host, "*sets history"]:
 
 
 def far_from_start(u: Float[Host, "*sets p"], u0: Float[Host, "*sets p"], space: Space) -> Bool[Host, "*sets p"]:
-    """Boolean mask, (..., p), of coordinates that moved far from their start u0.
+    """Return a boolean mask, (..., p), of coordinates that moved far from their start u0.
 
     Logarithms and logits that moved by more than 5 or exceed 12 in size, and coordinates whose distance to a bound changed by a
     factor of more than 1000.
@@ -204,7 +205,7 @@ def _in_errors(
 
 
 def bars_of_end(evaluator: SingleEvaluator, end: OptimizeResult) -> dict[str, Any]:
-    """The error bars at a final point, for `Verdict.evidence`.
+    """Return the error bars at a final point, for `Verdict.evidence`.
 
     Returns:
         "loglik": of the log-likelihood; "score": largest effect on an estimate, in standard errors; "information": largest
@@ -298,7 +299,7 @@ def gain_is_real(evaluator: SingleEvaluator, u: Float[Host, " p"], gain: float) 
 
 
 def bar_of_value(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> float:
-    """The error bar of the log-likelihood at u, (p,); 0 if it is not known."""
+    """Return the error bar of the log-likelihood at u, (p,); 0 if it is not known."""
     bars = _bars(evaluator, u)
     return 0.0 if bars is None else float(bars.loglik)
 
@@ -318,7 +319,7 @@ def value_is_real(evaluator: SingleEvaluator, u: Float[Host, " p"], since: Float
 
 
 def rounding_in_words(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
-    """A phrase on the rounding error of the log-likelihood at u, (p,), for the evidence of a verdict."""
+    """Return a phrase on the rounding error of the log-likelihood at u, (p,), for the evidence of a verdict."""
     bars, unknown = _known(evaluator, u)
     said = "error bars" if bars is None else f"error bar of the log-likelihood {bars.loglik:.1e}"
     if unknown is None:
@@ -328,12 +329,14 @@ def rounding_in_words(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
 
 
 def _bars(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> ErrorBars | None:
-    """The error bars at u, (p,); NaN for derivatives if only the log-likelihood's is known, None if that is not known either."""
+    """Return the error bars at u, (p,); NaN for derivatives if only the log-likelihood's is known, None if that is not known
+    either.
+    """
     return _known(evaluator, u)[0]
 
 
 def _known(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> tuple[ErrorBars | None, Unknown | None]:
-    """The error bars at u, (p,), as `_bars`, and the reason why some are not known (None if all are)."""
+    """Return the error bars at u, (p,), as `_bars`, and the reason why some are not known (None if all are)."""
     at = (evaluator.spec, evaluator.sample(MOST_ROWS), u, evaluator.fixed)
     try:
         found = error_bars(*at, n_rows=evaluator.n_contributions)

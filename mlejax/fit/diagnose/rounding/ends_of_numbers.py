@@ -60,7 +60,8 @@ def where_it_ends(
 
 
 def where_it_stopped(evaluator: SingleEvaluator, loaded: Loaded, end: OptimizeResult) -> str:
-    """A statement on a search that stopped short of a maximum because the function is not finite just beyond; else empty.
+    """Return a statement on a search that stopped short of a maximum because the function is not finite just beyond; else
+    empty.
 
     That is, a Newton step predicts a rise, mostly of terms that stay finite, and the log-likelihood hardly rises at those
     fractions (1/2, 1/4, ...) of the step at which the function is finite.
@@ -88,7 +89,7 @@ def where_it_stopped(evaluator: SingleEvaluator, loaded: Loaded, end: OptimizeRe
 
 
 def _not_known_beyond(evaluator: SingleEvaluator, loaded: Loaded, beyond: Float[Host, " p"], movement: str) -> str:
-    """The statement on a rise that ends at the point ``beyond``, (p,), where the function is not finite."""
+    """Return the statement on a rise that ends at the point ``beyond``, (p,), where the function is not finite."""
     return (
         f"the log-likelihood still rises along {movement} where the formula ends, so whether it has a maximum beyond is not "
         f"known: {explain(evaluator, loaded, beyond)}"

@@ -348,7 +348,7 @@ def _cut(evaluator: SingleEvaluator, end: OptimizeResult, d: Direction) -> Direc
     """
 
     def digits_only(points: Float[Host, "m p"]) -> Float[Host, " m"]:
-        """Log-likelihoods (m,), NaN where they are not finite or their rounding error is known to exceed 0.1."""
+        """Return the log-likelihoods (m,), NaN where they are not finite or their rounding error is known to exceed 0.1."""
         values = evaluator.logliks({0: points})[0]
         good = [bool(np.isfinite(v)) and gain_is_real(evaluator, u, 1.0) for u, v in zip(points, values, strict=True)]
         return np.where(good, values, np.nan)

@@ -37,7 +37,7 @@ class Equations:
     labels: tuple[str, ...]
 
     def at(self, u: Float[Host, " n"], fixed: Either | None) -> tuple[Float[Host, " m"], Float[Host, "m n"]]:
-        """Values of the equations at u, (m,), and their derivatives with respect to u, (m, n)."""
+        """Return the values of the equations at u, (m,), and their derivatives with respect to u, (m, n)."""
         with np.errstate(all="ignore"):
             value, slope = _values(self.ties, self.space, u, fixed)
         return np.asarray(value), np.asarray(slope)
@@ -268,5 +268,5 @@ def _refuse_singular(equations: Equations, u: Float[Host, " n"], fixed: Either |
 
 
 def _first(labels: Sequence[str], which: Bool[Host, " m"]) -> list[str]:
-    """The first six of the labels where the mask ``which`` is True."""
+    """Return the first six of the labels where the mask ``which`` is True."""
     return [labels[i] for i in np.flatnonzero(which)[:6]]

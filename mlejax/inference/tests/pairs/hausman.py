@@ -94,10 +94,10 @@ def _checked(facts: FitFacts) -> Fit:
 
 
 def _common(a: Fit, b: Fit, entries: str | Sequence[str] | None) -> list[str]:
-    """Return the names of the entries to compare: those that both fits estimate, or the ones asked for.
+    """Return the names of the entries to compare: those that both fits estimate, or the ones requested.
 
     Raises:
-        ValueError: an entry asked for is not estimated in both fits, or there is none in common.
+        ValueError: an entry requested is not estimated in both fits, or there is none in common.
     """
     both = [
         [x for x, is_fixed in zip(f.spec.space.labels, f.spec.space.reported_fixed, strict=True) if not is_fixed]
