@@ -94,7 +94,9 @@ def doors(cls: Class) -> Class:
 
 
 def constructor(cls: Class) -> Class:
-    """Class decorator: apply :func:`door` to ``__init__``, whose messages are about the class."""
+    """Class decorator: apply :func:`door` to ``__init__``; messages on wrong arguments name the class, such as "Markov: missing
+    by=".
+    """
     made: Any = door(vars(cls)["__init__"], cls.__doc__)
     made.__qualname__ = f"{cls.__name__}.__init__"
     cls.__init__ = made  # type: ignore[misc]

@@ -64,7 +64,7 @@ def convergence(result: Any, ax: Axes | None = None) -> Axes:
         below = np.maximum(best - values, SMALLEST * max(1.0, abs(best)))
         ax.semilogy(steps, below, "o-", markersize=4)
         ax.set_xlabel("step")
-        ax.set_ylabel("log-likelihood below the highest met")
+        ax.set_ylabel("log-likelihood below the highest found")
         ax.locator_params("x", integer=True)
         ax.set_title(f"{result.verdict.code.replace('_', ' ')}: {best:.6g} after {int(steps[-1])} steps", fontsize=10)
     legend(ax)

@@ -55,7 +55,9 @@ class Closed(Protocol):
 
 @runtime_checkable
 class Program(Protocol):
-    """A jaxpr; ``constvars`` stand for arrays that the function closes over."""
+    """The interface of a traced program, JAX's ``Jaxpr``; its ``constvars`` are variables whose values are the arrays that the
+    function closes over.
+    """
 
     invars: Sequence[Any]
     outvars: Sequence[Any]

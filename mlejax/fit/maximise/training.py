@@ -134,8 +134,8 @@ def validation_data(
         return loaded, None
     if loaded.problem.data.mode == "whole":
         raise ValueError(
-            f"{likelihood.name} is declared with rowwise=False: it sees the whole data at once, which cannot be divided "
-            "into minibatches; leave out batch_size"
+            f"{likelihood.name} is declared with rowwise=False: its function receives the whole data at once, which cannot "
+            "be divided into minibatches; leave out batch_size"
         )
     if n_starts > 1:
         raise ValueError(

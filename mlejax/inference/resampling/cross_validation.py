@@ -172,7 +172,7 @@ def cross_validate(
     what = "cross_validate()"
     check_fit(fit, what)
     _check_random(fit, random)
-    check_separable(fit, what, "Fit the first part of the series and evaluate the rest with model(params, data)")
+    check_separable(fit, what, "Fit a part of the data and evaluate the rest with model(params, data)")
     pool = pool_of(fit, groups, by_level=False)
     if k > pool.m:
         raise ValueError(f"k={k}: expected at most as many folds as there are {pool.what}, {pool.m}; use a smaller k")

@@ -92,8 +92,8 @@ def check_separable(fit: Fit, what: str, instead: str) -> None:
         )
     if fit.loaded.problem.data.mode == "whole":
         raise ValueError(
-            f"{what} does not support rowwise=False: the function receives the whole data in their order, and data with rows "
-            f"left out or repeated are another series.  {instead}"
+            f"{what} does not support rowwise=False: the function receives the whole data in their order, and with rows left "
+            f"out or repeated its terms would be other ones.  {instead}"
         )
     effects = fit.loaded.effects
     if effects is not None and effects.given.any():

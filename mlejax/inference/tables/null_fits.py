@@ -90,7 +90,7 @@ def _against_edges(entries: Entries, full: FitFacts, edged: dict[str, float]) ->
             yield f"{name} = 0: {_said(lr_test(full, _null(entries, [name]), boundary=1))}."
         except UnknownMixtureError:
             why = f", because {', '.join(bounded)} is at a bound as well" if bounded else ""
-            yield f"{name} = 0: mlejax knows no distribution of the likelihood ratio{why}; {BOOTSTRAP}."
+            yield f"{name} = 0: the distribution of the likelihood ratio is not known{why}; {BOOTSTRAP}."
         except ValueError as error:
             yield f"No likelihood-ratio test of {name} = 0: {error}."
 

@@ -112,7 +112,9 @@ class ByCluster:
         return tuple(_summed(each, scores[: int(chunk.n)][used]) for each in labels)
 
     def labels(self, chunk: Prepared, table: Table, place: Place) -> tuple[Any, ...]:
-        """Return True for the rows of the chunk that take part (n,), and for each grouping their labels."""
+        """Return a mask of the chunk's rows whose scores are summed (n,), and for each grouping the cluster labels of these
+        rows.
+        """
         m = int(chunk.n)
         used = self.of_all | (np.asarray(chunk.weights[:m]) > 0)  # a row of weight 0 makes no cluster
         out = []

@@ -99,7 +99,7 @@ class Postestimation(Fitted):
         adjusted: bool = False,
         progress: bool | None = None,
     ) -> inference.Profile:
-        note = "Begun at a point that a profile met."
+        note = "The search began at a point that was found while a profile was computed."
         self._refuse_effects("profile", "use conf_int() or wald_test")
         again = lambda u: self.make(self._model, fit_room.continued(self._fit, u, note), None, None)
         return inference.profile(self._fit, self._cov, what, alpha, adjusted, again, progress)

@@ -161,7 +161,7 @@ def test_beside_another_parameter_at_its_bound_no_mixture_is_claimed() -> None:
     with pytest.raises(ValueError, match=r"not chi-squared: bootstrap=999 compares it with drawn data"):
         res.lr_test(none)
     notes = res.summary(null=True).notes
-    why = "mlejax knows no distribution of the likelihood ratio, because zi is at a bound as well"
+    why = "the distribution of the likelihood ratio is not known, because zi is at a bound as well"
     assert f"a = 0: {why}; use lr_test(..., bootstrap=999)." in notes
     assert "zi = 0: likelihood ratio 0.000, p = 1, because the estimate is 0." in notes
     # both at their bounds: the ratio is 0, and p is 1 under any distribution

@@ -221,7 +221,7 @@ def test_a_frontier_has_a_singular_information_and_no_mixture():
         full.lr_test(none, boundary=1)
     with pytest.raises(ValueError, match=r"neither the information .* use lr_test\(..., bootstrap=999\)"):
         none.score_test("su")
-    assert "su = 0: mlejax knows no distribution of the likelihood ratio" in str(full.summary(null=True))
+    assert "su = 0: the distribution of the likelihood ratio is not known" in str(full.summary(null=True))
     # su is 0 where the residuals are skewed to the left (Waldman 1982, J. Econometrics 18, 275): half of all samples
     test = full.lr_test(none, bootstrap=199)
     assert test.failed == 0
