@@ -159,8 +159,8 @@ def eigh(A: Float[Either, "p p"]) -> tuple[Float[Either, " p"], Float[Either, "p
 
 
 def solve_scaled(A: Any, b: Any) -> tuple[Any, Any, Any]:
-    """Solve A x = b for a symmetric matrix A (p, p): return x (p,), b'x () and whether A is safely positive definite (); if it is
-    not, as `linalg.solve_scaled` does.
+    """Solve A x = b for a symmetric matrix A (p, p): return x (p,), b'x () and whether A is safely positive definite (); if it
+    is not, x and b'x are those that `linalg.solve_scaled` returns.
     """
     return linalg.solve_scaled_host(A, b) if namespace(A) is np else linalg.solve_scaled(A, b)
 

@@ -47,8 +47,8 @@ _SEARCH = optimize.Newton(max_steps=20)
 
 
 def worthwhile(spec: Spec, data: Prepared, method: Method) -> bool:
-    """True if a start from a subsample saves time: many rows (or units), a method with curvature, few enough parameters, and
-    neither penalty nor bias reduction.
+    """True if a search that begins on a subsample is expected to save time: many rows (or units), a method with curvature, few
+    enough parameters, and neither penalty nor bias reduction.
     """
     p = spec.space.n_free
     if data.mode == "whole" or spec.adjusted or not method.dense or p == 0 or int(data.n) < limits().sampled_rows:

@@ -1,8 +1,9 @@
 """Nonlinear constraints: check them, find a point that satisfies them, and solve them for some of the coordinates.
 
-The search runs over the other (kept) coordinates, as any search does (:mod:`mlejax.parameters.constraints.curved_ties`).  Which
+The search runs over the other (kept) coordinates, as any search does (:mod:`mlejax.parameters.constraints.curved_ties`). Which
 ones are kept is decided at the first point and again at the final one: if the equations are nearly singular there in the
-dependent coordinates (on a circle, a quarter turn further), the search continues with another choice.
+dependent coordinates (such as at a point of a circle a quarter turn from the first one), the search continues with another
+choice.
 """
 
 from __future__ import annotations
