@@ -173,7 +173,7 @@ def _linearised(link: IntervalLink, value: np.ndarray) -> tuple[np.ndarray, np.n
     if isinstance(link, Identity):
         return value, np.ones_like(value), lambda u: u
     if isinstance(link, Log):
-        return np.log(value), value, np.exp  # in NumPy: as JAX operations one by one, each would be compiled first
+        return np.log(value), value, np.exp  # the general way traces three functions, 3 ms
     shape = value.shape
     forward = lambda t: link.forward(t, shape)
     u = evaluated(link.inverse, np.asarray(value, np.float64))

@@ -22,9 +22,9 @@ from mlejax.covariance import CovarianceResult, Factored
 from mlejax.data.formulas import Design, Designs
 from mlejax.execution import evaluated, float64
 from mlejax.fit import Fit
+from mlejax.inference.checking.last_layer import last_layer_of
 from mlejax.inference.intervals import DeltaResult, confidence_intervals, nlcom
 from mlejax.inference.normal import critical_value
-from mlejax.inference.prediction.last_layer import last_layer_of
 from mlejax.inference.prediction.latents import over_latents
 from mlejax.inference.prediction.row_functions import ParamsAt, check_arguments, of_theta
 from mlejax.inference.row_effects import ByRow, Random, RowModes, check_random, row_effects
