@@ -182,6 +182,8 @@ class _Run:
         name = eqn.primitive.name
         if change is not None and name in _INPUTS:
             operands[_INPUTS[name]] = operands[_INPUTS[name]] + change
+        if name == "clamp":  # JAX has no derivative by a bound that is one number for many
+            operands = list(jnp.broadcast_arrays(*operands))
         results = eqn.primitive.bind(*operands, **eqn.params)
         results = list(results) if eqn.primitive.multiple_results else [results]
         if change is None:

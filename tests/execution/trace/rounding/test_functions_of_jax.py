@@ -74,7 +74,7 @@ def bounded(function: Callable[..., Any]) -> None:
         if order == 0:
             carried = AdjointBound(program, X.size)
             if not carried.unknown:
-                np.testing.assert_allclose(carried([AT], None)[0], made(AT), rtol=1e-9)
+                np.testing.assert_allclose(carried([AT], None)[0], made(AT), rtol=1e-9, atol=1e-13)  # some sums cancel
 
 
 @pytest.mark.slow
