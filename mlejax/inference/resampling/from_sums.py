@@ -32,8 +32,8 @@ from mlejax.shapes import Float, Host
 
 EXACT = "approximate='one-step' is needed for a stream, whose rows are not in memory for exact refits: add it"
 NO_ROWS = (
-    "leaving out each row in turn needs all rows in memory, and the data are a stream: give groups=, the name of a column of "
-    "groups to leave out, or use standard errors such as cov_type='HC1'"
+    "leaving out each row in turn keeps an estimate for every row, and the rows of a stream are not in memory: use "
+    "cov_type='HC3', whose errors are those of these steps, or give groups=, the name of a column of groups to leave out"
 )
 Weighing = Callable[[Float[Host, "B K"]], Float[Host, "B k"]]
 """Function from weights of clusters (B, K) to sums of score and information under them (B, p + p^2)."""

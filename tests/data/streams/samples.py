@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
+import pytest
 
 import mlejax as mle
+from mlejax.execution import Limits, use_limits
 
 N = 6_011
 
@@ -106,6 +109,45 @@ def told_alike(found: dict[str, Any], want: dict[str, Any], rtol: float = 1e-9) 
             assert found[name] == value
         else:
             np.testing.assert_allclose(found[name], value, rtol=rtol, atol=1e-11, err_msg=name)
+
+
+def small_scale(**more: int) -> Any:
+    """A fixture for a whole module: chunks of 512 rows, and other limits."""
+
+    @pytest.fixture(autouse=True)
+    def _small_scale() -> Iterator[None]:
+        with use_limits(Limits(chunk_rows=512, **more)):
+            yield
+
+    return _small_scale
+
+
+def same(streamed: Any, memory: Any, rtol: float = 1e-12) -> None:
+    """A fit of a stream is that of the same rows in memory."""
+    assert str(streamed.verdict) == str(memory.verdict)
+    assert streamed.verdict.code == "verified"
+    assert list(streamed.params.index) == list(memory.params.index)
+    np.testing.assert_allclose(streamed.params, memory.params, rtol=rtol, atol=1e-14)
+    np.testing.assert_allclose(streamed.bse, memory.bse, rtol=rtol)
+    np.testing.assert_allclose(streamed.llf, memory.llf, rtol=rtol)
+    assert (streamed.nobs, streamed.cov_type) == (memory.nobs, memory.cov_type)
+
+
+COVARIANCES: list[tuple[str, Any]] = [
+    *((kind, None) for kind in ("nonrobust", "opg", "HC0", "HC1", "HC2", "HC3", "HC4")),
+    ("cluster", {"groups": "c", "correction": "full"}),
+    ("cluster", {"groups": ("c", "g")}),
+]
+
+
+def same_covariances(streamed: Any, memory: Any, weights: str | None) -> None:
+    """Covariances of every kind that these weights have; others are refused."""
+    for kind, kwds in COVARIANCES:
+        if weights == "frequency" and kind in ("HC2", "HC3", "HC4"):
+            with pytest.raises(ValueError, match="does not support frequency weights"):
+                streamed.with_cov(kind)
+        elif weights != "sampling" or kind not in ("nonrobust", "opg"):
+            same(streamed.with_cov(kind, kwds), memory.with_cov(kind, kwds))
 
 
 CUTS = (0, 1500, 1500, 1501, 5200, N)  # a file without rows, one of a single row, one of most

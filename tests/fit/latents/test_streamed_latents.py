@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 import mlejax as mle
 from mlejax.data import DataError
 from mlejax.execution import Limits, use_limits
-from tests.data.streams.samples import write
+from tests.data.streams.samples import same, same_covariances, small_scale, write
 from tests.fit.latents.test_class_search import quiet
 from tests.fit.latents.test_empty_classes import COUNTS, with_zeros
 from tests.latent.discrete.test_classes import normals
@@ -24,10 +23,7 @@ from tests.latent.discrete.test_classes import normals
 N_UNITS = 150
 
 
-@pytest.fixture(autouse=True)
-def _small_scale() -> Iterator[None]:
-    with use_limits(Limits(chunk_rows=512, block_rows=64, grouped_rows=300)):
-        yield
+_small_scale = small_scale(block_rows=64, grouped_rows=300)
 
 
 def table() -> pd.DataFrame:
@@ -72,24 +68,6 @@ def intercepts(params: Any, data: Any) -> Any:
 
 
 START = {"a": 0.1, "b": 0.2, "s": 0.5}
-COVARIANCES = [
-    ("nonrobust", None),
-    ("opg", None),
-    ("HC0", None),
-    ("HC1", None),
-    ("HC2", None),
-    ("cluster", {"groups": "c"}),
-    ("cluster", {"groups": ("c", "g")}),
-]
-
-
-def same(streamed: Any, memory: Any, rtol: float = 1e-12) -> None:
-    assert str(streamed.verdict) == str(memory.verdict)
-    np.testing.assert_allclose(streamed.params, memory.params, rtol=rtol)
-    np.testing.assert_allclose(streamed.bse, memory.bse, rtol=rtol)
-    np.testing.assert_allclose(streamed.llf, memory.llf, rtol=rtol)
-    assert (streamed.nobs, streamed.cov_type) == (memory.nobs, memory.cov_type)
-
 
 @pytest.mark.parametrize("weights", [None, "frequency", "sampling"])
 def test_a_poisson_intercept_with_every_covariance(files: mle.Parquet, weights: Any) -> None:
@@ -101,9 +79,7 @@ def test_a_poisson_intercept_with_every_covariance(files: mle.Parquet, weights: 
     assert (one.points, one.tried, one.accepted) == (two.points, two.tried, True)
     np.testing.assert_allclose([one.shift, one.errors], [two.shift, two.errors], rtol=1e-4)
     np.testing.assert_allclose(one.off, two.off, atol=1e-12)
-    for kind, kwds in COVARIANCES:
-        if not (weights == "frequency" and kind == "HC2") and not (weights == "sampling" and kind in ("nonrobust", "opg")):
-            same(streamed.with_cov(kind, kwds), memory.with_cov(kind, kwds))
+    same_covariances(streamed, memory, weights)
 
 
 def test_many_rows(files: mle.Parquet) -> None:

@@ -17,15 +17,9 @@ import pytest
 import mlejax as mle
 from mlejax.data import DataError
 from mlejax.execution import Limits, use_limits
-from tests.data.streams.samples import write
+from tests.data.streams.samples import same, same_covariances, small_scale, write
 
-
-@pytest.fixture(autouse=True)
-def _small_scale() -> Iterator[None]:
-    with use_limits(Limits(chunk_rows=512, block_rows=64, grouped_rows=700)):
-        yield
-
-
+_small_scale = small_scale(block_rows=64, grouped_rows=700)
 N_UNITS = 400
 START = {"a": 0.1, "b": 0.2, "s": 0.5}
 
@@ -72,28 +66,6 @@ def intercepts(params: Any, data: Any) -> Any:
     return -0.5 * (jnp.sum(rest**2) - jnp.sum(rest) ** 2 * v / (1 + k * v)) - 0.5 * jnp.log1p(k * v)
 
 
-def same(streamed: Any, memory: Any, rtol: float = 1e-12) -> None:
-    assert str(streamed.verdict) == str(memory.verdict)
-    assert streamed.verdict.code == "verified"
-    np.testing.assert_allclose(streamed.params, memory.params, rtol=rtol)
-    np.testing.assert_allclose(streamed.bse, memory.bse, rtol=rtol)
-    np.testing.assert_allclose(streamed.llf, memory.llf, rtol=rtol)
-    assert (streamed.nobs, streamed.cov_type) == (memory.nobs, memory.cov_type)
-
-
-COVARIANCES = [
-    ("nonrobust", None),
-    ("opg", None),
-    ("HC0", None),
-    ("HC1", None),
-    ("HC2", None),
-    ("HC3", None),
-    ("HC4", None),
-    ("cluster", {"groups": "c"}),
-    ("cluster", {"groups": ("c", "g")}),
-]
-
-
 @pytest.mark.parametrize("weights", [None, "frequency", "importance", "sampling"])
 def test_every_covariance_with_weights_and_without(files: mle.Parquet, weights: Any) -> None:
     options: dict[str, Any] = {} if weights is None else {"weights": "w", "weight_kind": weights}
@@ -102,12 +74,7 @@ def test_every_covariance_with_weights_and_without(files: mle.Parquet, weights: 
     shown = [str(res.summary()).splitlines() for res in (streamed, memory)]
     one, other = ([line for line in text if "Converged:" not in line] for text in shown)
     assert one == other
-    for kind, kwds in COVARIANCES:
-        if weights == "frequency" and kind in ("HC2", "HC3", "HC4"):
-            with pytest.raises(ValueError, match="does not support frequency weights"):
-                streamed.with_cov(kind)
-        elif weights != "sampling" or kind not in ("nonrobust", "opg"):
-            same(streamed.with_cov(kind, kwds), memory.with_cov(kind, kwds))
+    same_covariances(streamed, memory, weights)
 
 
 def test_a_start_from_whole_units_of_the_sample(files: mle.Parquet) -> None:

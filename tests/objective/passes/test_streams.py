@@ -16,16 +16,9 @@ import pytest
 import mlejax as mle
 from mlejax.data import DataError, DataTypeError
 from mlejax.data.streams import Threads
-from mlejax.execution import Limits, use_limits
-from tests.data.streams.samples import N, frame, logit, outcome, parts, write
+from tests.data.streams.samples import N, frame, logit, outcome, parts, same, same_covariances, small_scale, write
 
-SMALL = Limits(chunk_rows=512, block_rows=256)
-
-
-@pytest.fixture(autouse=True)
-def _small_scale() -> Iterator[None]:
-    with use_limits(SMALL):
-        yield
+_small_scale = small_scale(block_rows=256)
 
 
 @pytest.fixture(scope="module")
@@ -39,40 +32,13 @@ START = {
 }  # from one start both take the same steps; from others they end within the tolerance
 
 
-def same(streamed: Any, memory: Any, rtol: float = 1e-9) -> None:
-    assert streamed.verdict.code == memory.verdict.code == "verified"
-    assert list(streamed.params.index) == list(memory.params.index)
-    np.testing.assert_allclose(streamed.params, memory.params, rtol=rtol, atol=1e-12)
-    np.testing.assert_allclose(streamed.bse, memory.bse, rtol=rtol)
-    np.testing.assert_allclose(streamed.llf, memory.llf, rtol=rtol)
-    assert (streamed.nobs, streamed.cov_type) == (memory.nobs, memory.cov_type)
-
-
-COVARIANCES = [
-    ("nonrobust", None),
-    ("opg", None),
-    ("HC0", None),
-    ("HC1", None),
-    ("HC2", None),
-    ("HC3", None),
-    ("HC4", None),
-    ("cluster", {"groups": "g", "correction": "full"}),
-    ("cluster", {"groups": ("c", "g")}),
-]
-
-
 @pytest.mark.parametrize("weights", [None, "frequency", "importance", "sampling"])
 def test_every_covariance_with_weights_and_without(files: mle.Parquet, weights: Any) -> None:
     options: dict[str, Any] = {} if weights is None else {"weights": "w", "weight_kind": weights}
     options["start"] = START
     streamed, memory = logit.fit(files, **options), logit.fit(frame(), **options)
     same(streamed, memory, 1e-12)
-    for kind, kwds in COVARIANCES:
-        if weights == "frequency" and kind in ("HC2", "HC3", "HC4"):
-            with pytest.raises(ValueError, match="does not support frequency weights"):
-                streamed.with_cov(kind)
-        elif weights != "sampling" or kind not in ("nonrobust", "opg"):
-            same(streamed.with_cov(kind, kwds), memory.with_cov(kind, kwds), 1e-12)
+    same_covariances(streamed, memory, weights)
 
 
 FORMULAS = ["x0 + C(g) + x0:x1", "g * x0 + log(c + 1)", "bs(x0, df=4) + scale(x1)"]
@@ -82,7 +48,7 @@ FORMULAS = ["x0 + C(g) + x0:x1", "g * x0 + log(c + 1)", "bs(x0, df=4) + scale(x1
 def test_formulas_with_levels_and_knots(files: mle.Parquet, formula: str) -> None:
     model = outcome.regress(eta=formula)
     streamed, memory = model.fit(files, cov_type="HC1"), model.fit(frame(), cov_type="HC1")
-    same(streamed, memory)
+    same(streamed, memory, 1e-9)
     new = frame().head(5)
     np.testing.assert_allclose(streamed.predict(new), memory.predict(new), rtol=1e-9)
 
@@ -96,7 +62,7 @@ def test_readers_of_every_kind(how: str) -> None:
         "arrow": lambda: pa.Table.from_pandas(table).to_reader(max_chunksize=777),
         "dicts": lambda: [{k: p[k].to_numpy() for k in p} for p in parts()],
     }[how]
-    same(logit.fit(mle.Stream(batches), cov_type="HC1"), logit.fit(table, cov_type="HC1"))
+    same(logit.fit(mle.Stream(batches), cov_type="HC1"), logit.fit(table, cov_type="HC1"), 1e-9)
 
 
 def test_filters_and_folders_are_pushed_down(tmp_path: Path) -> None:
@@ -107,7 +73,7 @@ def test_filters_and_folders_are_pushed_down(tmp_path: Path) -> None:
         write(folder, [table[table["c2"] == year - 2020]])
     of_2025 = mle.Parquet(tmp_path, filters=[("year", "==", 2025), ("c", "<", 20)])
     assert {partition.name.split("/")[0] for partition in of_2025.partitions()} == {"year=2025"}
-    same(logit.fit(of_2025), logit.fit(table[(table["c2"] == 5) & (table["c"] < 20)]))
+    same(logit.fit(of_2025), logit.fit(table[(table["c2"] == 5) & (table["c"] < 20)]), 1e-9)
 
 
 def test_bitwise_equal_for_any_number_of_threads(files: mle.Parquet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,7 +271,7 @@ def test_later_questions_about_rows_are_refused(files: mle.Parquet, ask: Any) ->
     [
         (lambda r: r.bootstrap(n=10), "approximate='one-step' is needed for a stream"),
         (lambda r: r.jackknife("c"), "approximate='one-step' is needed for a stream"),
-        (lambda r: r.jackknife(approximate="one-step"), "leaving out each row in turn needs all rows in memory"),
+        (lambda r: r.jackknife(approximate="one-step"), "each row in turn keeps an estimate for every row.*cov_type='HC3'"),
         (lambda r: r.jackknife(np.zeros(N), approximate="one-step"), "expected the name of a column of it, got labels"),
     ],
     ids=["bootstrap", "jackknife", "rows", "labels"],
@@ -313,6 +279,14 @@ def test_later_questions_about_rows_are_refused(files: mle.Parquet, ask: Any) ->
 def test_resamples_that_need_all_rows_are_refused(files: mle.Parquet, ask: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ask(logit.fit(files))
+
+
+def test_errors_by_leverage_are_those_of_steps_without_each_row(files: mle.Parquet) -> None:
+    """What the refusal of the jackknife says: the step is I^-1 (1 - h)^-1 s; their mean and the factor (n - 1) / n are left."""
+    short = logit.fit(frame()).jackknife(approximate="one-step")
+    steps = short.replicates - short.params
+    np.testing.assert_allclose(np.sqrt((steps**2).sum()), logit.fit(files, cov_type="HC3").bse, rtol=1e-6)
+    np.testing.assert_allclose(short.bse, logit.fit(files, cov_type="HC3").bse, rtol=2.0 / N)
 
 
 @pytest.mark.parametrize("options", [{}, {"weights": "w", "weight_kind": "sampling"}], ids=["plain", "weighted"])
