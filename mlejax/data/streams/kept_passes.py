@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -119,7 +120,7 @@ def described(value: Any) -> Iterator[bytes]:
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield f"{type(value).__module__}.{type(value).__qualname__}".encode()
         yield from described([getattr(value, f.name) for f in dataclasses.fields(value)])
-    elif isinstance(value, type) or (isinstance(value, FunctionType) and value.__closure__ is None):
+    elif isinstance(value, type) or (isinstance(value, FunctionType) and inspect.unwrap(value).__closure__ is None):
         yield f"{value.__module__}.{value.__qualname__};".encode()
     else:
         raise NotKept(type(value).__name__)

@@ -18,7 +18,7 @@ from mlejax.objective.passes.jobs import EffectValues, Place
 from mlejax.objective.passes.partitioned import PartitionedEvaluator, added
 from mlejax.shapes import Either, Float, Host, PyTree
 
-Tables = tuple[tuple[Any, Float[Host, "_ p"]], ...]
+Tables = tuple[tuple[Any, Float[Host, "_ _"]], ...]
 
 
 def _weighted(objective: Objective, u: Either) -> PyTree:
