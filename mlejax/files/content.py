@@ -145,7 +145,7 @@ def _designs(designs: Designs | Unsaved | None) -> SimpleNamespace | None:
         for d in designs.designs:
             offset = None if d.offset is None else evaluated_of(d.offset)
             evaluated.append(SimpleNamespace(formula=evaluated_of(d.piece), offset=offset))
-            if d.random is not None:
+            if d.random:
                 raise TypeError("a file cannot hold the distribution of random effects, over which predictions are averaged")
     except TypeError as error:
         evaluated, missing = [], str(error)

@@ -24,7 +24,7 @@ from mlejax.latent.discrete.mixture import mixture_of
 from mlejax.latent.marginal import marginal_likelihood, marginal_of
 from mlejax.latent.variable import Latent
 from mlejax.likelihood import Likelihood
-from mlejax.parameters import Cholesky, Linear, NonNegative, Predictor, predictor
+from mlejax.parameters import Cholesky, Linear, NonNegative, Predictor, RandomPart, predictor
 from mlejax.shapes import Data, Params
 
 
@@ -112,8 +112,13 @@ class WithRandom:
         return {**params, **{p.name: p.link.inverse(self._predictor(p, params, params, product)) for p in given}}
 
     def _predictor(self, p: Predictor, params: Params, effects: Params, product: Callable[[Any, Any], Any]) -> Any:
-        total = sum(effects[name] for name in latent_names(p))
-        return params[p.name][:, 0] + product(params[p.name][:, 1:], total)
+        eta, columns, first = params[p.name][:, 0], params[p.name][:, 1:], 0
+        for part in p.random:
+            total = sum(effects[name] for name in latent_names(p, part))
+            q = total.shape[-1]
+            eta = eta + product(columns[:, first : first + q], total)
+            first += q
+        return eta
 
 
 def _rows_apart(function: Callable[[list[Any], Any], jax.Array], etas: list[Any], others: Any) -> bool:
@@ -138,18 +143,16 @@ def _rows_apart(function: Callable[[list[Any], Any], jax.Array], etas: list[Any]
     return rows_apart(of_parts, kinds[True], sized, kinds[False])
 
 
-def latent_names(p: Predictor) -> dict[str, tuple[str, ...]]:
-    """Return the names of the latent variables of random effects and their columns: ``mu|patient``; for nested effects
-    ``mu|school`` and ``mu|school:class``.
+def latent_names(p: Predictor, part: RandomPart) -> dict[str, tuple[str, ...]]:
+    """Return the names of the latent variables of a part of the random effects and their columns: ``mu|patient``; for nested
+    effects ``mu|school`` and ``mu|school:class``.
     """
-    assert p.random is not None
-    return {f"{p.name}|{':'.join(factor)}": factor for factor in p.random.by}
+    return {f"{p.name}|{':'.join(factor)}": factor for factor in part.by}
 
 
-def spread_name(p: Predictor, latent: str, q: int) -> str:
+def spread_name(part: RandomPart, latent: str, q: int) -> str:
     """Return the name of the parameter of spread: ``sd(mu|patient)``, or ``chol(mu|patient)`` for correlated effects."""
-    assert p.random is not None
-    return f"{'chol' if q > 1 and p.random.correlated else 'sd'}({latent})"
+    return f"{'chol' if q > 1 and part.correlated else 'sd'}({latent})"
 
 
 def regressed(likelihood: Likelihood, given: Mapping[str, str | Linear]) -> Likelihood:
@@ -201,13 +204,13 @@ def _with_random(base: Likelihood, random: Mapping[str, Linear]) -> Likelihood:
                 f"{what}: random effects are supported for scalar parameters only, and {name} is {p.parameter!r}; declare "
                 "u=mle.Latent(by=...) in the model and add params['u'] inside the function"
             )
-        assert p.random is not None
-        terms = terms_of(p.random.formula, what)
-        q = len(terms)
-        for latent, factor in latent_names(p).items():
-            spread = spread_name(p, latent, q)
-            latents[latent] = Latent(q, by=factor if len(factor) > 1 else factor[0], cov=spread, labels=terms)
-            parameters[spread] = (Cholesky if spread.startswith("chol") else NonNegative)(shape=q, labels=terms)
+        for part in p.random:
+            terms = terms_of(part.formula, what)
+            q = len(terms)
+            for latent, factor in latent_names(p, part).items():
+                spread = spread_name(part, latent, q)
+                latents[latent] = Latent(q, by=factor if len(factor) > 1 else factor[0], cov=spread, labels=terms)
+                parameters[spread] = (Cholesky if spread.startswith("chol") else NonNegative)(shape=q, labels=terms)
         predictors.append(p)
     function = WithRandom(base, tuple(predictors))
     made = marginal_likelihood(function, parameters, latents, base.rowwise, None if base.joint else base.unit)

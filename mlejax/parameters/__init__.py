@@ -34,7 +34,7 @@ from mlejax.parameters.declare import (
     start_value,
 )
 from mlejax.parameters.leaf import COEFFICIENTS, Group, Leaf
-from mlejax.parameters.linear import Linear, Predictor, RandomPart, looked_up, predictor, random_part, with_coefficients
+from mlejax.parameters.linear import Linear, Predictor, RandomPart, looked_up, predictor, random_parts, with_coefficients
 from mlejax.parameters.links import Link
 from mlejax.parameters.space import Space
 
@@ -67,7 +67,7 @@ __all__ = [
     "make_space",
     "near",
     "predictor",
-    "random_part",
+    "random_parts",
     "start_value",
     "tree_space",
     "with_addresses",

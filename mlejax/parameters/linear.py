@@ -53,6 +53,7 @@ class Linear:
             ``sd(mu|patient)[Intercept]``, for correlated effects the Cholesky factor ``chol(mu|patient)`` of their covariance;
             ``res.random_effects()`` gives standard deviations and correlations.  ``"1 | school/class"`` are nested effects of
             schools and of classes within schools (``mu|school``, ``mu|school:class``), ``"1 | school:class"`` only the latter.
+            Effects of several columns stand in parentheses, ``"(1 + age | person) + (1 | item)"``.
 
     Raises:
         TypeError: ``formula``, ``offset``, ``exposure`` or ``random`` is not a string.
@@ -99,7 +100,7 @@ class Linear:
                 "(link, inverse)"
             )
         if self.random is not None:
-            random_part(self.random)
+            random_parts(self.random)
 
     def __reduce__(self) -> Reduced:
         link = tuple(map(portable, self.link)) if isinstance(self.link, tuple) else self.link
@@ -113,7 +114,7 @@ class Linear:
 
 class RandomPart(NamedTuple):
     """The parsed parts of a string ``random="formula | by"`` (one bar: correlated effects) or ``"formula || by"`` (two bars:
-    independent effects).
+    independent effects), or of one of the summands of ``random="(formula | by) + (formula | by)"``.
 
     Attributes:
         formula: formula of the columns whose coefficients vary.
@@ -126,27 +127,61 @@ class RandomPart(NamedTuple):
     correlated: bool
 
 
-def random_part(text: str) -> RandomPart:
-    """Return the parsed parts of a string such as ``"1 + visit | patient"``, with or without parentheses around it.
+def random_parts(text: str) -> tuple[RandomPart, ...]:
+    """Return the parsed parts of a string such as ``"1 + visit | patient"``, with or without parentheses around it; several of
+    ``"(1 + visit | patient) + (1 | rater)"``.
 
     Raises:
         TypeError: ``text`` is not a string.
-        ValueError: it does not have this form; the formula itself is not parsed.
+        ValueError: it does not have this form, or a grouping column has effects in two parts; formulas are not parsed.
     """
     if not isinstance(text, str):
         raise TypeError(f"random= expected a string such as '1 + visit | patient', got {type(text).__name__}")
-    inside = text.strip()
-    inside = inside[1:-1] if inside.startswith("(") and inside.endswith(")") else inside
+    pieces = _summands(text)
+    several = len(pieces) > 1 and all(piece.startswith("(") and piece.endswith(")") for piece in pieces)
+    parts = tuple(_random_part(piece, text) for piece in (pieces if several else (text.strip(),)))
+    factors = [factor for part in parts for factor in part.by]
+    twice = next((factor for factor in factors if factors.count(factor) > 1), None)
+    if twice is not None:
+        name = ":".join(twice)
+        raise ValueError(
+            f"random={text!r}: {name} has effects in two parts; expected all effects of a column in one, "
+            f"'(1 + x | {name})', or independent ones, '(1 + x || {name})'"
+        )
+    return parts
+
+
+def _summands(text: str) -> list[str]:
+    """Return the summands of a formula that are not within parentheses.
+
+    >>> _summands("(1 + x | g) + (1 | h)")
+    ['(1 + x | g)', '(1 | h)']
+    """
+    out, depth = [""], 0
+    for letter in text:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "+" and depth == 0:
+            out.append("")
+        else:
+            out[-1] += letter
+    return [piece.strip() for piece in out]
+
+
+def _random_part(piece: str, text: str) -> RandomPart:
+    """Return one parsed part of ``random=text``; errors as of `random_parts`."""
+    inside = piece[1:-1] if piece.startswith("(") and piece.endswith(")") else piece
     formula, *rest = (part.strip() for part in re.split(r"\|\|?", inside))
     by = rest[0] if rest else ""
     if not formula or not by:
-        raise ValueError(f"random={text!r}: expected a formula, a bar and a grouping column, '1 + visit | patient'")
+        raise ValueError(
+            f"random={text!r}: expected a formula, a bar and a grouping column, '1 + visit | patient'"
+        )
     nested = [tuple(name.strip().strip("`") for name in part.split(":")) for part in by.split("/")]
     if len(rest) > 1 or re.search(r"[+*()]", by) or not all(all(part) for part in nested):
         raise ValueError(
-            f"random={text!r}: expected a formula and a grouping column, '1 + visit | patient', or nested ones, "
-            "'1 | school/class', or pairs, '1 | school:class'; for crossed effects declare latents, "
-            "u=mle.Latent(by='person'), v=mle.Latent(by='item')"
+            f"random={text!r}: expected a formula and a grouping column, '1 + visit | patient', nested ones, "
+            "'1 | school/class', or pairs, '1 | school:class'; effects of several columns stand in parentheses, "
+            "'(1 + visit | patient) + (1 | rater)'"
         )
     factors = tuple(sum(nested[: i + 1], ()) for i in range(len(nested)))
     return RandomPart(formula, factors, "||" not in inside)
@@ -177,9 +212,9 @@ class Predictor:
         return self.parameter.shape == ()
 
     @property
-    def random(self) -> RandomPart | None:
-        """The parsed ``random=`` of its formula, or None without."""
-        return None if self.linear.random is None else random_part(self.linear.random)
+    def random(self) -> tuple[RandomPart, ...]:
+        """The parsed ``random=`` of its formula, empty without."""
+        return () if self.linear.random is None else random_parts(self.linear.random)
 
     @property
     def ratio(self) -> str:

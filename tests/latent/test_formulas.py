@@ -175,7 +175,7 @@ def test_travels_and_is_regressed_again(sleep: mle.Results, tmp_path: Path) -> N
     [
         ("days", "a bar and a grouping column"),
         ("1 | ", "a bar and a grouping column"),
-        ("(1 | subject) + (1 | days)", "for crossed effects declare latents"),
+        ("(1 | subject) + days", "effects of several columns stand in parentheses"),
         ("1 | school/", "nested ones"),
         ("band | subject", "one numeric column for each term"),
         ("1 | subjct", "no column 'subjct'"),

@@ -26,7 +26,8 @@ from mlejax.data.formulas.evaluation import (
     offset_columns,
     terms_with,
 )
-from mlejax.data.formulas.parsing import columns_of, terms_of
+from mlejax.data.formulas.parsing import columns_of
+from mlejax.data.formulas.random_columns import first_random
 from mlejax.data.further_columns import joined
 from mlejax.data.read.checked import Rows
 from mlejax.data.read.table import Table
@@ -48,7 +49,7 @@ class Design:
             rows; 0 for ``factors``.
         mean_offset: mean of the offset (of an exposure, its logarithm) over the rows, () or the shape of a row's linear
             predictors; 0 without.
-        random: the evaluated formula of random effects, or None.
+        random: the evaluated formulas of random effects, one for each part of ``random=``, whose columns are joined.
         factors: factors with many levels that have level codes in place of dummy columns, as in `LevelsKey`.
     """
 
@@ -57,7 +58,7 @@ class Design:
     offset: FittedFormula | None
     constant: np.ndarray
     mean_offset: np.ndarray
-    random: FittedFormula | None = None
+    random: tuple[FittedFormula, ...] = ()
     factors: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
     def again(self, table: Table, kept: Int[Host, " m"] | None) -> DesignValues:
@@ -69,21 +70,25 @@ class Design:
         values = None if self.piece is None else evaluate_again(self.piece, table, kept, what)
         offset = None if self.offset is None else evaluate_offset_again(self.offset, table, kept, what)
         offset = None if offset is None else _log_exposure(self.predictor, offset, kept)
-        random = None if self.random is None else evaluate_again(self.random, table, kept, what)
-        return DesignValues(values, offset, random)
+        random = [evaluate_again(part, table, kept, what) for part in self.random]
+        return DesignValues(values, offset, np.concatenate(random, axis=1) if random else None)
 
     def part_with(self, name: str) -> tuple[Design, DesignValues]:
         """Return the terms that use the column ``name`` as a design of their own, and the positions of their columns:
         of the design in ``design``, of the random effects in ``random``. A formula or offset that does not use the
         column is None in that design.
         """
-        pieces = [p if p is not None and name in p.columns else None for p in (self.piece, self.offset, self.random)]
-        (piece, places), (random, others) = ((None, []) if p is None else terms_with(p, name) for p in pieces[::2])
-        part: dict[str, Any] = {
-            "piece": piece,
-            "offset": pieces[1],
-            "random": random,
-        }  # the piece of a part may be missing
+        using = lambda p: p is not None and name in p.columns
+        piece, places = terms_with(self.piece, name) if using(self.piece) else (None, [])
+        random, others, first = list[FittedFormula](), list[int](), 0
+        for formula in self.random:
+            if using(formula):
+                own, at = terms_with(formula, name)
+                random.append(own)
+                others += np.arange(first, first + len(formula.labels or (0,)))[at].tolist()
+            first += len(formula.labels or (0,))
+        offset = self.offset if using(self.offset) else None
+        part: dict[str, Any] = {"piece": piece, "offset": offset, "random": tuple(random)}  # the piece may be missing
         return replace(self, **part), DesignValues(places, None, others)
 
     def coded(self, values: DesignValues) -> DesignValues:
@@ -178,7 +183,8 @@ def formula_columns(predictors: Sequence[Predictor], table: Table) -> tuple[str,
         found |= dict.fromkeys(columns_of(p.linear.formula, table, _what(p)))
         more = p.linear.offset or p.linear.exposure
         found |= {} if more is None else dict.fromkeys(offset_columns(more, table, _what(p)))
-        found |= {} if p.random is None else dict.fromkeys(columns_of(p.random.formula, table, _what(p)))
+        for part in p.random:
+            found |= dict.fromkeys(columns_of(part.formula, table, _what(p)))
     return tuple(found)
 
 
@@ -195,7 +201,7 @@ def category_columns(predictors: Sequence[Predictor], table: Table) -> tuple[tup
     for p in predictors:
         more = p.linear.offset or p.linear.exposure
         texts = [p.linear.formula] + ([] if more is None else [more if more in table else f"0 + {{{more}}}"])
-        texts += [] if p.random is None else [p.random.formula]
+        texts += [part.formula for part in p.random]
         found, at_once = needs_of(texts, table, _what(p))
         levels |= dict.fromkeys(sorted(found))
         whole |= dict.fromkeys(formula_columns([p], table)) if at_once else {}
@@ -277,7 +283,7 @@ def first_design(
     what = _what(p)
     factors: tuple[tuple[int, tuple[str, ...]], ...] = ()
     levels = None
-    found = evaluate_coded(p.linear.formula, table, kept, what) if coded and p.scalar and p.random is None else None
+    found = evaluate_coded(p.linear.formula, table, kept, what) if coded and p.scalar and not p.random else None
     if found is None:
         formula, values = evaluate(p.linear.formula, table, kept, what)
     else:
@@ -308,25 +314,9 @@ def first_design(
     for start, own in factors:
         constant = np.insert(constant, start, np.zeros(len(own)))
     mean = np.zeros(()) if offset is None else np.mean(offset, axis=0)
-    random_formula, random = _first_random(p, table, kept)
+    random_formula, random = first_random(p, table, kept, what)
     made = Design(p, formula, offset_formula, constant, mean, random_formula, factors)
     return made, DesignValues(values, offset, random, levels)
-
-
-def _first_random(p: Predictor, table: Table, kept: Host | None) -> tuple[FittedFormula | None, np.ndarray | None]:
-    """Return the evaluated formula of a predictor's random effects and its columns (n, q), one for each term; (None, None)
-    without random effects. DataError if a term gives several columns; arguments and other errors as in `first_design`.
-    """
-    if p.random is None:
-        return None, None
-    formula, values = evaluate(p.random.formula, table, kept, _what(p))
-    terms, labels = terms_of(p.random.formula, _what(p)), formula.labels or ()
-    if len(terms) != values.shape[1]:
-        raise DataError(
-            f"{_what(p)}: random={p.linear.random!r}: expected one numeric column for each term ({', '.join(terms)}), got the "
-            f"columns {', '.join(labels)}: make a numeric dummy column of each level, and name these"
-        )
-    return formula, values
 
 
 def design_columns(

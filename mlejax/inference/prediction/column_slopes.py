@@ -47,7 +47,7 @@ def design_slope(
         Arrays of the shapes of ``made``, 0 where the design does not use the column; None where ``made`` is None.
     """
     out = DesignValues(*(None if part is None else np.zeros(np.shape(part)) for part in made))
-    parts = [part for part in (design.piece, design.offset, design.random) if part is not None]
+    parts = [part for part in (design.piece, design.offset, *design.random) if part is not None]
     if not any(name in part.columns for part in parts):
         return out
     elsewhere = any(name in part.columns for part in parts[1:])

@@ -345,7 +345,7 @@ def _moved(fit: Fit, o: InParts, one: _Margin, whole: Data) -> tuple[Float[Host,
     designs = () if fit.loaded.designs is None else fit.loaded.designs.designs
 
     def moved(design: Design, values: DesignValues, rows: Host) -> DesignValues:
-        parts = (part for part in (design.piece, design.offset, design.random) if part is not None)
+        parts = (part for part in (design.piece, design.offset, *design.random) if part is not None)
         names = list(dict.fromkeys(name for part in parts for name in part.columns))
         some = one.rows[names] if hasattr(one.rows, "columns") else {name: one.rows[name] for name in names}
         return design.again(ingest(changed(taken_rows(some, rows), {one.column: values}, one.rows)), None)

@@ -172,7 +172,7 @@ def _of_parameter(
         options: ``alpha``, ``reason`` and ``df``.
     """
     p, linear = design.predictor, scale == "link"
-    if design.random is None or random == "zero" or (linear and random == "integrate"):
+    if not design.random or random == "zero" or (linear and random == "integrate"):
         return predict_parameter(design, *at, designs, scale=scale, **options)
     value = lambda params, data: p.link.link(params[p.name]) if linear else params[p.name]
     function = over_latents(value, fit.spec.likelihood, random)

@@ -205,7 +205,7 @@ def _form(
 
     n, first = source.most_rows, None
     forms = ("array", "row") if designs.view == "array" else ("row", "array")
-    for form in ("array",) if any(d.random is not None for d in designs.designs) else forms:
+    for form in ("array",) if any(d.random for d in designs.designs) else forms:
         try:
             return form, reads_of(n, (n,)) if form == "array" else reads_of(1, ())
         except (data_room.DataError, data_room.DataTypeError, data_room.MissingColumnError):
@@ -249,7 +249,7 @@ def function_of(fit: Fit, of: Callable[..., Any] | None, random: str) -> Callabl
     if name not in regressed:
         raise ValueError(f"of={of!r}: expected a function, 'mean', or a parameter with a formula (there are: {regressed})")
     predictor = next(d.predictor for d in designs.designs if d.predictor.name == name)  # type: ignore[union-attr]
-    if predictor.random is None and random == "integrate":
+    if not predictor.random and random == "integrate":
         return _value_of(name)
     return over_latents(_value_of(name), likelihood, random)
 
