@@ -34,7 +34,15 @@ from mlejax.parameters.declare import (
     start_value,
 )
 from mlejax.parameters.leaf import COEFFICIENTS, Group, Leaf
-from mlejax.parameters.linear import Linear, Predictor, RandomPart, looked_up, predictor, random_parts, with_coefficients
+from mlejax.parameters.linear import (
+    Linear,
+    Predictor,
+    RandomPart,
+    looked_up,
+    predictor,
+    random_parts,
+    with_coefficients,
+)
 from mlejax.parameters.links import Link
 from mlejax.parameters.space import Space
 

@@ -141,9 +141,8 @@ def random_parts(text: str) -> tuple[RandomPart, ...]:
     several = len(pieces) > 1 and all(piece.startswith("(") and piece.endswith(")") for piece in pieces)
     parts = tuple(_random_part(piece, text) for piece in (pieces if several else (text.strip(),)))
     factors = [factor for part in parts for factor in part.by]
-    twice = next((factor for factor in factors if factors.count(factor) > 1), None)
-    if twice is not None:
-        name = ":".join(twice)
+    name = next((":".join(factor) for factor in factors if factors.count(factor) > 1), None)
+    if name is not None:
         raise ValueError(
             f"random={text!r}: {name} has effects in two parts; expected all effects of a column in one, "
             f"'(1 + x | {name})', or independent ones, '(1 + x || {name})'"
@@ -152,11 +151,7 @@ def random_parts(text: str) -> tuple[RandomPart, ...]:
 
 
 def _summands(text: str) -> list[str]:
-    """Return the summands of a formula that are not within parentheses.
-
-    >>> _summands("(1 + x | g) + (1 | h)")
-    ['(1 + x | g)', '(1 | h)']
-    """
+    """Return the summands of a formula that are not within parentheses."""
     out, depth = [""], 0
     for letter in text:
         depth += (letter == "(") - (letter == ")")
@@ -173,9 +168,7 @@ def _random_part(piece: str, text: str) -> RandomPart:
     formula, *rest = (part.strip() for part in re.split(r"\|\|?", inside))
     by = rest[0] if rest else ""
     if not formula or not by:
-        raise ValueError(
-            f"random={text!r}: expected a formula, a bar and a grouping column, '1 + visit | patient'"
-        )
+        raise ValueError(f"random={text!r}: expected a formula, a bar and a grouping column, '1 + visit | patient'")
     nested = [tuple(name.strip().strip("`") for name in part.split(":")) for part in by.split("/")]
     if len(rest) > 1 or re.search(r"[+*()]", by) or not all(all(part) for part in nested):
         raise ValueError(
