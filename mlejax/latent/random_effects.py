@@ -72,7 +72,7 @@ class WithRandom:
         """Return the user's function of the rows of a unit as one of (linear predictor (m,), data).
 
         None unless it takes one parameter, which has the random effects, and is proved to use in each row that row alone.
-        Arguments as of :meth:`of_unit`.
+        Arguments as in :meth:`of_unit`.
         """
         if len(self.predictors) != 1 or self.own != {self.predictors[0].name}:
             return None

@@ -195,7 +195,7 @@ class Likelihood:
     def split(self, params: Params, rows: PyTree, shared: PyTree, layout: data_room.Layout) -> invariants.Split | None:
         """Return the terms split into a part that depends on the data alone, and the rest; None if there is no such part.
 
-        Arguments as of :meth:`contributions`, of which only shapes and types are used.
+        Arguments as in :meth:`contributions`, of which only shapes and types are used.
         """
         return invariants.split(
             lambda p, r, s: self._contributions(p, r, s, layout), params, rows, shared, _replaced_in(layout)
@@ -268,7 +268,7 @@ class Likelihood:
 
     def second_order(self, params: Params, rows: PyTree, shared: PyTree, layout: data_room.Layout) -> Any:
         """Return how a model of units computes its terms and their first two derivatives without differentiating the function
-        of a unit (a `mlejax.latent.SecondOrder`); None if it has no such way.  Arguments as of :meth:`contributions`.
+        of a unit (a `mlejax.latent.SecondOrder`); None if it has no such way.  Arguments as in :meth:`contributions`.
         """
         make = getattr(getattr(self.function, "function", None), "second_order", None)
         if make is None or self.mode != "units" or not self.predictors:

@@ -64,8 +64,8 @@ def unit_check(
     shared: PyTree,
     layout: Layout,
 ) -> tuple[Float[Device, ...], Float[Device, ...]]:
-    """Evaluate the terms of some units unchanged, and with two more padded rows in each, at the points u (2, p): two arrays
-    (2, N).
+    """Return the terms of N units at the points u (2, p), evaluated twice: as the units are, and with two more padded rows in
+    each; two arrays (2, N).
     """
     at_mask = layout.position("mask")
     columns, mask, beside = rows[:at_mask], rows[at_mask], rows[at_mask + 1 :]

@@ -161,7 +161,7 @@ def _traced_by_rows(likelihood: Likelihood, table: Table, space: Space, regresse
 
     Raises:
         LikelihoodError: it works with the number of rows of the data only.
-        Exception: it fails with that number too; errors as of :func:`_traced`.
+        Exception: it fails with that number too; errors as in :func:`_traced`.
     """
     n = table.most_rows
     try:
@@ -182,7 +182,7 @@ def _traced_by_rows(likelihood: Likelihood, table: Table, space: Space, regresse
 
 
 def _traced_alone(likelihood: Likelihood, table: Table, space: Space, n: int, regressed: frozenset[str]) -> _Trace:
-    """Return the trace of a function of one row, or of the rows of one unit, with n rows; errors as of :func:`_traced`."""
+    """Return the trace of a function of one row, or of the rows of one unit, with n rows; errors as in :func:`_traced`."""
     try:
         return _traced(likelihood, table, space, n, regressed)
     except LikelihoodError as error:
@@ -197,7 +197,7 @@ def _traced_alone(likelihood: Likelihood, table: Table, space: Space, n: int, re
 
 def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, regressed: frozenset[str]) -> _Trace:
     """Return the trace with n rows (None: those of the data), after checking its output against the declaration; ``regressed``
-    as of :func:`trace_reads`.
+    as in :func:`trace_reads`.
 
     Raises:
         LikelihoodError: the output is not as declared, or the function cannot be traced for a reason that is known.

@@ -28,7 +28,7 @@ class Piece(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Where the rows begin, for messages."""
+        """A phrase for messages: the name of the partition, and the number of the first row in it if that is not 0."""
         return f"{self.name}, from row {self.first} on" if self.first else self.name
 
 

@@ -116,8 +116,8 @@ def estimates(space: Space, u: Any, score: Any, information: Any, fixed: Any) ->
 
 @partial(compiled, how="host", static=("space",))
 def _to_u(space: Space, values: list[Any]) -> Either:
-    """Return the compiled part of `to_u`: convert natural values, one array per leaf, to u, (p,), with coordinates at a bound
-    moved a small step inside.
+    """Convert natural values, one array per leaf, to u, (p,), with coordinates at a bound moved a small step inside; compiled,
+    for `to_u`.
     """
     return off_edges(space, space.u_from_params(space.build(values)))
 
@@ -129,8 +129,8 @@ def to_u(space: Space, values: list[Any]) -> Float[Host, " p"]:
 
 @partial(compiled, how="host", static=("space",))
 def _many_to_u(space: Space, values: list[Any]) -> Either:
-    """Return the compiled part of `many_to_u`: convert natural values, one array (L, ...) per leaf, to u, (L, p), with
-    coordinates at a bound moved a small step inside.
+    """Convert natural values, one array (L, ...) per leaf, to u, (L, p), with coordinates at a bound moved a small step inside;
+    compiled, for `many_to_u`.
     """
     return jax.vmap(lambda parts: off_edges(space, space.u_from_params(space.build(parts))))(values)
 
@@ -144,7 +144,7 @@ def many_to_u(space: Space, values: list[Any]) -> Float[Host, "L p"]:
 
 @partial(compiled, how="host", static=("space",))
 def _many_params(space: Space, u: Either, fixed: Either | None) -> Params:
-    """Return the compiled part of `theta_and_params`: convert u, (L, p), to theta and params with a leading axis L."""
+    """Convert u, (L, p), to theta and params with a leading axis L; compiled, for `theta_and_params`."""
     return jax.vmap(lambda t: (space.theta_from_u(t, fixed), space.params_from_u(t, fixed)))(u)
 
 

@@ -120,7 +120,7 @@ def _extrapolated(evaluator: ChunkedEvaluator, u0: Host, u1: Host, u2: Host) -> 
 
 
 def expectation(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> Expectation:
-    """Take the E step at u, (p,)."""
+    """Return the `Expectation` at u (p,): the objective there, and the posterior probabilities of the classes (the E step)."""
     spec, data = evaluator.spec, evaluator.data
     found = posterior(spec, u, data, evaluator.fixed)
     value = float(np.dot(np.asarray(data.weights), np.asarray(found.loglik)))
@@ -130,8 +130,9 @@ def expectation(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> Expectatio
 
 
 def maximisation(evaluator: ChunkedEvaluator, at: Expectation, steps: int) -> Float[Host, " p"]:
-    """Take the M step after an E step, by at most ``steps`` Newton steps; return u, (p,): that of the E step if the
-    log-likelihood is not finite at the new point."""
+    """Return the point (p,) that an M step reaches from the `Expectation` ``at``, by at most ``steps`` Newton steps; the u of
+    ``at`` if the log-likelihood is not finite at that point.
+    """
     known = jax.tree.map(np.asarray, at.posterior)
     inner = ChunkedEvaluator(
         completed(evaluator.spec), with_posterior(evaluator.data, known), evaluator.fixed, evaluator.hyper

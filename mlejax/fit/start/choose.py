@@ -110,7 +110,9 @@ def rough_estimate(
 
 @partial(compiled, static=("spec",))
 def _rough(spec: Spec, u: Either, data: Prepared) -> Params | None:
-    """`SecondOrder.first_estimate` on these units; None for models that have no such estimate.  u gives shapes only."""
+    """Return the estimates that `SecondOrder.first_estimate` gives from the units in ``data``; None for models that have no
+    estimate of this kind. Of ``u`` only the shape is used.
+    """
     likelihood, params, seen = spec.likelihood, spec.space.params_from_u(u, None), (data.shared, data.statics)
     known = likelihood.second_order(params, data.rows, *seen)
     if known is None:

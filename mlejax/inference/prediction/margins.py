@@ -258,7 +258,7 @@ class _OfRows(NamedTuple):
 
     @property
     def effects(self) -> bool:
-        """True if rows have effects of ``mle.Real(by=...)`` or random effects at their modes, both with own variances."""
+        """True if rows have effects of ``mle.Real(by=...)`` or random effects at modes, whose variances add to errors."""
         return self.random == "mode" or self.fit.loaded.effects is not None
 
     def opened(self, d: Any) -> tuple[InParts, ByRow | None]:

@@ -165,7 +165,7 @@ class Profile:
 
     def plot_root(self, ax: Axes | None = None) -> Axes:
         """Plot the signed root of the likelihood-ratio statistic, a straight line if the Wald interval is right; arguments,
-        return value and errors as of :meth:`plot`.
+        return value and errors as in :meth:`plot`.
         """
         return likelihoods.profile(self, ax, root=True)
 

@@ -133,7 +133,7 @@ class Bootstrap(Resampled):
 
     def summary(self, kind: IntervalKind = "percentile", alpha: float = 0.05) -> Text:
         """Return a table as text: estimates, bias, standard errors and intervals, and how many refits failed; arguments and
-        errors as of :meth:`conf_int`.
+        errors as in :meth:`conf_int`.
         """
         limits = self._limits(kind, alpha)
         head = f"Bootstrap of {self.model}: {self.kind}, {self.n} replicates of {self.drawn}, seed {self.seed}"

@@ -66,7 +66,7 @@ def entry_states(space: Space, state: Int[Host, "... p"]) -> Int[Host, "... r"]:
 
 def entry_notes(space: Space, state: Int[Host, " p"], verdict: str, kind: str) -> list[str]:
     """Return for each entry that tables show of one fit the reason why it has no standard error; empty if it has one, or is
-    fixed.  ``state`` and ``kind``: as of :class:`CovarianceResult`; ``verdict``: code of the verdict.
+    fixed.  ``state`` and ``kind``: as in :class:`CovarianceResult`; ``verdict``: code of the verdict.
     """
     if space.n_free > COVARIANCE_LIMIT:
         text = "no standard error: too many parameters, see subset_errors"

@@ -69,7 +69,7 @@ class Mixture:
 
     def __call__(self, params: PyTree, data: Data) -> Device:
         """Return the log-likelihood of each row (n,); () if the class has ``by=`` and ``data`` are the rows of one unit. Errors
-        as of :meth:`terms`.
+        as in :meth:`terms`.
         """
         return self.summed(self.terms(params, data), data)
 

@@ -86,7 +86,7 @@ class SecondOrder:
     def first_estimate(self, params: Params, seen: Callable[[Any], Data], rows: PyTree, weights: Device) -> Params:
         """Return a rough estimate of the parameters (:mod:`mlejax.latent.second_order.first_estimate`).
 
-        ``params``: any values, of which shapes are used; other arguments as of :meth:`sums`.
+        ``params``: any values, of which shapes are used; other arguments as in :meth:`sums`.
         """
         spread = params[self.spread]
         none = {**params, self.coefficients: jnp.zeros_like(params[self.coefficients])}

@@ -161,7 +161,7 @@ class EffectsEvaluator:
         return self._search.exactly(u)
 
     def diverging(self, u: Float[Host, " p"]) -> Float[Host, " levels"]:
-        """Search for the maximising effects at u (p,) and return ``signs``; ``nearest`` is then at u."""
+        """Search for the maximising effects at u (p,) and return ``signs``; afterwards ``nearest`` is the evaluation at u."""
         return self._search.diverging(u)
 
     def approached(self, u: Float[Host, " p"]) -> Float[Host, " p"]:
@@ -325,7 +325,10 @@ class EffectsEvaluator:
         return sample_of_one(data, n_rows)
 
     def row_terms(self, u: Float[Host, " p"]) -> RowTerms:
-        """Return each row's log-likelihood at u, and its score with the effects partialled out, s_u + (C' H^-1)_g s_alpha."""
+        """Return each row's log-likelihood at u, and its score with the effects partialled out: s_u + (d alpha / du) s_alpha,
+        with s_u its score in u, s_alpha its score in the effect of its level, and alpha the effect that maximises the
+        log-likelihood of that level at u.
+        """
         data, found = self.filled(u), self.eliminated(u)
         plain = row_terms(ChunkedEvaluator(self.spec, data, self.fixed, self.hyper), u)
         alone = self.effect_scores(u)[:, None]

@@ -74,7 +74,9 @@ class EffectsSearch:
         self.near, self._last, self._known = np.where(self.given, 0.0, values), None, []
 
     def begin_at(self, known: Eliminated) -> None:
-        """Begin the next search at the effects of a known evaluation, which is returned at its u."""
+        """Let the next search begin at the effects of a known evaluation; if the search is at the u of that evaluation, return
+        that one without a search.
+        """
         self.begin_near(np.where(np.isfinite(known.effects), known.effects, 0.0))
         self._last, self._known = known, [known]
 

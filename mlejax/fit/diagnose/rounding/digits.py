@@ -159,7 +159,7 @@ class Digits(NamedTuple):
 
     @property
     def good(self) -> bool:
-        """True if all these errors are small."""
+        """True if the error bars of the log-likelihood, the score and the standard errors are all small."""
         return self.first and self.second
 
 
