@@ -263,7 +263,7 @@ def _broadcast(eqn: Equation, s: _State) -> _State:
 
 
 def _reshape(eqn: Equation, states: list[Any]) -> int:
-    """Return the axis of the rows after a reshape; like all rules below, raise `_Unproved` if the operation mixes rows."""
+    """Return the axis of the rows after a reshape; raise `_Unproved` if the reshape mixes rows."""
     (axis,), before, after = states[0], eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
     n, ahead = before[axis], int(np.prod(before[:axis]))
     fits = [b for b in range(len(after)) if after[b] == n and int(np.prod(after[:b])) == ahead]

@@ -274,7 +274,9 @@ def _continued(
     reached: OptimizeResult | None = None,
     tol: float = optimize.Newton.tol,
 ) -> Fit:
-    """Continue the fit from its estimate with another quadrature; steps are added up; further arguments as in `continued`."""
+    """Continue the fit from its estimate with another quadrature; the numbers of steps of both searches are added; further
+    arguments as in `continued`.
+    """
     spec = replace(done.spec, likelihood=integrated(done.spec.likelihood, how))
     return continued(replace(done, spec=spec), done.u, done.note, evaluator, reached, tol).after(done)
 

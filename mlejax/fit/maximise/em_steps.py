@@ -120,7 +120,9 @@ def _extrapolated(evaluator: ChunkedEvaluator, u0: Host, u1: Host, u2: Host) -> 
 
 
 def expectation(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> Expectation:
-    """Return the `Expectation` at u (p,): the objective there, and the posterior probabilities of the classes (the E step)."""
+    """Return the `Expectation` at u (p,): the (penalised) log-likelihood there, and the posterior probabilities of the classes
+    (the E step).
+    """
     spec, data = evaluator.spec, evaluator.data
     found = posterior(spec, u, data, evaluator.fixed)
     value = float(np.dot(np.asarray(data.weights), np.asarray(found.loglik)))

@@ -150,7 +150,9 @@ def chosen(
 
 
 def _one_step(evaluator: ChunkedEvaluator | PartitionedEvaluator, near: Float[Host, " p"]) -> Float[Host, " p"] | None:
-    """Take one Newton step from ``near`` on these rows, (p,); None if it is not near a maximum for them."""
+    """Return the point (p,) one Newton step from ``near`` for the rows of the evaluator; None if ``near`` is not near a maximum
+    of their log-likelihood.
+    """
     found = evaluator.minimised(_SEARCH, near)
     return _stepped(evaluator.spec, near, *found[1:]) if _expected(found, evaluator.scale) else None
 

@@ -182,7 +182,9 @@ class EffectsEvaluator:
 
     @property
     def example(self) -> Prepared:
-        """Rows in memory of which starts are made: all, or a sample of those of a stream; the effects in them are not used."""
+        """Rows in memory from which candidates for the start are computed: all rows, or for a stream a sample; the values in
+        the column of effects are not used.
+        """
         return self.data if self.streamed is None else self.streamed.sample_rows
 
     def of_sample(self) -> EffectsEvaluator:

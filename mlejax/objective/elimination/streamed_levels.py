@@ -307,13 +307,17 @@ class LastEvaluation:
         self.values: Any = None
 
     def every(self, values: Float[Host, " levels"]) -> None:
-        """Evaluate at these effects, unless the last evaluation was there."""
+        """Evaluate the terms of all levels at the effects ``values`` and store them in ``made`` and ``terms``, unless the last
+        evaluation was at these effects.
+        """
         if self.values is None or not np.array_equal(values, self.values):
             self.made, self.terms = self.grouped.run(self.program, values, self.n_terms)
             self.values = values
 
     def of_some(self, values: Float[Host, " levels"], some: Host | None) -> np.ndarray:
-        """Return the terms of the levels of a mask (None: all), by the effects alone where their rows are in memory."""
+        """Return the first `ALONE` terms (derivatives by the effects alone) of the levels of the mask ``some`` (None: of all
+        levels) at the effects ``values``; only the rows of these levels are evaluated if they are in memory, else all rows.
+        """
         if some is not None and isinstance(self.grouped, StreamedLevels) and self.grouped.at_hand(some):
             return self.grouped.run(self.alone, values, ALONE, some)[1]
         self.every(values)
