@@ -44,9 +44,9 @@ def convergence(result: Any, ax: Axes | None = None) -> Axes:
     """
     seen, path = result.history, result.path
     if seen is None and len(path) < 2:
-        why = "has none, as one data set of many and older files: fit it by itself"
+        why = "has no record (fits of many data sets and files of older versions have none): fit the data set by itself"
         if len(path):
-            why = "took no step: begin at another start="
+            why = "has no step, since the search ended at its start: give another start="
         raise ValueError(f"convergence needs a result with a record of its steps; this one {why}")
     ax = new_axes(ax)
     if seen is not None:

@@ -267,5 +267,5 @@ def test_events_are_zeros_and_ones(lung: pd.DataFrame) -> None:
 
 def test_a_search_without_a_step_is_refused() -> None:
     still = SimpleNamespace(history=None, path=pd.Series([-3.0], index=[0]))
-    with pytest.raises(ValueError, match="this one took no step: begin at another start="):
+    with pytest.raises(ValueError, match="this one has no step, since the search ended at its start"):
         mle.plot.convergence(still)

@@ -91,6 +91,6 @@ def where_it_stopped(evaluator: SingleEvaluator, loaded: Loaded, end: OptimizeRe
 def _not_known_beyond(evaluator: SingleEvaluator, loaded: Loaded, beyond: Float[Host, " p"], movement: str) -> str:
     """Return the statement on a rise that ends at the point ``beyond``, (p,), where the function is not finite."""
     return (
-        f"the log-likelihood still rises along {movement} where the formula ends, so whether it has a maximum beyond is not "
-        f"known: {explain(evaluator, loaded, beyond)}"
+        f"the log-likelihood still rises along {movement} up to a point beyond which the function is not finite, so that it is "
+        f"not known whether there is a maximum beyond: {explain(evaluator, loaded, beyond)}"
     )

@@ -194,8 +194,8 @@ def lr_test(
         unknown = full.fingerprint is None or restricted.fingerprint is None
         raise ValueError(
             f"the restricted fit has the higher log-likelihood ({restricted.llf:.10g} against {full.llf:.10g}), "
-            "which is impossible for nested models at their maxima: either (a) the full fit did not reach its maximum "
-            f"(start it from the restricted estimate), or (b) the models are not nested{', or (c) the data differ' * unknown}"
+            "which is impossible for nested models at their maxima of the same data: fit the full model again with start= at the "
+            f"restricted estimates, and check that the models are nested{' and have the same data' * unknown}"
         )
     statistic = 0.0 if on_edge else max(-2.0 * excess, 0.0)
     claimed = full.fit is not None and restricted.fit is not None and not same_function(full.fit, restricted.fit)
