@@ -47,7 +47,7 @@ class Shared:
     def __post_init__(self) -> None:
         if isinstance(self.value, (Shared, Static)):
             raise DataTypeError(
-                f"Shared: expected an array or a tree of arrays, got a {type_name(self.value)}: give the value inside it"
+                f"Shared: expected an array or a tree of arrays, got a {type_name(self.value)}: pass its attribute .value"
             )
 
 
@@ -73,7 +73,7 @@ class Static:
 
     def __post_init__(self) -> None:
         if isinstance(self.value, (Shared, Static)):
-            raise DataTypeError(f"Static: expected a plain Python value, got a {type_name(self.value)}: give the value inside it")
+            raise DataTypeError(f"Static: expected a plain Python value, got a {type_name(self.value)}: pass its attribute .value")
         try:
             hash(self.value)
         except TypeError:

@@ -129,7 +129,9 @@ def _pad(operation: Operation) -> Rule:
 
 
 def _pieces(cut: Callable[[Operation], Callable[[Any], tuple[Any, ...]]]) -> Callable[[Operation], Rule]:
-    """Return the rule of an operation that cuts its operand into several results: the bound is cut alike."""
+    """Return the rounding rule of an operation that divides its operand into several results: the bound of the operand is
+    divided in the same way.
+    """
 
     def of(operation: Operation) -> Rule:
         function = cut(operation)
