@@ -73,7 +73,7 @@ class Static:
 
     def __post_init__(self) -> None:
         if isinstance(self.value, (Shared, Static)):
-            raise DataTypeError(f"Static: expected a plain Python value, got a {type_name(self.value)}: pass its attribute .value")
+            raise DataTypeError(f"Static: expected a plain Python value, got a {type_name(self.value)}: pass its .value")
         try:
             hash(self.value)
         except TypeError:
