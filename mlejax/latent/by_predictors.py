@@ -3,6 +3,10 @@
 Laplace's approximation and quadrature differentiate a function of rows up to four times, along every parameter and every
 latent variable.  All of these enter through one or few linear predictors, so that the chain rule needs the derivatives of each
 row by its own predictors only; the rest are products of matrices.
+
+Models of one formula, with random effects of one grouping factor and at most six further parameters, have score and information
+from :mod:`mlejax.latent.second_order`.  The rules here serve the rest: formulas for several parameters, more parameters,
+nested and crossed effects, simulation; and for all models values, scores of single units, and many data sets at once.
 """
 
 from __future__ import annotations

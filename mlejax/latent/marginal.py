@@ -18,7 +18,7 @@ from mlejax.execution import cached
 from mlejax.latent.crossed import LEVELS, THERE, OfRows, Structure, log_laplace
 from mlejax.latent.integral import grid, log_integral
 from mlejax.latent.mode import Integrand, curve, find
-from mlejax.latent.second_order import SecondOrder, Unit
+from mlejax.latent.second_order import MOST_COMMON, SecondOrder, Unit
 from mlejax.latent.simulation import POINTS, Draws, Simulated, Sobol, log_mean
 from mlejax.latent.variable import (
     DEFAULT,
@@ -160,13 +160,16 @@ class Marginal:
             return None
         (name, latent), (p, *others) = *self.latents.items(), predictors
         values, own = natural_values(predictors, params, data)
-        if others or levels_key(data, p.name) is not None or set(params) != {p.name, latent.cov}:
+        if others or levels_key(data, p.name) is not None:
+            return None
+        common = tuple(name for name in params if name not in (p.name, latent.cov))
+        if sum(jnp.size(params[name]) for name in common) > MOST_COMMON:
             return None
         rows = {key: value for key, value in own.items() if key not in HIDDEN}
-        found = terms(values, {name: jnp.zeros(latent.shape)}, rows)
+        found = terms(values, {name: jnp.zeros(latent.shape)}, common, rows)
         if found is None or self.values(params, jnp.zeros(self.q))[0][name].shape != (self.q,):
             return None
-        return SecondOrder(found, self.how, p.name, str(latent.cov), partial(self._unit, predictors))
+        return SecondOrder(found, self.how, p.name, str(latent.cov), common, partial(self._unit, predictors))
 
     def _unit(self, predictors: Sequence[Predictor], params: Params, data: Data) -> Unit:
         """Return the rows of a unit in terms of their linear predictor."""

@@ -7,6 +7,7 @@ parameter.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -68,21 +69,35 @@ class WithRandom:
             return rows(etas, others)
         return cached(self, ("by predictors", names), lambda: by_predictors(rows, len(given)))(etas, others)
 
-    def terms(self, params: Params, effects: Params, data: Data) -> Callable[[Any, Any], jax.Array] | None:
-        """Return the user's function of the rows of a unit as one of (linear predictor (m,), data).
+    def terms(
+        self, params: Params, effects: Params, common: tuple[str, ...], data: Data
+    ) -> Callable[[Any, Any, Any], jax.Array] | None:
+        """Return the user's function of the rows of a unit as one of (linear predictor (m,), common parameters (r,), data).
 
-        None unless it takes one parameter, which has the random effects, and is proved to use in each row that row alone.
-        Arguments as in :meth:`of_unit`.
+        None unless the other parameters are ``common`` to all rows, and it is proved to use in each row that row alone.
+        Arguments as in :meth:`of_unit`; the entries of the common parameters are in the order of these names.
         """
-        if len(self.predictors) != 1 or self.own != {self.predictors[0].name}:
+        if len(self.predictors) != 1 or self.own != {self.predictors[0].name, *common}:
             return None
-        p, others = self.predictors[0], (dict[str, Any](), data)
+        shapes = {name: jnp.shape(params[name]) for name in common}
+        if not all(jnp.issubdtype(jnp.result_type(params[name]), jnp.floating) for name in common):
+            return None
+        p, others = self.predictors[0], ({name: params[name] for name in common}, data)
         eta = self._predictor(p, params, effects, jnp.matmul)
         key = tuple((jnp.shape(a), str(jnp.result_type(a))) for a in jax.tree.leaves(others))
         rows = cached(self, ("of predictors", (p.name,)), lambda: self._of_predictors([p]))
         if not cached(self, ("rows apart", (p.name,), key), lambda: _rows_apart(rows, [eta], others)):
             return None
-        return lambda eta, data: rows([eta], ({}, data))
+
+        def of_row(eta: Any, shared: Any, data: Any) -> jax.Array:
+            values, first = {}, 0
+            for name, shape in shapes.items():
+                size = math.prod(shape)
+                values[name] = jnp.reshape(shared[first : first + size], shape)
+                first += size
+            return rows([eta], (values, data))
+
+        return of_row
 
     def _of_predictors(self, given: list[Predictor]) -> Callable[[list[Any], Any], jax.Array]:
         """Return the user's function of rows as one of (predictors, (other values, data))."""

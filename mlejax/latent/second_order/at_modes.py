@@ -13,7 +13,8 @@ from mlejax.latent.mode import IntegrandCurve, climb
 from mlejax.linalg import entrywise
 from mlejax.shapes import Device, Either, PyTree
 
-Terms = Callable[[Any, Any], Any]  # predictor of the rows of a unit (m,), others -> log densities (m,), entry by entry
+# predictor of the rows of a unit (m,), parameters common to all rows (r,), others -> log densities (m,), entry by entry
+Terms = Callable[[Any, Any, Any], Any]
 _LOG_2_PI = float(np.log(2.0 * np.pi))
 
 
@@ -25,7 +26,7 @@ class Unit(NamedTuple):
         x: its derivatives by the coefficients (m, p).
         z: columns of the random effects (m, q).
         mask: True for real rows (m,).
-        others: further arguments of the row function.
+        others: further arguments of the row function that have a value for each row.
     """
 
     fixed: Device
@@ -55,7 +56,33 @@ class AtMode(NamedTuple):
     log_det: Either
 
 
-def at_mode(terms: Terms, unit: Unit, factor: Device, fixed_mode: bool) -> AtMode:
+class ByShared(NamedTuple):
+    """Derivatives by the r common parameters of the terms of rows and of their derivatives by the predictor, 0 in the padding.
+
+    Attributes:
+        first: first derivatives, of orders 0 to 3 by the predictor (4, r, m).
+        second: second derivatives, of orders 0 to 2 by the predictor (3, r, r, m).
+    """
+
+    first: Device
+    second: Device
+
+
+def by_shared(terms: Terms, unit: Unit, shared: Device, eta: Device, order: int) -> ByShared:
+    """Return derivatives by the common parameters (r,) of the terms and of their derivatives up to ``order`` + 1, and second
+    derivatives of those up to ``order``, at predictors ``eta`` (m,).
+    """
+
+    def stacked(s: Device, n: int) -> Device:
+        found = jnp.stack(derivatives(lambda t: terms(t, s, unit.others), eta, n))
+        return jnp.where(unit.mask, found, 0.0)
+
+    first = jax.jacfwd(lambda s: stacked(s, order + 1))(shared)
+    second = jax.jacfwd(jax.jacfwd(lambda s: stacked(s, order)))(shared)
+    return ByShared(jnp.moveaxis(first, -1, 1), jnp.moveaxis(second, (-2, -1), (1, 2)))
+
+
+def at_mode(terms: Terms, unit: Unit, shared: Device, factor: Device, fixed_mode: bool) -> AtMode:
     """Find the mode of a unit's integrand over z (q,), with the effects L z of the ``factor`` L (q, q).
 
     With ``fixed_mode`` derivatives above the second, which are not used then, are zeros: JAX may not have them.
@@ -64,7 +91,7 @@ def at_mode(terms: Terms, unit: Unit, factor: Device, fixed_mode: bool) -> AtMod
 
     def at(z: Either, order: int) -> tuple[Device, list[Any]]:
         eta = unit.fixed + own @ z
-        slopes = derivatives(lambda t: terms(t, unit.others), eta, order)
+        slopes = derivatives(lambda t: terms(t, shared, unit.others), eta, order)
         return eta, [jnp.where(unit.mask, a, 0.0) for a in slopes]
 
     def total(value: Device, z: Either) -> Device:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax.latent.integral import grid
-from mlejax.latent.second_order.at_modes import AtMode, Terms, Unit, derivatives
+from mlejax.latent.second_order.at_modes import AtMode, Terms, Unit, by_shared, derivatives
 from mlejax.shapes import Device, Either
 
 _LOG_2_PI = float(np.log(2.0 * np.pi))
@@ -26,6 +26,8 @@ class AtPoints(NamedTuple):
             of z at the mode and of |C| (k,).
         cov: covariance of the same (k, k).
         weights: means of l'' times products of (1, t), for each row ((q + 1) (q + 2) / 2, m).
+        mixed: means of the derivatives of l' by the common parameters times (1, t), for each row (r, q + 1, m).
+        second: means of the sums over rows of the second derivatives of l by them (r, r).
     """
 
     value: Device
@@ -33,17 +35,22 @@ class AtPoints(NamedTuple):
     score: Device
     cov: Device
     weights: Device
+    mixed: Device
+    second: Device
 
 
-def at_points(terms: Terms, unit: Unit, at: AtMode, jacobian: Device, factor: Device, points: int) -> AtPoints:
+def at_points(
+    terms: Terms, unit: Unit, at: AtMode, jacobian: Device, shared: Device, factor: Device, points: int
+) -> AtPoints:
     """Evaluate the terms of a unit at all points of its quadrature.
 
-    ``jacobian``: coefficients of the features in the derivatives by psi (features, k); the sums of l' x are added to the first.
+    ``jacobian``: coefficients of the features in the derivatives by psi (features, k); the sums of l' x are added to the first,
+    those of the derivatives by the common parameters ``shared`` (r,) to the next.
     """
-    p, q = unit.x.shape[1], factor.shape[0]
+    p, q, r = unit.x.shape[1], factor.shape[0], shared.shape[0]
     t, log_w = grid(points, q)
     eta = at.eta + (t @ at.spread.T) @ (unit.z @ factor).T
-    found = jax.vmap(lambda e: derivatives(lambda s: terms(s, unit.others), e, 2))(eta)
+    found = jax.vmap(lambda e: derivatives(lambda s: terms(s, shared, unit.others), e, 2))(eta)
     value, slope, bend = (jnp.where(unit.mask, a, 0.0) for a in found)
     z = at.z + t @ at.spread.T
     logs = jnp.sum(value, axis=1) - 0.5 * jnp.sum(z * z, axis=1) + (log_w - 0.5 * q * _LOG_2_PI)
@@ -53,12 +60,20 @@ def at_points(terms: Terms, unit: Unit, at: AtMode, jacobian: Device, factor: De
     moved = [t[:, i : i + 1] * by_effect for i in range(q)]
     features = jnp.concatenate([by_effect, *moved, t, products(t, q)], axis=1)
     scores = features @ jacobian
-    scores = jnp.concatenate([scores[:, :p] + sums[:, :p], scores[:, p:]], axis=1)
+    ones = np.concatenate([np.ones((len(t), 1)), t], axis=1)
+    if r:
+        common = jax.vmap(lambda e: by_shared(terms, unit, shared, e, 0))(eta)
+        direct = jnp.concatenate([sums[:, :p], jnp.sum(common.first[:, 0], axis=-1)], axis=1)
+        mixed = jnp.einsum("t,td,tam->adm", share, ones, common.first[:, 1])
+        second = jnp.tensordot(share, jnp.sum(common.second[:, 0], axis=-1), axes=1)
+    else:
+        direct, mixed, second = sums[:, :p], jnp.zeros((0, q + 1, len(unit.mask))), jnp.zeros((0, 0))
+    scores = jnp.concatenate([scores[:, : p + r] + direct, scores[:, p + r :]], axis=1)
     score = share @ scores
     away = scores - score
-    ones = np.concatenate([np.ones((len(t), 1)), t], axis=1)
     weights = (share[:, None] * products(ones, q + 1)).T @ bend
-    return AtPoints(jax.nn.logsumexp(logs), share @ features, score, (away * share[:, None]).T @ away, weights)
+    cov = (away * share[:, None]).T @ away
+    return AtPoints(jax.nn.logsumexp(logs), share @ features, score, cov, weights, mixed, second)
 
 
 class Means(NamedTuple):

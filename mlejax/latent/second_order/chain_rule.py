@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.latent.second_order.at_modes import AtMode, Unit
+from mlejax.latent.second_order.at_modes import AtMode, ByShared, Unit
 from mlejax.latent.second_order.at_points import AtPoints, Means, means, pairs
 from mlejax.latent.second_order.small_matrices import (
     apply,
@@ -40,11 +40,13 @@ class Block(NamedTuple):
     """The rows of n units, and their modes, as :mod:`mlejax.latent.second_order.at_modes` finds them, units last.
 
     Attributes:
-        x, z: columns of the coefficients (p, n, m) and of the random effects (q, n, m).
+        x: columns of the coefficients, then r of zeros for the parameters common to all rows (p + r, n, m).
+        z: columns of the random effects (q, n, m).
         mode: the modes (q, n).
         slopes: derivatives of the terms by the predictor, of order 1 to 4 (n, m) each.
         spread: C (q, q, n).
         factor: the factor of the covariance.
+        first, second: derivatives by the common parameters, as in `ByShared` (4, r, n, m), (3, r, r, n, m), or None.
     """
 
     x: Device
@@ -53,6 +55,8 @@ class Block(NamedTuple):
     slopes: tuple[Device, ...]
     spread: Device
     factor: Factor
+    first: Device | None
+    second: Device | None
 
     def by_factor(self, v: Either) -> Device:
         """Return the derivatives by psi of L times a vector v (q, n) that does not move (k, q, n)."""
@@ -67,10 +71,14 @@ class Block(NamedTuple):
         one = v[rows][:, None]
         return padded(eye.reshape(*eye.shape, *[1] * (one.ndim - 2)) * one, self.x.shape[0])
 
+    def of_common(self, a: Device) -> Device:
+        """Return an array of the r common parameters (r, ...) as one of all psi (k, ...), 0 for the others."""
+        return padded(a, self.x.shape[0] - len(a), len(self.factor.rows))
+
 
 class Sums(NamedTuple):
-    """Sums over rows at the mode: of l' z (q, n), l'' z z' (q, q, n), l''' z z' z (q, q, q, n), l'' z x (k, q, n) and l''' z z' x
-    (k, q, q, n); the last two are 0 for other psi than coefficients.
+    """Sums over rows at the mode: of l' z (q, n), l'' z z' (q, q, n), l''' z z' z (q, q, q, n), and derivatives by psi of the
+    first two for effects that do not move (k, q, n), (k, q, q, n): l'' z x and l''' z z' x for coefficients.
     """
 
     slope: Device
@@ -95,11 +103,35 @@ class Moves(NamedTuple):
     bend_rows: Device
 
 
-def block_of(units: Unit, at: AtMode, factor: Factor) -> Block:
-    """Return units and modes, which have their units first (n, ...), as a `Block`."""
+class Along(NamedTuple):
+    """Derivatives of the integrals by l' and l'' of each row, through mode and curvature (n, m) each."""
+
+    slope: Device
+    bend: Device
+
+    def predictors(self, block: Block) -> Device:
+        """Return their sum times second derivatives of l' and l'' by the predictor (n, m)."""
+        return self.slope * block.slopes[2] + self.bend * block.slopes[3]
+
+    def mixed(self, block: Block) -> Device:
+        """Return the same by the predictor and each common parameter (r, n, m)."""
+        assert block.first is not None
+        return self.slope * block.first[2] + self.bend * block.first[3]
+
+    def second(self, block: Block) -> Device:
+        """Return the same by pairs of common parameters (r, r, n, m)."""
+        assert block.second is not None
+        return self.slope * block.second[1] + self.bend * block.second[2]
+
+
+def block_of(units: Unit, at: AtMode, factor: Factor, common: ByShared | None) -> Block:
+    """Return units, modes and derivatives by r common parameters, which have their units first (n, ...), as a `Block`."""
     last = lambda a: jnp.moveaxis(a, 0, -1)
     first = lambda a: jnp.moveaxis(a, -1, 0)
-    return Block(first(units.x), first(units.z), last(at.z), at.slopes, last(at.spread), factor)
+    rows = lambda a: jnp.moveaxis(a, 0, -2)
+    by_common = (None, None) if common is None else (rows(common.first), rows(common.second))
+    x = first(units.x) if common is None else padded(first(units.x), after=common.first.shape[2])
+    return Block(x, first(units.z), last(at.z), at.slopes, last(at.spread), factor, *by_common)
 
 
 def sums_of(block: Block, fixed_mode: bool) -> Sums:
@@ -113,12 +145,18 @@ def sums_of(block: Block, fixed_mode: bool) -> Sums:
     weighted = [bend * z for z in block.z]
     bends = symmetric(lambda i, j: over(weighted[i], block.z[j]), q, 2)
     bend_x = padded(jnp.stack([over(block.x, w) for w in weighted], axis=1), after=extra)
+    if block.first is not None and not fixed_mode:
+        bend_x = bend_x + block.of_common(jnp.stack([over(block.first[1], z) for z in block.z], axis=1))
     if fixed_mode:
         return Sums(slope, bends, None, bend_x, None)  # type: ignore[arg-type]
     twice = {(i, j): third * block.z[i] * block.z[j] for i, j in pairs(q)}
     thirds = symmetric(lambda i, j, k: over(twice[i, j], block.z[k]), q, 3)
     thirds_x = symmetric(lambda i, j: over(block.x, twice[i, j]), q, 2)
     third_x = padded(jnp.moveaxis(thirds_x, 2, 0), after=extra)
+    if block.first is not None:
+        common = block.first[2]
+        found = symmetric(lambda i, j: over(common, block.z[i] * block.z[j]), q, 2)
+        third_x = third_x + block.of_common(jnp.moveaxis(found, 2, 0))
     return Sums(slope, bends, thirds, bend_x, third_x)
 
 
@@ -149,9 +187,14 @@ def of_mode(block: Block, sums: Sums, moves: Moves, weights: Device) -> tuple[De
     each = weights[:, None]
     slope, bend, *_ = block.slopes
     score = total(moves.predictors, slope * each) + _own_score(block, moves, weights)
-    more, of_rows = _of_movements(block, sums, moves, None, weights)
-    hessian = gram(moves.predictors, moves.predictors * ((bend + of_rows) * each))
+    more, along = _of_movements(block, sums, moves, None, weights)
+    hessian = gram(moves.predictors, moves.predictors * ((bend + along.predictors(block)) * each))
     effects = gram(block.by_transposed(sums.slope), moves.z * weights)
+    if block.first is not None and block.second is not None:
+        score = score + block.of_common(jnp.sum(block.first[0] * each, axis=(-2, -1)))
+        mixed = block.of_common(block.first[1] + along.mixed(block))
+        hessian = hessian + 2.0 * gram(mixed, moves.predictors * each)
+        hessian = hessian + _among_common(block, jnp.sum((block.second[0] + along.second(block)) * each, axis=(-2, -1)))
     return score, hessian + more + 2.0 * effects - gram(moves.z, moves.z * weights)
 
 
@@ -172,20 +215,35 @@ def of_points(
     each, mean = weights[:, None], means(at, q)
     score = weights @ at.score + _own_score(block, moves, weights)
     hessian = jnp.tensordot(weights, at.cov, axes=1)
-    more, of_rows = (0.0, 0.0) if fixed_mode else _of_movements(block, sums, moves, mean, weights)
+    more, moving = (0.0, None) if fixed_mode else _of_movements(block, sums, moves, mean, weights)
     # l'' times the derivatives of the predictor, twice
     along = [moves.predictors, *(summed(v[:, i][:, :, None] * block.z[i] for i in range(q)) for v in _by_t(block, moves))]
     means_of = {pair: at.weights[:, i] for i, pair in enumerate(pairs(q + 1))}
-    means_of[0, 0] = means_of[0, 0] + of_rows
+    if moving is not None:
+        means_of[0, 0] = means_of[0, 0] + moving.predictors(block)
     for d, left in enumerate(along):
         row = summed(along[e] * means_of[min(d, e), max(d, e)] for e in range(q + 1))
         hessian = hessian + gram(left, row * each)
+    if block.first is not None and block.second is not None:
+        for d, left in enumerate(along):
+            row = jnp.moveaxis(at.mixed[:, :, d], 0, 1)
+            row = row + moving.mixed(block) if d == 0 and moving is not None else row
+            hessian = hessian + 2.0 * gram(block.of_common(row), left * each)
+        found = jnp.tensordot(weights, at.second, axes=1)
+        found = found if moving is None else found + jnp.sum(moving.second(block) * each, axis=(-2, -1))
+        hessian = hessian + _among_common(block, found)
     # l' times the second derivative of v, with fixed second derivatives of zhat and C
     effects = gram(block.by_transposed(mean.slope), moves.z * weights)
     effects = effects + gram(block.by_transposed(mean.crossed), moves.spread * weights)
     effects = effects - gram(moves.z, apply(moves.spread, mean.t) * weights)
     norms = gram(moves.z, moves.z * weights) + gram(moves.spread, times(moves.spread, mean.products) * weights)
     return score, hessian + more + 2.0 * effects - norms
+
+
+def _among_common(block: Block, a: Device) -> Device:
+    """Return a matrix of the common parameters (r, r) as one of all psi (k, k), 0 elsewhere."""
+    before, after = block.x.shape[0] - len(a), len(block.factor.rows)
+    return jnp.pad(a, ((before, after), (before, after)))
 
 
 def _own_score(block: Block, moves: Moves, weights: Device) -> Device:
@@ -216,15 +274,14 @@ def _quadratic(block: Block, moves: Moves) -> tuple[Device, Device]:
 
 def _of_movements(
     block: Block, sums: Sums, moves: Moves, at: Means | None, weights: Device
-) -> tuple[Device, Device]:
-    """Return the part of the Hessian that is due to second derivatives of the mode and of C (k, k), without what is a product of
-    derivatives of the predictors, and the weight of that product for each row (n, m).
+) -> tuple[Device, Along]:
+    """Return the part of the Hessian that is due to second derivatives of the mode and of C (k, k), without that of the second
+    derivatives of l' and l'' of the rows, and the weights of these.
 
     ``at``: means over points; None for one point.
     """
     q, p = block.z.shape[0], block.x.shape[0]
     matrix, spread, between = block.factor.matrix[:, :, None], block.spread, moves.between
-    _, _, third, fourth = block.slopes
     hessian = 0.5 * gram(between, between * weights)
     # derivatives of the integral by zhat, and by the curvature between C' and C
     by_mode = apply(transposed(matrix), sums.slope if at is None else at.slope) - block.mode
@@ -244,11 +301,11 @@ def _of_movements(
     steps = apply(spread, apply(transposed(spread), by_mode - apply(transposed(matrix), through)))
     effects = apply(matrix, steps)
     squares = summed(block.z[i] * block.z[j] * among[i, j][:, None] for i in range(q) for j in range(q))
-    of_rows = third * summed(effects[i][:, None] * block.z[i] for i in range(q)) - fourth * squares
+    along = Along(summed(effects[i][:, None] * block.z[i] for i in range(q)), -squares)
     more = gram(block.by_factor(steps), moves.bend_rows * weights)
     more = more + gram(block.by_transposed(apply(sums.bend, effects) - through), moves.z * weights)
     i, j = block.factor.rows, block.factor.columns
     twice = -2.0 * (times(moves.bends, times(matrix, by_curvature))[:, i, j] @ weights).T
     both = -(sums.bend[i][:, i] * by_curvature[j][:, j]) @ weights
     more = more + padded(twice, p) + jnp.pad(both, ((p, 0), (p, 0)))
-    return hessian + 2.0 * more, of_rows
+    return hessian + 2.0 * more, along

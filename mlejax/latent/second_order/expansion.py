@@ -12,6 +12,10 @@ and l_j to l_j'' at the points.  Second derivatives of mode and curvature are no
 
 and only their products with the derivatives of the integral by zhat and H are needed, which are sums over rows with one weight
 for each row.
+
+Parameters phi common to all rows (the dispersion of a negative binomial, a residual standard deviation) belong to psi as well:
+each derivative of l_j by eta_j along psi has that by phi added, and the second derivatives by phi of l_j, l_j' and l_j'' are
+needed too.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ import numpy as np
 from jax import lax
 
 from mlejax.data import divisor
-from mlejax.latent.second_order.at_modes import Terms, Unit, at_mode
+from mlejax.latent.second_order.at_modes import Terms, Unit, at_mode, by_shared
 from mlejax.latent.second_order.at_points import at_points
 from mlejax.latent.second_order.chain_rule import Factor, block_of, jacobian, moves_of, of_mode, of_points, sums_of
 from mlejax.latent.second_order.first_estimate import first_estimate
@@ -36,6 +40,7 @@ from mlejax.shapes import Data, Device, Params, PyTree
 
 AT_ONCE = 16_384  # values of the row function that are in the cache together
 UNITS = 512  # most units of a block
+MOST_COMMON = 6  # entries of common parameters, whose pairs have derivatives for each row
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,11 @@ class SecondOrder:
     """How the log integrals of units and their first two derivatives are computed.
 
     Attributes:
-        terms: log densities of the rows of a unit (m,), of their linear predictor (m,) and the other columns.
+        terms: log densities of the rows of a unit (m,), of their linear predictor (m,), the common parameters (r,) and the other
+            columns.
         how: the quadrature.
         coefficients, spread: names of the coefficients (p,), and of the standard deviations (q,) or the Cholesky factor (q, q).
+        common: names of the parameters common to all rows, of any shapes, with r entries in all.
         unit: (params, data of a unit) -> `Unit`.
     """
 
@@ -53,6 +60,7 @@ class SecondOrder:
     how: Quadrature
     coefficients: str
     spread: str
+    common: tuple[str, ...]
     unit: Callable[[Any, Any], Unit]
 
     @staticmethod
@@ -64,10 +72,13 @@ class SecondOrder:
         return blocks
 
     def coordinates(self, params: Params) -> Device:
-        """Return psi (k,): the coefficients, then the standard deviations or the lower triangle of the factor."""
+        """Return psi (k,): coefficients, common parameters, and the standard deviations or the lower triangle of the factor."""
         spread = params[self.spread]
         own = spread if spread.ndim == 1 else spread[np.tril_indices(len(spread))]
-        return jnp.concatenate([params[self.coefficients], own])
+        return jnp.concatenate([params[self.coefficients], self._shared(params), own])
+
+    def _shared(self, params: Params) -> Device:
+        return jnp.concatenate([jnp.zeros(0), *(jnp.ravel(params[name]) for name in self.common)])
 
     def sums(
         self, params: Params, seen: Callable[[Any], Data], rows: PyTree, weights: Device
@@ -81,13 +92,16 @@ class SecondOrder:
         i, j = np.tril_indices(len(eye)) if spread.ndim > 1 else np.diag_indices(len(eye))
         factor = Factor(spread if spread.ndim > 1 else spread * eye, i, j)
         units = jax.vmap(lambda part: self.unit(params, seen(part)))(rows)
-        return _summed(self.terms, units, weights, factor, self.how)
+        return _summed(self.terms, units, weights, self._shared(params), factor, self.how)
 
-    def first_estimate(self, params: Params, seen: Callable[[Any], Data], rows: PyTree, weights: Device) -> Params:
-        """Return a rough estimate of the parameters (:mod:`mlejax.latent.second_order.first_estimate`).
+    def first_estimate(self, params: Params, seen: Callable[[Any], Data], rows: PyTree, weights: Device) -> Params | None:
+        """Return a rough estimate of the parameters (:mod:`mlejax.latent.second_order.first_estimate`); None for models with
+        parameters common to all rows.
 
         ``params``: any values, of which shapes are used; other arguments as in :meth:`sums`.
         """
+        if self.common:
+            return None
         spread = params[self.spread]
         none = {**params, self.coefficients: jnp.zeros_like(params[self.coefficients])}
         units = jax.vmap(lambda part: self.unit(none, seen(part)))(rows)
@@ -104,7 +118,7 @@ class SecondOrder:
 
 
 def _summed(
-    terms: Terms, units: Unit, weights: Device, factor: Factor, how: Quadrature
+    terms: Terms, units: Unit, weights: Device, shared: Device, factor: Factor, how: Quadrature
 ) -> tuple[Device, Device, Device]:
     """Return the weighted sums over units of log integrals (), of their scores (k,) and of their Hessians (k, k) in psi.
 
@@ -112,11 +126,16 @@ def _summed(
         terms: log densities of the rows of a unit.
         units: the units, with a leading axis (n, ...).
         weights: their weights (n,).
+        shared: the common parameters (r,).
         factor: L.
         how: the quadrature; with ``how.fixed_mode`` derivatives treat mode and curvature as constants.
     """
-    at = jax.vmap(lambda unit: at_mode(terms, unit, factor.matrix, how.fixed_mode))(units)
-    block, q = block_of(units, at, factor), factor.matrix.shape[0]
+    at = jax.vmap(lambda unit: at_mode(terms, unit, shared, factor.matrix, how.fixed_mode))(units)
+    common = None
+    if shared.size:  # with points that do not move only the common parameters themselves are differentiated at the mode
+        order = 0 if how.fixed_mode else 2
+        common = jax.vmap(lambda unit, mode: by_shared(terms, unit, shared, mode.eta, order))(units, at)
+    block, q = block_of(units, at, factor, common), factor.matrix.shape[0]
     sums = sums_of(block, how.fixed_mode)
     moves = moves_of(block, sums, how.fixed_mode)
     if how.points == 1 and not how.fixed_mode:
@@ -124,7 +143,7 @@ def _summed(
         score, hessian = of_mode(block, sums, moves, weights)
     else:
         together = divisor(len(weights), max(AT_ONCE // (units.mask.shape[1] * how.points**q), 1))
-        one = lambda part: at_points(terms, part[0], part[1], part[2], factor.matrix, how.points)
+        one = lambda part: at_points(terms, part[0], part[1], part[2], shared, factor.matrix, how.points)
         found = lax.map(one, (units, at, jacobian(block, moves)), batch_size=together)
         values = at.log_det + found.value + 0.5 * q * np.log(2.0)
         score, hessian = of_points(block, sums, moves, found, weights, how.fixed_mode)

@@ -43,7 +43,7 @@ def first_estimate(terms: Terms, units: Unit, weights: Device, correlated: bool)
 
     def rows(change: Device) -> tuple[Device, Device]:
         """Return l' and -l'' of each row (n, m) after a change of its predictor."""
-        one = lambda eta, others: derivatives(lambda t: terms(t, others), eta, 2)
+        one = lambda eta, others: derivatives(lambda t: terms(t, jnp.zeros(0), others), eta, 2)
         _, slope, bend = jax.vmap(one)(units.fixed + change, units.others)
         return jnp.where(units.mask, slope, 0.0), jnp.where(units.mask, -bend, 0.0)
 

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.scipy.stats import bernoulli, poisson
+from jax.scipy.stats import bernoulli, norm, poisson
 
 import mlejax as mle
 from mlejax.fit.prepare.loading import load
@@ -23,6 +24,19 @@ def counts(params, data):
 def binary(params, data):
     """Bernoulli log-likelihood of every row, (n,)."""
     return bernoulli.logpmf(data["y"], params["p"])
+
+
+@mle.model(mu=mle.Positive(), alpha=mle.Positive())
+def overdispersed(params, data):
+    """Negative binomial log-likelihood of every row, (n,)."""
+    return mle.special.nb2_logpmf(data["y"], params["mu"], params["alpha"])
+
+
+@mle.model(sigma=mle.Positive(), mu=mle.Real(), shift=mle.Real(shape=2))
+def measured(params, data):
+    """Normal log-likelihood of every row, (n,), with two more parameters in the mean."""
+    mean = params["mu"] + params["shift"][0] * jnp.sin(params["mu"]) + jnp.tanh(params["shift"][1]) * data["w"]
+    return norm.logpdf(data["y"], mean, params["sigma"] * jnp.exp(0.1 * params["mu"]))
 
 
 def columns(n_units=12):
@@ -56,6 +70,11 @@ CASES = {
     "singular": (binary, "p", "x", "1 + x | g", 3, False, [0.2, -0.4, 0.8, -0.3, 0.0]),
     "independent": (counts, "rate", "x", "1 + x || g", 4, False, [0.2, -0.4, 0.8, 0.5]),
     "of another column": (counts, "rate", "x + I(x**2)", "0 + w | g", 4, False, [0.2, -0.4, 0.1, 0.8]),
+    "negative binomial, Laplace": (overdispersed, "mu", "x", "1 + x | g", 1, False, [0.2, -0.4, -0.3, 0.8, -0.3, 0.6]),
+    "negative binomial": (overdispersed, "mu", "x", "1 + x | g", 3, False, [0.2, -0.4, -0.3, 0.8, -0.3, 0.6]),
+    "common parameters, Laplace": (measured, "mu", "x", "1 + x | g", 1, False, [0.3, 0.2, -0.4, 0.1, 0.2, 0.8, -0.3, 0.6]),
+    "common parameters": (measured, "mu", "x", "1 + x || g", 3, False, [0.3, 0.2, -0.4, 0.1, 0.2, 0.8, 0.6]),
+    "common parameters, fixed points": (measured, "mu", "x", "1 | g", 5, True, [0.3, 0.2, -0.4, 0.1, 0.2, 0.8]),
     "three": (counts, "rate", "x", "1 + x + w | g", 2, False, [0.2, -0.4, 0.8, -0.3, 0.6, 0.1, 0.2, 0.4]),
 }
 QUICK = ("intercept of variance 0", "correlated")
