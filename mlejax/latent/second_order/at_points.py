@@ -27,7 +27,7 @@ class AtPoints(NamedTuple):
         cov: covariance of the same (k, k).
         weights: means of l'' times products of (1, t), for each row ((q + 1) (q + 2) / 2, m).
         mixed: means of the derivatives of l' by the common parameters times (1, t), for each row (r, q + 1, m).
-        second: means of the sums over rows of the second derivatives of l by them (r, r).
+        second: means of the sums over rows of the second derivatives of l by them (r, r); both None if there are none.
     """
 
     value: Device
@@ -35,8 +35,8 @@ class AtPoints(NamedTuple):
     score: Device
     cov: Device
     weights: Device
-    mixed: Device
-    second: Device
+    mixed: Device | None
+    second: Device | None
 
 
 def at_points(
@@ -67,7 +67,7 @@ def at_points(
         mixed = jnp.einsum("t,td,tam->adm", share, ones, common.first[:, 1])
         second = jnp.tensordot(share, jnp.sum(common.second[:, 0], axis=-1), axes=1)
     else:
-        direct, mixed, second = sums[:, :p], jnp.zeros((0, q + 1, len(unit.mask))), jnp.zeros((0, 0))
+        direct, mixed, second = sums[:, :p], None, None
     scores = jnp.concatenate([scores[:, : p + r] + direct, scores[:, p + r :]], axis=1)
     score = share @ scores
     away = scores - score

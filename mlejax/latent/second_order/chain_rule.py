@@ -224,7 +224,7 @@ def of_points(
     for d, left in enumerate(along):
         row = summed(along[e] * means_of[min(d, e), max(d, e)] for e in range(q + 1))
         hessian = hessian + gram(left, row * each)
-    if block.first is not None and block.second is not None:
+    if at.mixed is not None and at.second is not None:
         for d, left in enumerate(along):
             row = jnp.moveaxis(at.mixed[:, :, d], 0, 1)
             row = row + moving.mixed(block) if d == 0 and moving is not None else row
