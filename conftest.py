@@ -1,5 +1,6 @@
 """Guards that hold for the tests and for the docstring examples alike."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -64,6 +65,16 @@ def _figures_are_closed() -> Iterator[None]:
     yield
     if (plt := sys.modules.get("matplotlib.pyplot")) is not None:
         plt.close("all")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_of_finished_modules_are_forgotten() -> Iterator[None]:
+    """A process may map 65,530 pieces of memory (Linux), and every compiled program takes a few: past that, LLVM dies."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.hookimpl(tryfirst=True)
