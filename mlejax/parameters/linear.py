@@ -5,8 +5,8 @@ A parameter with a formula has, for row i, the value
     value_i = link^-1( x_i' beta + offset_i ),
 
 with the link that its support implies: identity on the real line, log for positive numbers, the (scaled) logit between
-two ends, the baseline softmax for a simplex.  Coefficients are on the link scale and unconstrained; each
-entry of a vector has its own coefficients, a simplex of K entries has K - 1 sets (against its baseline).
+two ends, the baseline softmax for a simplex.  Coefficients are on the link scale and unconstrained; each entry of a vector
+has its own coefficients, a simplex of K entries has K - 1 sets (against its baseline).
 
 McCullagh & Nelder (1989), Generalized Linear Models; Rigby & Stasinopoulos (2005), Applied Statistics 54.
 """

@@ -28,7 +28,7 @@ from mlejax.latent.second_order.small_matrices import (
 from mlejax.shapes import Device, Either
 
 
-class Factor(NamedTuple):
+class CholeskyFactor(NamedTuple):
     """The factor L (q, q) of the covariance of the effects, and the rows and columns of its free entries (l,) each."""
 
     matrix: Device
@@ -54,7 +54,7 @@ class Block(NamedTuple):
     mode: Device
     slopes: tuple[Device, ...]
     spread: Device
-    factor: Factor
+    factor: CholeskyFactor
     first: Device | None
     second: Device | None
 
@@ -76,8 +76,8 @@ class Block(NamedTuple):
         return padded(a, self.x.shape[0] - len(a), len(self.factor.rows))
 
 
-class Sums(NamedTuple):
-    """Sums over rows at the mode: of l' z (q, n), l'' z z' (q, q, n), l''' z z' z (q, q, q, n), and derivatives by psi of the
+class UnitSums(NamedTuple):
+    """UnitSums over rows at the mode: of l' z (q, n), l'' z z' (q, q, n), l''' z z' z (q, q, q, n), and derivatives by psi of the
     first two for effects that do not move (k, q, n), (k, q, q, n): l'' z x and l''' z z' x for coefficients.
     """
 
@@ -124,7 +124,7 @@ class Along(NamedTuple):
         return self.slope * block.second[1] + self.bend * block.second[2]
 
 
-def block_of(units: Unit, at: AtMode, factor: Factor, common: ByShared | None) -> Block:
+def block_of(units: Unit, at: AtMode, factor: CholeskyFactor, common: ByShared | None) -> Block:
     """Return units, modes and derivatives by r common parameters, which have their units first (n, ...), as a `Block`."""
     last = lambda a: jnp.moveaxis(a, 0, -1)
     first = lambda a: jnp.moveaxis(a, -1, 0)
@@ -134,8 +134,8 @@ def block_of(units: Unit, at: AtMode, factor: Factor, common: ByShared | None) -
     return Block(x, first(units.z), last(at.z), at.slopes, last(at.spread), factor, *by_common)
 
 
-def sums_of(block: Block, fixed_mode: bool) -> Sums:
-    """Return the `Sums` over the rows of each unit at its mode; with ``fixed_mode`` the higher-order sums, which are not needed
+def sums_of(block: Block, fixed_mode: bool) -> UnitSums:
+    """Return the sums over the rows of each unit at its mode; with ``fixed_mode`` the higher-order sums, which are not needed
     then, are None.
     """
     q, extra = block.z.shape[0], len(block.factor.rows)
@@ -148,7 +148,7 @@ def sums_of(block: Block, fixed_mode: bool) -> Sums:
     if block.first is not None and not fixed_mode:
         bend_x = bend_x + block.of_common(jnp.stack([over(block.first[1], z) for z in block.z], axis=1))
     if fixed_mode:
-        return Sums(slope, bends, None, bend_x, None)  # type: ignore[arg-type]
+        return UnitSums(slope, bends, None, bend_x, None)  # type: ignore[arg-type]
     twice = {(i, j): third * block.z[i] * block.z[j] for i, j in pairs(q)}
     thirds = symmetric(lambda i, j, k: over(twice[i, j], block.z[k]), q, 3)
     thirds_x = symmetric(lambda i, j: over(block.x, twice[i, j]), q, 2)
@@ -157,10 +157,10 @@ def sums_of(block: Block, fixed_mode: bool) -> Sums:
         common = block.first[2]
         found = symmetric(lambda i, j: over(common, block.z[i] * block.z[j]), q, 2)
         third_x = third_x + block.of_common(jnp.moveaxis(found, 2, 0))
-    return Sums(slope, bends, thirds, bend_x, third_x)
+    return UnitSums(slope, bends, thirds, bend_x, third_x)
 
 
-def moves_of(block: Block, sums: Sums, fixed_mode: bool) -> Moves:
+def moves_of(block: Block, sums: UnitSums, fixed_mode: bool) -> Moves:
     """Return the `Moves`, first derivatives by psi; with ``fixed_mode`` the mode and C are constants."""
     q, k = block.z.shape[0], sums.bend_x.shape[0]
     matrix = block.factor.matrix[:, :, None]
@@ -182,7 +182,7 @@ def moves_of(block: Block, sums: Sums, fixed_mode: bool) -> Moves:
     return Moves(z, between, spread, effects, predictors(effects), bends, sums.bend_x + apply(sums.bend, effects))
 
 
-def of_mode(block: Block, sums: Sums, moves: Moves, weights: Device) -> tuple[Device, Device]:
+def of_mode(block: Block, sums: UnitSums, moves: Moves, weights: Device) -> tuple[Device, Device]:
     """Return score (k,) and Hessian (k, k) of Laplace's approximation, summed with the weights of units (n,)."""
     each = weights[:, None]
     slope, bend, *_ = block.slopes
@@ -208,7 +208,7 @@ def jacobian(block: Block, moves: Moves) -> Device:
 
 
 def of_points(
-    block: Block, sums: Sums, moves: Moves, at: AtPoints, weights: Device, fixed_mode: bool
+    block: Block, sums: UnitSums, moves: Moves, at: AtPoints, weights: Device, fixed_mode: bool
 ) -> tuple[Device, Device]:
     """Return score (k,) and Hessian (k, k) of quadrature, summed with the weights of units (n,)."""
     q = block.z.shape[0]
@@ -273,7 +273,7 @@ def _quadratic(block: Block, moves: Moves) -> tuple[Device, Device]:
 
 
 def _of_movements(
-    block: Block, sums: Sums, moves: Moves, at: Means | None, weights: Device
+    block: Block, sums: UnitSums, moves: Moves, at: Means | None, weights: Device
 ) -> tuple[Device, Along]:
     """Return the part of the Hessian that is due to second derivatives of the mode and of C (k, k), without that of the second
     derivatives of l' and l'' of the rows, and the weights of these.

@@ -32,7 +32,15 @@ from jax import lax
 from mlejax.data import divisor
 from mlejax.latent.second_order.at_modes import Terms, Unit, at_mode, by_shared
 from mlejax.latent.second_order.at_points import at_points
-from mlejax.latent.second_order.chain_rule import Factor, block_of, jacobian, moves_of, of_mode, of_points, sums_of
+from mlejax.latent.second_order.chain_rule import (
+    CholeskyFactor,
+    block_of,
+    jacobian,
+    moves_of,
+    of_mode,
+    of_points,
+    sums_of,
+)
 from mlejax.latent.second_order.first_estimate import first_estimate
 from mlejax.latent.variable import Quadrature
 from mlejax.linalg import entrywise
@@ -90,7 +98,7 @@ class SecondOrder:
         spread = params[self.spread]
         eye = np.eye(spread.shape[0])
         i, j = np.tril_indices(len(eye)) if spread.ndim > 1 else np.diag_indices(len(eye))
-        factor = Factor(spread if spread.ndim > 1 else spread * eye, i, j)
+        factor = CholeskyFactor(spread if spread.ndim > 1 else spread * eye, i, j)
         units = jax.vmap(lambda part: self.unit(params, seen(part)))(rows)
         return _summed(self.terms, units, weights, self._shared(params), factor, self.how)
 
@@ -118,7 +126,7 @@ class SecondOrder:
 
 
 def _summed(
-    terms: Terms, units: Unit, weights: Device, shared: Device, factor: Factor, how: Quadrature
+    terms: Terms, units: Unit, weights: Device, shared: Device, factor: CholeskyFactor, how: Quadrature
 ) -> tuple[Device, Device, Device]:
     """Return the weighted sums over units of log integrals (), of their scores (k,) and of their Hessians (k, k) in psi.
 
