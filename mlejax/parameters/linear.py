@@ -89,9 +89,8 @@ class Linear:
                     "make it a column of the data"
                 )
         if self.offset is not None and self.exposure is not None:
-            raise ValueError(
-                f"Linear({self.formula!r}): give offset= or exposure=, not both: an exposure is the offset log(exposure)"
-            )
+            both = "give offset= or exposure=, not both: an exposure is the offset log(exposure)"
+            raise ValueError(f"Linear({self.formula!r}): {both}")
         link = self.link
         pair = isinstance(link, tuple) and len(link) == 2 and all(callable(f) for f in link)
         if link is not None and link not in LINKS and not pair:
