@@ -4,7 +4,7 @@ Codes are small integers so that they can be stored in arrays (one per data set 
 code has advice: what happened, the usual causes (a), (b), (c), and what to do about it.
 
     End              why an optimiser stopped
-    CovarianceState  whether a covariance matrix could be computed; some codes apply to single entries
+    CovarianceState  whether a covariance matrix could be computed; some codes apply to single parameters
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ class Space:
         return values
 
     def at_fixed(self, values: Float[Either, " n_values"]) -> Params:
-        """Return params in the user's structure from the vector of all their entries (n_values,)."""
+        """Return params in the user's structure from one vector of all entries, free and fixed, natural scale (n_values,)."""
         parts = [jnp.reshape(values[at], lf.shape) for at, lf in zip(self.value_slices, self.leaves, strict=True)]
         return self.build(parts)
 

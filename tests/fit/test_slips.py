@@ -290,7 +290,7 @@ def test_a_network_is_told_how_long_newton_takes() -> None:
         return norm.logpdf(data["y"], hidden @ params["net"]["w"][1], params["sigma"])
 
     x = rng.standard_normal(2000)
-    with pytest.raises(RuntimeWarning, match=r"901 parameters.* A score takes .* 100 to 500 steps, .* and the examination .*mle\.Adam"):
+    with pytest.raises(RuntimeWarning, match=r"901 parameters.* score takes .* 100 to 500 steps, .* the examination .*mle\.Adam"):
         curve.fit({"x": x, "y": x})
 
 

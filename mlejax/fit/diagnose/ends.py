@@ -52,8 +52,8 @@ def believable(u: Float[Host, "*sets p"], space: Space) -> Float[Host, "*sets p"
 def usual(u: Float[Host, "*sets p"], space: Space) -> Float[Host, "*sets p"]:
     """Return the largest standard errors in u, (..., p), with which an end is accepted as a maximum without testing directions.
 
-    As `believable`, but a hundred times the estimate (at least 100) for untransformed coordinates: such a one may be a logarithm
-    in the user's function.
+    As `believable`, but stricter for untransformed coordinates: a hundred times the absolute estimate (at least 100) in place
+    of a thousand times, since the user's function may take the exponential of such a coordinate.
     """
     return _limits(u, space, LARGE_ERROR)
 

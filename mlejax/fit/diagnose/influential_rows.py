@@ -1,10 +1,10 @@
 """Find the rows because of which there is no maximum: those whose log-likelihood rises along the direction d without a maximum.
 
-If the log-likelihood is unbounded, the rows whose terms rise further along d are named.  If it levels off, little is left to
-gain at the final point, so the line is followed backwards, to u - t d with the smallest t at which the log-likelihood is lower
-by one unit per term (or the t with the lowest value), and the rows whose terms fall there are named.  For a linear predictor
-those are the rows with x'd != 0: the rows of a dummy under quasi-complete separation, all rows under complete separation
-(Albert & Anderson 1984).
+If the log-likelihood is unbounded, the rows whose terms (of each row, or unit) rise further along d are named.  If it levels off,
+little is left to gain at the final point, so the line is followed backwards, to u - t d with the smallest t at which the whole
+log-likelihood is lower by at least the number of terms (or, if it is nowhere, the t with the lowest value), and the rows whose
+terms fall there are named.  For a linear predictor those are the rows with x'd != 0: the rows of a dummy under quasi-complete
+separation, all rows under complete separation (Albert & Anderson 1984).
 """
 
 from __future__ import annotations

@@ -57,7 +57,9 @@ def worthwhile(spec: Spec, data: Prepared, method: Method) -> bool:
 
 
 def _n_chunks(data: Prepared, p: int) -> int:
-    """Return the number of chunks in the sample: a power of two, with at least 200 rows for each of p parameters."""
+    """Return of how many chunks the sample consists: the smallest power of two with which the whole sample has at least 200 p
+    rows (or units), p being the number of parameters.
+    """
     return 1 << max(0, math.ceil(math.log2(ROWS_PER_PARAMETER * p / chunk_size(data))))
 
 

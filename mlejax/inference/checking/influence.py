@@ -150,7 +150,10 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
     free = fit.interior
     inverted = scaled_inverse(fit.information[np.ix_(free, free)])
     if not inverted.ok:
-        raise ValueError(f"{what} needs a positive definite information, which this fit does not have ({fit.verdict})")
+        raise ValueError(
+            f"{what} needs a positive definite information, and that of this fit is singular to rounding: the data hardly tell "
+            "some parameters apart; drop a nearly collinear column, or fix one of the parameters with fixed="
+        )
     inverse = np.zeros(fit.information.shape)
     inverse[np.ix_(free, free)] = inverted.inverse
     D = np.where(space.reported_fixed[:, None], 0.0, space.reported_matrix)

@@ -205,8 +205,7 @@ def over_latents(
         return lambda params, data: function(marginal.seen({**params, **zeros}), data)
     if any(latent.law != "normal" for latent in marginal.latents.values()):
         raise ValueError(
-            f"{likelihood.name}: averages over random effects need law='normal'; use random='mode' or 'zero', or a function that "
-            "does not read the random effects"
+            f"{likelihood.name}: averages over random effects need law='normal'; use random='mode' or random='zero'"
         )
     where, log_w = grid(POINTS.get(marginal.q, 3), marginal.q)
     weights = np.exp(log_w - 0.5 * (where**2).sum(axis=1))

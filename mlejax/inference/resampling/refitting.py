@@ -36,14 +36,15 @@ JUMPED = f"a step of more than {FAR:g} standard errors on a log or logit scale"
 
 @dataclass(frozen=True, eq=False)
 class Replicates:
-    """Estimates of B refits, NaN where a refit failed.
+    """Estimates of B refits, those that were not run included.
 
     Attributes:
-        values: entries of ``params``, natural scale (B, r).
-        params: the user's structure with a leading axis B; None for the half-panel jackknife.
+        values: entries of ``params``, natural scale (B, r); NaN in the rows of refits that failed or were not run.
+        params: the user's structure with a leading axis B; not an estimate where ``good`` is False.  None for the half-panel
+            jackknife.
         good: True for refits that ended at a maximum (B,).
-        failures: dict from reason to the number of refits that failed.
-        finished: False if the refits were interrupted (Ctrl-C).
+        failures: dict from reason to the number of refits that failed, or were not run, for it.
+        finished: False if Ctrl-C interrupted the refits, so that some were not run.
     """
 
     values: np.ndarray

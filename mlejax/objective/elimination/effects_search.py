@@ -229,8 +229,10 @@ class EffectsSearch:
     def approached(self, u: Float[Host, " p"]) -> Float[Host, " p"]:
         """Return a start near the estimate, by Newton steps of u (p,) and the effects together, one pass over a stream each.
 
-        They end where the steps are small, also where those of few levels are not (they may have no maximum), where the
-        log-likelihood falls, or after 8 steps.  The effects at the returned point are where the next inner search begins.
+        They end where the steps of u are small, and those of the effects too, except in levels that together have at most a tenth
+        of the rows (they may have no maximum); after 8 steps; where the information is not positive definite; or where the
+        log-likelihood falls or is not finite: then at the point before.  The next inner search begins at the effects of the
+        returned point.
         """
         assert self.streamed is not None
         space, before, best = self.spec.space, -np.inf, (u, self.near)

@@ -280,7 +280,7 @@ def test_what_is_refused() -> None:
         fit(method=mle.Adam(batch_size=8), validation=0.001)
     with pytest.raises(ValueError, match=r"only model.fit"):
         mle.solve(REGRESSION.plain, REGRESSION.plain.prepare(data), REGRESSION.start, method=mle.Adam(batch_size=8))
-    with pytest.raises(ValueError, match="sees the whole data"):
+    with pytest.raises(ValueError, match=r"receives the whole data at once, .* leave out batch_size"):
         WHOLE.fit({"y": np.arange(9.0)}, method=mle.Adam(batch_size=3))
     table = {"x": np.ones((9, 2)), "y": np.arange(9.0)}
     with pytest.raises(ValueError, match="same columns"):

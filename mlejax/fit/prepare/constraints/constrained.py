@@ -91,8 +91,9 @@ def begin(
         u: a start that need not satisfy the constraints, (n,).
 
     Raises:
-        TypeError, ValueError: constraints that are not supported (see `equations_of` and `satisfied`), or a model with fixed
-            effects, or method EM.
+        TypeError: a constraint function that `equations_of` refuses.
+        ValueError: constraints that `satisfied` refuses, such as those for which it finds no point; a model with fixed effects;
+            or method EM.
     """
     if likelihood.effects:
         raise ValueError(

@@ -149,7 +149,7 @@ def _checked(facts: FitFacts) -> Fit:
         on = ", ".join(fit.spec.space.theta_labels[i] for i in np.flatnonzero(~fit.interior))
         raise ValueError(
             f"vuong_test: {on} of {facts.label} is estimated at a bound of its support, where the statistic is not normal "
-            "(Wilson 2015, Economics Letters 127, 51); use lr_test(..., boundary=1) or bootstrap=999"
+            "(Wilson 2015, Economics Letters 127, 51); use lr_test(..., boundary=1) or lr_test(..., bootstrap=999)"
         )
     if fit.loaded.problem.data.mode == "whole" and fit.loaded.problem.data.n_contributions <= 1:
         raise ValueError(
@@ -189,7 +189,7 @@ def _nested(a: Fit, b: Fit) -> bool:
         raise ValueError(
             f"vuong_test: {small.spec.likelihood.name} is {big.spec.likelihood.name} with {name} at a bound of its support, and "
             "then the statistic is not normal (Wilson 2015, Economics Letters 127, 51); use lr_test(..., boundary=1) or "
-            "bootstrap=999"
+            "lr_test(..., bootstrap=999)"
         )
     if not same_function(a, b) or big.spec.space.n_free == small.spec.space.n_free:
         return False

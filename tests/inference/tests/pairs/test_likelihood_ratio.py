@@ -56,7 +56,7 @@ def test_equal_log_likelihoods():
         ({"nobs": 11}, "12 observations .interaction. against 11"),
         ({"df_model": 5}, "expected the larger model first; exchange the two"),
         ({"df_model": 4}, "neither is a restriction"),
-        ({"llf": FULL + 1e-4}, "did not reach its maximum"),
+        ({"llf": FULL + 1e-4}, "the restricted fit has the higher log-likelihood .* fit the full model again with start= at"),
         ({"llf": float("nan")}, "expected a finite number"),
         ({"fingerprint": Fingerprint(12, {"SF": (112.0, 1625.0)})}, "different data: column 'SF'"),
     ],
@@ -305,9 +305,9 @@ def test_a_wald_test_on_an_open_edge_is_refused_as_the_table_does():
 
 def test_the_data_are_blamed_only_where_they_were_not_compared():
     higher = dataclasses.replace(null, llf=FULL + 1e-4)
-    with pytest.raises(ValueError, match=r"\(b\) the models are not nested$"):
+    with pytest.raises(ValueError, match=r"check that the models are nested$"):
         lr_test(full, higher)
-    with pytest.raises(ValueError, match=r"\(b\) the models are not nested, or \(c\) the data differ$"):
+    with pytest.raises(ValueError, match=r"check that the models are nested and have the same data$"):
         lr_test(full, dataclasses.replace(higher, fingerprint=None))
 
 
