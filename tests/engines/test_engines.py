@@ -124,9 +124,13 @@ def _once(flag: Path, here: int, act: Callable[[], None]) -> Any:
 
     @mle.model(m=mle.Real())
     def acting(params: Any, data: Any) -> Any:
-        if os.getpid() != here and flag.exists():
-            flag.unlink()
-            act()
+        if os.getpid() != here:
+            try:
+                flag.unlink()  # one worker alone succeeds
+            except FileNotFoundError:
+                pass
+            else:
+                act()
         return -0.5 * (data["x0"] - params["m"]) ** 2
 
     flag.touch()

@@ -12,6 +12,7 @@ from mlejax.fit.diagnose.ends import information_over, interior
 from mlejax.fit.diagnose.rounding.first_operation import first_derivative, first_operation
 from mlejax.fit.prepare.loaded import Loaded, named_terms
 from mlejax.fit.prepare.penalties import finite_penalty
+from mlejax.linalg import dense_each, scaled_inverse
 from mlejax.objective import EffectsEvaluator, PartitionedEvaluator, SingleEvaluator, bad_rows, row_terms
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
@@ -68,10 +69,11 @@ def explain(evaluator: SingleEvaluator, loaded: Loaded, u: Float[Host, " p"]) ->
     if found:
         return found
     if spec.reduction is not None:
-        return (
-            f"bias reduction ({spec.reduction.kind}) is not defined at {at}; give a start= "
-            " nearer to the maximum, such as the estimates of a fit without bias_reduction="
-        )
+        said = f"bias reduction ({spec.reduction.kind}) is not defined at {at}"
+        plain = evaluator.with_spec(replace(spec, reduction=None)).evaluate(u[None], 2)
+        if not scaled_inverse(dense_each(plain.information)[0]).ok:
+            said += ", where the information is not positive definite"
+        return f"{said}; give a start= nearer to the maximum, such as the estimates of a fit without bias_reduction="
     if spec.penalty is not None and not finite_penalty(spec, u, fixed, evaluator.hyper):
         return f"the penalty, its gradient or its curvature is not finite at {at}"
     sums = evaluator.evaluate(u[None], 1)

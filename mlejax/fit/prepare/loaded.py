@@ -130,6 +130,8 @@ def named_terms(loaded: Loaded, likelihood: Likelihood, at: Int[Host, " m"]) -> 
     rows, unit = loaded.rows, likelihood.unit
     if likelihood.mode == "whole":
         return tuple(at.tolist()), data_room.rows_phrase(at).replace("rows", "entries").replace("row", "entry")
+    if unit is None and loaded.stream is not None:  # the rows of a stream have no index
+        return tuple(at.tolist()), data_room.rows_phrase(at)
     if unit is None:
         return tuple(rows.numbered(at).tolist()), rows.phrase(at)
     dots = ", ..." if len(at) > data_room.SHOWN_ROWS else ""
