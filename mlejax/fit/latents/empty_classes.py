@@ -25,6 +25,7 @@ from mlejax.shapes import Either, Float, Host, PyTree
 
 NEAR = 0.01  # a probability that may be 0 at the maximum
 LOST = 1e-6  # log-likelihood that going onto the edge may cost
+ASIDE = 0.01  # relative distance of a second point, at which parameters without an effect on the log-likelihood have score 0 too
 
 
 def on_closed_edges(done: Fit, values: list[Any]) -> Fit | None:
@@ -92,7 +93,9 @@ def _continued(done: Fit, space: Space, values: list[Any]) -> Fit | None:
         at = space.params_from_u(u)
         space, fixed = _with_edges(space, at), np.concatenate([np.ravel(v) for v in space.split(at)])
         evaluator: Any = evaluator_of(replace(done.spec.plain, space=space), done.loaded, fixed)
-        largest = evaluator.map_reduce(_largest_scores, np.maximum, u)
+        # at a maximum the score of a single unit is 0 in every parameter, so another point is looked at too
+        aside = np.where(np.isfinite(space.lower) | np.isfinite(space.upper), u, u + ASIDE * (1.0 + np.abs(u)))
+        largest = np.maximum(*(evaluator.map_reduce(_largest_scores, np.maximum, point) for point in (u, aside)))
     idle = [space.theta_labels[j] for j in np.flatnonzero(largest == 0.0)]
     try:
         space = space.fix(idle)

@@ -183,7 +183,7 @@ def products_of_sets(
     u: Either,
     data: Prepared,
     fixed: Either | None,
-    codes: Device,
+    codes: Device | None,
     n_blocks: Count,
     n_clusters: int = 0,
 ) -> PyTree:
