@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from mlejax import misuse
-from mlejax.execution import limits
+from mlejax.execution import float64, limits
 from mlejax.execution.activity import ActivityLine, doing
 from mlejax.fit.maximise.maximise import POLISH_LIMIT
 from mlejax.fit.prepare.constraints.constrained import Restrictions
@@ -105,7 +105,8 @@ def fix_on_host(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, n
     """Apply ``fixed=`` as `fix` does; the vector of values is NumPy.  TypeError if ``fixed`` is not a dict; errors of `fix`."""
     if fixed is not None and not isinstance(fixed, Mapping):
         raise TypeError(f"fixed= expected a dict of parameter name -> value, {{'sigma': 1.0}}, got {type(fixed).__name__}")
-    layout, values = fix(space, fixed)
+    with float64():
+        layout, values = fix(space, fixed)
     return layout, None if values is None else np.asarray(values)
 
 

@@ -182,3 +182,13 @@ def test_other_refusals(logit: mle.Results) -> None:
         logit.wald_test("C(region)")
     with pytest.raises(ValueError, match="name the parameter that the terms are for"):
         gaussian.fit(frame).score_test("+ x")
+
+
+def test_fixed_values_keep_their_digits(full: mle.Results) -> None:
+    """A fixed 0.1 is not rounded to float32, outside of a scope of float64 too."""
+    from mlejax.fit.prepare.arguments import fix_on_host
+
+    _, values = fix_on_host(full.model.fit(frame)._fit.loaded.problem.space, {"p[z]": 0.1})
+    assert values is not None
+    assert values.dtype == np.float64
+    assert 0.1 in values.tolist()
