@@ -74,7 +74,9 @@ def bounded(function: Callable[..., Any]) -> None:
         if order == 0:
             carried = AdjointBound(program, X.size)
             if not carried.unknown:
-                np.testing.assert_allclose(carried([AT], None)[0], made(AT), rtol=1e-9, atol=1e-13)  # some sums cancel
+                value, error = carried([AT], None)
+                rounding = 2.0 * error if np.isfinite(error) else 0.0  # some sums cancel: each of the two within the bound
+                np.testing.assert_allclose(value, made(AT), rtol=1e-9, atol=min(rounding, 1e-13))
 
 
 @pytest.mark.slow
