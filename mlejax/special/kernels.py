@@ -41,7 +41,7 @@ def last_axis(constants: np.ndarray, x: jax.Array) -> np.ndarray:
 
 
 def derivatives_at_hand(
-    function: Callable[..., jax.Array], *slopes: Callable[..., jax.Array], orders: int = 2
+    function: Callable[..., jax.Array], *slopes: Callable[..., jax.Array] | None, orders: int = 2
 ) -> Callable[..., jax.Array]:
     """Return an elementwise function with a derivative rule that evaluates each partial derivative once, as an array.
 
@@ -50,7 +50,7 @@ def derivatives_at_hand(
 
     Args:
         function: elementwise function of arrays of one shape.
-        slopes: its partial derivative in each argument, functions of the same arguments; none to let JAX derive them.
+        slopes: its partial derivatives, of the same arguments; JAX derives those that are None, and all if none is given.
         orders: number of derivatives with this rule; JAX derives higher ones.
     """
     if not orders:
@@ -61,7 +61,8 @@ def derivatives_at_hand(
         of_one = lambda x: function(*args[:k], x, *args[k + 1 :])
         return jax.jvp(of_one, (args[k],), (jnp.ones_like(args[k]),))[1]
 
-    slope = cache(lambda k: derivatives_at_hand(slopes[k] if slopes else partial(along, k), orders=orders - 1))
+    given = dict(enumerate(slopes))
+    slope = cache(lambda k: derivatives_at_hand(given.get(k) or partial(along, k), orders=orders - 1))
 
     def rule(args: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         moved = [slope(k)(*args) * t for k, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
@@ -251,12 +252,12 @@ def log1p_over(z: jax.Array, a: jax.Array) -> jax.Array:
     return _log1p_over(0, z, a)
 
 
-def log1p_rest(w: jax.Array, ratio: jax.Array | None = None) -> jax.Array:
+def log1p_rest(w: jax.Array, ratio: jax.Array | None = None, order: int = 0) -> jax.Array:
     """Return M(w) = (w - log(1 + w)) / w^2 for w > -1, elementwise, with derivatives of every order; it is 1/2 at 0.
 
-    ``ratio`` is 1 + w, given if it is more accurate than the sum (w near -1).
+    ``ratio`` is 1 + w, given if it is more accurate than the sum (w near -1); ``order`` is that of a derivative of M.
     """
-    return _log1p_integral(2, 0, w, 1.0 + w if ratio is None else ratio)
+    return _log1p_integral(2, order, w, 1.0 + w if ratio is None else ratio)
 
 
 @jax.custom_jvp
@@ -290,9 +291,12 @@ def log1mexp(t: jax.Array) -> jax.Array:
     return jnp.where(small, jnp.log(one_minus_exp(low)), jnp.log1p(-jnp.exp(-high)))
 
 
-def stirling_inverse(b: jax.Array) -> jax.Array:
-    """Return :func:`stirling` at 1/b for 0 <= b <= 1/8, as a power series in b."""
-    return b * horner(_STIRLING, b * b)
+def stirling_inverse(b: jax.Array, order: int = 0) -> jax.Array:
+    """Return :func:`stirling` at 1/b for 0 <= b <= 1/8, as a power series in b, or its derivative in b of this order, up to 2."""
+    power = np.arange(1, 16, 2)
+    if order == 2:
+        return b * horner((_STIRLING * power * (power - 1))[1:], b * b)
+    return horner(_STIRLING * power, b * b) if order else b * horner(_STIRLING, b * b)
 
 
 def stirling_of_inverse(alpha: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ probabilities: that of the successes, times that of the failures, over that of t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -168,26 +169,97 @@ def _nb2(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
     return jnp.where(inside, value, jnp.where(legal, -jnp.inf, jnp.nan))
 
 
-@derivatives_at_hand
-def _of_count(y: jax.Array, alpha: jax.Array) -> jax.Array:
+def _by_size(y: jax.Array, many: Callable[[jax.Array], jax.Array], few: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """Return ``many`` of large counts (y >= 8) and ``few`` of small ones; each function gets counts of its own range only."""
+    large = y >= _LARGE
+    return jnp.where(large, many(jnp.where(large, y, _LARGE)), few(jnp.where(large, 1.0, y)))
+
+
+def _along(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """Return the derivative of an elementwise function."""
+    return jax.jvp(function, (x,), (jnp.ones_like(x),))[1]
+
+
+def _rising_slope(y: jax.Array, a: jax.Array) -> jax.Array:
+    """Return the derivative in a of `log_rising`, 0 <= y <= 8.
+
+    Term by term that of y log(1 + 8 a) - sum over k < 8 of log(1 + y a / (1 + k a)), and of the rest, a function of
+    s = a / (1 + 8 a), whose derivative in s is `_rest_slope`.
+    """
+    raised = 1.0 / (1.0 + _LARGE * a)
+    terms = jnp.zeros_like(y + a)
+    for k in range(int(_LARGE)):
+        terms = terms + (2.0 * k + y - _LARGE + k * (k + y) * a) / ((1.0 + k * a) * (1.0 + (k + y) * a))
+    return y * a * raised * terms + raised**2 * _rest_slope(y, a * raised)
+
+
+def _rising_bend(y: jax.Array, a: jax.Array) -> jax.Array:
+    """Return the second derivative in a of `log_rising`, 0 <= y <= 8; see `_rising_slope`."""
+    raised = 1.0 / (1.0 + _LARGE * a)
+    s, terms = a * raised, -(_LARGE**2) * raised**2
+    for k in range(int(_LARGE)):
+        apart, at, after = (1.0 + k * a) * (1.0 + (k + y) * a), k / (1.0 + k * a), (k + y) / (1.0 + (k + y) * a)
+        terms = terms + (at + after) / apart
+    w, near = y * s, 1.0 / (1.0 + y * s)
+    change = (stirling_inverse(s * near, 2) * near - 2.0 * y * stirling_inverse(s * near, 1)) * near**3
+    bend = y**3 * log1p_rest(w, order=1) + 0.5 * (y * near) ** 2 + change - stirling_inverse(s, 2)
+    return y * terms - 2.0 * _LARGE * raised**3 * _rest_slope(y, s) + raised**4 * bend
+
+
+def _rest_slope(y: jax.Array, s: jax.Array) -> jax.Array:
+    """Return the derivative in s of (y + 1/s - 1/2) log(1 + y s) - y plus the change of Stirling's remainder, 0 <= s <= 1/8."""
+    near = 1.0 / (1.0 + y * s)
+    change = stirling_inverse(s * near, 1) * near**2 - stirling_inverse(s, 1)
+    return y * y * log1p_rest(y * s) - 0.5 * y * near + change
+
+
+def _terms_of_count(y: jax.Array, alpha: jax.Array) -> jax.Array:
     """Return the terms of the log-probability without the mean: the log-probability at mu = y for large counts (y >= 8).
 
     For small counts: the logarithm of the rising factorial, without y!.
     """
-    large = y >= _LARGE
-    few, many = jnp.where(large, 1.0, y), jnp.where(large, y, _LARGE)
-    spread = 1.0 + alpha * many
-    remainders = stirling_of_inverse(alpha) + stirling_inverse(1.0 / many) - stirling_inverse(alpha / spread)
-    at_mean = -0.5 * (jnp.log(many) + jnp.log(spread)) - HALF_LOG_2PI - remainders
-    return jnp.where(large, at_mean, log_rising(few, alpha))
+
+    def many(y: jax.Array) -> jax.Array:
+        spread = 1.0 + alpha * y
+        remainders = stirling_of_inverse(alpha) + stirling_inverse(1.0 / y) - stirling_inverse(alpha / spread)
+        return -0.5 * (jnp.log(y) + jnp.log(spread)) - HALF_LOG_2PI - remainders
+
+    return _by_size(y, many, lambda y: log_rising(y, alpha))
 
 
-def _residual(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return (m, r, M(alpha r)): m = y for large counts (y >= 8), else 0; r = (m - mu) / (1 + alpha mu); M is `log1p_rest`."""
+def _count_slope(y: jax.Array, alpha: jax.Array) -> jax.Array:
+    """Return the derivative of `_terms_of_count` in alpha."""
+
+    def many(y: jax.Array) -> jax.Array:
+        shrink = 1.0 / (1.0 + alpha * y)
+        return stirling_inverse(alpha * shrink, 1) * shrink**2 - 0.5 * y * shrink - _along(stirling_of_inverse, alpha)
+
+    return _by_size(y, many, lambda y: _rising_slope(y, alpha))
+
+
+def _count_bend(y: jax.Array, alpha: jax.Array) -> jax.Array:
+    """Return the second derivative of `_terms_of_count` in alpha."""
+
+    def many(y: jax.Array) -> jax.Array:
+        shrink = 1.0 / (1.0 + alpha * y)
+        moved = (stirling_inverse(alpha * shrink, 2) * shrink - 2.0 * y * stirling_inverse(alpha * shrink, 1)) * shrink**3
+        return moved + 0.5 * (y * shrink) ** 2 - _along(partial(_along, stirling_of_inverse), alpha)
+
+    return _by_size(y, many, lambda y: _rising_bend(y, alpha))
+
+
+_of_count = derivatives_at_hand(_terms_of_count, None, derivatives_at_hand(_count_slope, None, _count_bend, orders=1))
+
+
+def _residual(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Return (m, r, M(alpha r), M'(alpha r)): m = y for large counts (y >= 8), else 0; r = (m - mu) / (1 + alpha mu).
+
+    M is `log1p_rest`.
+    """
     m = jnp.where(y >= _LARGE, y, 0.0)
     grow, spread = 1.0 + alpha * mu, 1.0 + alpha * m
     excess = relative_excess(spread, grow, alpha * (m - mu))
-    return m, (m - mu) / grow, log1p_rest(excess, spread / grow)
+    return m, (m - mu) / grow, log1p_rest(excess, spread / grow), log1p_rest(excess, spread / grow, 1)
 
 
 def _odds(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -210,20 +282,38 @@ def _slope_in_mu(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
     return (y / jnp.where(mu > 0, mu, 1.0) - 1.0) / (1.0 + alpha * mu)  # mu = 0 is legal with y = 0
 
 
+def _bend_in_mu(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
+    return -(y / jnp.where(mu > 0, mu, 1.0) ** 2 + alpha * _slope_in_mu(y, mu, alpha)) / (1.0 + alpha * mu)
+
+
+def _bend_in_both(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
+    return (mu - y) / (1.0 + alpha * mu) ** 2
+
+
 def _slope_in_alpha(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
-    m, r, rest = _residual(y, mu, alpha)
+    m, r, rest = _residual(y, mu, alpha)[:3]
     return r * (r * rest + (y - m))
+
+
+def _bend_in_alpha(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
+    m, r, rest, slope = _residual(y, mu, alpha)
+    return r * (r * r * slope - mu * (2.0 * r * rest + (y - m))) / (1.0 + alpha * mu)
 
 
 def _terms_of_mean(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
     """Return y log(mu) - (y + 1/alpha) log(1 + alpha mu); for large counts (y >= 8) minus its value at mu = y."""
-    _, r, rest = _residual(y, mu, alpha)
+    _, r, rest, _ = _residual(y, mu, alpha)
     odds, excess = _odds(y, mu, alpha)
     more = jnp.where(y >= _LARGE, 0.0, r + y)  # else they cancel
     return y * log_ratio_minus(odds, excess) + more - alpha * (r * r) * rest
 
 
-_of_mean = derivatives_at_hand(_terms_of_mean, _slope_in_y, _slope_in_mu, _slope_in_alpha)
+_of_mean = derivatives_at_hand(
+    _terms_of_mean,
+    _slope_in_y,
+    derivatives_at_hand(_slope_in_mu, None, _bend_in_mu, _bend_in_both, orders=1),
+    derivatives_at_hand(_slope_in_alpha, None, _bend_in_both, _bend_in_alpha, orders=1),
+)
 
 
 @jax.jit
