@@ -40,6 +40,8 @@ class Limits:
         read_rows: rows of a table that are read at a time.
         grouped_rows: rows of the groups of a stream that are fitted together.
         sampled_rows: rows (or units) from which start values are sought on a sample of the data.
+        stream_sample_rows: rows of a stream that are loaded into memory as its sample; fewer if it has many columns.
+        batch_sample_rows: rows of one batch of a stream in that sample, at most.
         dense_parameters: number of parameters up to which the Hessian matrix is computed.
         first_dispatch: iterations of an optimiser in the first call of its program.
         dispatch_work: rows times parameters from which the first call makes two iterations only.
@@ -72,6 +74,8 @@ class Limits:
     read_rows: int = 1 << 16
     grouped_rows: int = 1 << 18
     sampled_rows: int = 65_536
+    stream_sample_rows: int = 1 << 19
+    batch_sample_rows: int = 8192
     dense_parameters: int = 2000
     first_dispatch: int = 32
     dispatch_work: int = 10_000_000

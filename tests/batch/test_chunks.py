@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from mlejax import batch
-from mlejax.execution import chunking
+from mlejax.execution import chunking, limits, use_limits
 from tests.batch.test_fit_batch import START, logit, logits, quietly
 
 SMALL = 60_000  # bytes: blocks of a few data sets
@@ -100,16 +101,16 @@ def test_many_parameters_on_all_cores_come_to_an_end() -> None:
     """These calls waited for each other for ever; the time limit is what this is about."""
     code = """
 import numpy as np, mlejax as mle
-import mlejax.execution.chunking as chunking
-chunking.n_cores = lambda: 2
+from mlejax.execution import Limits, use_limits
 @mle.model(b=mle.Real(columns="X"))
 def wide(params, data):
     return -0.5 * (data["y"] - data["X"] @ params["b"]) ** 2
 rng = np.random.default_rng(0)
 for p, sets in ((60, 5), (12, 1100)):
     X, y = rng.normal(size=(sets, 2 * p, p)), rng.normal(size=(sets, 2 * p))
-    for _ in range(3):
-        res = wide.fit_batch({"y": y, "X": X}, {"b": np.zeros(p)}, progress=False)
+    with use_limits(Limits(cores=2)):
+        for _ in range(3):
+            res = wide.fit_batch({"y": y, "X": X}, {"b": np.zeros(p)}, progress=False)
     assert res.converged.all()
     exact = np.linalg.solve(np.swapaxes(X, 1, 2) @ X, np.swapaxes(X, 1, 2) @ y[..., None])[..., 0]
     assert np.abs(res.params.to_numpy() - exact).max() < 1e-8
@@ -119,11 +120,11 @@ for p, sets in ((60, 5), (12, 1100)):
 
 
 @pytest.mark.parametrize("cores", [2, 4, 7])
-def test_every_core_has_equally_many_chunks(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_core_has_equally_many_chunks(cores: int) -> None:
     """One thread more than cores prepares the next chunk; the work is that of the cores."""
-    monkeypatch.setattr(chunking, "n_cores", lambda: cores)
     sets = batch.stacked(logit.likelihood, logits(9000), None, "raise")
-    *parts, last = chunking.chunks(sets, sets.usable, 3, chunking.Budget(1 << 32, cores + 1))
+    with use_limits(replace(limits(), cores=cores)):
+        *parts, last = chunking.chunks(sets, sets.usable, 3, chunking.Budget(1 << 32, cores + 1))
     assert sorted(np.concatenate([which for which, _, _ in (*parts, last)]).tolist()) == list(range(9000))
     assert len(parts) % cores == 0
     assert last[0][0] == 0

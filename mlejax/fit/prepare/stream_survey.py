@@ -34,13 +34,13 @@ from mlejax.data.streams import (
     together,
 )
 from mlejax.data.weights import make_weights, weight_column, weight_values
+from mlejax.execution import limits
 from mlejax.fit.prepare.stream_units import RUNS, UnitSurvey, merged_units, rows_of_some, spread_runs, units_of
 from mlejax.likelihood import Likelihood, regressed_reads, trace_reads
 from mlejax.parameters import Space
 from mlejax.shapes import Host, Int, PyTree
 
-SAMPLED_ROWS, SAMPLED_BYTES = 1 << 19, 1 << 27
-BATCH_SAMPLE = 8192  # rows of a batch
+SAMPLED_BYTES = 1 << 27
 SAMPLED_PARTITIONS = 8
 LEARNT_BYTES = 1 << 30  # of columns that a formula has to see as a whole
 
@@ -294,14 +294,14 @@ def _survey_batches(source: Stream | GroupedRows, engine: Engine, wanted: Wanted
     found: list[StreamSurvey] = []
     sizes: Sizes | None = None
     parts: list[dict[str, Any]] = []
-    stride = 1
-    with closing(engine.map(wanted.work(wanted.columns, BATCH_SAMPLE), source.partitions())) as surveys:
+    stride, per_batch = 1, limits().batch_sample_rows
+    with closing(engine.map(wanted.work(wanted.columns, per_batch), source.partitions())) as surveys:
         for i, s in enumerate(surveys):
             if s is None:
                 continue
             if i % stride == 0 and s.some:
                 parts.append(s.some)
-                if len(parts) * BATCH_SAMPLE > 2 * _rows_sampled(wanted):
+                if len(parts) * per_batch > 2 * _rows_sampled(wanted):
                     parts, stride = parts[::2], stride * 2
             sizes = together(sizes, s.sizes)  # at once: one for each batch may be more than the memory has
             found.append(replace(s, some=None, sizes=None))
@@ -314,7 +314,7 @@ def _survey_batches(source: Stream | GroupedRows, engine: Engine, wanted: Wanted
 
 def _rows_sampled(wanted: Wanted) -> int:
     """Return the number of rows of the sample: 524,288, or fewer if there are many columns (128 MB in all)."""
-    return min(SAMPLED_ROWS, SAMPLED_BYTES // (8 * max(len(wanted.columns), 1)))
+    return min(limits().stream_sample_rows, SAMPLED_BYTES // (8 * max(len(wanted.columns), 1)))
 
 
 def _merged(found: Iterable[StreamSurvey | None]) -> StreamSurvey:

@@ -22,7 +22,6 @@ from mlejax.data import DataError
 from mlejax.data.streams import Streamed
 from mlejax.data.streams.kept_passes import NotKept, described
 from mlejax.execution import Limits, use_limits
-from mlejax.fit.prepare import stream_survey
 from tests.data.streams.samples import by_unit, classes, effects, frame, intercepts, logit, outcome, parts, write
 
 MODELS = {"rows": logit, "effects": effects, "units": by_unit, "quadrature": intercepts, "classes": classes}
@@ -59,7 +58,6 @@ KILLED = """
 import os, signal
 from mlejax.data.streams import Streamed
 from mlejax.execution import Limits, use_limits
-from mlejax.fit.prepare import stream_survey
 from tests.data.streams.test_kept_passes import MODELS, SMALL, mle
 plain, made = Streamed.pass_over, []
 def dying(self, *given):
@@ -149,9 +147,9 @@ def test_another_model_is_not_answered_by_the_passes_of_one(files: mle.Parquet, 
 
 
 @pytest.fixture
-def few_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_survey, "SAMPLED_ROWS", 400)
-    monkeypatch.setattr(stream_survey, "BATCH_SAMPLE", 400)
+def few_sampled() -> Iterator[None]:
+    with use_limits(Limits(**SMALL, stream_sample_rows=400, batch_sample_rows=400)):
+        yield
 
 
 @pytest.mark.usefixtures("few_sampled")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 
 import mlejax as mle
 from mlejax.data import DataError, DataTypeError
-from mlejax.data.streams import Threads
+from mlejax.execution import limits, use_limits
 from tests.data.streams.samples import N, frame, logit, outcome, parts, same, same_covariances, small_scale, write
 
 _small_scale = small_scale(block_rows=256)
@@ -76,11 +76,11 @@ def test_filters_and_folders_are_pushed_down(tmp_path: Path) -> None:
     same(logit.fit(of_2025), logit.fit(table[(table["c2"] == 5) & (table["c"] < 20)]), 1e-9)
 
 
-def test_bitwise_equal_for_any_number_of_threads(files: mle.Parquet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bitwise_equal_for_any_number_of_threads(files: mle.Parquet) -> None:
     results = []
     for n in (1, 3):
-        monkeypatch.setattr(sys.modules["mlejax.fit.prepare.streaming"], "Threads", lambda n=n: Threads(n))
-        results.append(logit.fit(files, cov_type="cluster", cov_kwds={"groups": "c"}))
+        with use_limits(replace(limits(), cores=n)):
+            results.append(logit.fit(files, cov_type="cluster", cov_kwds={"groups": "c"}))
     np.testing.assert_array_equal(*(r.params for r in results))
     np.testing.assert_array_equal(*(r.bse for r in results))
 
@@ -317,11 +317,11 @@ def test_resampled_rows_have_the_variance_of_the_sandwich(files: mle.Parquet, ki
     assert (np.abs(boot.bias) < 0.15 * boot.bse).all()
 
 
-def test_resampled_rows_depend_on_the_seed_alone(files: mle.Parquet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resampled_rows_depend_on_the_seed_alone(files: mle.Parquet) -> None:
     found = []
     for threads, n in ((1, 70), (3, 70), (2, 3)):
-        monkeypatch.setattr(sys.modules["mlejax.fit.prepare.streaming"], "Threads", lambda n=threads: Threads(n))
-        found.append(logit.fit(files).bootstrap(n, approximate="one-step", seed=1).replicates)
+        with use_limits(replace(limits(), cores=threads)):
+            found.append(logit.fit(files).bootstrap(n, approximate="one-step", seed=1).replicates)
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_allclose(found[0][:3], found[2], rtol=1e-12)
     other = logit.fit(files).bootstrap(3, approximate="one-step", seed=2).replicates
