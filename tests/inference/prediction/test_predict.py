@@ -128,5 +128,5 @@ def test_a_last_layer_on_known_features_is_a_linear_model() -> None:
     np.testing.assert_allclose(band["std_error"], np.sqrt(np.einsum("ij,jk,ik->i", Z, spread, Z)), rtol=1e-8)
     again = res.predict(curve, {"x": new}, errors="last-layer", layer=["net.1.w", "net.1.b"])
     np.testing.assert_array_equal(again["std_error"], band["std_error"])
-    with pytest.raises(ValueError, match="expected 'all' or 'last-layer'"):
+    with pytest.raises(ValueError, match="layer= and damping= need errors='last-layer'"):
         res.predict(curve, {"x": new}, layer="net.1")
