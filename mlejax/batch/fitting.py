@@ -25,7 +25,7 @@ from mlejax.fit.finish import finish as finish_room
 from mlejax.fit.finish.natural import in_theta
 from mlejax.fit.latents.integration import with_latents_named
 from mlejax.fit.latents.labels import in_order
-from mlejax.fit.latents.with_classes import RESTARTS, on_edges
+from mlejax.fit.latents.with_classes import RESTARTS, on_bounds
 from mlejax.fit.prepare.arguments import check_n_starts, fix_on_host, outside_transformations
 from mlejax.fit.prepare.loaded import Loaded, unscaled
 from mlejax.fit.prepare.loading import load
@@ -131,7 +131,7 @@ def _with_latents_named(batch: Batch, which: Host, keep: bool) -> Batch:
     for i in asked[np.isfinite(batch.ends.u[asked]).all(axis=1)].tolist():
         one = single(batch, i)
         if one.verdict.supremum is not None and mixture_of(batch.likelihood) is not None:
-            one = on_edges(one, keep)
+            one = on_bounds(one, keep)
             if one.verdict.code == "boundary":
                 batch.closed[i] = one
                 batch.ends.loglik[i] = one.llf / batch.sets.scale[i]

@@ -25,7 +25,7 @@ from mlejax.batch.sets import DataSets
 from mlejax.data import Prepared
 from mlejax.execution import compiled, float64
 from mlejax.execution.chunking import Budget
-from mlejax.fit.diagnose import clean, interior, is_clean, lost, near_an_edge, on_nearest_edges, suspect
+from mlejax.fit.diagnose import clean, interior, is_clean, lost, near_a_bound, on_nearest_bounds, suspect
 from mlejax.fit.finish.natural import in_theta, theta_and_params
 from mlejax.fit.latents.labels import exchangeable, in_order, order_of
 from mlejax.fit.maximise.maximise import maximise
@@ -245,7 +245,7 @@ def _ended(
 ) -> tuple[OptimizeResult, Bool[Host, " B"]]:
     """Set coordinates within 1e-4 standard errors of a bound to it, and find which results are clear maxima.
 
-    Clear maxima are those that `clean` accepts, and those at a bound where the score vanishes (`_maximum_on_edge`).  A search
+    Clear maxima are those that `clean` accepts, and those at a bound where the score vanishes (`_maximum_on_bound`).  A search
     that began at the maximum has no decrements to compare: it is spared that test, and not the others.  Without second
     derivatives no coordinate is set, and none is a clear maximum.
 
@@ -262,19 +262,19 @@ def _ended(
     if space.boxed:
         with np.errstate(invalid="ignore", divide="ignore"):
             errors = 1.0 / np.sqrt(np.maximum(np.einsum("lii->li", ends.information), 0.0))
-            near = near_an_edge(ends.u, np.where(np.isfinite(errors), errors, 0.0), space)
-        ends = ends._replace(u=on_nearest_edges(ends.u, near, space))
+            near = near_a_bound(ends.u, np.where(np.isfinite(errors), errors, 0.0), space)
+        ends = ends._replace(u=on_nearest_bounds(ends.u, near, space))
     at_start = (ends.n_steps <= 2) & (ends.decrement >= 0) & (ends.decrement <= AT_THE_START)
     judged = ends._replace(decrements=np.where(at_start[:, None], FALLEN, ends.decrements))
     good = clean(judged, space, None if budget is None else in_theta(space, judged, fixed, budget))
     free = interior(space, ends.u)
-    on_edge = np.flatnonzero(~good & ~free.all(axis=1) & (ends.status == int(End.CONVERGED)))
-    for i in on_edge.tolist():
-        good[i] = _maximum_on_edge(judged.of(i), space)
+    on_bound = np.flatnonzero(~good & ~free.all(axis=1) & (ends.status == int(End.CONVERGED)))
+    for i in on_bound.tolist():
+        good[i] = _maximum_on_bound(judged.of(i), space)
     return ends, good
 
 
-def _maximum_on_edge(end: OptimizeResult, space: Space) -> bool:
+def _maximum_on_bound(end: OptimizeResult, space: Space) -> bool:
     """True if the result ``end`` of one refit is a maximum at a bound where the score vanishes by symmetry (a standard deviation
     at 0).
 

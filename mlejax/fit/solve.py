@@ -25,7 +25,7 @@ from jax.typing import ArrayLike
 from mlejax import linalg, optimize
 from mlejax.data import Prepared
 from mlejax.fit.common import Problem, Solution
-from mlejax.fit.finish.natural import off_edges, to_theta
+from mlejax.fit.finish.natural import off_bounds, to_theta
 from mlejax.fit.maximise.maximise import POLISH_LIMIT, POLISH_STEPS, differenced
 from mlejax.fit.prepare.penalties import bind_penalty
 from mlejax.likelihood import missing_derivatives
@@ -99,7 +99,7 @@ def solve(
     space, fixed_values = fix(prepared.space, fixed)
     data = prepared.data if weights is None else _with_weights(prepared.data, weights)
     data = jax.tree.map(jnp.asarray, data)
-    u0 = off_edges(space, space.u_from_params(_start_tree(space, start)))
+    u0 = off_bounds(space, space.u_from_params(_start_tree(space, start)))
     spec = Spec(likelihood, space, penalty)
     with missing_derivatives(likelihood):
         try:
@@ -118,15 +118,15 @@ def _solution(spec: Spec, method: Method, data: Prepared, u0: Either, fixed_valu
     upper = jnp.asarray(space.upper, jnp.result_type(float))
     u_found, facts = _search(spec, method, lax.stop_gradient((data, u0, fixed_values, hyper)))
     objective = objective_of(spec, data, fixed_values, hyper)
-    on_edge = (u_found <= lower) | (u_found >= upper)
+    on_bound = (u_found <= lower) | (u_found >= upper)
 
     def equation(u: Either) -> Device:
         gradient = objective.value_and_grad(u)[1]
-        return jnp.where(on_edge, u - u_found, gradient)
+        return jnp.where(on_bound, u - u_found, gradient)
 
     def tangent_solve(linear: Callable[[Any], Any], y: Device) -> Device:
         matrix = jax.vmap(linear)(jnp.eye(y.shape[0], dtype=y.dtype)).T
-        matrix = jnp.where(on_edge[:, None] | on_edge[None, :], jnp.eye(y.shape[0], dtype=y.dtype), matrix)
+        matrix = jnp.where(on_bound[:, None] | on_bound[None, :], jnp.eye(y.shape[0], dtype=y.dtype), matrix)
         scaled, root, positive = linalg.unit_diagonal(0.5 * (matrix + matrix.T))
         x, ok = linalg.solve_spd(scaled, y / root)
         return x / root * jnp.where(ok & positive, 1.0, jnp.nan)  # a factor: the transpose of a `where` would be 0

@@ -316,7 +316,7 @@ class Space:
         return np.asarray(flags, dtype=bool)
 
     @cached_property
-    def closed_edges(self) -> tuple[np.ndarray, np.ndarray]:
+    def closed_bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """The lower and the upper ends of the supports of the entries in tables, (n_reported,) each; -inf and inf where an end
         does not belong to the support.
         """

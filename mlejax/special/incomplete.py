@@ -105,8 +105,8 @@ def _gamma_value(kind: tuple[bool, bool], a: jax.Array, x: jax.Array) -> jax.Arr
     legal, inside = (a > 0) & (x >= 0), (a > 0) & (x > 0) & (x < jnp.inf) & (a < jnp.inf)
     log_tail, upper = gamma_tail(jnp.where(inside, a, 1.0), jnp.where(inside, x, 1.0))
     at_zero, at_inf = _limits(want_upper, log)
-    edge = jnp.where(legal & (a < jnp.inf), jnp.where(x == 0, at_zero, at_inf), jnp.nan)
-    return jnp.where(inside, _side(log_tail, upper == want_upper, log), edge)
+    boundary = jnp.where(legal & (a < jnp.inf), jnp.where(x == 0, at_zero, at_inf), jnp.nan)
+    return jnp.where(inside, _side(log_tail, upper == want_upper, log), boundary)
 
 
 def _limits(want_upper: bool, log: bool) -> tuple[float, float]:
@@ -134,13 +134,13 @@ def _gamma_jvp(
         inside = (a > 0) & (x > 0) & (x < jnp.inf)
         a1, x1 = jnp.where(inside, a, 1.0), jnp.where(inside, x, 1.0)
         log_density = gamma_kernel(a1, x1) - jnp.log(x1)
-        at_edge = jnp.where(x == 0, _edge_density(a, jnp.ones_like(a)), 0.0)
-        tangent = tangent + _slope(kind, log_density, out, inside, at_edge) * dx
+        at_boundary = jnp.where(x == 0, _boundary_density(a, jnp.ones_like(a)), 0.0)
+        tangent = tangent + _slope(kind, log_density, out, inside, at_boundary) * dx
     return out, tangent
 
 
 def _slope(
-    kind: tuple[bool, bool], log_density: jax.Array, out: jax.Array, inside: jax.Array, at_edge: jax.Array
+    kind: tuple[bool, bool], log_density: jax.Array, out: jax.Array, inside: jax.Array, at_boundary: jax.Array
 ) -> jax.Array:
     """Return the derivative in x: plus or minus the density, divided by the tail probability if that is returned as a logarithm.
 
@@ -149,17 +149,17 @@ def _slope(
         log_density: the log-density at x, where ``inside``.
         out: the function at x.
         inside: True where x is inside of the support and the parameters are valid.
-        at_edge: the density at the ends of the support.
+        at_boundary: the density at the ends of the support.
     """
     want_upper, log = kind
     size = jnp.exp(log_density - jnp.where(inside, out, 0.0)) if log else jnp.exp(log_density)
     if log:
-        at_edge = jnp.where(out == -jnp.inf, jnp.inf, at_edge)
-    size = jnp.where(inside, size, jnp.where(jnp.isnan(out), jnp.nan, at_edge))
+        at_boundary = jnp.where(out == -jnp.inf, jnp.inf, at_boundary)
+    size = jnp.where(inside, size, jnp.where(jnp.isnan(out), jnp.nan, at_boundary))
     return -size if want_upper else size
 
 
-def _edge_density(own: jax.Array, other: jax.Array) -> jax.Array:
+def _boundary_density(own: jax.Array, other: jax.Array) -> jax.Array:
     """Return the density at an end of the support, near which it is ``other`` * distance^(own - 1): 0, ``other`` or inf."""
     return jnp.where(own > 1, 0.0, jnp.where(own < 1, jnp.inf, other))
 
@@ -176,8 +176,8 @@ def _beta_value(kind: tuple[bool, bool], a: jax.Array, b: jax.Array, x: jax.Arra
     a1, b1, x1 = jnp.where(inside, a, 1.0), jnp.where(inside, b, 1.0), jnp.where(inside, x, 0.5)
     log_tail, upper = beta_tail(a1, b1, x1, 1.0 - x1)
     at_zero, at_one = _limits(want_upper, log)
-    edge = jnp.where(legal, jnp.where(x == 0, at_zero, at_one), jnp.nan)
-    return jnp.where(inside, _side(log_tail, upper == want_upper, log), edge)
+    boundary = jnp.where(legal, jnp.where(x == 0, at_zero, at_one), jnp.nan)
+    return jnp.where(inside, _side(log_tail, upper == want_upper, log), boundary)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -198,8 +198,8 @@ def _beta_jvp(
         inside = (a > 0) & (b > 0) & (x > 0) & (x < 1)
         a1, b1, x1 = jnp.where(inside, a, 1.0), jnp.where(inside, b, 1.0), jnp.where(inside, x, 0.5)
         log_density = beta_kernel(a1, b1, x1, 1.0 - x1) - jnp.log(x1) - jnp.log1p(-x1)
-        at_edge = jnp.where(x == 0, _edge_density(a, b), _edge_density(b, a))
-        tangent = tangent + _slope(kind, log_density, out, inside, at_edge) * dx
+        at_boundary = jnp.where(x == 0, _boundary_density(a, b), _boundary_density(b, a))
+        tangent = tangent + _slope(kind, log_density, out, inside, at_boundary) * dx
     return out, tangent
 
 

@@ -235,7 +235,7 @@ class Logit(Elementwise):
     def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
         u = as_float(u).reshape(shape)
         width, middle = self.hi - self.lo, 0.5 * self.lo + 0.5 * self.hi
-        # Each piece is relatively accurate where it is used: from the lower edge, the middle, the upper edge.
+        # Each piece is relatively accurate where it is used: from the lower bound, the middle, the upper bound.
         low = self.lo + width * jax.nn.sigmoid(u)
         mid = middle + 0.5 * width * jnp.tanh(0.5 * u)
         high = self.hi - width * jax.nn.sigmoid(-u)

@@ -119,7 +119,7 @@ class Evidence:
             not explain, as `OptimizeResult.mismatch`; inf if there was none.  Above 0.003 rounding errors are estimated.
         doubtful: the information is positive definite, but some standard error is implausibly large (a plateau, or rounding).
         findings: what the diagnosis found.
-        edges: (name, bound, Lagrange multiplier) of each parameter at a bound that belongs to its support.
+        bounds: (name, bound, Lagrange multiplier) of each parameter at a bound that belongs to its support.
         n_steps: iterations taken.
         dense: a Hessian was available (False for first-order fits of many parameters).
         contributions: number of terms that the log-likelihood sums and what one is, ``(3, "rows")``; inf if unknown.
@@ -136,7 +136,7 @@ class Evidence:
     mismatch: float = float("inf")
     doubtful: bool = False
     findings: Findings = Findings()
-    edges: tuple[tuple[str, float, float], ...] = ()
+    bounds: tuple[tuple[str, float, float], ...] = ()
     n_steps: int = 0
     dense: bool = True
     contributions: tuple[float, str] = (float("inf"), "")

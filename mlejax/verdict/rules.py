@@ -41,13 +41,13 @@ def judge(e: Evidence) -> Verdict:
             facts["supremum"] = max(d.supremum for d in risen)
         if risen and e.findings.deciding[0]:
             facts["rows"] = e.findings.deciding[0]
-    if e.edges:
-        facts["edges"] = e.edges
+    if e.bounds:
+        facts["edges"] = e.bounds
     if e.dense:
         facts["mismatch"] = e.mismatch
     if e.findings.limit:
         facts["limit"] = True
-    if e.edges and e.findings.within is not None:
+    if e.bounds and e.findings.within is not None:
         facts["decided_within"] = e.findings.within
     if e.findings.rounding:
         facts["rounding"] = e.findings.rounding
@@ -154,8 +154,8 @@ def _curved(e: Evidence, best: Direction | None) -> tuple[str, str]:
             f"{stopped}, where a standard error is implausibly large, because the log-likelihood is almost flat there"
         )
     if e.end == End.CONVERGED or followed:
-        if e.edges:
-            where = ", ".join(f"{name} is at the bound {edge:g} of its support" for name, edge, _ in e.edges)
+        if e.bounds:
+            where = ", ".join(f"{name} is at the bound {bound:g} of its support" for name, bound, _ in e.bounds)
             limit = "; the log-likelihood there is a limit, because the formula has no digits at the bound"
             limit = limit if e.findings.limit else ""
             ladder = (

@@ -5,7 +5,7 @@ If the log-likelihood is found to be higher at another point, the search continu
 
 from mlejax.fit.diagnose.centring import Mapped, mapped
 from mlejax.fit.diagnose.diagnosis import N_SCATTERED, diagnose
-from mlejax.fit.diagnose.ends import clean, interior, is_clean, near_an_edge, on_nearest_edges
+from mlejax.fit.diagnose.ends import clean, interior, is_clean, near_a_bound, on_nearest_bounds
 from mlejax.fit.diagnose.evidence import evidence_at, explain
 from mlejax.fit.diagnose.influential_rows import influential_rows
 from mlejax.fit.diagnose.onward import search, search_centred
@@ -28,8 +28,8 @@ __all__ = [
     "is_clean",
     "lost",
     "mapped",
-    "near_an_edge",
-    "on_nearest_edges",
+    "near_a_bound",
+    "on_nearest_bounds",
     "search",
     "search_centred",
     "suspect",

@@ -24,9 +24,9 @@ LARGE_ERROR = 1e2  # beyond so many times the estimate directions are tested: th
 ABSURD_ERROR = 1e3  # standard errors beyond so many times the estimate (at least 1) are doubted
 ABSURD_FACTOR = 6.0  # the same in logarithms and logits
 ABSURD_LOG = 25.0
-NEAR_EDGE = 1e-4  # standard errors
+NEAR_BOUND = 1e-4  # standard errors
 SURE_TRACE = 1e6  # trace of the inverse scaled information below which its eigenvalues need not be computed
-CLEAR = 0.01  # log-likelihood lost one unit of 1 / sqrt(information) off an edge, from which on its score decides
+CLEAR = 0.01  # log-likelihood lost one unit of 1 / sqrt(information) off a bound, from which on its score decides
 
 
 @lru_cache(maxsize=256)
@@ -64,20 +64,20 @@ def _limits(u: Float[Host, "*sets p"], space: Space, factor: float) -> Float[Hos
     return np.where(bent, np.where(np.abs(u) > ABSURD_LOG, 0.0, ABSURD_FACTOR), straight) if bent.any() else straight
 
 
-def near_an_edge(u: Float[Host, "*sets p"], errors: Float[Host, "*sets p"], space: Space) -> Bool[Host, "*sets p"]:
+def near_a_bound(u: Float[Host, "*sets p"], errors: Float[Host, "*sets p"], space: Space) -> Bool[Host, "*sets p"]:
     """Return a boolean mask, (..., p), of the coordinates within 1e-4 standard errors (``errors``) of a bound, but not at it.
 
     A search for a standard deviation may end so close to 0: by symmetry its score is 0 at 0, and the information is positive
     definite.
     """
     near = np.minimum(u - space.lower, space.upper - u)
-    return (near > 0) & (near < NEAR_EDGE * errors)
+    return (near > 0) & (near < NEAR_BOUND * errors)
 
 
-def on_nearest_edges(u: Float[Host, "*sets p"], near: Bool[Host, "*sets p"], space: Space) -> Float[Host, "*sets p"]:
+def on_nearest_bounds(u: Float[Host, "*sets p"], near: Bool[Host, "*sets p"], space: Space) -> Float[Host, "*sets p"]:
     """Return u, (..., p), with the coordinates of the mask ``near`` set to their nearest bound."""
-    edge = np.where(u - space.lower < space.upper - u, space.lower, space.upper)
-    return np.where(near, edge, u)
+    bound = np.where(u - space.lower < space.upper - u, space.lower, space.upper)
+    return np.where(near, bound, u)
 
 
 def interior(space: Space, u: Float[Host, "*sets p"]) -> Bool[Host, "*sets p"]:
@@ -137,7 +137,7 @@ def clean(result: OptimizeResult, space: Space, at: InTheta | None = None) -> Bo
     with np.errstate(invalid="ignore"):
         good &= (errors <= usual(result.u, space)).all(axis=1)
         if space.boxed:
-            good &= ~near_an_edge(result.u, errors, space).any(axis=1)
+            good &= ~near_a_bound(result.u, errors, space).any(axis=1)
     return good
 
 
@@ -146,7 +146,7 @@ def is_clean(end: OptimizeResult, space: Space) -> bool:
     return bool(clean(end.alone(), space)[0])
 
 
-def onto_edges(end: OptimizeResult, space: Space) -> Float[Host, " p"] | None:
+def onto_bounds(end: OptimizeResult, space: Space) -> Float[Host, " p"] | None:
     """Return u, (p,), of a final point with coordinates that are within 1e-4 standard errors of a bound set to it.
 
     None if no coordinate is that close, unless the search did not converge and some are at their bounds already; None too without
@@ -160,9 +160,9 @@ def onto_edges(end: OptimizeResult, space: Space) -> Float[Host, " p"] | None:
         errors = errors_over(information, free)
     else:  # as where the score of a scale at 0 is that of the mean: given the others
         errors = 1.0 / np.sqrt(np.abs(linalg.symmetric(end.information).diagonal()) + 1e-300)
-    near = near_an_edge(end.u, errors, space)
+    near = near_a_bound(end.u, errors, space)
     unsettled = end.end != End.CONVERGED and not free.all()
-    return on_nearest_edges(end.u, near, space) if near.any() or unsettled else None
+    return on_nearest_bounds(end.u, near, space) if near.any() or unsettled else None
 
 
 def doubtful(end: OptimizeResult, space: Space) -> bool:

@@ -159,7 +159,7 @@ def evidence_at(space: Space, fixed: Host | None, end: OptimizeResult, findings:
     if end.message and not (findings.rows or findings.advice):
         findings = replace(findings, advice=ADVICE_AFTER_TRAINING)
     theta = np.asarray(space.theta_from_u(end.u, fixed)) if not free.all() else end.u
-    edges = tuple((space.theta_labels[j], float(theta[j]), float(end.score[j])) for j in np.flatnonzero(~free).tolist())
+    bounds = tuple((space.theta_labels[j], float(theta[j]), float(end.score[j])) for j in np.flatnonzero(~free).tolist())
     return Evidence(
         end=end.end,
         decrement=float(end.decrement),
@@ -168,7 +168,7 @@ def evidence_at(space: Space, fixed: Host | None, end: OptimizeResult, findings:
         smallest_eigenvalue=smallest,
         condition=condition,
         definite=definite,
-        edges=edges,
+        bounds=bounds,
         doubtful=doubted,
         n_steps=int(end.n_steps),
         dense=end.information is not None,

@@ -11,62 +11,42 @@ import numpy as np
 
 from mlejax import linalg, optimize
 from mlejax.data import formulas
+from mlejax.fit.diagnose.bounds import decided_within, maximised_on_bounds, off_the_bounds
 from mlejax.fit.diagnose.centring import Mapped, coordinates_for, mapped
 from mlejax.fit.diagnose.directions import rays
 from mlejax.fit.diagnose.directions.bending_ridges import levelled
-from mlejax.fit.diagnose.directions.falls import falls_as_it_should, minimum_of
+from mlejax.fit.diagnose.directions.falls import minimum_of
 from mlejax.fit.diagnose.directions.flat_directions import independent, nearby_point, settle_flat
 from mlejax.fit.diagnose.directions.inflections import off_an_inflection
 from mlejax.fit.diagnose.directions.probes import RaysOfEnd, probe_directions
 from mlejax.fit.diagnose.directions.rays import Asks, Origin
-from mlejax.fit.diagnose.edges import decided_within, maximised_on_bounds, off_the_edges
-from mlejax.fit.diagnose.ends import curved, doubtful, is_clean, onto_edges
+from mlejax.fit.diagnose.ends import curved, doubtful, is_clean, onto_bounds
 from mlejax.fit.diagnose.evidence import blurred, explain
 from mlejax.fit.diagnose.problems import Diagnosed, Problems
-from mlejax.fit.diagnose.rounding.digits import (
-    HALF,
-    by_score,
-    digits,
-    rounding_in_words,
-    suspect,
-    value_is_real,
-    with_differences,
-)
+from mlejax.fit.diagnose.rounding.accurate_ends import accurate_end, without_noise
+from mlejax.fit.diagnose.rounding.digits import by_score, digits, rounding_in_words, suspect
 from mlejax.fit.diagnose.rounding.ends_of_numbers import STAYS_FINITE, where_it_stopped
-from mlejax.fit.diagnose.rounding.last_digits import (
-    LOST_WHERE_IT_ENDED,
-    OR_ANOTHER_START,
-    STABLE_FORM,
-    limit_on_edge,
-    regained,
-    with_good_digits,
-)
-from mlejax.fit.maximise.maximise import maximise
+from mlejax.fit.diagnose.rounding.last_digits import STABLE_FORM, limit_on_bound, with_good_digits
+from mlejax.fit.maximise.maximise import maximise_one
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.objective import ChunkedEvaluator, SingleEvaluator
 from mlejax.optimize import Method, OptimizeResult
+from mlejax.parameters import Space
 from mlejax.parameters.coordinates import split_constants
 from mlejax.shapes import Float, Host
 from mlejax.status import End
-from mlejax.verdict import SMALL_DECREMENT, Direction, Findings
+from mlejax.verdict import Direction, Findings
 
 MAX_RESTARTS = 4
-CALLED_MAXIMUM = 1e3 * SMALL_DECREMENT  # decrement up to which an end may be called a maximum
-
-
 WELL_TOLD_APART = 1e-3  # smallest eigenvalue of the scaled information at a maximum, above which no columns are nearly collinear
-
-
-SAME_LEVEL = 1e-9  # log-likelihood, relative: no loss from moving onto an edge
-
-
+SAME_LEVEL = 1e-9  # log-likelihood, relative: no loss from moving onto a bound
 HIGHER = 1e-8, 1e-10  # log-likelihood, absolute and relative: a restart that gains more is kept
 
 
 def search(problems: Problems, evaluator: SingleEvaluator, loaded: Loaded, u0: Float[Host, " p"]) -> Diagnosed:
     """Maximise the log-likelihood of one data set from the start u0, (p,), and diagnose the final point."""
-    maximised, result = maximise(evaluator, problems.method, u0[None])
-    asks = search_on(problems, maximised, loaded, u0, result.of(0))
+    maximised, result = maximise_one(evaluator, problems.method, u0)
+    asks = search_on(problems, maximised, loaded, u0, result)
     return rays.answered(asks, lambda at: maximised.logliks({0: at})[0])
 
 
@@ -103,7 +83,7 @@ def search_centred(
     coordinates = coordinates_for(evaluator, u0, end.u, always)
     if coordinates is None:
         return None
-    inside, result = _restart(mapped(evaluator, coordinates), problems.method, coordinates.to_v(end.u))
+    inside, result = maximise_one(mapped(evaluator, coordinates), problems.method, coordinates.to_v(end.u))
     assert inside.fixed is not None
     asks = search_on(replace(problems, fixed=inside.fixed), inside, loaded, coordinates.to_v(u0), result)
     found = rays.answered(asks, lambda at: inside.logliks({0: at})[0])
@@ -131,13 +111,13 @@ def search_on(
         end: where the optimiser stopped.
         first: the rays from that point, if they were made already.
     """
-    evaluator, found = _with_good_digits(evaluator, u0, end)
+    evaluator, found = accurate_end(evaluator, u0, end)
     if isinstance(found, OptimizeResult):
         found = yield from _searched_on(problems, evaluator, loaded, u0, found, first)
         if found.findings.advice == STAYS_FINITE:
             return found
         rising = any(d.behaviour == "rises" for d in found.findings.directions)
-        evaluator, again = _with_good_digits(evaluator.with_spec(found.spec), u0, found.end, last=not rising)
+        evaluator, again = accurate_end(evaluator.with_spec(found.spec), u0, found.end, last=not rising)
         if isinstance(again, Diagnosed):
             return _perhaps_negated(evaluator, u0, again._replace(note=found.note))
         if again is not found.end:
@@ -148,7 +128,7 @@ def search_on(
         kept = digits(at_end, found.end) if found.end.end in (End.STALLED, End.PRECISION_FLOOR) and not advice else None
         advice = STABLE_FORM if kept is not None and not kept.good else advice
         found = found._replace(findings=replace(found.findings, rounding=said, advice=advice))
-    return _perhaps_negated(evaluator, u0, _without_noise(evaluator.with_spec(found.spec), u0, found))
+    return _perhaps_negated(evaluator, u0, without_noise(evaluator.with_spec(found.spec), u0, found))
 
 
 def _perhaps_negated(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed) -> Diagnosed:
@@ -187,76 +167,6 @@ def _rise_from(evaluator: SingleEvaluator, u: Float[Host, " p"], towards: Float[
     return rays.answered(rays.follow(ray, origin), lambda points: evaluator.logliks({0: points})[0])
 
 
-def _without_noise(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed) -> Diagnosed:
-    """Return the diagnosis with a log-likelihood of NaN if its rounding error exceeds half a unit and the end is not clearly a
-    maximum.
-
-    Its directions are dropped as well, unless the log-likelihood rose from the start by a thousand times that error.  Unchanged
-    after Ctrl-C, without second derivatives, and where a limit at a bound or a statement on rows was found.
-    """
-    end, findings = found.end, found.findings
-    if end.information is None or findings.limit or findings.rows or end.end == End.INTERRUPTED:
-        return found
-    if not np.isfinite(end.loglik) or is_clean(end, found.spec.space) or value_is_real(evaluator, end.u):
-        return found
-    if not value_is_real(evaluator, end.u, u0):
-        findings = replace(findings, directions=(), rows=LOST_WHERE_IT_ENDED, advice=OR_ANOTHER_START)
-        end = end._replace(status=np.asarray(int(End.DIVERGED), np.int32))
-    return found._replace(end=end._replace(loglik=np.asarray(np.nan)), findings=findings)
-
-
-def _with_good_digits(
-    evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult, last: bool = False
-) -> tuple[SingleEvaluator, OptimizeResult | Diagnosed]:
-    """Return the final point if its rounding errors are small; else another point at which they are small, or a diagnosis that
-    says why there is none.
-
-    ``last``: the rays from the final point have been tested.  Only then may the diagnosis say that rounding dominates while
-    the log-likelihood still rises, and only of a point that would otherwise be called a maximum.
-
-    Returns:
-        The evaluator (with a differenced Hessian if only second derivatives were inaccurate), and a result to continue with,
-        or a final diagnosis.
-    """
-    if end.end == End.INTERRUPTED or not np.isfinite(end.loglik) or not linalg.all_finite(end.score):
-        return evaluator, end
-    nowhere_up = end.end == End.STALLED and not np.isfinite(end.decrement)  # curved upwards, and yet no step gains
-    if end.information is None or not (nowhere_up or suspect(evaluator, end.alone(), u0[None])[0]):
-        return evaluator, end
-    with np.errstate(all="ignore"):
-        found = digits(evaluator, end)
-        if found is None or not found.known:
-            bar = None if found is None else found.loglik
-            tried = last or is_clean(end, evaluator.spec.space)
-            believed = falls_as_it_should(evaluator, end, bar) if tried else True
-            if found is None:
-                return evaluator, end if believed else Diagnosed(evaluator.spec, end, Findings(blurred=True))
-            found = found._replace(second=found.second and believed)
-        risen = found.loglik > HALF and not is_clean(end, evaluator.spec.space) and value_is_real(evaluator, end.u, u0)
-        if found.good or risen:
-            return evaluator, end
-        better = with_differences(evaluator, end, found) if found.known else None
-        if better is not None:
-            return better
-        back = regained(evaluator, u0, end, found.worst)
-    if back.point is not None:
-        evaluator, again = _restart(evaluator, optimize.Newton(), back.point)
-        return evaluator, again._replace(n_steps=end.n_steps + again.n_steps, polished=end.polished)
-    if back.on_edge:
-        return evaluator, Diagnosed(evaluator.spec, back.end, Findings(limit=True))
-    nothing_left, noise = back.at_start and not found.first, found.loglik > HALF
-    maximum = end.decrement <= CALLED_MAXIMUM or is_clean(end, evaluator.spec.space)
-    if back.words and not (last and (nothing_left or noise or maximum)):
-        return evaluator, end
-    at = back.end._replace(status=np.asarray(int(End.DIVERGED), np.int32))
-    nowhere = back.end is end  # no point on the way has good digits
-    if nowhere and noise:
-        at = at._replace(loglik=np.asarray(np.nan))  # its own rounding exceeds half a unit: no number to show
-    along = () if back.direction is None else (back.direction,)
-    advice = "" if not back.words else OR_ANOTHER_START if nowhere else STABLE_FORM
-    return evaluator, Diagnosed(evaluator.spec, at, Findings(along, rows=back.words, advice=advice))
-
-
 def _searched_on(
     problems: Problems,
     evaluator: SingleEvaluator,
@@ -270,84 +180,146 @@ def _searched_on(
 
     ``u0``: the start of the search; ``end``: its result; ``first``: the rays to test first, None to find them here.
     """
-    spec, space = evaluator.spec, evaluator.spec.space
     if end.end == End.INTERRUPTED:
-        return Diagnosed(spec, end, Findings())
+        return Diagnosed(evaluator.spec, end, Findings())
     if not np.isfinite(end.loglik) or not linalg.all_finite(end.score):
         return _without_derivatives(evaluator, loaded, u0, end)
     if end.information is None:
-        return Diagnosed(spec, end, Findings())
-    end = by_score(evaluator, end)
-    steps = end.n_steps
-    onto = onto_edges(end, space)
-    if onto is not None:
-        again = maximised_on_bounds(evaluator, onto, end)
-        steps = again.n_steps
-        if again.loglik >= end.loglik - SAME_LEVEL * max(1.0, abs(float(end.loglik))):
-            end = again
+        return Diagnosed(evaluator.spec, end, Findings())
+    end, steps = _moved_to_bounds(evaluator, by_score(evaluator, end))
     onward = problems.method if isinstance(problems.method, optimize.Newton) else optimize.Newton()
     for restarts in range(MAX_RESTARTS + 1):
         findings, unfinished = Findings(), end.end == End.MAX_STEPS
         if unfinished and not end.polished and restarts < MAX_RESTARTS and not limited(problems.method):
-            # along a ridge that bends the profile gets further than steps
-            seen = levelled(evaluator, u0, end)
-            if seen is not None and seen.point is None:
-                findings = Findings((seen,))
+            evaluator, again = _along_ridge(evaluator, u0, end)
+            if isinstance(again, Direction):
+                findings = Findings((again,))
                 break
-            bent = off_an_inflection(evaluator, end) if seen is None else (seen,)
-            evaluator, again = _restart(evaluator, optimize.Newton(), np.asarray(bent[0].point) if bent else end.u)
             steps = steps + again.n_steps
             if again.end != End.INTERRUPTED and again.loglik > end.loglik:
                 moved = again.end != End.MAX_STEPS or _higher(again, end)
                 end = again
                 if moved:
                     continue
-        point = None if is_clean(end, space) else off_the_edges(evaluator, end)
-        if point is None and not is_clean(end, space):
-            findings = yield from _followed(evaluator, loaded, u0, end, first)
-            real, words, advice = with_good_digits(evaluator, loaded, u0, end, findings.directions)
-            findings = replace(findings, directions=real, rows=words, advice=advice)
-            if (
-                unfinished and not end.polished and limited(problems.method)
-            ):  # further steps may pass what is seen here
-                findings = replace(findings, directions=tuple(d for d in real if d.behaviour != "rises"))
-            if not words and not unfinished and all(d.behaviour not in ("rises", "higher", "flat", "plateau") for d in real):
-                findings = replace(findings, directions=(*real, *off_an_inflection(evaluator, end)))
-        higher = [d for d in findings.directions if d.behaviour in ("higher", "inflection") and d.point is not None]
-        point = max(higher, key=lambda d: d.gain).point if higher else point
-        if point is None and any(d.behaviour == "ridge" for d in findings.directions):
-            point = nearby_point(end, space, far=True)
-        if unfinished and end.polished and any(d.behaviour == "rises" for d in findings.directions):
-            point, unfinished = end.u, False  # a few Newton steps after another method: not the user's limit
-        # max_steps= is the user's limit: it does not start anew
-        if point is None or unfinished or restarts == MAX_RESTARTS:
+        inside = None if is_clean(end, evaluator.spec.space) else off_the_bounds(evaluator, end)
+        if inside is None and not is_clean(end, evaluator.spec.space):
+            findings = yield from _findings_at(problems.method, evaluator, loaded, u0, end, first)
+        point = _point_to_restart_from(end, evaluator.spec.space, findings, inside)
+        if point is None or restarts == MAX_RESTARTS:
             break
-        evaluator, again = _restart(evaluator, onward, np.asarray(point))
+        evaluator, again = maximise_one(evaluator, onward, point)
         steps = steps + again.n_steps
-        gained = _higher(again, end) or (
-            end.end == End.MAX_STEPS and again.loglik >= end.loglik and again.end != End.MAX_STEPS
-        )
-        if again.end == End.INTERRUPTED or not gained:
+        finished = unfinished and again.loglik >= end.loglik and again.end != End.MAX_STEPS
+        if again.end == End.INTERRUPTED or not (_higher(again, end) or finished):
             break
         end = again._replace(polished=end.polished)
-    if not is_clean(end, space):
+    return _concluded(problems.method, evaluator, loaded, u0, end._replace(n_steps=steps), findings)
+
+
+def _moved_to_bounds(evaluator: SingleEvaluator, end: OptimizeResult) -> tuple[OptimizeResult, np.ndarray]:
+    """Return a final point with the coordinates very close to a bound set to it, and the others maximised; and the number of
+    steps so far.
+
+    The point is unchanged if no coordinate is so close, or if the log-likelihood is lower at the bound.
+    """
+    onto = onto_bounds(end, evaluator.spec.space)
+    if onto is None:
+        return end, end.n_steps
+    moved = maximised_on_bounds(evaluator, onto, end)
+    no_loss = moved.loglik >= end.loglik - SAME_LEVEL * max(1.0, abs(float(end.loglik)))
+    return (moved if no_loss else end), moved.n_steps
+
+
+def _along_ridge(
+    evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult
+) -> tuple[SingleEvaluator, OptimizeResult | Direction]:
+    """Continue a search that used up its steps by Newton's method, from a higher point of the profile along a curved ridge, from
+    a point beside an inflection, or from its final point.
+
+    Returns:
+        The evaluator and the result; or the evaluator and the direction along which the log-likelihood levels off, if it does.
+    """
+    levels = levelled(evaluator, u0, end)
+    if levels is not None and levels.point is None:
+        return evaluator, levels
+    higher = off_an_inflection(evaluator, end) if levels is None else (levels,)
+    return maximise_one(evaluator, optimize.Newton(), np.asarray(higher[0].point) if higher else end.u)
+
+
+def _findings_at(
+    method: Method,
+    evaluator: SingleEvaluator,
+    loaded: Loaded,
+    u0: Float[Host, " p"],
+    end: OptimizeResult,
+    first: RaysOfEnd | None,
+) -> Asks[Findings]:
+    """Test rays and inflections at a final point that is not clearly a maximum; return the findings that exceed rounding.
+
+    A generator, with arguments as of `_searched_on`.  If the search used up the ``max_steps`` that the user set, directions in
+    which the log-likelihood rises without a limit are left out, since further steps may pass the rise.
+    """
+    findings = yield from _followed(evaluator, loaded, u0, end, first)
+    real, words, advice = with_good_digits(evaluator, loaded, u0, end, findings.directions)
+    unfinished = end.end == End.MAX_STEPS
+    shown = real
+    if unfinished and not end.polished and limited(method):
+        shown = tuple(d for d in real if d.behaviour != "rises")
+    if not words and not unfinished and all(d.behaviour not in ("rises", "higher", "flat", "plateau") for d in real):
+        shown = (*real, *off_an_inflection(evaluator, end))
+    return replace(findings, directions=shown, rows=words, advice=advice)
+
+
+def _point_to_restart_from(
+    end: OptimizeResult, space: Space, findings: Findings, inside: Float[Host, " p"] | None
+) -> Float[Host, " p"] | None:
+    """Return the point from which the search goes on, (p,); None if there is none, or if ``max_steps`` was used up.
+
+    It is the highest point found, else the point ``inside`` the bounds (if not None), else a point on the other side of a ridge.
+    After the few Newton steps that follow another method, a search whose log-likelihood still rises goes on from its final point:
+    ``max_steps`` of these is not the user's limit.
+    """
+    if end.end == End.MAX_STEPS:
+        return end.u if end.polished and any(d.behaviour == "rises" for d in findings.directions) else None
+    higher = [d for d in findings.directions if d.behaviour in ("higher", "inflection") and d.point is not None]
+    if higher:
+        return np.asarray(max(higher, key=lambda d: d.gain).point)
+    if inside is None and any(d.behaviour == "ridge" for d in findings.directions):
+        return nearby_point(end, space, far=True)
+    return inside
+
+
+def _concluded(
+    method: Method,
+    evaluator: SingleEvaluator,
+    loaded: Loaded,
+    u0: Float[Host, " p"],
+    end: OptimizeResult,
+    findings: Findings,
+) -> Diagnosed:
+    """Return the diagnosis of the last final point of all searches.
+
+    If it is not clearly a maximum and the findings do not say why, the rows or the operation at which the function stops being
+    finite are looked for.
+    """
+    if not is_clean(end, evaluator.spec.space):
         known = findings.rows or any(d.behaviour not in ("falls", "unknown") for d in findings.directions)
-        stopped = "" if known or limited(problems.method) else where_it_stopped(evaluator, loaded, end)
+        stopped = "" if known or limited(method) else where_it_stopped(evaluator, loaded, end)
         if stopped:
             findings = replace(findings, rows=stopped, advice=STAYS_FINITE)
         findings = replace(findings, within=decided_within(evaluator, end))
-        if not linalg.all_finite(end.score):  # a higher point, or an edge, from which no search can go on
-            without = _without_derivatives(evaluator, loaded, u0, end._replace(n_steps=steps))
+        if not linalg.all_finite(end.score):  # a higher point, or a bound, from which no search can go on
+            without = _without_derivatives(evaluator, loaded, u0, end)
             if without.findings.limit or not any(d.behaviour == "rises" for d in findings.directions):
                 return without  # else the score overflowed on the way up, where the rise is known already
-    return Diagnosed(evaluator.spec, end._replace(n_steps=steps), findings)
+    return Diagnosed(evaluator.spec, end, findings)
 
 
 def _without_derivatives(
     evaluator: SingleEvaluator, loaded: Loaded, u0: Float[Host, " p"], end: OptimizeResult
 ) -> Diagnosed:
     """Return the diagnosis of a final point whose log-likelihood or score is not finite: the limit at a bound, or the rows."""
-    limit = limit_on_edge(evaluator, u0, end)
+    limit = limit_on_bound(evaluator, u0, end)
     if limit is not None:
         return Diagnosed(evaluator.spec, limit, Findings(limit=True))
     return Diagnosed(evaluator.spec, end, Findings(rows=explain(evaluator, loaded, end.u)))
@@ -361,12 +333,6 @@ def limited(method: Method) -> bool:
 def _higher(after: OptimizeResult, before: OptimizeResult) -> bool:
     """True if the log-likelihood of the second result exceeds that of the first by more than rounding."""
     return bool(after.loglik > before.loglik + HIGHER[0] + HIGHER[1] * abs(before.loglik))
-
-
-def _restart(evaluator: SingleEvaluator, method: Method, u0: Host) -> tuple[SingleEvaluator, OptimizeResult]:
-    """Maximise from u0, (p,); return the evaluator (perhaps with a differenced Hessian) and the result."""
-    after, result = maximise(evaluator, method, u0[None])
-    return after, result.of(0)
 
 
 def _followed(

@@ -90,7 +90,7 @@ def to_theta(space: Space, u: Any, fixed: Either | None, score: Any, information
     return NaturalEstimates(theta_of(u), jacobian, natural, 0.5 * (full + full.T))
 
 
-def off_edges(space: Space, u: Either) -> Either:
+def off_bounds(space: Space, u: Either) -> Either:
     """Move coordinates of u, (p,), that are at a bound a small step inside, since the score may vanish there by symmetry."""
     if not space.boxed:
         return u
@@ -119,7 +119,7 @@ def _to_u(space: Space, values: list[Any]) -> Either:
     """Convert natural values, one array per leaf, to u, (p,), with coordinates at a bound moved a small step inside; compiled,
     for `to_u`.
     """
-    return off_edges(space, space.u_from_params(space.build(values)))
+    return off_bounds(space, space.u_from_params(space.build(values)))
 
 
 def to_u(space: Space, values: list[Any]) -> Float[Host, " p"]:
@@ -132,7 +132,7 @@ def _many_to_u(space: Space, values: list[Any]) -> Either:
     """Convert natural values, one array (L, ...) per leaf, to u, (L, p), with coordinates at a bound moved a small step inside;
     compiled, for `many_to_u`.
     """
-    return jax.vmap(lambda parts: off_edges(space, space.u_from_params(space.build(parts))))(values)
+    return jax.vmap(lambda parts: off_bounds(space, space.u_from_params(space.build(parts))))(values)
 
 
 def many_to_u(space: Space, values: list[Any]) -> Float[Host, "L p"]:

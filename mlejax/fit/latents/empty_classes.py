@@ -24,11 +24,11 @@ from mlejax.parameters import Space
 from mlejax.shapes import Either, Float, Host, PyTree
 
 NEAR = 0.01  # a probability that may be 0 at the maximum
-LOST = 1e-6  # log-likelihood that going onto the edge may cost
+LOST = 1e-6  # log-likelihood that going onto the bound may cost
 ASIDE = 0.01  # relative distance of a second point, at which parameters without an effect on the log-likelihood have score 0 too
 
 
-def on_closed_edges(done: Fit, values: list[Any]) -> Fit | None:
+def on_closed_bounds(done: Fit, values: list[Any]) -> Fit | None:
     """Continue a fit with vanishing class probabilities set to 0.
 
     Returns None if that is not a maximum, if no probability is small, if the log-likelihood of the fit does not approach a
@@ -50,7 +50,7 @@ def on_closed_edges(done: Fit, values: list[Any]) -> Fit | None:
     return _continued(done, Space(space.groups, tuple(leaves)), values) if found else None
 
 
-def _on_edges(done: Fit, space: Space, fixed: Host, values: list[Any]) -> Float[Host, " p"]:
+def _on_bounds(done: Fit, space: Space, fixed: Host, values: list[Any]) -> Float[Host, " p"]:
     """Return u, (p,), with small probabilities set to 0: those that, each by itself, can be 0 without lowering the
     log-likelihood.
     """
@@ -65,7 +65,7 @@ def _on_edges(done: Fit, space: Space, fixed: Host, values: list[Any]) -> Float[
     return u
 
 
-def _with_edges(space: Space, params: PyTree) -> Space:
+def _with_bounds(space: Space, params: PyTree) -> Space:
     """Return the layout with the positions of zero probabilities in ``params`` recorded in its closed simplices."""
     leaves = [
         replace(leaf, transform=replace(leaf.transform, edges=tuple(np.flatnonzero(np.asarray(value) == 0.0).tolist())))
@@ -89,9 +89,9 @@ def _continued(done: Fit, space: Space, values: list[Any]) -> Fit | None:
     """
     fixed = np.concatenate([np.ravel(v) for v in values])
     with float64():
-        u = _on_edges(done, space, fixed, values)
+        u = _on_bounds(done, space, fixed, values)
         at = space.params_from_u(u)
-        space, fixed = _with_edges(space, at), np.concatenate([np.ravel(v) for v in space.split(at)])
+        space, fixed = _with_bounds(space, at), np.concatenate([np.ravel(v) for v in space.split(at)])
         evaluator: Any = evaluator_of(replace(done.spec.plain, space=space), done.loaded, fixed)
         # at a maximum the score of a single unit is 0 in every parameter, so another point is looked at too
         aside = np.where(np.isfinite(space.lower) | np.isfinite(space.upper), u, u + ASIDE * (1.0 + np.abs(u)))
@@ -104,8 +104,8 @@ def _continued(done: Fit, space: Space, values: list[Any]) -> Fit | None:
     with float64():
         u = np.asarray(space.u_from_params(at))
     again = continued(replace(done, spec=replace(done.spec, space=space), fixed=fixed), u, done.note)
-    reached = _with_edges(again.spec.space, again.params)
-    if reached != again.spec.space:  # errors beside an edge are those with the probability fixed there
+    reached = _with_bounds(again.spec.space, again.params)
+    if reached != again.spec.space:  # errors beside a bound are those with the probability fixed there
         again = continued(replace(again, spec=replace(again.spec, space=reached)), again.u, done.note)
     if not again.verdict.converged or again.llf < done.llf - LOST:
         return None

@@ -19,7 +19,7 @@ from mlejax.execution import float64
 from mlejax.fit.continuing import continued
 from mlejax.fit.finish.finish import Fit, Integration
 from mlejax.fit.latents import labels
-from mlejax.fit.latents.empty_classes import on_closed_edges
+from mlejax.fit.latents.empty_classes import on_closed_bounds
 from mlejax.fit.prepare.streaming import evaluator_of
 from mlejax.fit.recipe import fit_once
 from mlejax.latent import Markov, Mixture, mixture_of, posterior
@@ -113,20 +113,20 @@ def fit_with_classes(likelihood: Likelihood, data: Data, **options: Any) -> Fit:
         if again.verdict.converged or not done.verdict.converged:
             done, found = again, class_findings(again)
     if done.verdict.supremum is not None:
-        return on_edges(done, keep=options.get("start") is not None)
+        return on_bounds(done, keep=options.get("start") is not None)
     if options.get("start") is None:
         done, found = _in_order(done, found)
     return _exact(_judged(done, found))
 
 
-def on_edges(done: Fit, keep: bool) -> Fit:
+def on_bounds(done: Fit, keep: bool) -> Fit:
     """Set class probabilities that go to 0 to 0, if that is a maximum, and name empty, small and identical classes.
 
     ``keep``: do not sort the labels of the classes.
     """
     leaves = None if keep else _exchangeable(done)
     order = np.arange(_n_classes(done)) if leaves is None else _order(done, leaves)
-    closed = on_closed_edges(done, labels.exchanged(done.spec, done.params, leaves or (), order))
+    closed = on_closed_bounds(done, labels.exchanged(done.spec, done.params, leaves or (), order))
     if closed is not None:
         done = closed if leaves is None else _with_order_told(closed, leaves)
     return with_classes_named(done)

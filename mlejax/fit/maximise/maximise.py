@@ -74,6 +74,13 @@ def maximise(
     return evaluator, result
 
 
+def maximise_one(evaluator: E, method: Method, u0: Float[Host, " p"]) -> tuple[E, OptimizeResult]:
+    """Run a method on one data set from u0, (p,), as `maximise` does; return the evaluator in use, and the result, without a
+    leading axis."""
+    after, result = maximise(evaluator, method, u0[None])
+    return after, result.of(0)
+
+
 def _run(evaluator: E, method: Method, u0: Host, which: Any, report: Report | None) -> tuple[E, OptimizeResult]:
     """Run a method from u0, for the data sets ``which``; if second derivatives are missing or not finite, run it again with a
     differenced Hessian (not with fixed effects whose information was finite at the start).

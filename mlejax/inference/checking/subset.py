@@ -163,9 +163,9 @@ def subset_errors_of(
     chosen = choose(space, addresses)
     m, k = chosen.theta.size, p - chosen.theta.size
     _check_size(m, p, others)
-    on_edge = ~fit.interior[chosen.theta]
-    if on_edge.any():
-        names = ", ".join(space.labels[i] for i in chosen.reported[on_edge][:6])
+    on_bound = ~fit.interior[chosen.theta]
+    if on_bound.any():
+        names = ", ".join(space.labels[i] for i in chosen.reported[on_bound][:6])
         raise ValueError(f"{names}: at a bound of the support, where there is no Wald standard error; leave it out")
     beside = None
     if others == "estimated":
@@ -177,7 +177,7 @@ def subset_errors_of(
             fit.spec, at, chosen.theta, beside, damping=damping / scale, tol=tol, max_steps=max_steps
         )
     _check_solved(found, scale, damping, tol)
-    lower, upper = space.closed_edges
+    lower, upper = space.closed_bounds
     made = subset_errors(
         [space.labels[i] for i in chosen.reported],
         fit.theta[chosen.theta],
@@ -185,7 +185,7 @@ def subset_errors_of(
         scale * found.score,
         None if found.lost is None else scale * found.lost,
         links=[space.links[i] for i in chosen.reported],
-        edges=(lower[chosen.reported], upper[chosen.reported]),
+        bounds=(lower[chosen.reported], upper[chosen.reported]),
         zero_is_interior=space.zero_is_interior[chosen.reported],
         n_others=k,
         remarks=_remarks(fit, others, k, damping, found.n_steps, found.residual),
@@ -333,7 +333,7 @@ def subset_errors(
     lost: Float[Host, "m m"] | None,
     *,
     links: Sequence[Any],
-    edges: tuple[Float[Host, " m"], Float[Host, " m"]],
+    bounds: tuple[Float[Host, " m"], Float[Host, " m"]],
     zero_is_interior: Bool[Host, " m"],
     n_others: int,
     remarks: Sequence[str] = (),
@@ -348,7 +348,7 @@ def subset_errors(
         score: score of the chosen parameters (m,).
         lost: I_SO I_OO^-1 I_OS (m, m), or None to take the others as known.
         links: m bijections on whose scale the intervals are symmetric.
-        edges: lower and upper bounds of the supports, (m,) each; infinite where the support is open.
+        bounds: lower and upper bounds of the supports, (m,) each; infinite where the support is open.
         zero_is_interior: True for entries whose z statistic against 0 is meaningful (m,).
         n_others: number of other free parameters.
         remarks: how to read the errors, in sentences.
@@ -361,7 +361,7 @@ def subset_errors(
     >>> import numpy as np
     >>> from mlejax.transforms import Identity
     >>> wide = (np.full(1, -np.inf), np.full(1, np.inf))
-    >>> kinds = {"links": [Identity()], "edges": wide, "zero_is_interior": np.array([True]), "n_others": 1}
+    >>> kinds = {"links": [Identity()], "bounds": wide, "zero_is_interior": np.array([True]), "n_others": 1}
     >>> given = subset_errors(["b"], np.ones(1), np.array([[4.0]]), np.zeros(1), None, **kinds)
     >>> both = subset_errors(["b"], np.ones(1), np.array([[4.0]]), np.zeros(1), np.array([[3.0]]), **kinds)
     >>> given.bse.tolist(), both.bse.tolist()
@@ -384,7 +384,7 @@ def subset_errors(
         cov = found.inverse
     bse = np.sqrt(np.diag(cov))
     tests = z_tests(params, bse, testable=zero_is_interior)
-    limits = confidence_intervals(params, bse, links=links, lower_edge=edges[0], upper_edge=edges[1], alpha=alpha)
+    limits = confidence_intervals(params, bse, links=links, lower_bound=bounds[0], upper_bound=bounds[1], alpha=alpha)
     others = "given" if lost is None else "estimated"
     how = "given the others" if lost is None else "the others estimated"
     title = f"Standard errors of {len(names)} of {len(names) + n_others} parameters, {how}"

@@ -30,7 +30,7 @@ from mlejax.inference.normal import critical_value
 from mlejax.shapes import Either
 from mlejax.transforms import Identity, Log
 
-EDGE_DISTANCE = 2.0
+BOUND_DISTANCE = 2.0
 """An entry within this many standard errors of a bound that belongs to its support gets no Wald interval."""
 
 SCALES = ("link", "natural")
@@ -88,8 +88,8 @@ def confidence_intervals(
     bse: ArrayLike,
     *,
     links: Sequence[IntervalLink] | None = None,
-    lower_edge: ArrayLike = -np.inf,
-    upper_edge: ArrayLike = np.inf,
+    lower_bound: ArrayLike = -np.inf,
+    upper_bound: ArrayLike = np.inf,
     alpha: float = 0.05,
     scale: str = "link",
     df: float = np.inf,
@@ -100,9 +100,9 @@ def confidence_intervals(
       params: estimates (m,), natural scale.
       bse: standard errors (m,), natural scale; one that is negative or not finite gives NaN limits.
       links: m elementwise bijections (hashable); None means the identity for all.
-      lower_edge: lower bounds that belong to the supports, -inf where no bound does; broadcast to (m,).  An estimate
+      lower_bound: lower bounds that belong to the supports, -inf where no bound does; broadcast to (m,).  An estimate
           within 2 standard errors of such a bound (the critical value, if that is more) has NaN limits and a note.
-      upper_edge: upper bounds that belong to the supports, +inf where no bound does.
+      upper_bound: upper bounds that belong to the supports, +inf where no bound does.
       alpha: 1 - coverage.
       scale: ``"link"`` or ``"natural"``; on the natural scale, limits outside the support are noted.
       df: degrees of freedom of Student's t; inf for the normal distribution.
@@ -113,7 +113,7 @@ def confidence_intervals(
     Raises:
       ValueError: alpha outside (0, 0.5], an unknown scale, or arguments of different lengths.
 
-    >>> ci = confidence_intervals([1.0, 0.3], [0.1, 0.2], lower_edge=[-np.inf, 0.0])
+    >>> ci = confidence_intervals([1.0, 0.3], [0.1, 0.2], lower_bound=[-np.inf, 0.0])
     >>> ci.low.round(3).tolist(), ci.notes[1]
     ([0.804, nan], "within 2 standard errors of its bound 0: use conf_int(method='profile')")
     """
@@ -131,7 +131,7 @@ def confidence_intervals(
         notes = [""] * value.size if links is None else _leaving(low, high, links)
     else:
         low, high, notes = _on_link_scale(value, error, links, reach)
-    for i, note in _edge_notes(value, error, lower_edge, upper_edge, max(EDGE_DISTANCE, reach)):
+    for i, note in _bound_notes(value, error, lower_bound, upper_bound, max(BOUND_DISTANCE, reach)):
         low[i] = high[i] = np.nan
         notes[i] = note
     return Intervals(low, high, tuple(notes), float(alpha), scale)
@@ -181,21 +181,21 @@ def _linearised(link: IntervalLink, value: np.ndarray) -> tuple[np.ndarray, np.n
     return u, np.abs(slope), lambda t: evaluated(forward, t)
 
 
-def _edge_notes(
+def _bound_notes(
     value: np.ndarray, error: np.ndarray, lower: ArrayLike, upper: ArrayLike, distance: float
 ) -> list[tuple[int, str]]:
     """Return (position, note) for each entry within ``distance`` standard errors of a bound in ``lower`` or ``upper``; infinite
     bounds do not count.
     """
     found = []
-    for edge, side in ((lower, 1.0), (upper, -1.0)):
-        edges = np.broadcast_to(np.asarray(edge, np.float64), value.shape)
+    for bound, side in ((lower, 1.0), (upper, -1.0)):
+        bounds = np.broadcast_to(np.asarray(bound, np.float64), value.shape)
         with np.errstate(invalid="ignore"):
-            close = np.isfinite(edges) & (side * (value - edges) <= distance * error)
+            close = np.isfinite(bounds) & (side * (value - bounds) <= distance * error)
         found += [
             (
                 int(i),
-                f"within {distance:.3g} standard errors of its bound {edges[i]:.5g}: use conf_int(method='profile')",
+                f"within {distance:.3g} standard errors of its bound {bounds[i]:.5g}: use conf_int(method='profile')",
             )
             for i in np.flatnonzero(close)
         ]

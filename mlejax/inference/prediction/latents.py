@@ -270,6 +270,6 @@ def differences(fit: Fit, cov: CovarianceResult) -> Float[Host, "m p"] | None:
     if fit.jacobian is None or not np.isfinite(full).any():
         return None
     to_u = np.linalg.pinv(fit.jacobian)
-    values, vectors = np.linalg.eigh(to_u @ np.nan_to_num(full) @ to_u.T)  # what is on an edge stays there
+    values, vectors = np.linalg.eigh(to_u @ np.nan_to_num(full) @ to_u.T)  # what is on a bound stays there
     positive = values > 0.0
     return STEP * (np.sqrt(values[positive]) * vectors[:, positive]).T

@@ -262,12 +262,12 @@ def inside_support(found: DeltaResult, support: tuple[float | None, float | None
         )
     one_sided = np.isinf(lower) or np.isinf(upper)
     sign = -1.0 if np.isinf(lower) else 1.0
-    edge = (upper if sign < 0 else lower) if one_sided else 0.0  # values are edge + sign * something positive
+    bound = (upper if sign < 0 else lower) if one_sided else 0.0  # values are bound + sign * something positive
     link = Log() if one_sided else Logit(lower, upper)
     made = confidence_intervals(
-        sign * (found.params - edge), found.bse, links=[link] * found.params.size, alpha=found.alpha, df=found.df
+        sign * (found.params - bound), found.bse, links=[link] * found.params.size, alpha=found.alpha, df=found.df
     )
-    ends = [edge + sign * made.low, edge + sign * made.high]
+    ends = [bound + sign * made.low, bound + sign * made.high]
     notes = tuple(old or new for old, new in zip(found.notes, made.notes, strict=True))
     return replace(found, conf_low=np.minimum(*ends), conf_high=np.maximum(*ends), notes=notes)
 

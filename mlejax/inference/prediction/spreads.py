@@ -18,7 +18,7 @@ from mlejax.shapes import Device, Params, PyTree
 if TYPE_CHECKING:
     import pandas as pd
 
-SINGULAR = 1e-7  # of a correlation's distance from 1, where it is on the edge
+SINGULAR = 1e-7  # of a correlation's distance from 1, where it is on the bound
 
 
 def random_effects(fit: Fit, cov: CovarianceResult, alpha: float = 0.05, reason: str = "") -> pd.DataFrame:
@@ -72,10 +72,10 @@ def random_effects(fit: Fit, cov: CovarianceResult, alpha: float = 0.05, reason:
         found = nlcom_of(fit, cov.full, values, labels=labels, alpha=alpha, reason=reason, df=cov.df)
     is_sd = np.array([label.startswith("sd(") for label in labels])
     value, error = found.params, np.array(found.bse)
-    edge = np.where(is_sd, value == 0.0, 1.0 - np.abs(value) < SINGULAR) | np.isnan(value)
-    notes = np.where(edge, "at a bound of its support", np.array(found.notes, object))
+    bound = np.where(is_sd, value == 0.0, 1.0 - np.abs(value) < SINGULAR) | np.isnan(value)
+    notes = np.where(bound, "at a bound of its support", np.array(found.notes, object))
     notes = np.where(np.isnan(value), "a standard deviation is 0", notes)
-    error[edge] = np.nan
+    error[bound] = np.nan
     reach = critical_value(alpha, cov.df)
     with np.errstate(all="ignore"):
         link, back = np.where(is_sd, np.log(value), np.arctanh(value)), lambda x: np.where(is_sd, np.exp(x), np.tanh(x))

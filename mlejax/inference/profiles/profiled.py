@@ -69,7 +69,7 @@ def profiled_fit(fit: Fit) -> Profiled:
             at = evaluate(u, np.zeros(1, np.int64), 2)
             assert at.information is not None
             loglik, information = at.loglik, at.information
-    # on an edge the curvature tells whether a parameter leaves it: it is evaluated at every point
+    # on a bound the curvature tells whether a parameter leaves it: it is evaluated at every point
     lags = (
         bool(fit.interior.all())
         and fit.spec.reduction is None
@@ -207,7 +207,7 @@ def _irregular(paths: Paths, points: Points) -> Bool[Host, " m"]:
     return np.asarray(~straight)
 
 
-def on_edges(paths: Paths, u: Float[Host, "m p"]) -> Bool[Host, " m"]:
+def on_bounds(paths: Paths, u: Float[Host, "m p"]) -> Bool[Host, " m"]:
     """Return True for each path at whose point u[i] a coordinate other than its targets is at a bound, (m,)."""
     bound = paths.on_bound(u)
     for k in range(paths.which.shape[1]):
@@ -249,7 +249,7 @@ __all__ = [
     "Stop",
     "find_ends",
     "make_paths",
-    "on_edges",
+    "on_bounds",
     "profiled_batch",
     "profiled_fit",
     "refused",

@@ -89,13 +89,13 @@ def entry_intervals(
     (n * r,); further arguments and errors are those of `confidence_intervals`.
     """
     n = params.size // max(space.n_reported, 1)
-    lower, upper = (np.tile(edge, n) for edge in space.closed_edges)
+    lower, upper = (np.tile(bound, n) for bound in space.closed_bounds)
     return confidence_intervals(
         params.ravel(),
         bse.ravel(),
         links=list(space.links) * n,
-        lower_edge=lower,
-        upper_edge=upper,
+        lower_bound=lower,
+        upper_bound=upper,
         alpha=alpha,
         scale=scale,
         df=df,
@@ -107,7 +107,7 @@ def support_of(space: Space) -> tuple[Float[Host, " r"], Float[Host, " r"]]:
     belong to the supports; -inf or inf where there is none.
     """
     low, high = supports(space.links)
-    lower, upper = space.closed_edges
+    lower, upper = space.closed_bounds
     return np.maximum(low, lower), np.minimum(high, upper)
 
 

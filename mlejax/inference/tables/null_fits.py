@@ -22,7 +22,7 @@ from mlejax.inference.tests import (
     LRTest,
     UnknownMixtureError,
     check_likelihood,
-    closed_edges,
+    closed_bounds,
     lr_test,
     slopes_of,
 )
@@ -39,14 +39,14 @@ def null_statements(entries: Entries) -> tuple[str, ...]:
     """
     space, full = entries.space, facts_of(entries.fit, entries.cov)
     slopes = [space.labels[int(j)] for j in slopes_of(space) if not space.reported_fixed[j]]
-    edged = _ending_at_zero(entries)
+    ending_at_zero = _ending_at_zero(entries)
     try:
         check_likelihood(full, full.label)
     except ValueError as error:
         out = list(_mcfadden(full, _null(entries, slopes))) if slopes and full.pseudolikelihood and full.converged else []
-        tests = [*(["against intercepts alone"] if slopes else []), *(f"of {name} = 0" for name in edged)]
+        tests = [*(["against intercepts alone"] if slopes else []), *(f"of {name} = 0" for name in ending_at_zero)]
         return (*out, f"No likelihood-ratio test {', '.join(tests)}: {error}.") if tests else ()
-    return (*(_against_intercepts(entries, full, slopes) if slopes else ()), *_against_edges(entries, full, edged))
+    return (*(_against_intercepts(entries, full, slopes) if slopes else ()), *_against_bounds(entries, full, ending_at_zero))
 
 
 def _against_intercepts(entries: Entries, full: FitFacts, slopes: list[str]) -> Iterator[str]:
@@ -73,16 +73,17 @@ def _ending_at_zero(entries: Entries) -> dict[str, float]:
     space = entries.space
     found = [
         rows for leaf, rows in zip(space.leaves, space.reported_slices, strict=True)
-        if leaf.size == 1 and not leaf.all_fixed and 0.0 in closed_edges(leaf.transform)
+        if leaf.size == 1 and not leaf.all_fixed and 0.0 in closed_bounds(leaf.transform)
     ]  # fmt: skip
     return {space.labels[rows][0]: float(entries.params[rows][0]) for rows in found}
 
 
-def _against_edges(entries: Entries, full: FitFacts, edged: dict[str, float]) -> Iterator[str]:
-    """Yield the likelihood-ratio test that a parameter is 0, or why there is none, for each of ``edged`` (name -> estimate)."""
+def _against_bounds(entries: Entries, full: FitFacts, ending_at_zero: dict[str, float]) -> Iterator[str]:
+    """Yield the likelihood-ratio test that a parameter is 0, or why there is none, for each of ``ending_at_zero`` (name ->
+    estimate): scalar parameters with a closed bound at 0."""
     labels, inside = entries.fit.spec.space.theta_labels, entries.fit.interior
     bounded = [name for name, free in zip(labels, inside, strict=False) if not free]
-    for name, estimate in edged.items():
+    for name, estimate in ending_at_zero.items():
         if estimate == 0.0:
             yield f"{name} = 0: likelihood ratio {format_statistic(0.0)}, p = 1, because the estimate is 0."
             continue

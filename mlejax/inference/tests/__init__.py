@@ -6,7 +6,7 @@ from mlejax.inference.tests.information_matrix import InformationMatrixTest, inf
 from mlejax.inference.tests.pairs.hausman import HausmanTest, hausman_test
 from mlejax.inference.tests.pairs.likelihood_ratio import LRTest, check_likelihood, lr_test
 from mlejax.inference.tests.pairs.nested_fits import UnknownMixtureError
-from mlejax.inference.tests.pairs.nesting import closed_edges
+from mlejax.inference.tests.pairs.nesting import closed_bounds
 from mlejax.inference.tests.pairs.same_data import FitFacts, data_difference
 from mlejax.inference.tests.pairs.vuong import VuongTest, vuong_test
 from mlejax.inference.tests.restrictions.contrasts import TTest, t_test
@@ -28,7 +28,7 @@ __all__ = [
     "VuongTest",
     "WaldTest",
     "check_likelihood",
-    "closed_edges",
+    "closed_bounds",
     "data_difference",
     "hausman_test",
     "information_matrix_test",

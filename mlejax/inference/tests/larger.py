@@ -89,7 +89,7 @@ def at_values(fit: Fit, big: Larger, null: Mapping[str, Any]) -> tuple[Fit, Floa
     return at, tangent
 
 
-def met_on_an_edge(full: Fit, restricted: Fit) -> str:
+def met_on_a_bound(full: Fit, restricted: Fit) -> str:
     """Return the name of the only parameter of ``full`` that ``restricted`` lacks, if the models are equal at its lower bound
     (a share of zeros, a dispersion); else an empty string.
 

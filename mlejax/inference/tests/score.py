@@ -124,13 +124,13 @@ def _tested(
         ValueError: an option is not valid, or there is no valid score test; the message names another test.
     """
     kind, options = check_kind(cov_type, cov_kwds, at.weight_kind)
-    on_edge = np.flatnonzero(~at.interior)
-    if bootstrap is not None and (kind not in ("HC0", "cluster") or on_edge.size or len(options.get("groups", ())) > 1):
+    on_bound = np.flatnonzero(~at.interior)
+    if bootstrap is not None and (kind not in ("HC0", "cluster") or on_bound.size or len(options.get("groups", ())) > 1):
         raise ValueError(
             "score_test(bootstrap=) needs cov_type='HC0' or one-way 'cluster' (cov_kwds={'groups': ...}), and no parameter at a "
             "bound; else use lr_test(..., bootstrap=999), which simulates data"
         )
-    if on_edge.size == 1 and (still := symmetric_edges(at)).size:
+    if on_bound.size == 1 and (still := symmetric_bounds(at)).size:
         return _of_variance(at, int(still[0]), tangent)
     inside = replace(at, interior=np.ones(at.theta.size, bool))
     bread, note = covariance_of(inside, "nonrobust", {}).matrix, ""
@@ -147,8 +147,8 @@ def _tested(
     elif not definite:
         bread, kind = _inverse_products(at, definite), "opg"
         note = "the observed information is not positive definite at the restricted estimates: products of scores are used"
-    if on_edge.size == 1 and len(at.theta) - tangent.shape[1] == 1:
-        j = int(on_edge[0])
+    if on_bound.size == 1 and len(at.theta) - tangent.shape[1] == 1:
+        j = int(on_bound[0])
         inward = 1.0 if at.u[j] <= at.spec.space.lower[j] else -1.0
         if inward * at.score[j] < 0:
             label = f"{at.spec.space.theta_labels[j]} = {at.theta[j]:g}"
@@ -156,8 +156,8 @@ def _tested(
     cov = bread if KINDS[kind].model_based else covariance_of(inside, kind, options).matrix
     H, labels = _restrictions(at, tangent, bread, text)
     step = bread @ at.score
-    if on_edge.size:
-        _check_edge(at, H, on_edge)
+    if on_bound.size:
+        _check_bound(at, H, on_bound)
     found = wald_test(H, 0.0, step, cov, labels=labels)
     if found.reason:
         raise ValueError(f"score_test: {found.reason}")
@@ -167,7 +167,7 @@ def _tested(
         influence = influence if w is None else influence[w.used]
         p, note, drawn = wild_p(influence, codes[0] if codes else None, bootstrap, seed)
         return ScoreTest(found.statistic, found.df, p, labels, note, replicates=found.statistic * drawn)
-    if not on_edge.size:
+    if not on_bound.size:
         return ScoreTest(found.statistic, found.df, found.pvalue, labels, note)
     return ScoreTest(found.statistic, 1, 0.5 * found.pvalue, labels, note, one_sided=True)
 
@@ -245,12 +245,12 @@ def _restrictions(
     return basis.T * root, (label,) if m == 1 else tuple(f"{label} ({i + 1})" for i in range(m))
 
 
-def _check_edge(at: Fit, H: Float[Host, "m p"], on_edge: np.ndarray) -> None:
-    """Raise ValueError unless there is one restriction, of the only entry of theta that is at a bound (``on_edge``: positions
+def _check_bound(at: Fit, H: Float[Host, "m p"], on_bound: np.ndarray) -> None:
+    """Raise ValueError unless there is one restriction, of the only entry of theta that is at a bound (``on_bound``: positions
     of these).
     """
-    names = [at.spec.space.theta_labels[i] for i in on_edge]
-    alone = len(H) == 1 and on_edge.size == 1 and np.flatnonzero(H[0]).tolist() == on_edge.tolist()
+    names = [at.spec.space.theta_labels[i] for i in on_bound]
+    alone = len(H) == 1 and on_bound.size == 1 and np.flatnonzero(H[0]).tolist() == on_bound.tolist()
     if not alone:
         raise ValueError(
             f"score_test: {', '.join(names)} is at a bound of its support under the null hypothesis, and there are other "
@@ -262,17 +262,17 @@ def _check_edge(at: Fit, H: Float[Host, "m p"], on_edge: np.ndarray) -> None:
 # ---- standard deviations at 0, whose score is 0 by symmetry
 
 
-def symmetric_edges(at: Fit) -> np.ndarray:
+def symmetric_bounds(at: Fit) -> np.ndarray:
     """Return the positions of the coordinates that are at a bound and have a score of 0 in every term, such as a standard
     deviation at 0; empty if there are none.
     """
-    on_edge = np.flatnonzero(~at.interior)
-    if not on_edge.size:
-        return on_edge
-    scores = at.scores()[:, on_edge]
+    on_bound = np.flatnonzero(~at.interior)
+    if not on_bound.size:
+        return on_bound
+    scores = at.scores()[:, on_bound]
     assert at.information is not None
-    size = np.sqrt(np.abs(np.diag(at.information))[on_edge]) + 1e-300
-    return np.asarray(on_edge[np.abs(scores).max(axis=0, initial=0.0) <= 1e-8 * size])
+    size = np.sqrt(np.abs(np.diag(at.information))[on_bound]) + 1e-300
+    return np.asarray(on_bound[np.abs(scores).max(axis=0, initial=0.0) <= 1e-8 * size])
 
 
 def scores_with_variances(at: Fit, which: np.ndarray) -> Float[Host, "n p"]:

@@ -105,10 +105,10 @@ def outcome(fit: Fit) -> str:
 def _header(entries: Entries, eform: bool | Sequence[str]) -> tuple[tuple[str, str], ...]:
     fit, cov = entries.fit, entries.cov
     nobs, n_units = counts(fit.loaded)
-    dropped, on_edge = fit.loaded.rows.n_dropped, int((~fit.interior).sum())
+    dropped, on_bound = fit.loaded.rows.n_dropped, int((~fit.interior).sum())
     nearness = f"g'H^-1 g = {fit.decrement:.1e}" if fit.information is not None else "no Hessian was formed"
     pseudo = inference.pseudolikelihood(fit, cov)
-    free = f"{inference.df_model(fit, cov)}" + (f" ({on_edge} at a bound)" if on_edge else "")
+    free = f"{inference.df_model(fit, cov)}" + (f" ({on_bound} at a bound)" if on_bound else "")
     if fit.n_effects:
         free += f" ({fit.n_effects} effects)"
     named = outcome(fit)

@@ -327,8 +327,8 @@ def _betabinom(y: jax.Array, n: jax.Array, mu: jax.Array, rho: jax.Array) -> jax
     theta, failing = rho / (1.0 - rho), 1.0 - mu
     counts, means = jnp.stack([y, n - y, n]), jnp.stack([n * mu, n * failing, n])
     success, failure, trials = _nb2(counts, means, jnp.stack([theta / mu, theta / failing, theta]))
-    edge = jnp.where(certain, 0.0, jnp.where(legal, -jnp.inf, jnp.nan))
-    return jnp.where(inside, success + failure - trials, edge)
+    boundary = jnp.where(certain, 0.0, jnp.where(legal, -jnp.inf, jnp.nan))
+    return jnp.where(inside, success + failure - trials, boundary)
 
 
 @partial(jax.jit, static_argnums=0)

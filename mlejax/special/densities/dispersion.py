@@ -125,10 +125,10 @@ def _gamma(x: jax.Array, mean: jax.Array, shape: jax.Array) -> jax.Array:
     legal = (mean > 0) & (mean < jnp.inf) & (shape > 0) & (shape < jnp.inf) & ~jnp.isnan(x)
     inside = legal & (x > 0) & (x < jnp.inf)
     at_one = -jnp.log(jnp.where(inside | (mean <= 0), 1.0, mean))
-    edge = jnp.where(x == 0, jnp.where(shape == 1, at_one, jnp.where(shape < 1, jnp.inf, -jnp.inf)), -jnp.inf)
+    boundary = jnp.where(x == 0, jnp.where(shape == 1, at_one, jnp.where(shape < 1, jnp.inf, -jnp.inf)), -jnp.inf)
     x, mean, a = (jnp.where(inside, v, 1.0) for v in (x, mean, shape))
     value = a * _gamma_deviance(x, mean) + 0.5 * jnp.log(a) - HALF_LOG_2PI - stirling(a) - jnp.log(x)
-    return jnp.where(inside, value, jnp.where(legal, edge, jnp.nan))
+    return jnp.where(inside, value, jnp.where(legal, boundary, jnp.nan))
 
 
 @differentiated_as(lambda x, mu: x / (mu * mu) - 2.0 / mu + 1.0 / x)

@@ -188,7 +188,7 @@ def _weibull(kind: str, x: jax.Array, shape: jax.Array, scale: jax.Array) -> jax
     legal = (scale > 0) & (scale < jnp.inf) & (shape > 0) & (shape < jnp.inf) & ~jnp.isnan(x)
     inside = legal & (x > 0) & (x < jnp.inf)
     at_one = -jnp.log(jnp.where(inside | (scale <= 0), 1.0, scale))
-    edge = jnp.where(shape == 1, at_one, jnp.where(shape < 1, jnp.inf, -jnp.inf))
+    boundary = jnp.where(shape == 1, at_one, jnp.where(shape < 1, jnp.inf, -jnp.inf))
     k, scale = jnp.where(inside, shape, 1.0), jnp.where(inside, scale, 1.0)
     z = jnp.where(inside, x, 1.0)
     t = k * jnp.log(z / scale)
@@ -196,7 +196,7 @@ def _weibull(kind: str, x: jax.Array, shape: jax.Array, scale: jax.Array) -> jax
     t, at_zero, inside = jnp.where(high, 0.0, t), legal & (x == 0), inside & ~high
     if kind == "logpdf":
         found = by_ends(kind, inside, legal, x <= 0, jnp.log(k) - jnp.log(z) - gumbel_exponent(-t))
-        return jnp.where(at_zero, edge, found)
+        return jnp.where(at_zero, boundary, found)
     return by_ends(kind, inside, legal, x <= 0, of_gumbel(MIRROR[kind], -t))
 
 

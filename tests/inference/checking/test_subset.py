@@ -135,7 +135,7 @@ def test_negative_curvature_is_refused() -> None:
 
 def test_why_there_is_no_inverse_is_told() -> None:
     wide = (np.full(2, -np.inf), np.full(2, np.inf))
-    more: dict[str, Any] = {"links": [Identity()] * 2, "edges": wide, "zero_is_interior": np.ones(2, bool), "n_others": 1}
+    more: dict[str, Any] = {"links": [Identity()] * 2, "bounds": wide, "zero_is_interior": np.ones(2, bool), "n_others": 1}
     errors = lambda block, lost: subset_errors(["a", "b"], np.ones(2), np.array(block), np.zeros(2), lost, **more)
     with pytest.raises(ValueError, match=r"has no inverse: .* is flat .* not identified"):
         errors([[1.0, 1.0], [1.0, 1.0]], None)

@@ -65,8 +65,8 @@ def test_no_interval_near_a_closed_edge(scale):
         [0.3, 0.5, 0.9, 0.0, 0.5],
         [0.2, 0.2, 0.2, 0.1, 0.2],
         links=[Identity()] * 5,
-        lower_edge=[0, 0, 0, 0, -np.inf],
-        upper_edge=[np.inf, np.inf, 1, np.inf, np.inf],
+        lower_bound=[0, 0, 0, 0, -np.inf],
+        upper_bound=[np.inf, np.inf, 1, np.inf, np.inf],
         scale=scale,
     )
     assert np.isnan(ci.low).tolist() == np.isnan(ci.high).tolist() == [True, False, True, True, False]
@@ -76,7 +76,7 @@ def test_no_interval_near_a_closed_edge(scale):
 
 
 def test_missing_errors_give_missing_limits():
-    ci = confidence_intervals([1.0, 1.0, np.nan, 1.0], [np.nan, np.inf, 1.0, -1.0], links=[Log()] * 4, lower_edge=0.0)
+    ci = confidence_intervals([1.0, 1.0, np.nan, 1.0], [np.nan, np.inf, 1.0, -1.0], links=[Log()] * 4, lower_bound=0.0)
     assert np.isnan(ci.low).all()
     assert np.isnan(ci.high).all()
 

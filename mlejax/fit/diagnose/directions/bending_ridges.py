@@ -16,7 +16,7 @@ import numpy as np
 from mlejax import linalg
 from mlejax.covariance import NULL_EIGENVALUE
 from mlejax.fit.diagnose import ends
-from mlejax.fit.diagnose.edges import others_maximised
+from mlejax.fit.diagnose.bounds import others_maximised
 from mlejax.fit.diagnose.rounding.digits import digits, far_from_start
 from mlejax.fit.diagnose.rounding.last_digits import FLAT, REST, along, end_at, rest_to_rise, travelled
 from mlejax.objective import SingleEvaluator
@@ -26,7 +26,7 @@ from mlejax.shapes import Float, Host
 from mlejax.status import End
 from mlejax.verdict import Direction
 
-FAR_REAL = 10.0  # way of a coordinate without edges, in units of 1 or of the start
+FAR_REAL = 10.0  # way of a coordinate without bounds, in units of 1 or of the start
 WAYS_BACK, LEAST_POINTS = 7, 4
 AHEAD, MOST_COORDINATES = 3, 50
 LEVEL = 2e-15  # relative rounding of two sums of nearly the same numbers

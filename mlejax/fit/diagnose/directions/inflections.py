@@ -2,7 +2,7 @@
 
 At an inflection (the skew normal at 0) score and curvature both vanish along one direction, and the log-likelihood changes
 at third order only: Newton's steps halve, standard errors are implausibly large, and the log-likelihood falls along straight rays
-to both sides because the ridge is curved.  So the profile is evaluated to both sides of the point, as next to a bound (`edges`).
+to both sides because the ridge is curved.  So the profile is evaluated to both sides of the point, as next to a bound (`bounds`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from functools import partial
 import numpy as np
 
 from mlejax import linalg
+from mlejax.fit.diagnose.bounds import climbed
 from mlejax.fit.diagnose.directions import movements
 from mlejax.fit.diagnose.directions.probes import scaled
-from mlejax.fit.diagnose.edges import climbed
 from mlejax.fit.diagnose.ends import interior
 from mlejax.fit.diagnose.rounding.digits import gain_is_real
 from mlejax.objective import SingleEvaluator

@@ -13,10 +13,10 @@ from mlejax import linalg
 from mlejax.covariance import NULL_EIGENVALUE
 from mlejax.execution import compiled
 from mlejax.fit.diagnose import ends
+from mlejax.fit.diagnose.bounds import others_maximised
 from mlejax.fit.diagnose.directions import movements, rays
 from mlejax.fit.diagnose.directions.bending_ridges import levelled
 from mlejax.fit.diagnose.directions.rays import Asks
-from mlejax.fit.diagnose.edges import others_maximised
 from mlejax.fit.diagnose.ends import interior
 from mlejax.fit.finish.natural import estimates
 from mlejax.objective import SingleEvaluator, Spec

@@ -25,7 +25,7 @@ from mlejax.verdict import SMALL_DECREMENT
 
 FAR = 5.0  # logarithms and logits, from the start, beyond which digits are looked at
 EXTREME = 12.0  # logarithms and logits, from 0, beyond which they are wherever the search began
-NEARER = 1e-3  # share of the start's distance to an edge, below which they are, and the reverse
+NEARER = 1e-3  # share of the start's distance to a bound, below which they are, and the reverse
 ALLOWED = 0.01  # error bar of the log-likelihood, and of score and information in standard errors
 HALF = 0.5  # error bar of a log-likelihood, above which it is no number to show
 FAR_BELOW = 1e-3  # error bar over a rise, below which it is one though single units are lost

@@ -16,8 +16,8 @@ import numpy as np
 
 from mlejax import linalg
 from mlejax.fit.diagnose import ends
+from mlejax.fit.diagnose.bounds import others_maximised
 from mlejax.fit.diagnose.directions import movements, rays
-from mlejax.fit.diagnose.edges import others_maximised
 from mlejax.fit.diagnose.rounding.digits import ALLOWED, digits, far_from_start, gain_is_real, value_is_real
 from mlejax.fit.diagnose.rounding.ends_of_numbers import STAYS_FINITE, where_it_ends
 from mlejax.fit.prepare.loaded import Loaded
@@ -29,7 +29,7 @@ from mlejax.status import End
 from mlejax.verdict import Direction
 
 RUNGS = 60
-CLOSE_TO_EDGE = 2.0**-20, 2.0**-21  # shares of the way from a bound to the start of the search
+CLOSE_TO_BOUND = 2.0**-20, 2.0**-21  # shares of the way from a bound to the start of the search
 SAME_LIMIT = 1e-3  # log-likelihood
 ALONG = 0.1  # share of the way of a coordinate that another goes which moves along with it
 LONGEST = 41.0  # way of a logarithm, that many doublings
@@ -69,7 +69,7 @@ class Regained(NamedTuple):
         direction: the direction along which the log-likelihood rises, with its supremum, if it levels off; else None.
         words: a statement if it neither has a maximum nor levels off; else empty.
         at_start: rounding errors dominate at the start already.
-        on_edge: ``end`` is the limit at a bound of the support, where the log-likelihood is highest.
+        on_bound: ``end`` is the limit at a bound of the support, where the log-likelihood is highest.
     """
 
     point: Float[Host, " p"] | None
@@ -77,7 +77,7 @@ class Regained(NamedTuple):
     direction: Direction | None
     words: str
     at_start: bool = False
-    on_edge: bool = False
+    on_bound: bool = False
 
 
 def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult, e: int) -> Regained:
@@ -121,9 +121,9 @@ def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeRes
         return Regained(found[best][1], last, None, "")
     rest = rest_to_rise(gains)
     if rest is not None:
-        limit = _limit_on_edge(space, [end for _, _, end in found[-2:]], e)
+        limit = _limit_on_bound(space, [end for _, _, end in found[-2:]], e)
         if limit is not None:
-            return Regained(None, limit, None, "", on_edge=True)
+            return Regained(None, limit, None, "", on_bound=True)
     onward = along(evaluator, found[-2][1] if len(found) > 1 else u0, last.u, e)
     if rest is not None:
         risen = replace(onward, gain=float(values[-1] - values[0]), supremum=float(values[-1]) + rest)
@@ -146,7 +146,7 @@ def along(evaluator: SingleEvaluator, before: Float[Host, " p"], last: Float[Hos
     return Direction("rises", vector, words=words)
 
 
-def limit_on_edge(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult) -> OptimizeResult | None:
+def limit_on_bound(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult) -> OptimizeResult | None:
     """Return the limit of the profile at a final point on one bound where the score is not finite (that of p**y at p = 0 with y
     = 0, for instance); None if there is none.
 
@@ -163,7 +163,7 @@ def limit_on_edge(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: Optimi
     if len(on_bound) != 1 or not np.isfinite(end.loglik):
         return None
     e = int(on_bound[0])
-    for share in CLOSE_TO_EDGE:
+    for share in CLOSE_TO_BOUND:
         u = end.u.copy()
         u[e] += share * (u0[e] - end.u[e])
         if not np.isfinite(evaluator.logliks({0: u[None]})[0]).all():
@@ -172,11 +172,11 @@ def limit_on_edge(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: Optimi
         if here is None:
             return None
         last.append(here)
-    limit = _limit_on_edge(space, last, e)
+    limit = _limit_on_bound(space, last, e)
     return limit if limit is not None and abs(limit.loglik - end.loglik) <= SAME_LIMIT else None
 
 
-def _limit_on_edge(space: Space, last: Sequence[OptimizeResult], e: int) -> OptimizeResult | None:
+def _limit_on_bound(space: Space, last: Sequence[OptimizeResult], e: int) -> OptimizeResult | None:
     """Extrapolate the last two points of the profile to the bound that coordinate e approaches.
 
     The second is half as far from the bound as the first. Score, information and the other coordinates are extrapolated, and
@@ -184,16 +184,16 @@ def _limit_on_edge(space: Space, last: Sequence[OptimizeResult], e: int) -> Opti
     points into the support.
     """
     before, after = last
-    edge = space.lower[e] if after.u[e] < before.u[e] else space.upper[e]
-    if not np.isfinite(edge):
+    bound = space.lower[e] if after.u[e] < before.u[e] else space.upper[e]
+    if not np.isfinite(bound):
         return None
     u, score = 2.0 * after.u - before.u, 2.0 * after.score - before.score
     information = 2.0 * linalg.dense_each(after.information) - linalg.dense_each(before.information)
-    u[e] = edge
-    loglik = after.loglik - 0.5 * (after.u[e] - edge) * (after.score[e] + score[e])
+    u[e] = bound
+    loglik = after.loglik - 0.5 * (after.u[e] - bound) * (after.score[e] + score[e])
     others = np.arange(u.size) != e
     score[others] = 0.0
-    pushing = -score[e] if edge == space.lower[e] else score[e]
+    pushing = -score[e] if bound == space.lower[e] else score[e]
     if not pushing > -ends.CLEAR * np.sqrt(abs(information[e, e])):
         return None
     done = np.asarray(int(End.CONVERGED), np.int32)
@@ -247,9 +247,9 @@ def _way(start: float, stop: float, space: Space, e: int) -> Float[Host, " k"]:
         steps = np.log(2.0) * k if bent or abs(stop - start) < LONGEST else 2.0 ** (k - 3.0)
         points = start + np.sign(stop - start) * steps
         return points[np.abs(points - start) <= abs(stop - start)]
-    edge = space.lower[e] if stop - space.lower[e] <= space.upper[e] - stop else space.upper[e]
-    points = edge + (start - edge) * 0.5**k
-    return points[np.abs(points - edge) >= abs(stop - edge)]
+    bound = space.lower[e] if stop - space.lower[e] <= space.upper[e] - stop else space.upper[e]
+    points = bound + (start - bound) * 0.5**k
+    return points[np.abs(points - bound) >= abs(stop - bound)]
 
 
 def end_at(evaluator: SingleEvaluator, u: Float[Host, " p"], like: OptimizeResult) -> OptimizeResult | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mlejax.inference.profiles.paths import Paths
 from mlejax.inference.profiles.profile import ProfileEnd, chi2_cut
-from mlejax.inference.profiles.profiled import Ends, on_edges
+from mlejax.inference.profiles.profiled import Ends, on_bounds
 from mlejax.inference.profiles.targets import Target
 from mlejax.shapes import Float, Host
 
@@ -27,12 +27,12 @@ def described(paths: Paths, ends: Ends, alpha: float, rounding: Rounding = lambd
         alpha: 1 - coverage.
         rounding: function that returns the error bar of the log-likelihood at a point u; called only where needed.
     """
-    edge = on_edges(paths, ends.points.u) | on_edges(paths, paths.u0)
+    bound = on_bounds(paths, ends.points.u) | on_bounds(paths, paths.u0)
     out = []
     for i, status in enumerate(ends.status):
         say = {"finite": _finite, "infinite": _infinite, "on the boundary": _on_boundary}.get(status, _missing)
         value, status, note = say(paths, ends, i, alpha, rounding)
-        if edge[i] and status in ("finite", "infinite"):
+        if bound[i] and status in ("finite", "infinite"):
             status += ", nuisance at a bound"
             note = (f"{note}; " if note else "") + (
                 "another parameter is at a bound of its support, so that the chi-squared cut is an approximation: compare "

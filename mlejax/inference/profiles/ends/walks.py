@@ -264,14 +264,14 @@ def _reached(path: Paths, rho: float, *starts: Float[Host, " p"]) -> Asks[Points
 
     The last start is tried again moved away from bounds: at a variance of 0 the score is 0 even if the log-likelihood rises.
     """
-    for u in (*starts, _off_edges(path, starts[-1])):
+    for u in (*starts, _off_bounds(path, starts[-1])):
         found = yield from constrained_fit(path, rho, u)
         if found is not None and found.reached[0]:
             return found
     return None
 
 
-def _off_edges(path: Paths, u: Float[Host, " p"]) -> Float[Host, " p"]:
+def _off_bounds(path: Paths, u: Float[Host, " p"]) -> Float[Host, " p"]:
     """Return u with coordinates at a bound moved inside by a tenth of a standard error, at most half of the distance to the
     other bound.
     """

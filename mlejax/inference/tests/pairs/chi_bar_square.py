@@ -20,7 +20,7 @@ import numpy as np
 from mlejax.shapes import Float, Host
 
 DRAWS = 200_000
-MOST = 8  # coordinates on edges: the cone has 2^m faces
+MOST = 8  # coordinates on bounds: the cone has 2^m faces
 
 
 class ChiSquaredWeights(NamedTuple):
@@ -35,12 +35,12 @@ class ChiSquaredWeights(NamedTuple):
     simulated: int
 
 
-def chi_bar_weights(information: Float[Host, "q q"], on_edge: np.ndarray, seed: int = 0) -> ChiSquaredWeights:
+def chi_bar_weights(information: Float[Host, "q q"], on_bound: np.ndarray, seed: int = 0) -> ChiSquaredWeights:
     """Return the mixture weights of chi-bar-squared.
 
     Args:
         information: efficient information of the q tested coordinates.
-        on_edge: True for those at a bound (q,), m of them.
+        on_bound: True for those at a bound (q,), m of them.
         seed: seed of the simulation of the weights for m > 2.
 
     Raises:
@@ -49,8 +49,8 @@ def chi_bar_weights(information: Float[Host, "q q"], on_edge: np.ndarray, seed: 
     >>> chi_bar_weights(np.eye(2), np.array([True, True])).values.round(4).tolist()
     [0.25, 0.5, 0.25]
     """
-    m = int(on_edge.sum())
-    covariance = np.linalg.inv(information)[np.ix_(on_edge, on_edge)]
+    m = int(on_bound.sum())
+    covariance = np.linalg.inv(information)[np.ix_(on_bound, on_bound)]
     root = 1.0 / np.sqrt(np.diag(covariance))
     correlation = covariance * np.outer(root, root)
     if m <= 2:
@@ -61,10 +61,10 @@ def chi_bar_weights(information: Float[Host, "q q"], on_edge: np.ndarray, seed: 
             f"boundary: expected at most {MOST} restrictions at bounds, got {m}; use bootstrap=999"
         )
     z = np.random.default_rng(seed).standard_normal((DRAWS, m)) @ np.linalg.cholesky(correlation).T
-    return ChiSquaredWeights(np.bincount(_off_edges(z, correlation), minlength=m + 1) / DRAWS, DRAWS)
+    return ChiSquaredWeights(np.bincount(_off_bounds(z, correlation), minlength=m + 1) / DRAWS, DRAWS)
 
 
-def _off_edges(z: Float[Host, "d m"], covariance: Float[Host, "m m"]) -> np.ndarray:
+def _off_bounds(z: Float[Host, "d m"], covariance: Float[Host, "m m"]) -> np.ndarray:
     """Return, for each point z, the number of positive coordinates of the nearest point in the non-negative orthant (d,).
 
     The nearest point has the coordinates F free and the others 0 where z_F - V_FE V_EE^-1 z_E > 0 and V_EE^-1 z_E < 0.

@@ -19,7 +19,7 @@ import numpy as np
 
 from mlejax.fit import Fit
 from mlejax.inference.tables.formatting import format_statistic, format_test_p, stated_p
-from mlejax.inference.tests.larger import met_on_an_edge
+from mlejax.inference.tests.larger import met_on_a_bound
 from mlejax.inference.tests.pairs.chi_bar_square import chi_bar_tail, upper_tail
 from mlejax.inference.tests.pairs.nested_fits import (
     UnknownMixtureError,
@@ -28,7 +28,7 @@ from mlejax.inference.tests.pairs.nested_fits import (
     check_others_inside,
     no_mixture,
 )
-from mlejax.inference.tests.pairs.nesting import fixed_on_edges, not_nested, same_function
+from mlejax.inference.tests.pairs.nesting import fixed_on_bounds, not_nested, same_function
 from mlejax.inference.tests.pairs.same_data import FitFacts, data_difference, same_rows
 from mlejax.latent import mixture_of
 from mlejax.notebook import Text, in_notebooks
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 SLACK = 1e-6  # a restricted fit may have the higher log-likelihood by this much: both stop within it
 LIMIT = 0.01  # a limit is known to this much
-ROUNDING = 1e-8  # a smaller gain in log-likelihood counts as 0 on an edge, where both fits are the same
+ROUNDING = 1e-8  # a smaller gain in log-likelihood counts as 0 on a bound, where both fits are the same
 
 
 @in_notebooks
@@ -183,11 +183,11 @@ def lr_test(
             f"boundary: expected the number of the {df} restrictions that are at a bound, 0 to {df}, got {boundary!r}"
         )
     excess = float(restricted.llf) - float(full.llf)
-    # both fits on the edge: their log-likelihoods differ by rounding, and p is 1 under any distribution
-    on_edge = bool(boundary) and -excess <= max(LIMIT if full.limit else ROUNDING, 1e-12 * abs(full.llf))
+    # both fits on the bound: their log-likelihoods differ by rounding, and p is 1 under any distribution
+    on_bound = bool(boundary) and -excess <= max(LIMIT if full.limit else ROUNDING, 1e-12 * abs(full.llf))
     if bootstrap is None:
         _check_classes(full, restricted)
-        _check_edges(full, restricted, int(boundary), names, on_edge)
+        _check_bounds(full, restricted, int(boundary), names, on_bound)
     # Beyond 1e6 in size, a log-likelihood itself is not known to 1e-6.
     slack = LIMIT if full.limit or restricted.limit else SLACK
     if excess > max(slack, 1e-12 * abs(full.llf)):
@@ -197,7 +197,7 @@ def lr_test(
             "which is impossible for nested models at their maxima of the same data: fit the full model again with start= at the "
             f"restricted estimates, and check that the models are nested{' and have the same data' * unknown}"
         )
-    statistic = 0.0 if on_edge else max(-2.0 * excess, 0.0)
+    statistic = 0.0 if on_bound else max(-2.0 * excess, 0.0)
     claimed = full.fit is not None and restricted.fit is not None and not same_function(full.fit, restricted.fit)
     limits = tuple(name for facts, name in zip((full, restricted), names, strict=True) if facts.limit)
     made = LRTest(statistic, df, np.nan, float(full.llf), float(restricted.llf), *names, int(boundary), claimed, limits)
@@ -279,35 +279,35 @@ def _check_pair(full: FitFacts, restricted: FitFacts, names: tuple[str, str], df
         raise ValueError(f"the fits are not nested: {found}; compare them by aic or bic")
 
 
-def _check_edges(full: FitFacts, restricted: FitFacts, boundary: int, names: tuple[str, str], on_edge: bool) -> None:
+def _check_bounds(full: FitFacts, restricted: FitFacts, boundary: int, names: tuple[str, str], on_bound: bool) -> None:
     """Raise ValueError if restrictions are at bounds but ``boundary`` is 0, or if it is positive, the ratio is not 0
-    (``on_edge``) and no mixture is known.
+    (``on_bound``) and no mixture is known.
 
     Fits whose data are not in memory are not checked.  ``names``: those of the fits, for messages.
     """
     a, b = full.fit, restricted.fit
     if a is None or b is None or any(fit.loaded.remembered is not None or fit.loaded.stream is not None for fit in (a, b)):
         return
-    if boundary and not on_edge:
+    if boundary and not on_bound:
         check_others_inside(a, b, boundary)
     if not same_function(a, b):
         _check_functions(a, b, boundary, names)
-    elif boundary == 0 and (edges := fixed_on_edges(a, b)):
+    elif boundary == 0 and (bounds := fixed_on_bounds(a, b)):
         raise ValueError(
-            f"the restricted fit has {', '.join(edges)} at a bound of the support, where the ratio is not chi-squared: "
-            f"{_instead(a, b, len(edges))}"
+            f"the restricted fit has {', '.join(bounds)} at a bound of the support, where the ratio is not chi-squared: "
+            f"{_instead(a, b, len(bounds))}"
         )
-    elif boundary == 1 and not on_edge and (why := no_mixture(a, b, 1)):
+    elif boundary == 1 and not on_bound and (why := no_mixture(a, b, 1)):
         raise UnknownMixtureError(why)
 
 
-def _instead(full: Fit, restricted: Fit, n_edges: int) -> str:
+def _instead(full: Fit, restricted: Fit, n_bounds: int) -> str:
     """Return a phrase that names the options for a test with this many restrictions at bounds: ``boundary=`` if a mixture is
     known, and ``bootstrap=999``.
     """
     drawn = "bootstrap=999 compares it with drawn data"
-    return drawn if no_mixture(full, restricted, n_edges) else (
-        f"boundary={n_edges} compares it with the mixture that holds there, bootstrap=999 with drawn data"
+    return drawn if no_mixture(full, restricted, n_bounds) else (
+        f"boundary={n_bounds} compares it with the mixture that holds there, bootstrap=999 with drawn data"
     )
 
 
@@ -315,7 +315,7 @@ def _check_functions(full: Fit, restricted: Fit, boundary: int, names: tuple[str
     """Raise ValueError if one function is another one at a bound (a zero-inflated Poisson without inflation), unless the
     parameter has one free number and ``boundary`` is positive.
     """
-    if not (name := met_on_an_edge(full, restricted)):
+    if not (name := met_on_a_bound(full, restricted)):
         return
     size = next(leaf.n_free for leaf in full.spec.space.leaves if leaf.name == name)
     meet = f"{names[1]} is {names[0]} with {name} at a bound of its support, where "

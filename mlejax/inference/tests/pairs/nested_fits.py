@@ -7,7 +7,7 @@ import numpy as np
 from mlejax.fit import Fit, check_count
 from mlejax.inference.tests.larger import at_restricted
 from mlejax.inference.tests.pairs.chi_bar_square import ChiSquaredWeights, chi_bar_weights
-from mlejax.inference.tests.score import scores_with_variances, symmetric_edges
+from mlejax.inference.tests.score import scores_with_variances, symmetric_bounds
 from mlejax.linalg import scaled_inverse
 from mlejax.shapes import Float, Host
 
@@ -46,14 +46,14 @@ def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> Ch
             f"boundary={boundary}: expected restrictions that fix single parameters, but only {tested.size} of {p - q} do, so "
             "that the distribution is not known; use bootstrap=999"
         )
-    on_edge = ~at.interior
-    if on_edge.sum() != boundary or on_edge[tested].sum() != boundary:
-        there = ", ".join(names[i] for i in np.flatnonzero(on_edge)) or "none"
+    on_bound = ~at.interior
+    if on_bound.sum() != boundary or on_bound[tested].sum() != boundary:
+        there = ", ".join(names[i] for i in np.flatnonzero(on_bound)) or "none"
         raise UnknownMixtureError(
             f"boundary={boundary}: expected that many parameters at a bound at the restricted estimates, all of them tested, "
             f"got: {there}; give their number if all of them are tested, else use bootstrap=999"
         )
-    still = symmetric_edges(at)
+    still = symmetric_bounds(at)
     assert at.information is not None
     information = at.information
     if still.size or not scaled_inverse(information).ok:
@@ -67,7 +67,7 @@ def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> Ch
             "that the mixture is not known; use bootstrap=999"
         )
     efficient = np.linalg.inv(found.inverse[np.ix_(tested, tested)])
-    return chi_bar_weights(efficient, on_edge[tested], seed)
+    return chi_bar_weights(efficient, on_bound[tested], seed)
 
 
 def check_others_inside(full: Fit, restricted: Fit, boundary: int) -> None:
@@ -125,7 +125,7 @@ def bootstrapped(full: Fit, restricted: Fit, n: int, seed: int) -> tuple[Float[H
     starts = [full.u]
     try:
         at, _ = at_restricted(full, restricted)
-        starts.append(_off_edges(at))
+        starts.append(_off_bounds(at))
     except ValueError:  # two functions whose parameters do not correspond
         pass
     targets = [(restricted, restricted.u), *((full, u) for u in starts)]
@@ -142,7 +142,7 @@ def bootstrapped(full: Fit, restricted: Fit, n: int, seed: int) -> tuple[Float[H
     return 2.0 * np.maximum(high - small.llf, 0.0)[good], int((~good).sum())
 
 
-def _off_edges(at: Fit) -> Float[Host, " p"]:
+def _off_bounds(at: Fit) -> Float[Host, " p"]:
     """Return u with coordinates at bounds moved inside by a tenth of a standard error, at most 0.1, as a start."""
     space = at.spec.space
     assert at.information is not None

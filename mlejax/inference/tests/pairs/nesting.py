@@ -46,7 +46,7 @@ def not_nested(full: Fit, restricted: Fit) -> str:
     )
 
 
-def fixed_on_edges(full: Fit, restricted: Fit) -> list[str]:
+def fixed_on_bounds(full: Fit, restricted: Fit) -> list[str]:
     """Return the names of the entries that the restricted fit fixes at a bound that belongs to their support and the full fit
     estimates; none for fits of two functions.
     """
@@ -56,13 +56,13 @@ def fixed_on_edges(full: Fit, restricted: Fit) -> list[str]:
     values = dict(zip(b.labels, np.where(b.reported_fixed, b.reported(restricted.params), np.nan), strict=True))
     out = []
     for leaf, rows in zip(a.leaves, a.reported_slices, strict=True):
-        edges = closed_edges(leaf.transform)
+        bounds = closed_bounds(leaf.transform)
         names = zip(a.labels[rows], a.reported_fixed[rows], strict=True)
-        out += [name for name, is_fixed in names if not is_fixed and values.get(name) in edges]
+        out += [name for name, is_fixed in names if not is_fixed and values.get(name) in bounds]
     return out
 
 
-def closed_edges(transform: Transform) -> tuple[float, ...]:
+def closed_bounds(transform: Transform) -> tuple[float, ...]:
     """Return the bounds that belong to the support of an interval; none for other supports."""
     if isinstance(transform, HalfOpen):
         return (transform.lo if transform.closed == "left" else transform.hi,)

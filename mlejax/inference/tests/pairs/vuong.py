@@ -21,7 +21,7 @@ from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.normal import two_sided_p
 from mlejax.inference.tables.formatting import format_statistic, stated_p
-from mlejax.inference.tests.larger import met_on_an_edge
+from mlejax.inference.tests.larger import met_on_a_bound
 from mlejax.inference.tests.pairs.likelihood_ratio import names_of
 from mlejax.inference.tests.pairs.nesting import not_nested, same_function
 from mlejax.inference.tests.pairs.same_data import FitFacts, data_difference, same_order
@@ -185,7 +185,7 @@ def _nested(a: Fit, b: Fit) -> bool:
     are equal with a parameter at a bound.
     """
     big, small = (a, b) if a.spec.space.n_free >= b.spec.space.n_free else (b, a)
-    if not same_function(a, b) and (name := met_on_an_edge(big, small)):
+    if not same_function(a, b) and (name := met_on_a_bound(big, small)):
         raise ValueError(
             f"vuong_test: {small.spec.likelihood.name} is {big.spec.likelihood.name} with {name} at a bound of its support, and "
             "then the statistic is not normal (Wilson 2015, Economics Letters 127, 51); use lr_test(..., boundary=1) or "

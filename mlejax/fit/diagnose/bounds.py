@@ -21,7 +21,7 @@ from mlejax.status import End
 
 RUNGS = np.arange(-10, 12)  # from a bound: a peak h^2 nearer than the first rises by less than RISE
 FIRST = -2  # of a ladder elsewhere
-ENOUGH = 2.0  # log-likelihood below the edge at which the ladder ends
+ENOUGH = 2.0  # log-likelihood below the bound at which the ladder ends
 RISE = 1e-6
 UNSEEN = 3.0  # a peak a h^3 - b h^4 (or h^2) over the highest rung of it, at most: rungs are a factor of 2 apart
 STEPS = 100
@@ -39,7 +39,7 @@ def unclear(end: OptimizeResult, lower: Float[Host, " p"], upper: Float[Host, " 
         return ((end.u <= lower) & (-end.score < CLEAR * size)) | ((end.u >= upper) & (end.score < CLEAR * size))
 
 
-def off_the_edges(evaluator: SingleEvaluator, end: OptimizeResult) -> Float[Host, " p"] | None:
+def off_the_bounds(evaluator: SingleEvaluator, end: OptimizeResult) -> Float[Host, " p"] | None:
     """Return a point in u, (p,), away from the bounds of the final point, with a higher log-likelihood; None if none is found.
 
     Raises:
@@ -71,7 +71,7 @@ def _unit(end: OptimizeResult, e: int, others: Bool[Host, " p"]) -> float:
 
 
 def decided_within(evaluator: SingleEvaluator, end: OptimizeResult) -> float | None:
-    """Return how much the profile could rise away from the bounds without `off_the_edges` noticing, log-likelihood units: 3e-6,
+    """Return how much the profile could rise away from the bounds without `off_the_bounds` noticing, log-likelihood units: 3e-6,
     or the error bar of the log-likelihood if that is larger.
 
     None if no coordinate is at a bound, the score decides there, or there are no second derivatives.
