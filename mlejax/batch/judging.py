@@ -98,8 +98,9 @@ class Batch:
 
     @property
     def nobs(self) -> np.ndarray:
-        """Numbers of rows used, with frequency weights their sums; with ``rowwise=False``, of terms that the model returns, if it
-        returns more than one, (L,).
+        """Number of rows used of each data set, (L,); with frequency weights, the sum of these.
+
+        With ``rowwise=False`` it is the number of terms that the model returns, unless it returns a single one.
         """
         if self.sets.mode == "whole" and not isinstance(self.spec.likelihood.function, ExpectedTotal):
             out = [self.sets.n_out.get(int(n), 1) for n in self.sets.lengths]

@@ -53,13 +53,14 @@ class Structure:
         return totals.index(max(totals))
 
     def columns(self, factor: int) -> range:
-        """Return the columns of a factor in the row-wise random effects."""
+        """Return the positions of the effects of a factor (its number) among the columns of `by_row`."""
         first = sum(self.widths[:factor])
         return range(first, first + self.widths[factor])
 
     def by_row(self, z: Sequence[Any]) -> PyTree:
-        """Return the random effects of each row: its level's effects are looked up in the array (G_k, q_k) of each factor,
-        and joined (m, sum of q_k).
+        """Return the random effects of each row, (m, sum of q_k): those of its level of every factor, side by side.
+
+        ``z``: for each factor k the random effects of its levels, (G_k, q_k).
         """
         return jnp.concatenate([part[code] for part, code in zip(z, self.codes, strict=True)], axis=1)
 

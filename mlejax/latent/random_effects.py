@@ -72,9 +72,11 @@ class WithRandom:
     def terms(
         self, params: Params, effects: Params, common: tuple[str, ...], data: Data
     ) -> Callable[[Any, Any, Any], jax.Array] | None:
-        """Return the user's function of the rows of a unit as one of (linear predictor (m,), common parameters (r,), data).
+        """Return the user's function of the rows of a unit, rewritten to take (linear predictor (m,), common parameters (r,),
+        data).
 
-        None unless the other parameters are ``common`` to all rows, and it is proved to use in each row that row alone.
+        None unless one parameter has random effects, all others are in ``common`` (parameters with the same value in all rows),
+        and it is proved that the value of each row depends on that row alone.
         Arguments as in :meth:`of_unit`; the entries of the common parameters are in the order of these names.
         """
         if len(self.predictors) != 1 or self.own != {self.predictors[0].name, *common}:
@@ -100,7 +102,7 @@ class WithRandom:
         return of_row
 
     def _of_predictors(self, given: list[Predictor]) -> Callable[[list[Any], Any], jax.Array]:
-        """Return the user's function of rows as one of (predictors, (other values, data))."""
+        """Return the user's function of rows, rewritten to take (predictors of ``given``, (other parameters, data))."""
 
         def rows(etas: list[Any], others: Any) -> jax.Array:
             values, columns = others

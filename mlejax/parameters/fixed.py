@@ -67,7 +67,7 @@ def _check_support(leaf: Leaf, value: PyTree, flat: np.ndarray | None) -> None:
     try:
         array = np.broadcast_to(np.asarray(value, np.float64), leaf.shape if flat is None else (flat.size,))
     except OverflowError:
-        raise ValueError(f"fixed: {leaf.name}: a number too large for float64") from None
+        raise ValueError(f"fixed: {leaf.name}: expected numbers in the range of float64, got an integer beyond 1.8e308") from None
     except (TypeError, ValueError):
         if not all(
             isinstance(part, (bool, int, float, np.ndarray, np.generic, jax.Array)) for part in jax.tree.leaves(value)

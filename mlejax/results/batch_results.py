@@ -106,8 +106,9 @@ class BatchResults:
 
     @property
     def nobs(self) -> pd.Series:
-        """Number of rows used, with frequency weights the sum of these; with ``rowwise=False``, the number of terms that the
-        model returns, if it returns more than one.
+        """Number of rows used of each data set; with frequency weights, the sum of these.
+
+        With ``rowwise=False`` it is the number of terms that the model returns, unless it returns a single one.
         """
         return self._series(self._batch.nobs, "nobs")
 

@@ -16,7 +16,8 @@ from mlejax.shapes import Either
 
 
 def score_products(traced: Traced, u: Either, others: list[jax.Array], weights: jax.Array) -> PredictorSums:
-    """Return the sums of which `assemble` makes, in place of the Hessian, sum_i w_i s_i s_i' with s_i the score of row i.
+    """Return sums over a block of rows from which `assemble` makes, in place of a Hessian, sum_i w_i s_i s_i' with s_i the score
+    of row i; the value and the gradient that it makes of them are 0.
 
     The arguments are those of `sums`.
     """

@@ -132,12 +132,13 @@ def search_on(
 
 
 def _perhaps_negated(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed) -> Diagnosed:
-    """Return the diagnosis with ``negated`` set if the final point is not a maximum and the function has a minimum; else the
-    diagnosis unchanged.
+    """Return the diagnosis with ``negated`` True if the final point is no maximum and the log-likelihood has a minimum (the
+    user's function may return minus the log-likelihood), and False if it has none.
 
-    If the function rises without bound from the minimum towards the final point, and no direction found at the final point
-    rises without bound (numbers may be as large as 1e300 there), this direction replaces those found. The diagnosis is
-    unchanged for a maximum, a flat direction or a plateau without a rise, after Ctrl-C, and without second derivatives.
+    If the log-likelihood rises without bound along the line from the minimum to the final point, but the diagnosis has no
+    direction of that kind (at the final point numbers may be as large as 1e300), that line replaces its directions. The diagnosis
+    is returned unchanged for a maximum, for a flat direction or a plateau if no direction rises, at the limit at a bound, after
+    Ctrl-C, and without second derivatives.
     """
     end, seen = found.end, {d.behaviour for d in found.findings.directions}
     if end.information is None or end.end == End.INTERRUPTED or found.findings.limit:

@@ -276,7 +276,9 @@ def _contributions(spec: Spec, loaded: Loaded, u: Host, fixed: Host | None) -> t
 
 
 def _finished(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, method: Method) -> Fit:
-    """Make the `Fit` in the coordinates of the evaluator."""
+    """Make the `Fit`, with its verdict, from the diagnosed final point ``found`` in the coordinates in which the search was made:
+    those of the evaluator, u or the centred and scaled ones.
+    """
     spec, space, fixed, hyper = evaluator.spec, evaluator.spec.space, evaluator.fixed, evaluator.hyper
     end, findings = found.end, found.findings
     if findings.directions:

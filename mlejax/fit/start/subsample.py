@@ -177,9 +177,11 @@ def _most(p: int) -> float:
 
 
 def _expected(found: Minimised, scale: float) -> bool:
-    """True if the Newton decrement, in log-likelihood units, is at most `_most`, as expected at an estimate from other rows.
+    """True if the Newton decrement at an evaluated point is at most `_most`: as small as expected if the point is an estimate
+    from as many other rows.
 
-    False if the information is not positive definite.  ``scale``: factor from the minimised function to the log-likelihood.
+    False if the information is not positive definite.  ``scale``: factor that converts the minimised function, and so the
+    decrement, to log-likelihood units.
     """
     _, score, curvature = found
     inverse = linalg.scaled_inverse(curvature)

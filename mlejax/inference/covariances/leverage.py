@@ -105,7 +105,7 @@ class OwnEffects(NamedTuple):
 
     @staticmethod
     def of(fit: Fit) -> OwnEffects:
-        """Return those of a fit with effects."""
+        """Return the `OwnEffects` of a fit with effects of levels."""
         effects = fit.loaded.effects
         assert effects is not None
         assert fit.jacobian is not None
@@ -114,7 +114,9 @@ class OwnEffects(NamedTuple):
     def parts(
         self, values: Float[Host, "n k"], levels: Int[Host, " n"]
     ) -> tuple[Float[Host, "n q"], Float[Host, "n q q"]]:
-        """Return score and information of rows in u and their own effect, in the coordinates of the module.
+        """Return score (n, p + 1) and information (n, p + 1, p + 1) of each row in u and, last, the effect of its own level.
+
+        The score in u has the effects partialled out, and the effect is scaled to the standard deviation that it has given u.
 
         Args:
             values: derivatives as in `mlejax.objective.derivatives_in_memory`.

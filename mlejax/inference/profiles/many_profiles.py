@@ -19,8 +19,13 @@ ENDS_AT_ONCE = 20_000  # of all entries that are worked on together
 
 
 class ManyIntervals(NamedTuple):
-    """Intervals of L data sets and r entries, natural scale, with the status of each limit: as in `ProfileEnd`, "fixed", or
-    the verdict of a fit without a maximum; limits are NaN for the last two, and where those of `ProfileEnd` are.
+    """Profile-likelihood intervals of L data sets and r entries, natural scale.
+
+    Attributes:
+        lower, upper: the limits, (L, r); NaN for fixed entries, for fits without a maximum, and for the statuses of `ProfileEnd`
+            whose value is NaN.
+        lower_status, upper_status: the status of each limit, (L, r): one of those of `ProfileEnd`, "fixed" for a fixed entry, or
+            the code of the verdict for a fit without a maximum.
     """
 
     lower: Float[Host, "L r"]

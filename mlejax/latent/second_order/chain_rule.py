@@ -77,8 +77,8 @@ class Block(NamedTuple):
 
 
 class UnitSums(NamedTuple):
-    """UnitSums over rows at the mode: of l' z (q, n), l'' z z' (q, q, n), l''' z z' z (q, q, q, n), and derivatives by psi of the
-    first two for effects that do not move (k, q, n), (k, q, q, n): l'' z x and l''' z z' x for coefficients.
+    """Sums over the rows of a unit, at its mode: of l' z (q, n), l'' z z' (q, q, n), l''' z z' z (q, q, q, n), and derivatives
+    by psi of the first two for effects that do not move (k, q, n), (k, q, q, n): l'' z x and l''' z z' x for coefficients.
     """
 
     slope: Device
@@ -110,16 +110,22 @@ class Along(NamedTuple):
     bend: Device
 
     def predictors(self, block: Block) -> Device:
-        """Return their sum times second derivatives of l' and l'' by the predictor (n, m)."""
+        """Return, for each row, the derivative by l' times the second derivative of l' by the predictor, plus the derivative by
+        l'' times the second derivative of l'' by the predictor (n, m).
+        """
         return self.slope * block.slopes[2] + self.bend * block.slopes[3]
 
     def mixed(self, block: Block) -> Device:
-        """Return the same by the predictor and each common parameter (r, n, m)."""
+        """Return the sum of `predictors` with mixed second derivatives, by the predictor and each of r common parameters, in
+        place of those by the predictor (r, n, m).
+        """
         assert block.first is not None
         return self.slope * block.first[2] + self.bend * block.first[3]
 
     def second(self, block: Block) -> Device:
-        """Return the same by pairs of common parameters (r, r, n, m)."""
+        """Return the sum of `predictors` with second derivatives by each pair of r common parameters in place of those by the
+        predictor (r, r, n, m).
+        """
         assert block.second is not None
         return self.slope * block.second[1] + self.bend * block.second[2]
 

@@ -161,11 +161,15 @@ class EffectsEvaluator:
         return self._search.exactly(u)
 
     def diverging(self, u: Float[Host, " p"]) -> Float[Host, " levels"]:
-        """Search for the maximising effects at u (p,) and return ``signs``; afterwards ``nearest`` is the evaluation at u."""
+        """Search for the maximising effects at u (p,); return 1 or -1 for levels whose effect diverges to plus or minus infinity,
+        0 for all others (G,).  Afterwards ``nearest`` has the effects at which the search ended.
+        """
         return self._search.diverging(u)
 
     def approached(self, u: Float[Host, " p"]) -> Float[Host, " p"]:
-        """Return a start near the estimate of a stream, from u (p,), by few passes; as `EffectsSearch.approached`."""
+        """Return a start near the estimate from a stream, (p,): by at most eight Newton steps from u (p,), one pass each, as
+        `EffectsSearch.approached` makes them.
+        """
         return self._search.approached(u)
 
     # ---- an evaluator
@@ -309,8 +313,11 @@ class EffectsEvaluator:
         u: Float[Host, " p"],
         finish: Callable[..., Any] | None = None,
     ) -> PyTree:
-        """Return ``task(objective of all rows with the effects at u, u)`` as NumPy arrays; ``merge`` as in `ChunkedEvaluator`,
-        and ``finish``, for a stream, as in `PartitionedEvaluator`.
+        """Return ``task(objective of all rows, u)`` as NumPy arrays; the rows have the effects that maximise the log-likelihood
+        at u.
+
+        For a stream, ``finish`` (if given) is applied on the host to the result of every chunk, and ``merge`` makes one of two
+        consecutive results; for rows in memory neither is called.
         """
         if self.streamed is not None:
             values = self.eliminated(u).effects

@@ -154,7 +154,11 @@ class EffectsSearch:
         return settle(terms, found.values, self._free)
 
     def diverging(self, u: Float[Host, " p"]) -> Float[Host, " levels"]:
-        """Search for the maximising effects at u (p,) and return ``signs``; ``near`` is then at u."""
+        """Search for the maximising effects at u (p,); return 1 or -1 for levels whose effect diverges to plus or minus infinity,
+        0 for all others (G,).
+
+        Afterwards ``near`` has the effects at u; for a stream those at which the search ended, as soon as some diverged.
+        """
         if self.streamed is None:
             self.eliminated(u)
             return self.signs

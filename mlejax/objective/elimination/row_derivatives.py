@@ -184,6 +184,8 @@ class RowTermsByLevel:
     fixed: Either | None
 
     def __call__(self, rows: Prepared) -> tuple[Any, Any]:
-        """Return summed results, and row values (n_terms, N)."""
+        """Return the results of the program for ``rows``: what is summed over all rows (gradient and Hessian in u of `by_all`,
+        nothing of `by_effect`), and the values of each row (n_terms, N).
+        """
         program = (by_effect if self.of == "effect" else by_all)[self.how]
         return program(self.spec, self.position, self.u, rows, self.fixed)

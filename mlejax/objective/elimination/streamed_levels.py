@@ -52,7 +52,9 @@ class LevelJob:
 
     def __call__(self, partition: Partition, first: bool) -> tuple[Seen | None, Any]:
         """Return the summary of the partition, and for each point the summed results and the sums by level (n_terms, G); (None,
-        None) and errors as in `Job`.
+        None) for a partition without a row of positive weight.
+
+        ``first``: True in the first pass, in which the values are checked; errors as in `Job`.
         """
         chunks, tables = ReadChunks(self.cut, partition, first), [_LevelSums(len(e.values)) for e in self.effects]
         waiting: Any = None
@@ -123,8 +125,10 @@ class GatherJob:
     some: Bool[Host, " levels"]
 
     def __call__(self, partition: Partition, first: bool) -> tuple[Seen | None, Any]:
-        """Return the summary of the partition, and its name with the columns of these rows, with their weights and row numbers in
-        the partition last; (None, None) and errors as in `Job`.
+        """Return the summary of the partition; and its name, with the arrays of the rows of the levels ``some``: every column,
+        the weights, and the row numbers in the partition.  (None, None) for a partition without a row of positive weight.
+
+        ``first``: True in the first pass, in which the values are checked; errors as in `Job`.
         """
         chunks, out = ReadChunks(self.cut, partition, first), []
         for chunk, place in chunks:
@@ -179,7 +183,9 @@ class StreamedLevels:
         n_terms: int,
         some: Bool[Host, " levels"] | None = None,
     ) -> list[tuple[list[Any], Float[Host, "terms levels"]]]:
-        """Run programs, each with its own effects, by one pass, as `run` does one."""
+        """Run m programs, each at its own effects (m, G), by one pass, or on the gathered rows if all rows of the levels ``some``
+        are in memory; return for each what `run` returns.
+        """
         if some is not None and self.at_hand(some):
             inside = self._inside
             assert inside is not None

@@ -94,7 +94,7 @@ class InPairs:
         self._parts: list[tuple[int, Any]] = []
 
     def add(self, part: Any) -> None:
-        """Take the next result."""
+        """Merge the next result into the tree."""
         size = 1
         while self._parts and self._parts[-1][0] == size:
             part, size = self.merge(self._parts.pop()[1], part), 2 * size
@@ -124,11 +124,11 @@ class SampledRows:
         self.n_terms, self.sum_weights = int(some.n), some.total_weight * cut.scale
 
     def kept_pass(self, facts: Callable[[], Any], work: Callable[[], Any]) -> Any:
-        """Return ``work()``; as in `Streamed`, without a folder."""
+        """Return ``work()``: no results of passes over rows in memory are stored, so that ``facts`` is not used."""
         return work()
 
     def pass_over(self, work: Job) -> list[Any]:
-        """Return the results of the chunks, in order."""
+        """Return the results of the job ``work`` for each chunk of the rows, in order, as NumPy arrays."""
         size, some = self.cut.size, self.some
         out = []
         for at in range(0, max(self.n_terms, 1), size):

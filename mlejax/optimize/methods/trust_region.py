@@ -275,8 +275,10 @@ def _rescaled(
 
 def _propose(point: Point, weight: Float[Either, " p"], radius: Scalar, enough: Scalar, setting: Setting) -> Proposal:
     """Return the next step: the Newton step if it lies within radius and bounds, else the solution of the trust-region
-    subproblem; steepest descent if that predicts no reduction because of the bounds; NaN if it is needed and the setting does
-    not allow it.
+    subproblem.
+
+    A step of steepest descent is returned if the solution predicts no reduction because of the bounds, and NaN if the subproblem
+    has to be solved but the setting does not allow it (``allow_trust_region_solve``).
 
     Args:
         point: the kept point.
