@@ -125,7 +125,7 @@ def test_a_training_is_drawn_by_epochs() -> None:
 
 
 def test_searches_that_were_not_kept_are_refused(many: mle.BatchResults) -> None:
-    with pytest.raises(ValueError, match=r"needs a result with a record of its steps; this one has no record \(fits of many data sets"):
+    with pytest.raises(ValueError, match=r"a record of its steps; this one has no record \(fits of many data sets"):
         mle.plot.convergence(many["a"])
 
 

@@ -172,14 +172,16 @@ def lost(evaluator: SingleEvaluator, end: OptimizeResult) -> bool:
     return found is not None and not found.good
 
 
-def digits(evaluator: SingleEvaluator, end: OptimizeResult) -> Digits | None:
+def digits(evaluator: SingleEvaluator, end: OptimizeResult, held: int | None = None) -> Digits | None:
     """Return a `Digits`: whether rounding errors at a final point are small, by their error bars; None if not even that of the
     log-likelihood is known.
+
+    ``held``: number of a coordinate that is not estimated, whose score and information may have any error.
     """
     bars = _bars(evaluator, end.u)
     if bars is None:
         return None
-    free = ends.interior(evaluator.spec.space, end.u)
+    free = ends.interior(evaluator.spec.space, end.u) & (np.arange(end.u.size) != held)
     information = linalg.symmetric(end.information).block(free)
     of_information = bars.information[np.ix_(free, free)]
     share = np.nan_to_num(of_information.diagonal() / np.maximum(np.abs(information.diagonal()), 1e-300), posinf=np.inf)

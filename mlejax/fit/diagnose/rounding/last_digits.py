@@ -18,7 +18,7 @@ from mlejax import linalg
 from mlejax.fit.diagnose import ends
 from mlejax.fit.diagnose.bounds import others_maximised
 from mlejax.fit.diagnose.directions import movements, rays
-from mlejax.fit.diagnose.rounding.digits import ALLOWED, digits, far_from_start, gain_is_real, value_is_real
+from mlejax.fit.diagnose.rounding.digits import ALLOWED, digits, far_from_start, gain_is_real, lost, value_is_real
 from mlejax.fit.diagnose.rounding.ends_of_numbers import STAYS_FINITE, where_it_ends
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.objective import SingleEvaluator
@@ -42,6 +42,7 @@ END_OF_NUMBERS = 100.0  # logarithms and logits from 0, within which a formula o
 # gain of a doubling over that of the one before, below which the log-likelihood levels off: 0.5 where the rest goes like 1/x,
 # 0.71 where it goes like the root of that
 SHRINKS = 0.75
+DOUBLINGS, SAME_GAIN = 16, 1e-3  # equal gains, and their relative difference, of what rises without bound
 
 
 # What users' formulas lose digits on, and the functions that keep them: the one list for messages.
@@ -66,8 +67,9 @@ class Regained(NamedTuple):
     Attributes:
         point: where to continue the search, (p,), if the profile has a maximum; else None.
         end: the last point with small rounding errors; the final point of the search if there is none.
-        direction: the direction along which the log-likelihood rises, with its supremum, if it levels off; else None.
-        words: a statement if it neither has a maximum nor levels off; else empty.
+        direction: the direction along which the log-likelihood rises: with its supremum if it levels off, or without bound; else
+            None.
+        words: a statement if none of these is seen; else empty.
         at_start: rounding errors dominate at the start already.
         on_bound: ``end`` is the limit at a bound of the support, where the log-likelihood is highest.
     """
@@ -99,7 +101,7 @@ def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeRes
         u[e] = at
         u, loglik = others_maximised(evaluator, u, e)
         here = end_at(evaluator, u, end)
-        kept = None if here is None else digits(evaluator, here)
+        kept = None if here is None else digits(evaluator, here, held=e)
         if not np.isfinite(loglik) or here is None or (kept is not None and not kept.good):
             break
         gains = np.diff([value for value, _, _ in found])
@@ -120,7 +122,7 @@ def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeRes
     if best < len(values) - 1 and values[best] > values[-1] + FLAT:
         return Regained(found[best][1], last, None, "")
     rest = rest_to_rise(gains)
-    if rest is not None:
+    if rest is not None and not any(lost(evaluator, end) for _, _, end in found[-2:]):
         limit = _limit_on_bound(space, [end for _, _, end in found[-2:]], e)
         if limit is not None:
             return Regained(None, limit, None, "", on_bound=True)
@@ -128,6 +130,8 @@ def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeRes
     if rest is not None:
         risen = replace(onward, gain=float(values[-1] - values[0]), supremum=float(values[-1]) + rest)
         return Regained(None, last, risen, "")
+    if is_steady(gains):
+        return Regained(None, last, replace(onward, gain=float(values[-1] - values[0]), bounded=False), "")
     movement = onward.movement
     rise = f", where it still rises by {gains[-1]:.2g} a doubling" if gains.size else ""
     said = f"the formula loses its digits along {movement}: from log-likelihood {values[-1]:.6g} on{rise}"
@@ -222,6 +226,14 @@ def rest_to_rise(gains: Float[Host, " k"]) -> float | None:
         for share in [float(np.clip(b / a if a > FLAT else 0.5, 0.0, SHRINKS))]
     )
     return float(rest) if abs(before - last[2] - rest) <= REST else None
+
+
+def is_steady(gains: Float[Host, " k"]) -> bool:
+    """True if a log-likelihood rose by the same amount with each of the last 16 doublings of a parameter, like a multiple of its
+    logarithm: it rises without bound.
+    """
+    last = gains[-DOUBLINGS:]
+    return bool(last.size == DOUBLINGS and last.min() > ALLOWED and np.ptp(last) <= SAME_GAIN * last.max())
 
 
 def travelled(u: Float[Host, " p"], u0: Float[Host, " p"], space: Space) -> Float[Host, " p"]:
