@@ -46,6 +46,17 @@ def weighted(fit: Fit, values: Float[Host, "n ..."]) -> Float[Host, "n ..."]:
     return values if w is None else np.where(w.used.reshape(by_row), values * w.values.reshape(by_row), 0.0)
 
 
+def weighted_by_kind(fit: Fit, kind: Kind, scores: Float[Host, "n p"]) -> Float[Host, "m p"]:
+    """Return the scores of the m terms of positive weight, times the weights or their square roots, whose products a kind of
+    covariance sums.
+    """
+    w = fit.loaded.weights
+    if w is None:
+        return scores
+    size = np.sqrt(w.values) if kind.weighted_by_w(w.kind) else w.values
+    return (scores * size[:, None])[w.used]
+
+
 def _centred(fit: Fit, scores: Float[Host, "n p"]) -> Float[Host, "n p"]:
     """Return scores in theta as scores in the centred coordinates in which the covariance is computed; unchanged if the fit
     has no such coordinates.
@@ -68,8 +79,7 @@ def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
         DataError: clusters that do not fit the rows.
     """
     of = KINDS[kind]
-    data, w = fit.loaded.problem.data, fit.loaded.weights
-    likelihood = fit.spec.likelihood
+    data, likelihood = fit.loaded.problem.data, fit.spec.likelihood
     if fit.loaded.stream is not None:
         return _sums_of_stream(fit, of, options)
     warn_of_count(fit, f"cov_type={kind!r}")
@@ -98,10 +108,7 @@ def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
         return _leveraged(fit, of, options, n)
     if not of.unadjusted_scores:
         raise ValueError(f"cov_type={kind!r} has no sums of products of scores")
-    scores = _centred(fit, fit.scores())
-    if w is not None:
-        size = np.sqrt(w.values) if of.weighted_by_w(w.kind) else w.values
-        scores = (scores * size[:, None])[w.used]
+    scores = weighted_by_kind(fit, of, _centred(fit, fit.scores()))
     codes = [cluster_codes(fit, groups) for groups in options.get("groups", ())]
     return cov_room.score_products(scores, n, codes)
 

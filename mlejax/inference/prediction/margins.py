@@ -30,6 +30,7 @@ from mlejax.data import ingest
 from mlejax.data.formulas import Design, DesignValues, category_columns, formula_columns
 from mlejax.execution import float64
 from mlejax.fit import Fit, refuse_effects
+from mlejax.inference.effect_errors import EffectErrors, effect_errors, why_without
 from mlejax.inference.intervals import DeltaResult, Linearised, nlcom
 from mlejax.inference.prediction.averages import Average, contrast, predicted, sloped, unconditional_covariance
 from mlejax.inference.prediction.column_slopes import design_slope
@@ -319,20 +320,19 @@ def _estimated(
         if sampled:
             spread = unconditional_covariance(fit, cov, found, [t.rows for t in terms], [t.weights for t in terms])
             return nlcom(lambda v: v, values, spread, **options)
-        root = np.zeros((len(found), 0))
-        if found[0].own is not None:  # the effects' own errors: further coordinates, of variance 1
-            root = np.asarray(np.linalg.qr(np.array([one.own for one in found]).T, mode="r")).T
-        more = root.shape[1]
-        theta, spread = (fit.theta, cov.full) if not more else (np.append(fit.theta, np.zeros(more)), _widened(cov.full, more))
+        root, spread = np.zeros((len(found), 0)), cov.full
+        if found[0].own is not None:  # the effects' own errors: further coordinates
+            weights = np.array([one.own for one in found])
+            errors: EffectErrors | None = EffectErrors.under_model(weights.shape[1], fit.theta.size)
+            if fit.loaded.effects is not None:
+                errors = effect_errors(fit, cov)
+            if errors is None:
+                spread, options["reason"] = np.full_like(np.asarray(spread), np.nan), why_without(fit, cov.kind)
+            else:
+                root, spread = errors.widened(np.asarray(spread), weights)
+        theta = np.append(fit.theta, np.zeros(root.shape[1]))
         known = Linearised(values, np.hstack([gradients, root]), options["labels"])
         return nlcom(None, theta, spread, **options, at=known)
-
-
-def _widened(cov: Any, more: int) -> Float[Host, "k k"]:
-    """Return the covariance (k, k) extended by ``more`` > 0 independent coordinates of variance 1, (k + more, k + more)."""
-    wide = np.pad(np.asarray(cov), (0, more))
-    wide[-more:, -more:] = np.eye(more)
-    return wide
 
 
 def _moved(fit: Fit, o: InParts, one: _Margin, whole: Data) -> tuple[Float[Host, " n"], dict[str, DesignValues]]:

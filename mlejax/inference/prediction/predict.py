@@ -23,6 +23,7 @@ from mlejax.data.formulas import Design, Designs
 from mlejax.execution import evaluated, float64
 from mlejax.fit import Fit
 from mlejax.inference.checking.last_layer import last_layer_of
+from mlejax.inference.effect_errors import EffectErrors, effect_errors, why_without
 from mlejax.inference.intervals import DeltaResult, confidence_intervals, nlcom
 from mlejax.inference.normal import critical_value
 from mlejax.inference.prediction.latents import over_latents
@@ -126,6 +127,8 @@ def predict(
     if data is None:
         raise TypeError("predict expected new data: res.predict(data), or res.predict(f, data) for a function f")
     options: dict[str, Any] = {"alpha": alpha, "reason": reason, "df": cov.df}
+    if fit.loaded.effects is not None:
+        options["own"] = effect_errors(fit, cov) or why_without(fit, cov.kind)
     if errors == "last-layer":
         known = last_layer_of(fit, layer, damping)
         at, options["reason"] = (data, known.params_at, known.theta, known.cov), ""
@@ -169,7 +172,7 @@ def _of_parameter(
         at: data, function from theta to params, theta and its covariance.
         scale: ``"natural"`` or ``"link"``.
         random: what becomes of random coefficients in the formula, as in `predict`.
-        options: ``alpha``, ``reason`` and ``df``.
+        options: ``alpha``, ``reason``, ``df`` and, beside effects of levels, ``own`` of `predict_function`.
     """
     p, linear = design.predictor, scale == "link"
     if not design.random or random == "zero" or (linear and random == "integrate"):
@@ -193,6 +196,7 @@ def predict_function(
     reason: str = "",
     df: float = np.inf,
     by_row: ByRow | None = None,
+    own: EffectErrors | str = "",
     support: tuple[float | None, float | None] | None = None,
 ) -> pd.DataFrame:
     """Return ``function(params, data)`` at the estimates with standard errors, one row for each value that it returns.
@@ -207,6 +211,7 @@ def predict_function(
         reason: why there is no covariance, if there is none.
         df: degrees of freedom of Student's t, inf for the normal distribution.
         by_row: effects of the rows' levels (``mle.Real(by=...)``) or units (random effects at their modes), or None.
+        own: how effects of levels vary together with theta, or why there are no standard errors with them.
         support: lower and upper bound of the function's values, None for no bound; or None.
 
     Returns:
@@ -227,11 +232,13 @@ def predict_function(
         extended = np.append(theta, np.zeros(k))
         one = of_theta(function, data, lambda t: params_at(t[:-k]), extended, designs, by_row.at)
         wide = np.pad(np.asarray(cov), (0, k))
+        if isinstance(by_row, RowEffects) and isinstance(own, str):
+            wide, reason = np.full_like(wide, np.nan), reason or own
         if isinstance(by_row, RowModes):
             wide[-k:, -k:] = np.eye(k)
         found = nlcom(one, extended, wide, alpha=alpha, reason=reason, df=df)
-    if isinstance(by_row, RowEffects):
-        found = by_row.with_own_variance(found, alpha)
+    if isinstance(by_row, RowEffects) and isinstance(own, EffectErrors):
+        found = by_row.with_own_variance(found, alpha, own)
     return _table(inside_support(found, support), data)
 
 

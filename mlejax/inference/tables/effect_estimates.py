@@ -4,7 +4,8 @@ With h_g the curvature of the log-likelihood in a level's effect and l_g minus t
 
     Cov(alpha_g, alpha_k) = [g = k] / h_g + l_g V l_k',    Cov(alpha_g, theta) = -l_g V,
 
-with V the covariance of theta: entries of the inverse of the whole information, which is never computed.
+with V the covariance of theta: entries of the inverse of the whole information, which is never computed.  Sandwiches have
+further terms (:mod:`mlejax.inference.effect_errors`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from mlejax import data as data_room
 from mlejax.covariance import CovarianceResult
 from mlejax.fit import Effects, Fit
 from mlejax.inference.covariances.combinations import linear_covariance
+from mlejax.inference.effect_errors import EffectErrors, effect_errors, why_without
 from mlejax.inference.intervals import DeltaResult
 from mlejax.inference.normal import critical_value, z_tests
 from mlejax.inference.tables.entries import Entries
@@ -43,25 +45,29 @@ def _of(fit: Fit) -> Effects:
     return effects
 
 
-def effect_variances(effects: Effects, cov: CovarianceResult) -> Float[Host, " levels"]:
+def effect_variances(fit: Fit, cov: CovarianceResult) -> Float[Host, " levels"]:
     """Return the variances of the effects of all levels (G,); NaN for an effect fixed at 0, where that of theta is NaN, and for
-    all with a covariance other than "nonrobust".
+    all if the kind of covariance does not say them.
     """
-    if cov.kind != "nonrobust":
+    effects, errors = _of(fit), effect_errors(fit, cov)
+    if errors is None:
         return np.full(len(effects.values), np.nan)
+    crossed, own = errors.of_levels()
     with np.errstate(all="ignore"):
-        found = 1.0 / effects.curvature + np.einsum("gi,ij,gj->g", effects.lever, cov.matrix, effects.lever)
-    return np.where(effects.given, np.nan, found)
+        found = own / effects.curvature + np.einsum("gi,ij,gj->g", effects.lever, cov.matrix, effects.lever)
+        found = found - 2.0 * np.einsum("gi,gi->g", effects.lever, crossed) / np.sqrt(effects.curvature)
+    return np.where(effects.given, np.nan, np.maximum(found, 0.0))
 
 
 def effects_table(fit: Fit, cov: CovarianceResult) -> pd.DataFrame:
     """Return the effects of ``mle.Real(by=...)`` as a DataFrame: one row for each level, in the order of first appearance.
 
     Returns:
-        Columns ``estimate``, ``std_error`` (from the observed information, with the other parameters estimated; NaN under a
-        ``cov_type`` other than "nonrobust", which covers the other parameters only, and without a covariance), ``rows`` and
-        ``note``; the index holds the levels.  Levels without a finite effect come last, with an estimate of inf or -inf.  An
-        effect that is fixed at 0 because of an intercept has a note; neither of these has a standard error.
+        Columns ``estimate``, ``std_error`` (of the ``cov_type`` of the result, with the other parameters estimated; NaN without
+        a covariance, and for kinds that do not cover the effects: two-way clusters, "HAC", "bootstrap", and sandwiches of rows
+        that are not in memory), ``rows`` and ``note``; the index holds the levels.  Levels without a finite effect come last,
+        with an estimate of inf or -inf.  An effect that is fixed at 0 because of an intercept has a note; neither of these has
+        a standard error.
 
     Raises:
         ValueError: the model has no such effects, or the result was saved without them.
@@ -84,7 +90,7 @@ def effects_table(fit: Fit, cov: CovarianceResult) -> pd.DataFrame:
 
     effects = _of(fit)
     labels, signs, rows = effects.left_out
-    error = np.sqrt(effect_variances(effects, cov))
+    error = np.sqrt(effect_variances(fit, cov))
     notes = np.where(effects.given, REDUNDANT, "").astype(object).tolist() + [LEFT_OUT] * len(labels)
     with np.errstate(invalid="ignore"):
         estimate = np.concatenate([effects.values, np.where(signs > 0, np.inf, -np.inf)])
@@ -109,7 +115,7 @@ def covariance_of_some(entries: Entries, subset: Sequence[str]) -> tuple[Float[H
 
     Raises:
         ValueError: more than 5,000 entries, a name that no entry or level has (AddressError for an entry), effects that are not
-            named one by one, or effects under a covariance other than "nonrobust".
+            named one by one, or effects that the kind of covariance does not cover.
     """
     fit, cov, names = entries.fit, entries.cov, [subset] if isinstance(subset, str) else list(subset)
     effects, rows, own, labels = fit.loaded.effects, [], [], []
@@ -118,11 +124,6 @@ def covariance_of_some(entries: Entries, subset: Sequence[str]) -> tuple[Float[H
     )
     for name in names:
         if name in by_label and effects is not None:
-            if cov.kind != "nonrobust":
-                raise ValueError(
-                    f"cov_params({name!r}): covariances of effects need cov_type='nonrobust', got {cov.kind!r}; use "
-                    "res.with_cov('nonrobust').cov_params(...)"
-                )
             i = by_label[name]
             rows.append(np.full(fit.theta.size, np.nan) if effects.given[i] else -effects.lever[i])
             own.append(i)
@@ -141,10 +142,17 @@ def covariance_of_some(entries: Entries, subset: Sequence[str]) -> tuple[Float[H
     if len(rows) > MOST_ENTRIES:
         raise ValueError(f"cov_params: expected at most {MOST_ENTRIES} entries, got {len(rows)}; name fewer of them")
     R, at = np.array(rows).reshape(len(rows), fit.theta.size), np.array(own, np.int64)
-    found = linear_covariance(R, cov.full).cov
-    if effects is not None:
-        same = (at[:, None] == at[None, :]) & (at >= 0)
-        found = found + np.where(same, 1.0 / effects.curvature[np.maximum(at, 0)], 0.0)
+    if not (at >= 0).any():
+        return linear_covariance(R, cov.full).cov, labels
+    assert effects is not None
+    errors = effect_errors(fit, cov)
+    if errors is None:
+        raise ValueError(f"cov_params({labels[int(np.argmax(at >= 0))]!r}): {why_without(fit, cov.kind)}")
+    levels, which = np.unique(at[at >= 0], return_inverse=True)
+    weights = np.zeros((len(at), len(levels)))
+    weights[np.flatnonzero(at >= 0), which] = 1.0 / np.sqrt(effects.curvature[at[at >= 0]])
+    root, wide = errors.only(levels).widened(np.asarray(cov.full), weights)
+    found = linear_covariance(np.hstack([R, root]), wide).cov
     return found, labels
 
 
@@ -249,9 +257,14 @@ class RowEffects:
         beside = {name: looked_up(params[name], codes) for name, codes in self.codes.items()}
         return {self.effects.key.parameter: eliminated, **beside}
 
-    def with_own_variance(self, found: DeltaResult, alpha: float) -> DeltaResult:
-        """Return predictions with the variance of each row's own effect added to their standard errors, and with tests and
-        intervals of coverage 1 - alpha from these standard errors.
+    def with_own_variance(self, found: DeltaResult, alpha: float, errors: EffectErrors) -> DeltaResult:
+        """Return predictions with the variance of each row's own effect, and its covariance with theta, added to their standard
+        errors, and with tests and intervals of coverage 1 - alpha from these standard errors.
+
+        Args:
+            found: the predictions, of theta and the shift.
+            alpha: one minus the coverage.
+            errors: how the effects vary.
 
         Raises:
             ValueError: the function did not return one value (or one array) for each row.
@@ -263,7 +276,10 @@ class RowEffects:
                 f"predict with effects of {self.effects.key.by} expects a function with one value for each row "
                 f"({len(self.rows)}), got {len(per_row)}: average in NumPy, or use margins"
             )
-        error = np.sqrt(found.bse**2 + np.where(given, 0.0, per_row**2 / curvature))
+        crossed, own = (np.repeat(a[self.rows], extra, axis=0) for a in errors.of_levels())
+        size = np.where(given, 0.0, per_row / np.sqrt(curvature))
+        along = np.einsum("ij,ij->i", found.jacobian[:, :-1], crossed)
+        error = np.sqrt(np.maximum(found.bse**2 + 2.0 * size * along + size**2 * own, 0.0))
         reach, tests = critical_value(alpha, found.df), z_tests(found.params, error, found.null_value, df=found.df)
         return replace(
             found,
