@@ -56,7 +56,10 @@ def same(streamed: Any, memory: Any, rtol: float = 1e-12) -> None:
     assert mine.index.equals(theirs.index)
     assert mine.index.dtype == theirs.index.dtype
     np.testing.assert_allclose(mine["estimate"], theirs["estimate"], rtol=rtol, atol=1e-12)
-    np.testing.assert_allclose(mine["std_error"], theirs["std_error"], rtol=rtol)
+    if memory.cov_type == "nonrobust":
+        np.testing.assert_allclose(mine["std_error"], theirs["std_error"], rtol=rtol)
+    else:  # sandwiches of effects need the rows in memory
+        assert mine["std_error"].isna().all()
     assert (mine["rows"] == theirs["rows"]).all()
     assert (mine["note"] == theirs["note"]).all()
 
