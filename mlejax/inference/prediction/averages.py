@@ -184,7 +184,7 @@ def unconditional_covariance(
             f"margins(unconditional=True) needs cov_type='HC0', 'HC1', 'stata' or one-way 'cluster', got {cov.kind!r}: write "
             "res.with_cov('HC0').margins(..., unconditional=True)"
         )
-    bread = covariance_of(fit, "nonrobust", {}).matrix
+    bread = covariance_of(fit, "nonrobust" if fit.penalised is None else "bayes", {}).matrix
     if np.isnan(bread).any():
         raise ValueError(
             "margins(unconditional=True) needs standard errors of all parameters; res.tidy()['note'] says why one is missing: "

@@ -217,7 +217,7 @@ class Estimated:
 
         Raises:
             ValueError: too many entries, or more than 2,000 parameters; a name that no entry has; or effects of
-                ``mle.Real(by=...)`` with a ``cov_type`` other than "nonrobust".
+                ``mle.Real(by=...)`` with a ``cov_type`` that does not cover them, such as "HAC".
         """
         if subset is not None and (isinstance(subset, str) or not isinstance(subset, Sequence | np.ndarray)):
             raise TypeError(f"cov_params: subset= expected a list of names of entries, got {subset!r:.60}")

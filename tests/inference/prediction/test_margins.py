@@ -203,6 +203,28 @@ def test_unconditional_errors_of_average_predictions_are_those_of_the_mean(frame
     np.testing.assert_allclose(contrast.bse, [error(influence[g] - influence["a"]) for g in "bc"], rtol=1e-6)
 
 
+@mle.model(b=mle.Real(shape=3))
+def events(params, data):
+    eta = params["b"][0] + params["b"][1] * data["x"] + params["b"][2] * data["z"]
+    return jax.scipy.stats.poisson.logpmf(data["n"], jnp.exp(eta))
+
+
+def test_unconditional_errors_of_a_penalised_fit_have_the_penalised_information() -> None:
+    """By hand: scores x (y - m) times (X' M X + 20 I)^-1, and the deviations of the means of the rows; the information without
+    penalty between them, or Gray's covariance in its place, gives a tenth more."""
+    rng = np.random.default_rng(2)
+    x, z = rng.normal(size=300), rng.exponential(size=300)
+    n = rng.poisson(np.exp(0.3 + 0.5 * x - 0.2 * z))
+    res = events.fit({"n": n, "x": x, "z": z}, penalty=mle.l2(20.0, "b"), cov_type="HC0")
+    of = lambda p, d: jnp.exp(p["b"][0] + p["b"][1] * d["x"] + p["b"][2] * d["z"])
+    X = np.column_stack([np.ones(300), x, z])
+    m = np.exp(X @ res.params.to_numpy())
+    bread = np.linalg.inv(X.T @ (X * m[:, None]) + 20.0 * np.eye(3))
+    influence = (X * (n - m)[:, None]) @ bread @ (X * m[:, None]).mean(axis=0) + (m - m.mean()) / 300
+    found = res.margins(of=of, unconditional=True)
+    np.testing.assert_allclose(found.bse, np.sqrt(influence @ influence), rtol=1e-8)
+
+
 def test_unconditional_needs_a_sandwich_and_the_rows_of_the_fit(frame: pd.DataFrame, fitted: mle.Results) -> None:
     with pytest.raises(ValueError, match=r"res.with_cov\('HC0'\)"):
         fitted.margins(unconditional=True)
