@@ -82,13 +82,39 @@ def test_a_poisson_intercept_with_every_covariance(files: mle.Parquet, weights: 
     same_covariances(streamed, memory, weights)
 
 
+MANY = Limits(chunk_rows=512, block_rows=64, grouped_rows=300, sampled_rows=100)
+
+
 def test_many_rows(files: mle.Parquet) -> None:
-    """Their search has exact scores, and takes few passes."""
-    with use_limits(Limits(chunk_rows=512, block_rows=64, grouped_rows=300, sampled_rows=100)):
+    """Their search has exact scores, begins elsewhere, takes few passes, and ends at the same point with every covariance."""
+    with use_limits(MANY):
         streamed = intercepts.fit(files)
     memory = intercepts.fit(table())
-    same(streamed, memory, 1e-7)
+    same(streamed, memory)
+    assert (streamed._fit.integration.points, streamed._fit.integration.tried) == (39, 19)
     assert streamed._fit.loaded.stream.n_passes <= 16
+    with use_limits(MANY):
+        same_covariances(streamed, memory, None)
+
+
+def test_an_end_does_not_depend_on_the_start() -> None:
+    """Though the searches with fewer points end where the decrement is 1e-7."""
+    one, two = (intercepts.fit(table(), start=start) for start in (START, {"a": -0.3, "b": 0.9, "s": 1.5}))
+    moved = (one.params - two.params) / one.bse
+    np.testing.assert_allclose(moved, 0.0, atol=1e-12)
+    np.testing.assert_allclose(one.bse, two.bse, rtol=1e-12)
+
+
+def test_many_units_of_little_variance_have_as_many_points_as_in_memory(tmp_path: Path) -> None:
+    """9 points would be enough, and are not accepted, since a fit in memory begins with 19."""
+    rng = np.random.default_rng(3)
+    g, x = np.repeat(np.arange(1_020), 2), rng.standard_normal(2_040)
+    frame = pd.DataFrame({"g": g, "x": x, "y": rng.poisson(np.exp(1.0 + 0.3 * x + 0.3 * rng.standard_normal(1_020)[g]))})
+    with use_limits(MANY):
+        streamed = intercepts.fit(stored(tmp_path, frame))
+    memory = intercepts.fit(frame)
+    assert streamed._fit.integration.points == memory._fit.integration.points == 39
+    same(streamed, memory)
 
 
 def test_laplace_and_the_start_of_a_sample(files: mle.Parquet) -> None:
