@@ -32,7 +32,7 @@ def first_start(
     ``given``: for each leaf the value under ``start=``, or None; with any value there is no search on a subsample.
     """
     if isinstance(evaluator, PartitionedEvaluator):
-        return _start_of_stream(evaluator, loaded, given, seed)
+        return _start_of_stream(evaluator, method, loaded, given, seed)
     spec, data = evaluator.spec, loaded.problem.data
     if isinstance(evaluator, EffectsEvaluator):
         if evaluator.streamed is not None:
@@ -81,12 +81,15 @@ def _coefficients_first(evaluator: ChunkedEvaluator, loaded: Loaded, u0: Float[H
     return u if evaluator.minimised(method, u)[0] < value else u0
 
 
-def _start_of_stream(evaluator: PartitionedEvaluator, loaded: Loaded, given: list[Any], seed: int) -> Float[Host, " p"]:
+def _start_of_stream(
+    evaluator: PartitionedEvaluator, method: Method, loaded: Loaded, given: list[Any], seed: int
+) -> Float[Host, " p"]:
     """Return u of the first start of a stream, (p,).
 
     The given one, or the best candidate on a sample of its rows; without given values the estimate from that sample instead, if
-    the log-likelihood of all rows is higher there.
+    the log-likelihood of all rows is higher there, and one step from it.
     """
+    evaluator.compile_ahead(method)
     of_sample = evaluator.of_sample(evaluator.some)
     plain = start_of_one(of_sample, loaded.seen, given, seed)
     if any(v is not None for v in given) or not plain.size:
@@ -95,7 +98,10 @@ def _start_of_stream(evaluator: PartitionedEvaluator, loaded: Loaded, given: lis
         near = subsample.estimate(of_sample, plain)
     except NotImplementedError:  # JAX lacks a second derivative
         near = None
-    return plain if near is None else subsample.chosen(evaluator, near, plain)
+    if near is None:
+        return plain
+    begin = subsample.chosen(evaluator, near, plain)
+    return subsample.onward(evaluator, of_sample, near) if begin is near else begin
 
 
 def _start_of_stream_with_effects(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +48,18 @@ def sum_over_blocks(
         take = lambda i: jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, keepdims=False), blocks)
         return lax.fori_loop(0, n_used, lambda i, total: jax.tree.map(jnp.add, total, function(*take(i))), zero)
     return lax.scan(lambda total, part: (jax.tree.map(jnp.add, total, function(*part)), None), zero, blocks)[0]
+
+
+class BlockSum(NamedTuple):
+    """A sum over blocks.
+
+    Attributes:
+        of_block: function (rows of a block, weights of a block) -> pytree.
+        made: function of the sum of these that returns the result.
+    """
+
+    of_block: Callable[[Any, Any], Any]
+    made: Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -108,7 +120,11 @@ class Objective:
         """Return f(u) () as :meth:`value` does, its gradient (p,) and its Hessian (p, p)."""
         if self.spec.hessian == "differenced":
             return derivatives.differenced(self.value_and_grad, u)
-        sums = self._rows_with_hessian(u) if self.prepared.mode == "rows" else self._any_with_hessian(u)
+        if self.prepared.mode == "rows":
+            block, made = self._rows_with_hessian(u)
+            sums = made(self._sum(block))
+        else:
+            sums = self._any_with_hessian(u)
         if self.spec.penalty is not None:
             sums = _minus(sums, derivatives.value_grad_hessian(self.penalty, u))
         if self.spec.reduction is not None:
@@ -137,20 +153,35 @@ class Objective:
 
     def score_products(self, u: Float[Either, " p"], by_root: bool) -> Float[Device, "p p"]:
         """Return the sum of outer products of the scores in u, weighted by w (``by_root``) or w^2 (p, p)."""
+        block, made = self._products(u, by_root)
+        return made(self._sum(block))
+
+    def with_hessian_and_products(self, u: Float[Either, " p"], by_root: bool) -> tuple[Minimised, Float[Device, "p p"]]:
+        """Return the results of `with_hessian` and of `score_products`, which need the data once, for independent rows without
+        penalty or bias reduction; else by two sums.
+        """
+        if self.spec.hessian == "differenced" or self.spec.adjusted or self.prepared.mode != "rows":
+            return self.with_hessian(u), self.score_products(u, by_root)
+        (one, first), (two, second) = self._rows_with_hessian(u), self._products(u, by_root)
+        found, products = self._sum(lambda rows, weights: (one(rows, weights), two(rows, weights)))
+        value, grad, hessian = self._minimised(first(found))
+        return (value, grad, 0.5 * (hessian + hessian.T)), second(products)
+
+    def _products(self, u: Float[Either, " p"], by_root: bool) -> BlockSum:
+        """Return the sum of outer products of the scores, as in `score_products`."""
         squared = lambda w: w if by_root else w**2
         traced, others = self._traced_rows(u) if self.prepared.mode == "rows" else (None, [])
-
-        def block(rows: PyTree, weights: Device) -> PyTree:
-            if traced is not None and traced.inner is not None:
-                arrays = [*jax.tree.leaves(rows), *others]
-                return score_products(traced, u, arrays, squared(weights))
-            scores = derivatives.values_and_scores(self._row_function(), u, rows)[1]
-            return (scores * squared(weights)[:, None]).T @ scores
-
-        found = self._sum(block)
         if traced is None or traced.inner is None:
-            return found
-        return linear_predictors.assemble(traced.places, traced.theta, found, u.shape[0])[2]
+
+            def plainly(rows: PyTree, weights: Device) -> PyTree:
+                scores = derivatives.values_and_scores(self._row_function(), u, rows)[1]
+                return (scores * squared(weights)[:, None]).T @ scores
+
+            return BlockSum(plainly, lambda found: found)
+        return BlockSum(
+            lambda rows, weights: score_products(traced, u, [*jax.tree.leaves(rows), *others], squared(weights)),
+            lambda found: linear_predictors.assemble(traced.places, traced.theta, found, u.shape[0])[2],
+        )
 
     def values_and_scores(self, u: Float[Either, " p"]) -> tuple[Float[Device, " n"], Float[Device, "n p"]]:
         """Return all terms (N,) and their scores in u (N, p), unweighted."""
@@ -270,9 +301,9 @@ class Objective:
 
         return self._sum(block)
 
-    def _rows_with_hessian(self, u: Either) -> PyTree:
-        """Return value, gradient and Hessian of the log-likelihood of independent rows, through linear predictors if the
-        model has any.
+    def _rows_with_hessian(self, u: Either) -> BlockSum:
+        """Return the sum of value, gradient and Hessian of the log-likelihood of independent rows, through linear predictors if
+        the model has any.
         """
         traced, others = self._traced_rows(u)
         if traced.inner is None:
@@ -281,12 +312,12 @@ class Objective:
                 arrays = [*jax.tree.leaves(rows), *others]
                 return derivatives.value_grad_hessian(lambda t: jnp.sum(weights * traced.whole(t, *arrays)[0]), u)
 
-            return self._sum(plainly)
+            return BlockSum(plainly, lambda sums: sums)
         products = derivatives.products_of_shared if self.shared_rows else None
-        sums = self._sum(
-            lambda rows, w: linear_predictors.sums(traced, u, [*jax.tree.leaves(rows), *others], w, products)
+        return BlockSum(
+            lambda rows, w: linear_predictors.sums(traced, u, [*jax.tree.leaves(rows), *others], w, products),
+            lambda sums: linear_predictors.assemble(traced.places, traced.theta, sums, u.shape[0]),
         )
-        return linear_predictors.assemble(traced.places, traced.theta, sums, u.shape[0])
 
     def _map_rows(self, function: Callable[[Any], Any]) -> PyTree:
         n_blocks = self.prepared.n_blocks

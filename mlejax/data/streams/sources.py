@@ -232,11 +232,13 @@ class Parquet:
             filter=self._filter
         ):  # one file after the other, so that a bad one is named
             try:
-                found = fragment.scanner(dataset.schema, filter=self._filter).head(PEEKED)
+                for group in fragment.split_by_row_group(self._filter, dataset.schema):  # a scan of the file reads ahead
+                    options = _scanning(fragment)
+                    found = group.scanner(dataset.schema, filter=self._filter, **options).head(PEEKED)
+                    if found.num_rows:
+                        return found
             except (OSError, ValueError, TypeError) as error:
                 raise DataError(f"{fragment.path}: the first rows cannot be read: {error}. {_WAYS_OUT}") from error
-            if found.num_rows:
-                return found
         why = "the files have no rows" if self.filters is None else f"no row passes filters={self.filters!r}"
         raise DataError(f"mle.Parquet: {why}; expected at least one: correct path= or filters=")
 

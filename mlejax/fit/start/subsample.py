@@ -10,6 +10,8 @@ three passes over the data and one that confirms, instead of six to ten.
 Each sample consists of sixteen runs of consecutive rows, spread over the data.  A ridge penalty worth one observation keeps
 parameters at their start if the sample does not inform about them (a rare level of a factor).
 
+Of a stream the sample in memory takes part in one step more (`onward`), after which two passes are enough.
+
 The sample only gives a start; the estimate is that of all rows.  The default start is used instead if the search on the sample
 does not converge (a rare event may be separated there), or if the sample's estimate is far from a maximum for other rows (in
 the end: for all rows) and the default start has a higher log-likelihood there.
@@ -43,6 +45,7 @@ ROWS_PER_PARAMETER = 200
 ENOUGH = 0.5  # Newton decrement per parameter at which the search on a sample ends; the sampling error is worth 1
 DEFINITE = 1e-8  # least eigenvalue of the information, scaled to unit diagonal, of a maximum
 SHARE = 5  # one in five chunks takes part in the last step
+SMALL = 0.1  # of the squared length of the Newton step, up to which a correction of it is trusted
 _SEARCH = optimize.Newton(max_steps=20)
 
 
@@ -149,6 +152,40 @@ def chosen(
         return near
     plain = evaluator.minimised(_SEARCH, u0)
     return u0 if plain[0] < found[0] or not np.isfinite(found[0]) else near
+
+
+def onward(
+    evaluator: PartitionedEvaluator, of_sample: PartitionedEvaluator, u: Float[Host, " p"]
+) -> Float[Host, " p"]:
+    """Return a point nearer to the estimate than Newton's step from u, (p,), of which all rows have been evaluated; u if there is
+    none.
+
+    It is where the derivative of a surrogate is zero: the quadratic that has score and curvature of all rows at u, plus what is
+    left of the log-likelihood of the sample without its own quadratic at u.  Newton's step neglects all of that remainder, this
+    one only the sampling error in it.
+
+    Reference: Jordan, Lee & Yang (2019), JASA 114, 668 (whose surrogate has the curvature of the sample).
+
+    Args:
+        evaluator: evaluator of all rows.
+        of_sample: evaluator of the sample of rows in memory.
+        u: the point, (p,).
+    """
+    if evaluator.spec.penalty is not None:
+        return u
+    _, score, curvature = evaluator.minimised(_SEARCH, u)
+    _, own_score, own_curvature = of_sample.minimised(_SEARCH, u)
+    newton = _stepped(evaluator.spec, u, score, curvature)
+    if newton is None:
+        return u
+    _, there, bend = of_sample.minimised(_SEARCH, newton)
+    step = newton - u
+    left = score + curvature @ step + there - own_score - own_curvature @ step
+    point = _stepped(evaluator.spec, newton, left, curvature + bend - own_curvature)
+    if point is None:
+        return u
+    length = lambda s: float(s @ curvature @ s)
+    return point if length(point - newton) <= SMALL * length(step) else u
 
 
 def _one_step(evaluator: ChunkedEvaluator | PartitionedEvaluator, near: Float[Host, " p"]) -> Float[Host, " p"] | None:

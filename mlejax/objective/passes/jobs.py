@@ -138,9 +138,8 @@ class Job:
         task: function of (objective of a chunk, u).
         merge: function that merges the results of two consecutive chunks.
         u: point of evaluation.
-        also: a second task on the same chunks, or None; the result is then a pair.
         finish: function applied on the host to the result of a chunk, ``finish(result, chunk, table, place)``; or None.
-        effects: effects of levels, which the tasks receive in place of the codes in the chunk; or None.
+        effects: effects of levels, which the task receives in place of the codes in the chunk; or None.
     """
 
     spec: Spec
@@ -149,15 +148,13 @@ class Job:
     task: Task
     merge: Callable[[Any, Any], Any]
     u: Either
-    also: Task | None = None
     finish: Callable[..., Any] | None = None
     effects: EffectValues | None = None
 
     def of_chunk(self, chunk: Prepared) -> PyTree:
-        """Return the results of the tasks on a chunk."""
+        """Return the result of the task on a chunk."""
         chunk = chunk if self.effects is None else self.effects.put(chunk)
-        given = _RUN(self.spec, self.task, self.u, chunk, self.fixed)
-        return given if self.also is None else (given, _RUN(self.spec, self.also, self.u, chunk, self.fixed))
+        return _RUN(self.spec, self.task, self.u, chunk, self.fixed)
 
     def __call__(self, partition: Partition, first: bool) -> tuple[Seen | None, Any]:
         """Return the summary of the partition and the merged result of its chunks; (None, None) for an empty partition, or one in

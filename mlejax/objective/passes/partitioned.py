@@ -6,7 +6,8 @@ partitions are merged in a fixed tree, so that the result does not depend on the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar
@@ -17,9 +18,9 @@ from jax import lax
 
 from mlejax import linalg, optimize
 from mlejax.data import DataError, Prepared
-from mlejax.data.streams import Streamed
+from mlejax.data.streams import Streamed, Threads
 from mlejax.data.streams.cutting import Cut
-from mlejax.execution import float64
+from mlejax.execution import float64, kept_pool, n_cores
 from mlejax.objective.evaluator import Evaluation, FromData, Report, Task
 from mlejax.objective.evaluators.chunked import POINTS, ChunkedEvaluator, Minimised
 from mlejax.objective.objective import Objective
@@ -51,7 +52,7 @@ def _by_square(objective: Objective, u: Either) -> PyTree:
 
 
 PRODUCTS: dict[bool, Task] = {True: _by_weight, False: _by_square}
-NEARLY = 1e-6  # Newton decrement, log-likelihood units, after which the next point is probably the estimate
+NEARLY = 1e-5  # Newton decrement, log-likelihood units, after which the next point may be the estimate
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,26 @@ class Curvature:
     def __call__(self, objective: Objective, u: Either) -> PyTree:
         """Return log-likelihood (), score (p,) and curvature (p, p) of the objective at u, summed."""
         return objective.in_loglik_units(*self.method.evaluate(objective, u))
+
+
+@dataclass(frozen=True)
+class CurvatureAndProducts:
+    """The task that evaluates, by one program, what `Curvature` does, and sums the outer products of scores.
+
+    Attributes:
+        method: as in `Curvature`.
+        by_root: True if products are weighted by w, False by w^2.
+    """
+
+    method: Method
+    by_root: bool
+
+    def __call__(self, objective: Objective, u: Either) -> PyTree:
+        """Return the result of `Curvature`, and the products (p, p)."""
+        if self.method.curvature != "hessian":
+            return Curvature(self.method)(objective, u), objective.score_products(u, self.by_root)
+        found, products = objective.with_hessian_and_products(u, self.by_root)
+        return objective.in_loglik_units(*found), products
 
 
 def added(a: PyTree, b: PyTree) -> PyTree:
@@ -128,9 +149,20 @@ class SampledRows:
         return work()
 
     def pass_over(self, work: Job) -> list[Any]:
-        """Return the results of the job ``work`` for each chunk of the rows, in order, as NumPy arrays."""
+        """Return the results of the job ``work`` for each chunk of the rows, in order, as NumPy arrays; the first one is
+        evaluated alone, so that its program is compiled once.
+        """
+
+        def run(chunk: Prepared) -> PyTree:
+            with float64():
+                return jax.tree.map(np.asarray, work.of_chunk(chunk))
+
+        first, *others = self.chunks()
+        return [run(first), *kept_pool("mlejax partitions", n_cores()).map(run, others)]
+
+    def chunks(self) -> Iterator[Prepared]:
+        """Yield the chunks of the rows, in order."""
         size, some = self.cut.size, self.some
-        out = []
         for at in range(0, max(self.n_terms, 1), size):
             n = min(size, some.n_padded - at)
             rows, weights = some.taken(slice(at, at + n)), np.zeros(size)
@@ -138,9 +170,7 @@ class SampledRows:
             if n < size:
                 rows = tuple(np.concatenate([a, np.broadcast_to(a[:1], (size - n, *a.shape[1:]))]) for a in rows)
             n_rows, cut = np.asarray(min(n, self.n_terms - at), np.int64), self.cut
-            chunk = Prepared(rows, cut.shared, weights, n_rows, cut.layout, cut.mode, cut.block)
-            out.append(jax.tree.map(np.asarray, work.of_chunk(chunk)))
-        return out
+            yield Prepared(rows, cut.shared, weights, n_rows, cut.layout, cut.mode, cut.block)
 
 
 class PartitionedEvaluator:
@@ -168,6 +198,7 @@ class PartitionedEvaluator:
         self.rows: Any = rows  # those of a sample have no passes to compare, columns to add or results to keep
         self.scale = max(rows.sum_weights / rows.cut.scale, 1e-300)
         self._last: tuple[Any, Minimised] | None = None
+        self._ahead: Future[None] | None = None
 
     def with_spec(self: P, spec: Spec) -> P:
         """Return the same data with another specification of the same parameter space."""
@@ -199,16 +230,15 @@ class PartitionedEvaluator:
         merge: Callable[[Any, Any], Any],
         u: Float[Host, "*points p"],
         finish: Callable[..., Any] | None = None,
-        also: Task | None = None,
         effects: EffectValues | None = None,
     ) -> PyTree:
         """Make one pass: return ``task(objective, u)`` of every chunk, processed by ``finish`` on the host, merged; NumPy
-        arrays. With a second task ``also``, return the pair of both; ``effects``: as in `Job`.
+        arrays.  ``effects``: as in `Job`.
         """
-        job = Job(self._plain, self.fixed, self.rows.cut, task, merge, np.asarray(u), also, finish, effects)
+        job = Job(self._plain, self.fixed, self.rows.cut, task, merge, np.asarray(u), finish, effects)
 
         def facts() -> tuple[Any, ...]:
-            return facts_of(self._plain, self.fixed, self.some), task, merge, np.asarray(u), also, finish, effects
+            return facts_of(self._plain, self.fixed, self.some), task, merge, np.asarray(u), finish, effects
 
         return self.rows.kept_pass(facts, lambda: in_pairs(self.rows.pass_over(job), merge))
 
@@ -276,13 +306,34 @@ class PartitionedEvaluator:
         If products of scores will be needed and the search is nearly done, the same pass also sums the
         outer products of scores and keeps the sum for `products`.
         """
-        evaluating = optimize.evaluating(method)
         if self.rows.products_wanted is None or not self._nearly_done():
-            return self.map_reduce(Curvature(evaluating), added, u)
-        by_root = self.rows.products_wanted
-        found, products = self.map_reduce(Curvature(evaluating), added, u, also=PRODUCTS[by_root])
-        self.rows.products = self._at(u, by_root), products
+            return self.map_reduce(Curvature(optimize.evaluating(method)), added, u)
+        if self._ahead is not None:
+            wait([self._ahead])
+        found, products = self.map_reduce(self._last_task(method), added, u)
+        self.rows.products = self._at(u, self.rows.products_wanted), products
         return found
+
+    def _last_task(self, method: Method) -> Task:
+        """Return the task of the last pass of a fit that needs products of scores."""
+        return CurvatureAndProducts(optimize.evaluating(method), self.rows.products_wanted)
+
+    def compile_ahead(self, method: Method) -> None:
+        """Compile the program of the last pass of a fit that needs products of scores in a thread, while this one seeks a start;
+        nothing if the passes are made elsewhere, or by one thread.  An error is left to the pass.
+        """
+        rows = self.rows
+        if rows.products_wanted is None or not isinstance(rows.engine, Threads) or rows.engine.n < 2:
+            return
+        u = np.zeros(self.spec.space.n_free)
+        job = Job(self._plain, self.fixed, rows.cut, self._last_task(method), added, u)
+        chunk = next(SampledRows(self.some, rows.cut).chunks())
+
+        def run() -> None:
+            with float64():
+                job.of_chunk(chunk)
+
+        self._ahead = kept_pool("mlejax compilation", 1).submit(run)
 
     def _nearly_done(self) -> bool:
         """True if the last evaluation was so near a maximum that the next one is probably at the estimate."""

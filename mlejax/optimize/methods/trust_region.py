@@ -24,6 +24,7 @@ that is flat towards infinity N falls below any tolerance too, but each further 
 the curvature (a quartic minimum loses 5/9), while near a regular maximum it loses nothing. If rounding allows no further
 progress, the same step is made from the best point reached. With many rows, whose evaluations are expensive, a full step that
 took the decrement from tol^(1/2) or less to tol^2 or less needs no confirmation: only at a maximum is convergence so fast.
+From n = 100,000 rows on, tol^2 n / 100,000 is enough, where the estimates are as near to the maximum in units of the data.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ NO_MINIMUM = 1e-3  # part of the Newton step left by the model of the logarithm,
 ROUNDING_LOSS = 1e-8  # log-likelihood that the confirming step may lose
 PRECISION_TOL = 1e-6  # decrement that is good enough where rounding allows no better
 MANY = 1000  # contributions from which on a step with quadratic convergence needs no confirmation
+VERY_MANY = 1e5  # contributions above which the decrement after such a step may grow with their number
 SURE = 1e-7  # tolerance above which such a step must still reach SURE^2: the end is within 1e-7 standard errors
 BELOW_ROUNDING, STALLED_AFTER = 5, 40  # turns
 NONE = np.int32(0)
@@ -165,7 +167,9 @@ class TrustRegion(Method):
         flat = (predicted <= 0.5 * self.tol / setting.scale) & (predicted >= 0) & (radius >= 1.0)
         small = min(self.tol, SURE)
         quadratic = below_tolerance & accepted & state.full & later & (setting.scale >= MANY)
-        quadratic = quadratic & (state.newton_decrement <= small**0.5) & (decrement <= small**2)
+        least = where(setting.scale > VERY_MANY, setting.scale / VERY_MANY, 1.0) * small**2
+        least = where(least < SURE**2, least, SURE**2)
+        quadratic = quadratic & (state.newton_decrement <= small**0.5) & (decrement <= least)
 
         status = where(definite & (decrement <= precision), PRECISION_FLOOR, STALLED)
         status = where(stalled, status, RUNNING)

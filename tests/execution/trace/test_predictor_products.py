@@ -48,3 +48,8 @@ def test_products_of_scores(model: Any, weighted: bool) -> None:
         for by_root in (True, False):
             found = objective.score_products(jnp.asarray(u), by_root)
             np.testing.assert_allclose(found, (scores * (w if by_root else w**2)[:, None]).T @ scores, rtol=1e-11)
+        value, grad, hessian = objective.with_hessian(jnp.asarray(u))
+        together, products = objective.with_hessian_and_products(jnp.asarray(u), False)
+        for one, two in zip((value, grad, hessian), together, strict=True):
+            np.testing.assert_allclose(two, one, rtol=1e-13, atol=1e-15)
+        np.testing.assert_allclose(products, found, rtol=1e-13)

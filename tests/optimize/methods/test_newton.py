@@ -274,6 +274,16 @@ def test_of_many_rows_a_step_that_fell_far_confirms_itself() -> None:
     assert abs(many.u[0]) < 1e-12
 
 
+def test_of_very_many_rows_it_ends_as_near_in_units_of_the_data() -> None:
+    """f = exp(u) - u with N about 1e7 u^2 at 0.04, 8e-4, 3e-7, 5e-14: the last is 2e-20, where few rows need a step more."""
+    bowl = Plain(lambda u: jnp.exp(u[0]) - u[0])
+    found = run(Newton(), bowl, [0.04], scale=1e7)
+    assert End(int(found.status)) is End.CONVERGED
+    assert 1e-20 < found.decrements[-1] <= 1e-18
+    assert found.n_evaluations == 4
+    assert abs(found.u[0]) < 3e-13
+
+
 @pytest.mark.parametrize("tol", [1e-10, pytest.param(1e-3, marks=pytest.mark.slow), 0.5])
 @pytest.mark.parametrize("scale", [1e3, pytest.param(1e6, marks=pytest.mark.slow)])
 def test_nothing_flat_confirms_itself(tol: float, scale: float) -> None:
