@@ -45,11 +45,13 @@ class Threads:
     """Engine that runs a task in threads of this process; partitions are requested from the source only as they are needed.
 
     Args:
-        n: number of threads; None for one for each core.
+        n: number of threads; None for one more than there are cores, so that all have work while one waits for a partition; for
+            a single core one.
     """
 
     def __init__(self, n: int | None = None) -> None:
-        self.n = n_cores() if n is None else n
+        cores = n_cores()
+        self.n = (cores + 1 if cores > 1 else 1) if n is None else n
 
     def map(self, work: Work, partitions: Iterable[Partition]) -> Generator[Any, None, None]:
         """Yield ``work(partition)`` for every partition, in order, evaluated in threads; see `Engine.map`."""

@@ -51,8 +51,10 @@ def spread_runs(good: Int[Host, " n"], most: int) -> Int[Host, " m"]:
     """Return about ``most`` of the numbers ``good`` (n,): four runs of neighbours, spread evenly."""
     n = len(good)
     size = max(1, min(n, most) // RUNS)
-    begins = np.unique(np.linspace(0, n - size, RUNS if n > size else 1).astype(int))
-    return good[np.unique(np.concatenate([np.arange(b, b + size) for b in begins]))]
+    chosen = np.zeros(n, bool)
+    for begin in np.linspace(0, n - size, RUNS if n > size else 1).astype(int):
+        chosen[begin : begin + size] = True
+    return good[chosen]
 
 
 def rows_of_some(groups: Groups, most: int) -> Int[Host, " m"]:

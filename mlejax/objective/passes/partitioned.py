@@ -20,7 +20,7 @@ from mlejax import linalg, optimize
 from mlejax.data import DataError, Prepared
 from mlejax.data.streams import Streamed, Threads
 from mlejax.data.streams.cutting import Cut
-from mlejax.execution import float64, kept_pool, n_cores
+from mlejax.execution import float64, kept_pool
 from mlejax.objective.evaluator import Evaluation, FromData, Report, Task
 from mlejax.objective.evaluators.chunked import POINTS, ChunkedEvaluator, Minimised
 from mlejax.objective.objective import Objective
@@ -158,7 +158,7 @@ class SampledRows:
                 return jax.tree.map(np.asarray, work.of_chunk(chunk))
 
         first, *others = self.chunks()
-        return [run(first), *kept_pool("mlejax partitions", n_cores()).map(run, others)]
+        return [run(first), *kept_pool("mlejax partitions", Threads().n).map(run, others)]
 
     def chunks(self) -> Iterator[Prepared]:
         """Yield the chunks of the rows, in order."""
