@@ -45,13 +45,14 @@ class MissingColumnError(KeyError):
 
 
 def listing(items: Iterable[Any], limit: int = SHOWN_COLUMNS) -> str:
-    """Return the repr of the first ``limit`` items, separated by commas, and the number of all items if there are more.
+    """Return the repr of the first ``limit`` items, separated by commas, and the number of all items if there are more; NumPy's
+    numbers as those of Python.
 
     >>> listing(["a", "b", "c"], limit=2)
     "'a', 'b', ... (3 in all)"
     """
     items = list(items)
-    text = ", ".join(repr(item) for item in items[:limit])
+    text = ", ".join(repr(item.item() if isinstance(item, np.generic) else item) for item in items[:limit])
     return text if len(items) <= limit else f"{text}, ... ({len(items)} in all)"
 
 

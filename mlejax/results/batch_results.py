@@ -296,12 +296,11 @@ class BatchResults:
         """
         if label not in self._position:
             near = data_room.near_matches(label, list(self._labels))
-            raise KeyError(
-                f"no data set {label!r}" + (f"; did you mean {near}?" if near else f"; the labels are {listing(self._labels, 5)}")
-            )
+            instead = f"did you mean {near}?" if near else f"the labels are {listing(self._labels, 5)}"
+            raise KeyError(f"no data set {listing([label])}; {instead}")
         i = self._position[label]
         if (why := self._batch.sets.bad.get(i)) is not None:
-            raise data_room.DataError(f"data set {label!r}: {why}")
+            raise data_room.DataError(f"data set {listing([label])}: {why}")
         options = inference.own_options(self._batch, self._cov_options, i)
         # too few clusters in this data set cost its errors, not its estimates
         return Results.make(self.model, single(self._batch, i), self.cov_type, options, strict=False)
