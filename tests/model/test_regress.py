@@ -316,7 +316,7 @@ def test_groups_share_levels_and_transforms() -> None:
         part = df[df["ward"] == ward]
         beta, sigma = ols(dummies(part), part["bwt"].to_numpy())
         np.testing.assert_allclose(found.params.loc[ward], [*beta, sigma], rtol=1e-6)
-    with pytest.raises(mle.DataError, match=rf"^data set {lost}: column 'age': 1 missing values.*index label 3\); missing='drop'"):
+    with pytest.raises(mle.DataError, match=rf"^data set {lost}: column 'age': 1 missing.*index label 3\); missing='drop'"):
         found[lost]
     ward = next(w for w in range(4) if w != lost)
     assert len(found[ward].predict(births().head(2))) == 2
