@@ -275,6 +275,8 @@ def test_levels_that_a_file_cannot_hold_cost_the_predictions_only(tmp_path: Path
         assert str(back.summary()) == str(res.summary())
         with pytest.raises(ValueError, match=r"could not be saved: the values of band are of type Interval"):
             back.predict(data, param="mu")
+        with pytest.raises(ValueError, match="margins evaluates the formulas of the model on new data, but those of this"):
+            back.margins("pop", data=data)
 
 
 def test_what_needs_the_likelihood_says_so(folder: Path) -> None:

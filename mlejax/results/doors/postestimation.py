@@ -138,9 +138,7 @@ class Postestimation(Fitted):
         damping: float = 0.0,
         alpha: float = 0.05,
     ) -> Data:
-        designs: Any = self._fit.loaded.designs
-        if isinstance(designs, files.Unsaved):
-            raise ValueError(f"predict evaluates the formulas of the model on new data, but {designs.why}")
+        self._refuse_unsaved("predict")
         options: dict[str, Any] = {"param": param, "scale": scale, "support": support, "random": random, "alpha": alpha}
         reason = self._entries.reason if errors == "all" else ""
         options |= {"errors": errors, "layer": layer, "damping": damping}
@@ -162,12 +160,19 @@ class Postestimation(Fitted):
         random: inference.Random = "integrate",
         alpha: float = 0.05,
     ) -> inference.Margins:
+        self._refuse_unsaved("margins")
         options: dict[str, Any] = {"data": data, "at": at, "over": over, "at_means": at_means, "elasticity": elasticity}
         options |= {"unconditional": unconditional, "support": support}
         options["random"] = random
         return inference.margins(
             self._fit, self._cov, variables, of, **options, alpha=alpha, reason=self._entries.reason
         )
+
+    def _refuse_unsaved(self, what: str) -> None:
+        """Raise ValueError if the result is from a file that could not hold the formulas of the model."""
+        designs: Any = self._fit.loaded.designs
+        if isinstance(designs, files.Unsaved):
+            raise ValueError(f"{what} evaluates the formulas of the model on new data, but {designs.why}")
 
     # ---- checks
 

@@ -59,18 +59,23 @@ def _refuse(text: str, position: int, expected: str) -> NoReturn:
 
 
 def _tokens(text: str, names: Sequence[str] = ()) -> list[_Token]:
-    """Split the text into tokens, the last of which is "end"; those of ``names`` that have unbalanced brackets are recognised
-    first.  ValueError: a character that no hypothesis has, or an inequality.
+    """Split the text into tokens, the last of which is "end"; those of ``names`` that have unbalanced brackets, or that begin
+    with the spread of random effects, ``sd(mu|patient)``, are recognised first.  ValueError: a character that no hypothesis has,
+    or an inequality.
     """
     found: list[_Token] = []
-    odd = sorted((n for n in names if n.count("[") != n.count("]")), key=len, reverse=True)
+    spreads = {n.partition("[")[0] for n in names if "|" in n.partition("[")[0]}
+    whole = {n for n in names if n.count("[") != n.count("]") or n.partition("[")[0] in spreads}
+    odd = sorted(whole | spreads, key=len, reverse=True)
     i = 0
     while i < len(text):
         c = text[i]
         known = next((n for n in odd if text.startswith(n, i)), None)
         if known is not None:
-            found.append(_Token("address", known, i))
-            i += len(known)
+            end = i + len(known)
+            end = _closing_bracket(text, end) + 1 if known in spreads and text.startswith("[", end) else end
+            found.append(_Token("address", text[i:end], i))
+            i = end
         elif c.isspace():
             i += 1
         elif text.startswith("==", i):

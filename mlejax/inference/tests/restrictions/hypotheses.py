@@ -10,8 +10,8 @@ The grammar (an address is the name of an entry, ``beta[x1]``; text inside squar
     address     = name {"." name | "[" anything with balanced brackets "]"}
 
 An address of several entries makes a restriction elementwise: ``beta = 0``, ``beta = gamma``, ``beta = beta[0]``.
-A name that is not an identifier is written between backticks. All errors are ValueErrors, apart from those that the
-caller's own `resolve` raises for an address.
+A name that is not an identifier is written between backticks; those of random effects, ``sd(mu|patient)``, need none.  All
+errors are ValueErrors, apart from those that the caller's own `resolve` raises for an address.
 """
 
 from __future__ import annotations

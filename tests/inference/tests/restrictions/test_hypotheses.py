@@ -67,6 +67,20 @@ def test_text(text):
     assert out.R.dtype == out.r.dtype == np.float64
 
 
+def test_names_of_spreads_of_random_effects_are_read_as_the_table_prints_them():
+    names = ["mu[x]", "sd", "sd(mu|g)[Intercept]", "chol(mu|a)[x,Intercept]", "chol(mu|a)[x,x]"]
+    at = {name: np.array([i]) for i, name in enumerate(names)} | {"sd(mu|g)": np.array([2]), "chol(mu|a)": np.array([3, 4])}
+    read = lambda text: parse_hypotheses(text, at.__getitem__, 5, names=names)
+    matrix, value = np.eye(5), read("sd(mu|g)[Intercept] = 0.5")
+    np.testing.assert_array_equal(value.R, matrix[[2]])
+    np.testing.assert_array_equal(value.r, [0.5])
+    np.testing.assert_array_equal(read("2*sd(mu|g)[Intercept] - mu[x], sd = 1").R, [2 * matrix[2] - matrix[0], matrix[1]])
+    np.testing.assert_array_equal(read("chol(mu|a) = 0").R, matrix[3:])
+    np.testing.assert_array_equal(read("chol(mu|a)[x,Intercept] = `sd(mu|g)[Intercept]`").R, [matrix[3] - matrix[2]])
+    with pytest.raises(KeyError, match=r"sd\(mu\|g\)\[zz\]"):
+        read("sd(mu|g)[zz] = 1")
+
+
 def test_lists_dicts_and_arrays_of_text():
     expected = parse("mu[a] = 1, sigma = 2")
     for same in (["mu[a] = 1", "sigma = 2"], np.array(["mu[a] = 1", "sigma = 2"]), {"mu[a]": 1, "sigma": 2.0}):
