@@ -16,11 +16,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-__all__ = ["Absent", "AbsentError", "find", "key_of", "name_of", "portable", "recall", "restore", "travelling"]
+from mlejax.shapes import Reduced
+
+__all__ = ["Absent", "AbsentError", "find", "key_of", "name_of", "portable", "recall", "reduced", "restore", "travelling"]
 
 _MAIN = ("__main__", "__mp_main__")
 T = TypeVar("T")
@@ -134,6 +136,28 @@ def restore(carried: Any) -> Any:
         function = getattr(found, "__wrapped__", found)
         return function if callable(function) else Absent(name, f"{named.module}.{named.name} cannot be imported here")
     return carried
+
+
+def reduced(value: Any, *functions: str) -> Reduced:
+    """Return what ``__reduce__`` of a dataclass returns if some of its fields are users' functions, or tuples of them.
+
+    Args:
+        value: the object to pickle; its constructor takes its fields by name.
+        functions: names of these fields, which are pickled in the form that :func:`portable` makes.
+    """
+    parts = {own.name: getattr(value, own.name) for own in fields(value)}
+    for name in functions:
+        part = parts[name]
+        parts[name] = [portable(one) for one in part] if isinstance(part, tuple) else portable(part)
+    return _made_again, (type(value), parts, functions)
+
+
+def _made_again(kind: Callable[..., T], parts: dict[str, Any], functions: tuple[str, ...]) -> T:
+    """Return the object that :func:`reduced` took apart; a list of functions becomes a tuple."""
+    for name in functions:
+        part = parts[name]
+        parts[name] = tuple(map(restore, part)) if isinstance(part, list) else restore(part)
+    return kind(**parts)
 
 
 @contextmanager

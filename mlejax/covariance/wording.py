@@ -87,40 +87,39 @@ class CovarianceResult:
 
 
 def covariance_result(
-    covariances: Covariances, kind: str, sums: Sums | None, k: int, correction: str, penalised: bool, i: int = 0
+    covariances: Covariances, kind: str, sums: Sums | None, k: int, correction: str, penalised: bool
 ) -> CovarianceResult:
-    """Return the `CovarianceResult` of data set i, with its line of the header and its notes.
+    """Return the `CovarianceResult` of one data set, with its line of the header and its notes.
 
     Args:
-        covariances: covariances of all data sets.
+        covariances: those of one data set (L = 1).
         kind, correction: as in `covariance`.
         sums: sums of products of scores, or None.
         k: number of free parameters (with those that were eliminated).
         penalised: whether the fit has a penalty.
-        i: number of the data set.
     """
-    few = {int(s) for s in covariances.state[i]} & TOO_FEW
+    few = {int(s) for s in covariances.state[0]} & TOO_FEW
     if few:
         text = f"{kind} (none: {CovarianceState(min(few)).name.lower().replace('_', ' ')})"
-        notes = [f"No standard errors: {too_few_message(kind, sums, k, correction, i)}."]
+        notes = [f"No standard errors: {too_few_message(kind, sums, k, correction)}."]
     else:
-        text, notes = _statement(kind, sums, covariances.factors[i], k, correction, penalised, i)
-    if negative := covariances.negative[i]:
+        text, notes = _statement(kind, sums, covariances.factors[0], k, correction, penalised)
+    if negative := covariances.negative[0]:
         what = "1 negative eigenvalue" if negative == 1 else f"{negative} negative eigenvalues"
         notes.append(f"The two-way cluster covariance had {what}, set to 0 (Cameron, Gelbach & Miller 2011).")
-    numbers = float(covariances.smallest[i]), float(covariances.condition[i]), int(covariances.nullity[i])
-    edf = float(covariances.edf[i]) if penalised else float("nan")
-    df = float(covariances.df[i])
-    return CovarianceResult(covariances.matrix[i], covariances.state[i], kind, text, tuple(notes), *numbers, edf, df=df)
+    numbers = float(covariances.smallest[0]), float(covariances.condition[0]), int(covariances.nullity[0])
+    edf = float(covariances.edf[0]) if penalised else float("nan")
+    df = float(covariances.df[0])
+    return CovarianceResult(covariances.matrix[0], covariances.state[0], kind, text, tuple(notes), *numbers, edf, df=df)
 
 
-def too_few_message(kind: str, sums: Sums | None, k: int, correction: str, i: int = 0) -> str:
-    """Return a phrase that says why data set i is too small for this kind of covariance: too few clusters, or too few
+def too_few_message(kind: str, sums: Sums | None, k: int, correction: str) -> str:
+    """Return a phrase that says why the data set is too small for this kind of covariance: too few clusters, or too few
     rows or units for its parameters or lags. It has the number expected and the number that came; arguments as in
     `covariance_result`.
     """
     assert sums is not None
-    groups, n = sums.groups[i], sums.n[i]
+    groups, n = sums.groups[0], sums.n[0]
     if KINDS[kind].scores_of == "clusters" and groups.min() < 2:
         which = " in each way" if len(groups) > 1 else ""
         return f"cov_type={kind!r} needs at least two clusters{which}, got {groups.min()}: with one, the summed scores are zero"
@@ -131,14 +130,14 @@ def too_few_message(kind: str, sums: Sums | None, k: int, correction: str, i: in
 
 
 def _statement(
-    kind: str, sums: Sums | None, factors: Float[Host, " W"], k: int, correction: str, penalised: bool, i: int
+    kind: str, sums: Sums | None, factors: Float[Host, " W"], k: int, correction: str, penalised: bool
 ) -> tuple[str, list[str]]:
     """Return the line of the header (kind, factors, clusters) and a list of notes; arguments as in `covariance_result`, with
-    the factors of data set i.
+    the small-sample factors.
     """
     properties = KINDS[kind]
     if "correction" in properties.options and sums is not None:
-        sizes, fewest = sums.groups[i], int(sums.groups[i].min())
+        sizes, fewest = sums.groups[0], int(sums.groups[0].min())
         small = "G/(G-1) (n-1)/(n-k) = "
         text = {"none": "no correction", "G": "G/(G-1) = ", "full": small, "ssc": f"ssc, {small}"}[correction]
         if correction != "none":
@@ -158,6 +157,6 @@ def _statement(
         return f"{kind} ({lead}, {text})", notes
     if penalised and kind == "nonrobust":
         return "nonrobust (H_P^-1 I H_P^-1 of a penalised fit, Gray 1992)", []
-    groups, lags = (0, 0) if sums is None else (int(sums.groups[i, 0]), sums.lags)
+    groups, lags = (0, 0) if sums is None else (int(sums.groups[0, 0]), sums.lags)
     values = {"factor": f"{factors[0]:.4g}", "groups": groups, "df": groups - 1, "lags": f"{lags} lag{'s' * (lags != 1)}"}
     return f"{kind} ({properties.statement.format(**values)})", []

@@ -33,7 +33,7 @@ from mlejax.latent.variable import (
 from mlejax.likelihood import Joint, Likelihood, LikelihoodError, Regressed, natural_values, regressed
 from mlejax.linalg import entrywise
 from mlejax.parameters import Declaration, Predictor
-from mlejax.portable import portable, restore
+from mlejax.portable import reduced
 from mlejax.shapes import Data, Device, Params, PyTree, Reduced
 
 HIDDEN = ("mask", POINTS, LEVELS, THERE)  # columns that the user's function does not get
@@ -59,9 +59,7 @@ class Marginal:
     factors: tuple[tuple[str, ...], ...]
 
     def __reduce__(self) -> Reduced:
-        laws = {name: portable(v.law) if callable(v.law) else v.law for name, v in self.latents.items()}
-        latents = {name: (v.shape, v.by, v.cov, v.labels) for name, v in self.latents.items()}
-        return _marginal_again, (portable(self.function), latents, laws, self.factored, self.how, self.factors)
+        return reduced(self, "function")
 
     @property
     def __name__(self) -> str:
@@ -224,14 +222,6 @@ class Marginal:
                     value = entrywise.multiply(factor, part)
             out[name] = value
         return out, law
-
-
-def _marginal_again(function: Any, latents: Any, laws: Any, *more: Any) -> Marginal:
-    again = {
-        name: Latent(shape, by=by, law=restore(laws[name]), cov=cov, labels=labels)
-        for name, (shape, by, cov, labels) in latents.items()
-    }
-    return Marginal(restore(function), again, *more)
 
 
 def marginal_likelihood(

@@ -12,6 +12,8 @@ import numpy as np
 from mlejax import transforms
 from mlejax.misuse import constructor
 from mlejax.parameters import Declaration, Parameter
+from mlejax.portable import reduced
+from mlejax.shapes import Reduced
 
 MOST_LATENT = 8  # most latent variables of a unit, since small systems are solved entry by entry
 MOST_DIMENSIONS = 3  # most dimensions of quadrature, whose points are a grid
@@ -99,6 +101,9 @@ class Latent:
         given = {"shape": shape, "by": by, "law": law, "cov": cov, "labels": labels}
         for name, value in given.items():
             object.__setattr__(self, name, value)
+
+    def __reduce__(self) -> Reduced:
+        return reduced(self, *(["law"] if callable(self.law) else []))
 
     def __repr__(self) -> str:
         shape = f"{self.shape[0]}, " if self.shape else ""

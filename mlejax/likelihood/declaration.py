@@ -39,7 +39,7 @@ from mlejax.parameters import (
     tree_space,
     with_coefficients,
 )
-from mlejax.portable import Named, find, key_of, name_of, portable, recall, restore
+from mlejax.portable import Named, find, key_of, name_of, portable, recall, reduced, restore
 from mlejax.shapes import Data, Params, PyTree, Reduced
 
 EVERY_ROW = ("mlejax", "rows")  # key of an array of ones, from which a model with a latent class knows the number of rows
@@ -73,12 +73,7 @@ class Joint:
     chain: bool = False
 
     def __reduce__(self) -> Reduced:
-        more = (self.latents, self.evaluations, self.classes, self.time, self.factors, self.chain)
-        return _joint_again, (portable(self.function), *more)
-
-
-def _joint_again(function: Any, *more: Any) -> Joint:
-    return Joint(restore(function), *more)
+        return reduced(self, "function")
 
 
 @dataclass(frozen=True, eq=False)

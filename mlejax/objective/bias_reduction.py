@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from mlejax import linalg
-from mlejax.portable import portable, restore
+from mlejax.portable import reduced
 from mlejax.shapes import Device, Reduced
 
 KINDS = ("jeffreys", "empirical")
@@ -42,7 +42,7 @@ class BiasReduction:
     expected: Callable[[Any, Any], Any] | None = None
 
     def __reduce__(self) -> Reduced:
-        return _reduction, (self.kind, portable(self.expected))
+        return reduced(self, "expected")
 
     @property
     def text(self) -> str:
@@ -50,10 +50,6 @@ class BiasReduction:
         if self.kind == "empirical":
             return "empirical (Kosmidis & Lunardon 2023), observed information"
         return f"Jeffreys (Firth 1993), {'observed' if self.expected is None else 'expected'} information"
-
-
-def _reduction(kind: str, expected: Callable[..., Any] | None) -> BiasReduction:
-    return BiasReduction(kind, restore(expected))
 
 
 def check_reduction(kind: object, expected: Callable[[Any, Any], Any] | None) -> BiasReduction | None:

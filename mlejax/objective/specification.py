@@ -14,7 +14,7 @@ from mlejax.likelihood import Likelihood
 from mlejax.objective import derivatives
 from mlejax.objective.bias_reduction import BiasReduction
 from mlejax.parameters import Space
-from mlejax.portable import portable, restore
+from mlejax.portable import reduced
 from mlejax.shapes import Device, Either, Float, PyTree, Reduced
 
 Minimised = tuple[Float[Device, ""], Float[Device, " p"], Float[Device, "p p"]]
@@ -46,7 +46,7 @@ class Spec:
         return hash((self.likelihood, self.space, self.penalty, self.hessian, self.reduction))
 
     def __reduce__(self) -> Reduced:
-        return _spec, (self.likelihood, self.space, portable(self.penalty), self.hessian, self.reduction)
+        return reduced(self, "penalty")
 
     @property
     def plain(self) -> Spec:
@@ -57,16 +57,6 @@ class Spec:
     def adjusted(self) -> bool:
         """True if a penalty or a bias-reduction term is subtracted from the log-likelihood."""
         return self.penalty is not None or self.reduction is not None
-
-
-def _spec(
-    likelihood: Likelihood,
-    space: Space,
-    penalty: Callable[..., Any] | None,
-    hessian: str,
-    reduction: BiasReduction | None,
-) -> Spec:
-    return Spec(likelihood, space, restore(penalty), hessian, reduction)
 
 
 def penalty_at(spec: Spec, params: PyTree, hyper: PyTree) -> Float[Device, ""]:

@@ -27,9 +27,9 @@ from mlejax import transforms
 from mlejax.misuse import constructor
 from mlejax.parameters.declare import Declaration, Parameter
 from mlejax.parameters.leaf import COEFFICIENTS, Leaf
-from mlejax.parameters.links import LINKS, Link, _pair
+from mlejax.parameters.links import LINKS, Link
 from mlejax.parameters.space import Space
-from mlejax.portable import portable
+from mlejax.portable import reduced
 from mlejax.shapes import Either, Float, Reduced
 
 
@@ -102,8 +102,7 @@ class Linear:
             random_parts(self.random)
 
     def __reduce__(self) -> Reduced:
-        link = tuple(map(portable, self.link)) if isinstance(self.link, tuple) else self.link
-        return _linear, (self.formula, link, self.offset, self.exposure, self.baseline, self.random)
+        return reduced(self, *(["link"] if isinstance(self.link, tuple) else []))
 
     def __repr__(self) -> str:
         names = ("link", "offset", "exposure", "baseline", "random")
@@ -177,10 +176,6 @@ def _random_part(piece: str, text: str) -> RandomPart:
         )
     factors = tuple(sum(nested[: i + 1], ()) for i in range(len(nested)))
     return RandomPart(formula, factors, "||" not in inside)
-
-
-def _linear(formula: str, link: Any, *more: Any) -> Linear:
-    return Linear(formula, _pair(link) if isinstance(link, tuple) else link, *more)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mlejax import transforms
-from mlejax.portable import portable, restore
+from mlejax.portable import reduced
 from mlejax.shapes import Either, Reduced
 
 LINKS = ("identity", "log", "logit", "probit", "cloglog", "inverse", "softmax")
-
-
-def _pair(carried: Any) -> Any:
-    """Return the user's functions (link, inverse) from their pickled forms, which `portable.portable` made; None from None."""
-    return None if carried is None else (restore(carried[0]), restore(carried[1]))
 
 
 @dataclass(frozen=True)
@@ -40,8 +34,7 @@ class Link:
     pair: tuple[Callable[[Either], Either], Callable[[Either], Either]] | None = None
 
     def __reduce__(self) -> Reduced:
-        pair = None if self.pair is None else (portable(self.pair[0]), portable(self.pair[1]))
-        return _link_again, (self.name, self.lo, self.hi, self.baseline, pair)
+        return reduced(self, "pair")
 
     def inverse(self, eta: Either) -> Either:
         """Return the value at a linear predictor, of the same shape (for a simplex one more entry on the last axis)."""
@@ -115,7 +108,3 @@ class Link:
         if self.name == "logit" and (self.lo, self.hi) == (0.0, 1.0):
             return "odds ratios"
         return "relative-risk ratios" if self.name == "softmax" else ""
-
-
-def _link_again(name: str, lo: float, hi: float, baseline: int, pair: Any) -> Link:
-    return Link(name, lo, hi, baseline, _pair(pair))

@@ -33,7 +33,7 @@ from mlejax.latent.variable import Latent
 from mlejax.likelihood import EVERY_ROW, Joint, Likelihood, LikelihoodError, Regressed, natural_values
 from mlejax.objective import Spec
 from mlejax.parameters import Declaration
-from mlejax.portable import portable, restore
+from mlejax.portable import reduced
 from mlejax.shapes import Count, Data, Device, Either, PyTree, Reduced
 
 POSTERIOR = ("mlejax", "posterior")  # key of the column of class probabilities that the M step reads
@@ -61,7 +61,7 @@ class Mixture:
     latent: ClassLike
 
     def __reduce__(self) -> Reduced:
-        return _mixture_again, (portable(self.function), self.name, self.latent)
+        return reduced(self, "function")
 
     @property
     def __name__(self) -> str:
@@ -161,10 +161,6 @@ class Mixture:
 def log_probability(p: Either) -> Device:
     """Return log p; -inf if p is 0, with derivative 0 there."""
     return jnp.where(p > 0.0, jnp.log(jnp.where(p > 0.0, p, 1.0)), -jnp.inf)
-
-
-def _mixture_again(function: Any, name: str, latent: ClassLike) -> Mixture:
-    return Mixture(restore(function), name, latent)
 
 
 def mixture_likelihood(

@@ -21,7 +21,7 @@ import numpy as np
 
 from mlejax.likelihood.declaration import LikelihoodError
 from mlejax.misuse import linked
-from mlejax.portable import portable, restore
+from mlejax.portable import reduced
 from mlejax.shapes import Data, PyTree, Reduced
 
 
@@ -38,7 +38,7 @@ class ExpectedTotal:
     total: Callable[[Any], Any]
 
     def __reduce__(self) -> Reduced:
-        return _again, (portable(self.function), portable(self.total))
+        return reduced(self, "function", "total")
 
     @property
     def __name__(self) -> str:
@@ -71,10 +71,6 @@ class ExpectedTotal:
                 f"{rows.shape} and {total.shape}"
             )
         return jnp.append(rows, -total)
-
-
-def _again(function: Any, total: Callable[..., Any]) -> ExpectedTotal:
-    return ExpectedTotal(restore(function), restore(total))
 
 
 def scores_of_rows(function: Any, scores: np.ndarray) -> np.ndarray:

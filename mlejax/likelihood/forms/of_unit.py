@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from mlejax.data import View
-from mlejax.portable import portable, restore
+from mlejax.portable import reduced
 from mlejax.shapes import Data, PyTree, Reduced
 
 
@@ -26,7 +26,7 @@ class OfUnit:
     per_unit: tuple[str, ...]
 
     def __reduce__(self) -> Reduced:
-        return _again, (portable(self.function), self.per_unit)
+        return reduced(self, "function")
 
     @property
     def __name__(self) -> str:
@@ -41,7 +41,3 @@ class OfUnit:
         if isinstance(data, View):
             return self.function(params, data.replacing(self.per_unit, lambda a: a[0]))
         return self.function(params, {k: v[0] if k in self.per_unit else v for k, v in data.items()})
-
-
-def _again(function: Any, per_unit: tuple[str, ...]) -> OfUnit:
-    return OfUnit(restore(function), per_unit)

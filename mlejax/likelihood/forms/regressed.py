@@ -15,7 +15,7 @@ from mlejax.execution import cached
 from mlejax.likelihood.declaration import Likelihood
 from mlejax.likelihood.forms.natural_values import natural_values
 from mlejax.parameters import Predictor, near, predictor
-from mlejax.portable import portable, restore
+from mlejax.portable import reduced
 from mlejax.shapes import Data, PyTree, Reduced
 
 
@@ -32,7 +32,7 @@ class Regressed:
     predictors: tuple[Predictor, ...]
 
     def __reduce__(self) -> Reduced:
-        return _regressed_again, (portable(self.function), self.predictors)
+        return reduced(self, "function")
 
     @property
     def __name__(self) -> str:
@@ -56,10 +56,6 @@ class Regressed:
     def __call__(self, params: PyTree, data: Data) -> jax.Array:
         """Return ``function(params, data)``, with the designs removed from ``data`` and the row values put into ``params``."""
         return self.function(*natural_values(self.predictors, params, data))
-
-
-def _regressed_again(function: Any, predictors: tuple[Predictor, ...]) -> Regressed:
-    return Regressed(restore(function), predictors)
 
 
 def regressed(likelihood: Likelihood, given: Mapping[str, Any]) -> Likelihood:

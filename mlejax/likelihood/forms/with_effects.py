@@ -17,7 +17,7 @@ from mlejax.execution import cached
 from mlejax.likelihood.declaration import Likelihood
 from mlejax.likelihood.forms.regressed import regressed
 from mlejax.parameters import Declaration, Parameter, Real, looked_up
-from mlejax.portable import portable, restore
+from mlejax.portable import reduced
 from mlejax.shapes import Data, PyTree, Reduced
 
 
@@ -36,7 +36,7 @@ class WithEffects:
     coded: tuple[EffectKey, ...] = ()
 
     def __reduce__(self) -> Reduced:
-        return _again, (portable(self.function), self.effects, self.coded)
+        return reduced(self, "function")
 
     @property
     def __name__(self) -> str:
@@ -53,10 +53,6 @@ class WithEffects:
         else:
             rest = {name: column for name, column in data.items() if name not in hidden}
         return self.function({**params, **values}, rest)
-
-
-def _again(function: Any, *keys: tuple[EffectKey, ...]) -> WithEffects:
-    return WithEffects(restore(function), *keys)
 
 
 def declared_likelihood(

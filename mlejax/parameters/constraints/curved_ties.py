@@ -26,7 +26,7 @@ from jax import lax
 
 from mlejax.parameters.addresses import with_addresses
 from mlejax.parameters.constraints.ties import Ties
-from mlejax.portable import portable, restore
+from mlejax.portable import reduced
 from mlejax.shapes import Device, Either, Float, Host, Params, PyTree, Reduced
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ class CurvedTies:
     reference_bytes: bytes = field(default=b"", compare=False)
 
     def __reduce__(self) -> Reduced:
-        functions = tuple(map(portable, self.functions))
-        tangent = self.matrix_bytes, self.reference_bytes
-        return _again, (self.kept, self.n, functions, self.linear_bytes, self.regressed, *tangent)
+        return reduced(self, "functions")
 
     @cached_property
     def index(self) -> np.ndarray:
@@ -138,10 +136,6 @@ class CurvedTies:
             d = d + step
         left = lax.stop_gradient(jnp.max(jnp.abs(step) / (1.0 + jnp.abs(d))))
         return whole(kept, jnp.where(left <= ROOT, d, jnp.nan))
-
-
-def _again(kept: tuple[int, ...], n: int, functions: Any, *more: Any) -> CurvedTies:
-    return CurvedTies(kept, n, tuple(map(restore, functions)), *more)
 
 
 def newton_step(function: Callable[[Any], Any], d: Float[Either, " m"]) -> Either:
