@@ -9,6 +9,7 @@ from mlejax.latent.discrete.mixture import (
     Mixture,
     completed,
     latents_of,
+    mixture_in,
     mixture_likelihood,
     mixture_of,
     posterior,
@@ -16,7 +17,15 @@ from mlejax.latent.discrete.mixture import (
     with_posterior,
 )
 from mlejax.latent.integral import grid
-from mlejax.latent.marginal import Marginal, integrated, marginal_likelihood, marginal_of, quadrature_of, way_of
+from mlejax.latent.marginal import (
+    Marginal,
+    integrated,
+    marginal_in,
+    marginal_likelihood,
+    marginal_of,
+    quadrature_of,
+    way_of,
+)
 from mlejax.latent.random_effects import regressed, without_random
 from mlejax.latent.simulation import POINTS, Draws, Simulated, Sobol, around, of_law
 from mlejax.latent.variable import LAPLACE, Latent, Quadrature
@@ -45,8 +54,10 @@ __all__ = [
     "grid",
     "integrated",
     "latents_of",
+    "marginal_in",
     "marginal_likelihood",
     "marginal_of",
+    "mixture_in",
     "mixture_likelihood",
     "mixture_of",
     "modes",

@@ -17,7 +17,7 @@ from mlejax import data as data_room
 from mlejax.execution import compiled
 from mlejax.latent import crossed
 from mlejax.latent.integral import grid
-from mlejax.latent.marginal import Marginal, integrated, marginal_of
+from mlejax.latent.marginal import Marginal, integrated, marginal_in, marginal_of
 from mlejax.latent.mode import curve, find
 from mlejax.latent.simulation import POINTS, log_mean
 from mlejax.latent.variable import LAPLACE, Quadrature
@@ -95,8 +95,7 @@ def _on_grid(
     spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None, modes: Either, curvatures: Either
 ) -> PyTree:
     likelihood, q = spec.likelihood, modes.shape[1]
-    marginal, params = marginal_of(likelihood), spec.space.params_from_u(u, fixed)
-    assert marginal is not None
+    marginal, params = marginal_in(likelihood), spec.space.params_from_u(u, fixed)
     axis = np.linspace(-WIDTH, WIDTH, AXIS[q])
     where = np.array(list(product(axis, repeat=q)))
     wide = np.linspace(-PRIOR, PRIOR, AXIS[q])
@@ -273,8 +272,7 @@ def _repeats(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | No
         def logs(t: Device) -> tuple[Any, Any]:
             params = spec.space.params_from_u(t, fixed)
             values = natural_values(likelihood.predictors, params, own)
-            marginal = marginal_of(likelihood)
-            assert marginal is not None
+            marginal = marginal_in(likelihood)
             found = log_mean(marginal.joint(*values), own[POINTS], repeats)
             return found, found
 

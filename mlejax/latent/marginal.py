@@ -269,12 +269,18 @@ def marginal_of(likelihood: Likelihood) -> Marginal | None:
     return function if isinstance(function, Marginal) else None
 
 
+def marginal_in(likelihood: Likelihood) -> Marginal:
+    """Return the `Marginal` of a likelihood, which must have continuous latent variables."""
+    found = marginal_of(likelihood)
+    assert found is not None
+    return found
+
+
 def integrated(likelihood: Likelihood, how: Quadrature | Simulated) -> Likelihood:
     """Return the likelihood, which has a `Marginal`, with the method of integration ``how``; the same object for the same
     method.
     """
-    marginal = marginal_of(likelihood)
-    assert marginal is not None
+    marginal = marginal_in(likelihood)
     if how == marginal.how:
         return likelihood
     if likelihood.natural is not None:

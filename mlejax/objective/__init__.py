@@ -4,7 +4,15 @@ data.
 
 from mlejax.objective.bias_reduction import BiasReduction, check_reduction
 from mlejax.objective.elimination import EffectsEvaluator, Eliminated, StreamedLevels, separated_rows, too_many_to_test
-from mlejax.objective.evaluator import Evaluation, Evaluator, RowTerms, SearchEvaluator, SingleEvaluator, row_terms
+from mlejax.objective.evaluator import (
+    Evaluation,
+    Evaluator,
+    RowTerms,
+    SearchEvaluator,
+    SingleEvaluator,
+    evaluate_one,
+    row_terms,
+)
 from mlejax.objective.evaluators.chunked import ChunkedEvaluator, Minimised, chunk_size, sample_chunks
 from mlejax.objective.evaluators.data_sets import DataSetsEvaluator, filled
 from mlejax.objective.evaluators.hoisting import hoists, with_invariants
@@ -67,6 +75,7 @@ __all__ = [
     "derivatives_of_rows",
     "drawn_sums",
     "effect_sums",
+    "evaluate_one",
     "filled",
     "hoists",
     "in_pairs",

@@ -180,6 +180,17 @@ def _joined(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(np.concatenate(parts) for parts in zip(a, b, strict=True))
 
 
+def evaluate_one(evaluator: SearchEvaluator, u: Float[Host, " p"]) -> tuple[Any, Float[Host, " p"], Any]:
+    """Return the (penalised) log-likelihood (), the score (p,) and the information (p, p) of a single data set at u (p,).
+
+    For large p the information may be a `Symmetric` object.
+    """
+    at = evaluator.evaluate(u[None])
+    assert at.score is not None
+    assert at.information is not None
+    return at.loglik[0], at.score[0], at.information[0]
+
+
 def row_terms(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> RowTerms:
     """Return the terms of the log-likelihood at u (p,), one for each row or unit, and their scores, both unweighted, and their
     weights.

@@ -14,7 +14,7 @@ import numpy as np
 from mlejax import linalg, optimize
 from mlejax.fit.diagnose.ends import CLEAR, interior
 from mlejax.fit.diagnose.rounding.digits import bar_of_value
-from mlejax.objective import SingleEvaluator
+from mlejax.objective import SingleEvaluator, evaluate_one
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.status import End
@@ -136,14 +136,12 @@ def maximised_on_bounds(evaluator: SingleEvaluator, u: Float[Host, " p"], end: O
     carry, whole = _maximised(evaluator, u, ~interior(evaluator.spec.space, u))
     # n_steps counts both searches: the decrements of so few steps are NaN before the first, not inf as where it is not concave
     since = np.arange(carry.decrements.size)[::-1] <= int(carry.n_steps)
-    found = evaluator.evaluate(whole[None])
-    assert found.score is not None
-    assert found.information is not None
+    loglik, score, information = evaluate_one(evaluator, whole)
     return end._replace(
         u=whole,
-        loglik=found.loglik[0],
-        score=found.score[0],
-        information=found.information[0],
+        loglik=loglik,
+        score=score,
+        information=information,
         decrements=np.where(since, carry.decrements, np.nan),
         mismatch=np.asarray(carry.mismatch),
         n_steps=np.asarray(end.n_steps + carry.n_steps),
@@ -200,11 +198,8 @@ def _maximised(
 
     def evaluate(some: Float[Host, " q"]) -> tuple[Any, Any, Any]:
         whole[others] = some
-        found = evaluator.evaluate(whole[None])
-        assert found.score is not None
-        assert found.information is not None
-        curvature = linalg.symmetric(found.information[0]).block(others)
-        return -found.loglik[0] / scale, -found.score[0, others] / scale, curvature / scale
+        loglik, score, information = evaluate_one(evaluator, whole)
+        return -loglik / scale, -score[others] / scale, linalg.symmetric(information).block(others) / scale
 
     if not others.any():
         done = optimize.begin(method, u[others])

@@ -24,7 +24,7 @@ from mlejax.fit.diagnose.rounding.digits import (
 )
 from mlejax.fit.maximise.maximise import maximise
 from mlejax.fit.prepare.loaded import Loaded
-from mlejax.objective import Evaluator, SingleEvaluator
+from mlejax.objective import Evaluator, SingleEvaluator, evaluate_one
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host
@@ -160,10 +160,9 @@ def _off_guards(evaluator: SingleEvaluator, points: Float[Host, "n p"]) -> Float
     """
     kept = []
     for u in np.unique(points, axis=0):
-        at = evaluator.evaluate(u[None])
-        assert at.information is not None
-        if np.isfinite(at.loglik[0]) and (linalg.symmetric(at.information[0]).diagonal() > 0.0).all():
-            kept.append((float(at.loglik[0]), u))
+        loglik, _, information = evaluate_one(evaluator, u)
+        if np.isfinite(loglik) and (linalg.symmetric(information).diagonal() > 0.0).all():
+            kept.append((float(loglik), u))
     kept.sort(key=lambda pair: -pair[0])
     return np.array([u for _, u in kept]).reshape(-1, points.shape[1])
 
@@ -175,9 +174,7 @@ def _rising(found: Diagnosed) -> list[Direction]:
 
 def _started_at(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed) -> OptimizeResult:
     """Return the result with its point and information replaced by those of the start, around which random starts are drawn."""
-    at = evaluator.with_spec(found.spec).evaluate(u0[None])
-    assert at.information is not None
-    return found.end._replace(u=u0, information=at.information[0])
+    return found.end._replace(u=u0, information=evaluate_one(evaluator.with_spec(found.spec), u0)[2])
 
 
 def _lost_there(found: Diagnosed) -> bool:

@@ -29,7 +29,7 @@ from mlejax.fit.diagnose.rounding.ends_of_numbers import STAYS_FINITE, where_it_
 from mlejax.fit.diagnose.rounding.last_digits import STABLE_FORM, limit_on_bound, with_good_digits
 from mlejax.fit.maximise.maximise import maximise_one
 from mlejax.fit.prepare.loaded import Loaded
-from mlejax.objective import ChunkedEvaluator, SingleEvaluator
+from mlejax.objective import ChunkedEvaluator, SingleEvaluator, evaluate_one
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.parameters import Space
 from mlejax.parameters.coordinates import split_constants
@@ -160,11 +160,10 @@ def _perhaps_negated(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: D
 
 def _rise_from(evaluator: SingleEvaluator, u: Float[Host, " p"], towards: Float[Host, " p"]) -> Direction:
     """Return a `Direction`: what the log-likelihood does along the line from u, (p,), towards another point, (p,)."""
-    space, at = evaluator.spec.space, evaluator.evaluate(u[None])
-    assert at.score is not None
-    information = linalg.dense_each(at.information)[0]
-    origin = Origin(u, float(at.loglik[0]), information, space, evaluator.fixed)
-    ray = rays.make_rays((towards - u)[None], u, at.score[0], information, curved(space))[0]
+    space, (loglik, score, curvature) = evaluator.spec.space, evaluate_one(evaluator, u)
+    information = linalg.dense_each(curvature)
+    origin = Origin(u, float(loglik), information, space, evaluator.fixed)
+    ray = rays.make_rays((towards - u)[None], u, score, information, curved(space))[0]
     return rays.answered(rays.follow(ray, origin), lambda points: evaluator.logliks({0: points})[0])
 
 

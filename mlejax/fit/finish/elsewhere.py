@@ -14,7 +14,7 @@ from mlejax.fit.finish.finish import Fit
 from mlejax.fit.finish.natural import estimates
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.likelihood import Likelihood, missing_derivatives
-from mlejax.objective import ChunkedEvaluator, Spec
+from mlejax.objective import ChunkedEvaluator, Spec, evaluate_one
 from mlejax.parameters import Space
 
 
@@ -32,10 +32,8 @@ def evaluated(
         spec = cached(likelihood, ("spec", space), lambda: Spec(likelihood, space))
         evaluator = ChunkedEvaluator(spec, loaded.problem.data, fixed)
         u = np.asarray(space.u_from_params(space.build(list(values))))
-        found = evaluator.evaluate(u[None], 2)
-        assert found.score is not None
-        assert found.information is not None
-        at, params = estimates(space, u, found.score[0], found.information[0], fixed)
+        loglik, score, information = evaluate_one(evaluator, u)
+        at, params = estimates(space, u, score, information, fixed)
     theta, jacobian, score, information = at
     scale = loaded.scale
     return replace(
@@ -46,7 +44,7 @@ def evaluated(
         u=u,
         theta=theta,
         params=params,
-        llf=scale * float(found.loglik[0]),
+        llf=scale * float(loglik),
         score=scale * score,
         information=scale * information,
         jacobian=jacobian,

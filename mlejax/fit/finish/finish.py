@@ -23,7 +23,7 @@ from mlejax.fit.prepare.streaming import evaluator_of
 from mlejax.fit.start import Mode
 from mlejax.latent import Markov, mixture_of
 from mlejax.likelihood import scores_of_rows
-from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, penalty_value
+from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, evaluate_one, penalty_value
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.shapes import Host, PyTree
 from mlejax.verdict import Direction, Verdict, judge
@@ -291,12 +291,9 @@ def _finished(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, meth
         at, params = estimates(space, end.u, end.score, end.information, fixed)
         theta, jacobian, score, info = at
         if spec.adjusted:  # score and information of the log-likelihood itself
-            plain = evaluator.with_spec(spec.plain).evaluate(end.u[None], 2)
-            assert plain.score is not None
-            assert plain.information is not None
-            score, info_u = plain.score[0], plain.information[0]
+            loglik, score, info_u = evaluate_one(evaluator.with_spec(spec.plain), end.u)
             natural, _ = estimates(space, end.u, score, info_u, fixed)
-            llf, score, curvature, info = float(plain.loglik[0]), natural.score, info, natural.information
+            llf, score, curvature, info = float(loglik), natural.score, info, natural.information
             if spec.penalty is not None:
                 free = interior(space, end.u)
                 along = kinks(spec, theta, info, free, fixed, hyper)

@@ -26,7 +26,7 @@ from mlejax.fit.latents.with_classes import fit_with_classes, with_classes_named
 from mlejax.fit.latents.worst_units import without_mode, worst_units
 from mlejax.fit.prepare.streaming import AnyEvaluator, evaluator_of, is_stream, keep_passes
 from mlejax.fit.recipe import fit_once
-from mlejax.latent import Draws, Marginal, Quadrature, Sobol, checks, integrated, marginal_of, way_of
+from mlejax.latent import Draws, Quadrature, Sobol, checks, integrated, marginal_in, marginal_of, way_of
 from mlejax.likelihood import Likelihood
 from mlejax.objective import Evaluation
 from mlejax.optimize import OptimizeResult
@@ -100,7 +100,7 @@ def _asked(likelihood: Likelihood, how: Quadrature | Sobol | Draws, data: Data, 
     if not isinstance(how, Quadrature):
         return simulated(likelihood, how, data, options)
     done = fit_once(integrated(likelihood, how), data, **options)
-    return replace(done, integration=Integration(tuple(_marginal(done).latents), how.points))
+    return replace(done, integration=Integration(tuple(marginal_in(done.spec.likelihood).latents), how.points))
 
 
 def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
@@ -108,8 +108,7 @@ def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
 
     The verdict is "not_computable" if the largest number of points (159, 79, 15 for one, two, three effects) is not enough.
     """
-    marginal = marginal_of(likelihood)
-    assert marginal is not None
+    marginal = marginal_in(likelihood)
     method = optimize.resolve(options.get("method", "newton"))
     points = MANY_FIRST if marginal.q == 1 and _many_units(likelihood, data) else FIRST[marginal.q]
     if isinstance(method, optimize.Newton):
@@ -166,7 +165,7 @@ def _with_units_named(done: Fit) -> Fit:
 
     Unchanged if there are none, or if all latent variables are normal.
     """
-    marginal = _marginal(done)
+    marginal = marginal_in(done.spec.likelihood)
     normal = all(latent.law == "normal" for latent in marginal.latents.values())
     if normal or marginal.crossed:
         return done
@@ -194,7 +193,7 @@ def _with_rank(done: Fit) -> Fit:
     """
     if done.verdict.code != "boundary":
         return done
-    marginal, texts = _marginal(done), []
+    marginal, texts = marginal_in(done.spec.likelihood), []
     with float64():
         found = {n: np.asarray(marginal.covariance(n, done.params)) for n, v in marginal.latents.items() if v.cov}
     for name, covariance in found.items():
@@ -236,16 +235,9 @@ def _inaccurate(done: Fit) -> Fit:
 
 def _quadrature(fit: Fit) -> Quadrature:
     """Return the quadrature by which the random effects of a fit were integrated out."""
-    how = _marginal(fit).how
+    how = marginal_in(fit.spec.likelihood).how
     assert isinstance(how, Quadrature)
     return how
-
-
-def _marginal(fit: Fit) -> Marginal:
-    """Return the marginal likelihood of a fit with random effects."""
-    marginal = marginal_of(fit.spec.likelihood)
-    assert marginal is not None
-    return marginal
 
 
 def _end_at(fine: AnyEvaluator, at: Evaluation, found: Integration) -> OptimizeResult | None:
@@ -333,7 +325,7 @@ def _against(done: Fit, finer: Quadrature, at: Evaluation) -> Integration:
         off = np.abs(grid - integrals.values[:, 1])
         largest = int(np.argmax(np.nan_to_num(off, nan=np.inf)))
         return Integration(
-            latents=tuple(_marginal(done).latents),
+            latents=tuple(marginal_in(done.spec.likelihood).latents),
             points=points,
             tried=points,
             shift=shift,

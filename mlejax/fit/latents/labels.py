@@ -17,7 +17,7 @@ import numpy as np
 from mlejax import transforms
 from mlejax.data import Prepared
 from mlejax.execution import float64
-from mlejax.latent import mixture_of, posterior
+from mlejax.latent import mixture_in, mixture_of, posterior
 from mlejax.objective import Spec
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
@@ -29,8 +29,7 @@ MOST_TRIED = 64  # sets of parameters that are exchanged
 
 def probability_leaves(spec: Spec) -> list[int]:
     """Return the positions, among the parameter arrays (leaves), of the probabilities of latent classes."""
-    mixture = mixture_of(spec.likelihood)
-    assert mixture is not None
+    mixture = mixture_in(spec.likelihood)
     names = set(mixture.latent.names(mixture.name).values())
     return [i for i, leaf in enumerate(spec.space.leaves) if leaf.name in names]
 
@@ -76,8 +75,7 @@ def _subsets(leaves: list[int]) -> Iterator[tuple[int, ...]]:
 
 def exchanged(spec: Spec, params: PyTree, leaves: tuple[int, ...], order: Int[Host, " k"]) -> list[Any]:
     """Return the parameters, one array per leaf, with the classes of the given ``leaves`` permuted by ``order``, (k,)."""
-    mixture, space = mixture_of(spec.likelihood), spec.space
-    assert mixture is not None
+    mixture, space = mixture_in(spec.likelihood), spec.space
     values, square = space.split(params), mixture.latent.square(mixture.name)
     for i in leaves:
         values[i] = values[i][order]

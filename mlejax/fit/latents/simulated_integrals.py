@@ -15,7 +15,7 @@ from mlejax.fit.finish.finish import Fit, Integration
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.fit.prepare.loading import most_units
 from mlejax.fit.recipe import fit_once
-from mlejax.latent import LAPLACE, POINTS, Draws, Simulated, Sobol, around, checks, integrated, marginal_of, of_law
+from mlejax.latent import LAPLACE, POINTS, Draws, Simulated, Sobol, around, checks, integrated, marginal_in, of_law
 from mlejax.likelihood import Likelihood
 from mlejax.shapes import Data
 
@@ -116,8 +116,7 @@ def _with_errors(done: Fit, repeats: int) -> Fit:
 
     Without errors if there are no free parameters or the information is missing or not positive definite.
     """
-    marginal = marginal_of(done.spec.likelihood)
-    assert marginal is not None
+    marginal = marginal_in(done.spec.likelihood)
     points = marginal.how.points
     found = Integration(tuple(marginal.latents), points, repeats=repeats, kind="simulation")
     if done.information is None or done.u.size == 0:

@@ -22,7 +22,7 @@ from mlejax.fit.latents import labels
 from mlejax.fit.latents.empty_classes import on_closed_bounds
 from mlejax.fit.prepare.streaming import evaluator_of
 from mlejax.fit.recipe import fit_once
-from mlejax.latent import Markov, Mixture, mixture_of, posterior
+from mlejax.latent import Markov, Mixture, mixture_in, posterior
 from mlejax.likelihood import Likelihood
 from mlejax.objective import Objective
 from mlejax.shapes import Data, Either, PyTree
@@ -139,8 +139,7 @@ def with_classes_named(done: Fit) -> Fit:
 
 def _n_classes(done: Fit) -> int:
     """Return the number of latent classes of a fit."""
-    mixture = mixture_of(done.spec.likelihood)
-    assert mixture is not None
+    mixture = mixture_in(done.spec.likelihood)
     return mixture.latent.n
 
 
@@ -155,8 +154,7 @@ def class_findings(done: Fit) -> ClassFindings:
     """Compute the expected numbers of rows of the classes at the estimate, and which classes are the same; of a stream by one
     pass.
     """
-    mixture = mixture_of(done.spec.likelihood)
-    assert mixture is not None
+    mixture = mixture_in(done.spec.likelihood)
     summed = ClassSums(mixture)
     with float64():
         if done.loaded.stream is None:
@@ -249,8 +247,7 @@ def _order(done: Fit, leaves: tuple[int, ...]) -> np.ndarray:
 
 def _with_order_told(done: Fit, leaves: tuple[int, ...]) -> Fit:
     """Add to the note of the fit by which parameter the classes are sorted."""
-    mixture, space = mixture_of(done.spec.likelihood), done.spec.space
-    assert mixture is not None
+    mixture, space = mixture_in(done.spec.likelihood), done.spec.space
     word = "states" if mixture.latent.square(mixture.name) else "classes"
     label = space.leaves[labels.first_of(space, leaves)].name
     note = f"The labels of the {word} can be exchanged; they are in order of {label}."

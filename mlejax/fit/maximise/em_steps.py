@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from mlejax import optimize
-from mlejax.latent import completed, mixture_of, posterior, random_posterior, with_posterior
+from mlejax.latent import completed, mixture_in, mixture_of, posterior, random_posterior, with_posterior
 from mlejax.objective import ChunkedEvaluator, penalty_value
 from mlejax.optimize import EM
 from mlejax.shapes import Float, Host, PyTree
@@ -145,8 +145,7 @@ def maximisation(evaluator: ChunkedEvaluator, at: Expectation, steps: int) -> Fl
 
 def class_starts(evaluator: ChunkedEvaluator, u0: Float[Host, " p"], n: int, seed: int) -> Float[Host, "n p"]:
     """Return n random starts, (n, p): each class is fitted to a few random rows of its own, and a few EM steps follow."""
-    mixture = mixture_of(evaluator.spec.likelihood)
-    assert mixture is not None
+    mixture = mixture_in(evaluator.spec.likelihood)
     rng, out = np.random.default_rng(seed), []
     rows = 2 + -(-evaluator.spec.space.n_free // mixture.latent.n)
     for _ in range(n):

@@ -21,7 +21,9 @@ from mlejax.latent import (
     by_level,
     conditional,
     grid,
+    marginal_in,
     marginal_of,
+    mixture_in,
     mixture_of,
     posterior,
 )
@@ -67,8 +69,7 @@ def latent_values(fit: Fit, cov: CovarianceResult) -> LatentValues:
             "u=mle.Latent(by=...) or z=mle.Discrete(2)"
         )
     data, spec, fixed = fit.loaded.problem.data, fit.spec, fit.fixed
-    marginal = marginal_of(fit.spec.likelihood)
-    assert marginal is not None
+    marginal = marginal_in(fit.spec.likelihood)
     with float64():
         if fit.loaded.stream is not None:
             labels, mode, mean, sd, variance = streamed_latents(fit, differences(fit, cov))
@@ -150,8 +151,7 @@ def class_values(fit: Fit) -> ClassValues:
     Raises:
         AbsentError: the fit was loaded from a file, which holds neither function nor data.
     """
-    mixture, loaded, data = mixture_of(fit.spec.likelihood), fit.loaded, fit.loaded.problem.data
-    assert mixture is not None
+    mixture, loaded, data = mixture_in(fit.spec.likelihood), fit.loaded, fit.loaded.problem.data
     if loaded.stream is not None:
         with float64():
             return ClassValues(mixture.name, *streamed_classes(fit, mixture.latent))

@@ -12,7 +12,7 @@ from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.intervals import nlcom_of
 from mlejax.inference.normal import critical_value
-from mlejax.latent import Latent, marginal_of
+from mlejax.latent import Latent, marginal_in, marginal_of
 from mlejax.shapes import Device, Params, PyTree
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ def random_effects(fit: Fit, cov: CovarianceResult, alpha: float = 0.05, reason:
             f"{fit.spec.likelihood.name} has no random effects with a covariance; add some to a formula, mle.Linear('x', "
             "random='1 | g'), or declare mle.Latent(by=..., cov=...)"
         )
-    marginal = marginal_of(fit.spec.likelihood)
-    assert marginal is not None
+    marginal = marginal_in(fit.spec.likelihood)
     sizes = {name: np.ndim(fit.params[str(latent.cov)]) for name, latent in latents.items()}
     labels = [label for name, v in latents.items() for label in _labels(name, v, sizes[name] > 1)]
 

@@ -195,6 +195,13 @@ def mixture_of(likelihood: Likelihood) -> Mixture | None:
     return function if isinstance(function, Mixture) else None
 
 
+def mixture_in(likelihood: Likelihood) -> Mixture:
+    """Return the `Mixture` of a likelihood, which must have a latent class."""
+    found = mixture_of(likelihood)
+    assert found is not None
+    return found
+
+
 def latents_of(likelihood: Likelihood) -> Mapping[str, Latent | ClassLike]:
     """Return the declared latent variables of a likelihood, by name; empty if it has none."""
     marginal, mixture = marginal_of(likelihood), mixture_of(likelihood)
@@ -220,8 +227,7 @@ class Posterior(NamedTuple):
 @partial(compiled, static=("spec",))
 def posterior(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> Posterior:
     """Evaluate the `Posterior` of all rows or units, padding included, at u, for a likelihood with a class."""
-    likelihood, mixture = spec.likelihood, mixture_of(spec.likelihood)
-    assert mixture is not None
+    likelihood, mixture = spec.likelihood, mixture_in(spec.likelihood)
     by_row = likelihood.mode == "rows"
     params = spec.space.params_from_u(u, fixed)
 
@@ -256,8 +262,7 @@ def completed(spec: Spec) -> Spec:
     """Return the specification whose log-likelihood the M step maximises, on data of :func:`with_posterior`; for one
     likelihood, with a class, always the same.
     """
-    likelihood, mixture = spec.likelihood, mixture_of(spec.likelihood)
-    assert mixture is not None
+    likelihood, mixture = spec.likelihood, mixture_in(spec.likelihood)
 
     def make() -> Likelihood:
         whole: Completed = Completed(mixture)

@@ -14,7 +14,7 @@ import numpy as np
 
 from mlejax import linalg, optimize
 from mlejax.fit.diagnose.ends import curved, interior
-from mlejax.objective import SingleEvaluator
+from mlejax.objective import SingleEvaluator, evaluate_one
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import Float, Host
 from mlejax.status import End
@@ -87,9 +87,8 @@ def minimum_of(evaluator: SingleEvaluator, u0: Float[Host, " p"]) -> Float[Host,
         return None
 
     def turned(u: Float[Host, " p"]) -> tuple[Any, Any, Any]:
-        at = evaluator.evaluate(u[None])
-        assert at.score is not None
-        return at.loglik[0] / scale, at.score[0] / scale, -linalg.dense_each(at.information)[0] / scale
+        loglik, score, information = evaluate_one(evaluator, u)
+        return loglik / scale, score / scale, -linalg.dense_each(information) / scale
 
     carry = optimize.run_on_host(optimize.Newton(max_steps=TO_A_MINIMUM), turned, u0, (space.lower, space.upper), scale)
     if int(carry.status) == int(End.INTERRUPTED):

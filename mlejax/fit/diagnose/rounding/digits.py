@@ -15,7 +15,7 @@ from mlejax import linalg
 from mlejax.fit.diagnose import ends
 from mlejax.fit.diagnose.directions.falls import falls_as_it_should
 from mlejax.fit.maximise.maximise import maximise
-from mlejax.objective import SearchEvaluator, SingleEvaluator
+from mlejax.objective import SearchEvaluator, SingleEvaluator, evaluate_one
 from mlejax.objective.error_bars import MOST_ROWS, ErrorBars, Unknown, error_bars, loglik_bar
 from mlejax.optimize import Newton, OptimizeResult
 from mlejax.parameters import Space
@@ -278,17 +278,15 @@ def by_score(evaluator: SingleEvaluator, end: OptimizeResult) -> OptimizeResult:
     while inverse.ok and end.decrement > SMALL_DECREMENT:
         u = end.u.copy()
         u[free] += inverse.inverse @ end.score[free]
-        at = evaluator.evaluate(u[None])
-        assert at.score is not None
-        assert at.information is not None
-        inverse = linalg.scaled_inverse(linalg.symmetric(at.information[0]).block(free))
-        decrement = at.score[0][free] @ inverse.inverse @ at.score[0][free] if inverse.ok else np.nan
+        loglik, score, information = evaluate_one(evaluator, u)
+        inverse = linalg.scaled_inverse(linalg.symmetric(information).block(free))
+        decrement = score[free] @ inverse.inverse @ score[free] if inverse.ok else np.nan
         if not 0.0 <= decrement < 0.25 * end.decrement or not ends.interior(evaluator.spec.space, u)[free].all():
             break
         decrements = np.append(end.decrements[1:], decrement)
         status = End.CONVERGED if decrement <= SMALL_DECREMENT else end.end
         end = end._replace(
-            u=u, loglik=at.loglik[0], score=at.score[0], information=at.information[0], decrements=decrements,
+            u=u, loglik=loglik, score=score, information=information, decrements=decrements,
             n_steps=end.n_steps + 1, status=np.asarray(int(status), np.int32),
         )  # fmt: skip
     return end
