@@ -78,7 +78,10 @@ def find(f: Integrand, z0: Either) -> InnerMode:
 
 
 def climb(evaluate: Callable[[Any], IntegrandCurve], z0: Either) -> InnerMode:
-    """Find a mode as :func:`find` does, of a function with its derivatives: z (q,) -> `IntegrandCurve`."""
+    """Find a mode by at most 100 Newton steps from z0 (q,), as :func:`find` does, of a function whose derivatives are known.
+
+    ``evaluate``: z (q,) -> `IntegrandCurve`, the function's value, gradient and curvature.
+    """
 
     def going(state: _ModeState) -> Either:
         return (state.n < MOST_STEPS) & ~(state.decrement <= CLOSE)

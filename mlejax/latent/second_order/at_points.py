@@ -42,7 +42,7 @@ class AtPoints(NamedTuple):
 def at_points(
     terms: Terms, unit: Unit, at: AtMode, jacobian: Device, shared: Device, factor: Device, points: int
 ) -> AtPoints:
-    """Evaluate the terms of a unit at all points of its quadrature.
+    """Evaluate the rows of a unit at all points of its quadrature, and return the means over the points.
 
     ``jacobian``: coefficients of the features in the derivatives by psi (features, k); the sums of l' x are added to the first,
     those of the derivatives by the common parameters ``shared`` (r,) to the next.

@@ -105,17 +105,25 @@ class EffectsSearch:
         return np.where(self.given, 0.0, np.where(np.isfinite(way), values + way, values)), near
 
     def _slack(self, u: Float[Host, " p"]) -> float:
-        """Return the error that effects may leave in the log-likelihood at u: a share of its change from the last points."""
+        """Return the error of the log-likelihood at u that is allowed because the effects are not exactly those that maximise it.
+
+        It is a small share of the change of the log-likelihood that the scores at the last evaluated points predict for a move
+        to u.
+        """
         return SHARE * min((abs(float(known.score @ (u - known.u))) for known in self._known), default=0.0)
 
     def _enough(self, terms: Float[Host, "3 levels"], slack: float) -> bool:
-        """True if effects with these terms need no further iteration: a Newton step leaves at most the error ``slack``."""
+        """True if the search for the effects may end at effects where the levels have these ``terms``: all levels have converged,
+        or one more Newton step leaves an error of at most ``slack`` in the log-likelihood.
+
+        ``terms``: log-likelihood, score and minus the second derivative of every level.
+        """
         still = newton_steps(terms, self._free)[1]
         return not still.any() or still_to_gain(terms, still) <= slack
 
     def _found(self, u: Float[Host, " p"], found: Settled, last: LastEvaluation, slack: float) -> bool:
-        """True if the effects where all derivatives were evaluated last need no further iteration: as `_enough`, and the error is
-        a small share of what the next step of u gains.
+        """True if the search for the effects may end at ``found``, where all derivatives were evaluated (``last``): `_enough` is
+        true, and the error of the log-likelihood is a small share of the increase that the next Newton step of u predicts.
         """
         if not self._enough(found.terms, slack):
             return False
@@ -265,9 +273,10 @@ class EffectsSearch:
         return LastEvaluation(self.grouped, self._program("all", u), self._program("effect", u), ALONE + len(u))
 
     def _made(self, u: Float[Host, " p"], found: Settled, last: LastEvaluation, most: float = np.inf) -> Eliminated:
-        """Return the log-likelihood at u and the effects ``found``, corrected by a Newton step of every effect, at most ``most``.
+        """Return the `Eliminated` log-likelihood at u, from the derivatives ``last`` at the effects ``found``: one Newton step of
+        every effect, of length ``most`` at most, is accounted for to second order.
 
-        The next effects are predicted from it.
+        It is stored, and the effects at the next point are predicted from it.
         """
         terms = last.terms
         gradient, hessian = (np.sum([np.asarray(one[k]) for one in last.made], axis=0) for k in (0, 1))

@@ -105,8 +105,10 @@ def _least_known(end: OptimizeResult, space: Space) -> int | None:
 def _profile(
     evaluator: SingleEvaluator, end: OptimizeResult, e: int, sign: float
 ) -> tuple[Float[Host, " p"], Float[Host, " k"]]:
-    """Move coordinate e by log 2, 2 log 2, ..., with the others at their maximum; return the last point, (p,), and the
-    log-likelihoods, (k,).
+    """Evaluate the profile of coordinate e at k points beyond a final point: e is moved by log 2, 2 log 2, ..., upwards if
+    ``sign`` is 1 and downwards if -1, and the other coordinates are maximised at each.
+
+    Returns the last point, (p,), and the log-likelihoods, (k,).
     """
     u, out = np.array(end.u), []
     for _ in range(AHEAD):
