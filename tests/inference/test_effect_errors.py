@@ -98,6 +98,27 @@ def test_errors_of_effects_predictions_and_margins_are_those_with_dummies(table,
         np.testing.assert_allclose(res.margins("x", mean).bse, np.sqrt(of_slope @ full @ of_slope), rtol=1e-6)
 
 
+@mle.model(b=mle.Real(shape=2), firm=mle.Real(by="firm"))
+def poisson(params, data):
+    return jax.scipy.stats.poisson.logpmf(data["y"], mean(params, data))
+
+
+def test_without_overdispersion_errors_are_those_of_a_poisson_model(table):
+    """Binomial counts vary less than a Poisson's: alpha is at its bound 0, and is fixed there in all errors."""
+    rng = np.random.default_rng(3)
+    data = table.assign(y=rng.binomial(6, 0.4, size=len(table)))
+    for kind in ("nonrobust", "HC0"):
+        res, wanted = counts.fit(data, cov_type=kind), poisson.fit(data, cov_type=kind)
+        assert res.verdict.code == "boundary"
+        assert res.params["alpha"] == 0.0
+        np.testing.assert_allclose(res.bse[:2], wanted.bse, rtol=1e-8)
+        np.testing.assert_allclose(res.effects()["std_error"], wanted.effects()["std_error"], rtol=1e-8)
+        np.testing.assert_allclose(res.predict(mean, data)["std_error"], wanted.predict(mean, data)["std_error"], rtol=1e-8)
+        np.testing.assert_allclose(res.margins("x", mean).bse, wanted.margins("x", mean).bse, rtol=1e-8)
+        some = ["b[1]", "firm[f2]", "firm[f5]"]
+        np.testing.assert_allclose(res.cov_params(some), wanted.cov_params(some), rtol=1e-7)
+
+
 def test_kinds_that_do_not_cover_effects_give_no_errors_and_say_so(table, tmp_path):
     res = counts.fit(table, cov_type="HC0")
     res.save(tmp_path / "counts.mlejax")

@@ -45,6 +45,11 @@ def _of(fit: Fit) -> Effects:
     return effects
 
 
+def _lever(fit: Fit) -> Float[Host, "levels p"]:
+    """Return minus the derivative of the effects in theta (G, p), 0 for parameters at a bound, which count as fixed there."""
+    return np.where(fit.interior, _of(fit).lever, 0.0)
+
+
 def effect_variances(fit: Fit, cov: CovarianceResult) -> Float[Host, " levels"]:
     """Return the variances of the effects of all levels (G,); NaN for an effect fixed at 0, where that of theta is NaN, and for
     all if the kind of covariance does not say them.
@@ -52,10 +57,11 @@ def effect_variances(fit: Fit, cov: CovarianceResult) -> Float[Host, " levels"]:
     effects, errors = _of(fit), effect_errors(fit, cov)
     if errors is None:
         return np.full(len(effects.values), np.nan)
-    crossed, own = errors.of_levels()
+    (crossed, own), lever = errors.of_levels(), _lever(fit)
+    inside = np.where(fit.interior[:, None] & fit.interior, cov.matrix, 0.0)
     with np.errstate(all="ignore"):
-        found = own / effects.curvature + np.einsum("gi,ij,gj->g", effects.lever, cov.matrix, effects.lever)
-        found = found - 2.0 * np.einsum("gi,gi->g", effects.lever, crossed) / np.sqrt(effects.curvature)
+        found = own / effects.curvature + np.einsum("gi,ij,gj->g", lever, inside, lever)
+        found = found - 2.0 * np.einsum("gi,gi->g", lever, crossed) / np.sqrt(effects.curvature)
     return np.where(effects.given, np.nan, np.maximum(found, 0.0))
 
 
@@ -122,10 +128,11 @@ def covariance_of_some(entries: Entries, subset: Sequence[str]) -> tuple[Float[H
     by_label = (
         {} if effects is None else {f"{effects.key.parameter}[{x}]": i for i, x in enumerate(effects.levels.labels)}
     )
+    lever = np.zeros((0, 0)) if effects is None else _lever(fit)
     for name in names:
         if name in by_label and effects is not None:
             i = by_label[name]
-            rows.append(np.full(fit.theta.size, np.nan) if effects.given[i] else -effects.lever[i])
+            rows.append(np.full(fit.theta.size, np.nan) if effects.given[i] else -lever[i])
             own.append(i)
             labels.append(name)
             continue
@@ -232,7 +239,7 @@ class RowEffects:
     n_more = 1
 
     def __init__(self, fit: Fit, table: data_room.Table) -> None:
-        self.effects, self.theta, self.fit = _of(fit), fit.theta, fit
+        self.effects, self.theta, self.fit, self.lever = _of(fit), fit.theta, fit, _lever(fit)
         self.rows = levels_of_rows(self.effects, table)
         self.codes = {one.key.parameter: _codes_of_rows(one, table) for one in fit.loaded.coded}
 
@@ -247,11 +254,11 @@ class RowEffects:
         """
         sums = np.bincount(self.rows, by_row[self.effects.key.parameter], len(self.effects.values))
         own = np.where(self.effects.given, 0.0, sums)
-        return -self.effects.lever.T @ own, own / np.sqrt(self.effects.curvature)
+        return -self.lever.T @ own, own / np.sqrt(self.effects.curvature)
 
     def at(self, extended: Either) -> dict[str, Any]:
         """Return parameter -> effect of each row (n,) at theta and the shift, concatenated (p + 1,); all effects are in it."""
-        lever, values = self.effects.lever[self.rows], self.effects.values[self.rows]
+        lever, values = self.lever[self.rows], self.effects.values[self.rows]
         eliminated = values - lever @ (extended[:-1] - self.theta) + extended[-1]
         params = self.fit.spec.space.params_from_theta(extended[:-1], self.fit.fixed) if self.codes else {}
         beside = {name: looked_up(params[name], codes) for name, codes in self.codes.items()}
