@@ -177,8 +177,8 @@ def _scan(a: Equation, b: Equation, states: list[_State]) -> list[_State]:
     values after a step: states are computed step by step until they repeat.
     """
     p, q = a.params, b.params
-    _need(all(p[key] == q[key] for key in ("length", "num_consts", "num_carry", "reverse")))
-    n_consts, n_carried = p["num_consts"], p["num_carry"]
+    n_consts, n_carried = _scan_sizes(a)
+    _need(_scan_sizes(b) == (n_consts, n_carried) and all(p[key] == q[key] for key in ("length", "reverse")))
     short, long = p["jaxpr"], q["jaxpr"]
     _need(all(_equal(c, d) for c, d in zip(short.consts, long.consts, strict=True)))
     consts, carried = states[:n_consts], states[n_consts : n_consts + n_carried]
@@ -195,6 +195,16 @@ def _scan(a: Equation, b: Equation, states: list[_State]) -> list[_State]:
             return [*carried, *each]
         carried = after
     raise _Unproved
+
+
+def _scan_sizes(eqn: Equation) -> tuple[int, int]:
+    """Return how many of the first operands of a ``scan`` are the same in all steps, and how many of the next are carried from
+    step to step; since JAX 0.12 its parameters have both as the sizes of two subtrees of ``ft_in``.
+    """
+    if "ft_in" not in eqn.params:
+        return eqn.params["num_consts"], eqn.params["num_carry"]
+    consts, carried, _ = eqn.params["ft_in"].unpack()
+    return len(consts), len(carried)
 
 
 def _both(s: _State, t: _State) -> _State:
