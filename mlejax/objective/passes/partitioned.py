@@ -67,7 +67,7 @@ class Curvature:
 
     def __call__(self, objective: Objective, u: Either) -> PyTree:
         """Return log-likelihood (), score (p,) and curvature (p, p) of the objective at u, summed."""
-        return objective.in_loglik_units(*self.method.evaluate(objective, u))
+        return objective.in_loglik_units(*self.method.evaluate(replace(objective, last=True), u))
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class CurvatureAndProducts:
         """Return the result of `Curvature`, and the products (p, p)."""
         if self.method.curvature != "hessian":
             return Curvature(self.method)(objective, u), objective.score_products(u, self.by_root)
-        found, products = objective.with_hessian_and_products(u, self.by_root)
+        found, products = replace(objective, last=True).with_hessian_and_products(u, self.by_root)
         return objective.in_loglik_units(*found), products
 
 
