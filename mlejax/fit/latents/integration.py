@@ -120,7 +120,8 @@ def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
     if done.verdict.code == "stopped_early":  # so few points that their score is not that of points that move
         done = _continued(done, Quadrature(points))
     while True:
-        finer = replace(_quadrature(done), points=2 * points + 1)
+        exact = not _quadrature(done).fixed_mode
+        finer = replace(_quadrature(done), points=2 * points + 1, fixed_mode=True)
         spec = replace(done.spec, likelihood=integrated(done.spec.likelihood, finer))
         with float64():
             fine = evaluator_of(spec, done.loaded, done.fixed)
@@ -129,11 +130,14 @@ def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
         if points < MANY_FIRST and marginal.q == 1 and int(done.loaded.problem.data.n) >= MANY_UNITS:
             found = replace(found, accepted=False)  # as where the number of units was known before
         last = found.accepted or finer.points >= MOST[marginal.q] or not done.verdict.converged
-        reached = None
-        if found.accepted and done.verdict.code == "verified":
-            with float64():
-                reached = _end_at(fine, at, found)
-        again = _continued(done, finer, fine, reached, optimize.Newton.tol if last else FIXED_MODE_TOL)
+        reached = _end_at(fine, done, at) if found.accepted else None
+        tol = optimize.Newton.tol if last else FIXED_MODE_TOL
+        if reached is None and exact:
+            again = _continued(done, replace(finer, fixed_mode=False), tol=tol)
+            reached = _end_at(fine, again) if last else None
+            again = again if reached is None else _continued(again, finer, fine, reached)
+        else:
+            again = _continued(done, finer, fine, reached, tol)
         done, points = replace(again, integration=replace(found, points=finer.points)), finer.points
         if last:
             return done if found.accepted or not done.verdict.converged else _inaccurate(done)
@@ -240,29 +244,33 @@ def _quadrature(fit: Fit) -> Quadrature:
     return how
 
 
-def _end_at(fine: AnyEvaluator, at: Evaluation, found: Integration) -> OptimizeResult | None:
+def _end_at(fine: AnyEvaluator, done: Fit, at: Evaluation | None = None) -> OptimizeResult | None:
     """Return the estimate as the converged result of a search with more quadrature points, without making that search; or None.
 
-    It is None unless a Newton step at the estimate, with more points, moves every parameter by at most 1e-6 standard errors.
-    The end is where that step leads: it does not depend on the start, up to rounding.  The decrement before is taken as the
-    squared change for each parameter, after one at the tolerance of the search with fewer points.
+    It is None unless the fit is verified and a Newton step with more points moves its estimate by at most 1e-6 standard errors.
+    The end is where that step leads: it does not depend on the start, up to rounding.
 
     Args:
-        fine: evaluator with more points.
-        at: evaluation by it at the estimate.
-        found: comparison of the two fits, that with fewer points verified.
+        fine: evaluator with more points, whose derivatives treat mode and curvature as constants.
+        done: the fit, by other points.
+        at: evaluation by ``fine`` at its estimate, if known.
     """
-    if not found.shift <= SAME:
+    if done.verdict.code != "verified":
         return None
-    free, p = interior(fine.spec.space, at.u[0]), at.u.shape[1]
-    step, before = _newton_step(at, free)
-    there = fine.evaluate(np.clip(at.u + step, fine.spec.space.lower, fine.spec.space.upper), 2)
-    after = _newton_step(there, free)[1]
-    end, decrement = (there, after) if after <= before else (at, p * found.shift**2)
+    with float64():
+        at = fine.evaluate(done.u[None], 2) if at is None else at
+        space, p = fine.spec.space, at.u.shape[1]
+        free = interior(space, at.u[0])
+        step, before = _newton_step(at, free)
+        if not before <= p * SAME**2:
+            return None
+        there = fine.evaluate(np.clip(at.u + step, space.lower, space.upper), 2)
+        after = _newton_step(there, free)[1]
+    end, decrement = (there, after) if after <= before else (at, before)
     assert end.score is not None
     empty = OptimizeResult.empty(1, p, dense=True)
     decrements = np.full(empty.decrements.shape, np.nan)
-    decrements[:, -3:] = FIXED_MODE_TOL, p * found.shift**2, decrement
+    decrements[:, -3:] = FIXED_MODE_TOL, before, decrement
     converged = np.full(1, int(End.CONVERGED))
     return empty._replace(
         u=end.u, loglik=end.loglik, score=end.score, information=end.information, decrements=decrements, status=converged,
