@@ -42,6 +42,7 @@ SHIFT, ERRORS, LOGLIK = 1e-3, 1e-3, 1e-4
 # With quadrature points that are fixed during a step the score is not exact, and convergence is slow near the optimum.
 FIXED_MODE_TOL, FIXED_MODE_STEPS = 1e-7, 60
 SAME = 1e-6  # standard errors: more points that move no estimate by more end where fewer points did
+NO_STEP, MOST_ENDING = 1e-12, 6  # standard errors of the last Newton step with more points, and the most decrements kept
 SINGULAR = 1e-8  # eigenvalue of correlations
 
 
@@ -130,14 +131,13 @@ def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
         if points < MANY_FIRST and marginal.q == 1 and int(done.loaded.problem.data.n) >= MANY_UNITS:
             found = replace(found, accepted=False)  # as where the number of units was known before
         last = found.accepted or finer.points >= MOST[marginal.q] or not done.verdict.converged
-        reached = _end_at(fine, done, at) if found.accepted else None
-        tol = optimize.Newton.tol if last else FIXED_MODE_TOL
-        if reached is None and exact:
-            again = _continued(done, replace(finer, fixed_mode=False), tol=tol)
-            reached = _end_at(fine, again) if last else None
-            again = again if reached is None else _continued(again, finer, fine, reached)
-        else:
-            again = _continued(done, finer, fine, reached, tol)
+        again, reached = done, _end_at(fine, done, at) if found.accepted else None
+        if reached is None:
+            search, tol = replace(finer, fixed_mode=not exact), optimize.Newton.tol if last else FIXED_MODE_TOL
+            again = _continued(done, search, None if exact else fine, tol=tol)
+            reached = _end_at(fine, again) if found.accepted else None
+        if reached is not None:
+            again = _continued(again, finer, fine, reached)
         done, points = replace(again, integration=replace(found, points=finer.points)), finer.points
         if last:
             return done if found.accepted or not done.verdict.converged else _inaccurate(done)
@@ -248,7 +248,8 @@ def _end_at(fine: AnyEvaluator, done: Fit, at: Evaluation | None = None) -> Opti
     """Return the estimate as the converged result of a search with more quadrature points, without making that search; or None.
 
     It is None unless the fit is verified and a Newton step with more points moves its estimate by at most 1e-6 standard errors.
-    The end is where that step leads: it does not depend on the start, up to rounding.
+    The end is where that step leads, or further ones while they are longer than 1e-12 standard errors: it does not depend on the
+    start, up to rounding.
 
     Args:
         fine: evaluator with more points, whose derivatives treat mode and curvature as constants.
@@ -261,19 +262,25 @@ def _end_at(fine: AnyEvaluator, done: Fit, at: Evaluation | None = None) -> Opti
         at = fine.evaluate(done.u[None], 2) if at is None else at
         space, p = fine.spec.space, at.u.shape[1]
         free = interior(space, at.u[0])
-        step, before = _newton_step(at, free)
-        if not before <= p * SAME**2:
+        step, decrement = _newton_step(at, free)
+        if not decrement <= p * SAME**2:
             return None
-        there = fine.evaluate(np.clip(at.u + step, space.lower, space.upper), 2)
-        after = _newton_step(there, free)[1]
-    end, decrement = (there, after) if after <= before else (at, before)
-    assert end.score is not None
+        path = [FIXED_MODE_TOL, decrement]
+        while path[-1] > p * NO_STEP**2 and len(path) < MOST_ENDING:  # convergence is linear, since modes do not move
+            there = fine.evaluate(np.clip(at.u + step, space.lower, space.upper), 2)
+            step, decrement = _newton_step(there, free)
+            if decrement > path[-1]:  # by rounding
+                break
+            at = there
+            path.append(decrement)
+    assert at.score is not None
     empty = OptimizeResult.empty(1, p, dense=True)
     decrements = np.full(empty.decrements.shape, np.nan)
-    decrements[:, -3:] = FIXED_MODE_TOL, before, decrement
+    path = path[-decrements.size :]
+    decrements[:, -len(path) :] = path
     converged = np.full(1, int(End.CONVERGED))
     return empty._replace(
-        u=end.u, loglik=end.loglik, score=end.score, information=end.information, decrements=decrements, status=converged,
+        u=at.u, loglik=at.loglik, score=at.score, information=at.information, decrements=decrements, status=converged,
         mismatch=np.zeros(1),
     )  # fmt: skip
 
