@@ -227,7 +227,8 @@ def _inherited(eqn: Equation, at: Sequence[TracedValue], bad: Either) -> tuple[E
                 if part is not None:
                     used = _lost(jnp.where(which == i, part, jnp.zeros_like(part)), bad)
                     origins[i + 1] = jnp.where(used, origins[i + 1], FINITE)
-    first = [jnp.min(jnp.stack([jnp.asarray(o) for o in origins])) for origins in (values, tangents)]
+    # an operation such as iota has no operands
+    first = [jnp.min(jnp.stack([jnp.asarray(o) for o in (FINITE, *origins)])) for origins in (values, tangents)]
     return first[0], first[1]
 
 

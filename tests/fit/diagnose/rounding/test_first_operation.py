@@ -47,6 +47,11 @@ def beside_a_guarded_log(p: Any, d: Any) -> Any:
     return line(p, d) + jnp.where(d["z"] > 0, jnp.log(d["z"]), 0.0) + jnp.exp(800.0 * (1.0 - d["z"]) + p["a"])
 
 
+def log_beside_a_range(p: Any, d: Any) -> Any:
+    """An operation without operands, the range of whole numbers, in the function."""
+    return log_of_zero(p, d) + p["a"] * jnp.sum(jnp.arange(3.0) - 1.0)
+
+
 def root_of_zero(p: Any, d: Any) -> Any:
     return line(p, d) - 1e-3 * jnp.abs(d["z"] * p["a"]) ** 0.5
 
@@ -61,6 +66,7 @@ def fitted(function: Callable[..., Any], data: Any, **options: Any) -> Any:
 
 VALUES = [
     (log_of_zero, "because a logarithm is taken of 0 or less there"),
+    (log_beside_a_range, "because a logarithm is taken of 0 or less there"),
     (outside, f"(row {BAD}; first: -inf)"),  # no operation: it came so
     (beside_a_guarded_log, "because exp overflows there"),
 ]
