@@ -50,7 +50,7 @@ def calls_of(action: Callable[[], Any]) -> Counter[tuple[str, str]]:
     def look(frame: Any, event: str, _: Any) -> None:
         code = frame.f_code
         if event == "call" and (code.co_name == "eigh" or Path(code.co_filename).is_relative_to(PACKAGE)):
-            seen[Path(code.co_filename).name, code.co_name] += 1
+            seen[Path(code.co_filename).name, code.co_qualname] += 1
 
     gc.collect()
     gc.disable()
@@ -70,11 +70,11 @@ def test_a_warm_fit_is_a_few_dispatches_and_little_python() -> None:
         calls = calls_of(lambda: logit.fit(data).bse)
     assert compiled == [0]
     res = logit.fit(data)
-    # the start and one evaluation for each step; nothing else is asked of the device
-    assert calls["compilation.py", "call"] == res.n_steps + 1 <= 6
+    # the start and one evaluation for each step; what else is computed (the start in u, the estimates) runs in NumPy
+    assert calls["compilation.py", "_Program.__call__"] == res.n_steps + 1 <= 6
     assert calls["_linalg.py", "eigh"] <= 4  # 4 by 4: the start, the clean test, the evidence, the covariance
-    # 1,159 where this was written, a third of them in the optimiser's steps
-    assert sum(calls.values()) < 1_175, calls.most_common(30)
+    # 1,218 where this was written, a third of them in the optimiser's steps; the fit takes 2.75 ms
+    assert sum(calls.values()) < 1_235, calls.most_common(30)
 
 
 def test_the_fingerprint_is_of_the_data_that_were_fitted() -> None:

