@@ -1,6 +1,7 @@
 """Every code explains itself: what happened, causes (a) (b) (c), what to do."""
 
 import enum
+import re
 
 import pytest
 
@@ -12,8 +13,9 @@ def test_every_code_has_a_diagnosis(code: enum.IntEnum) -> None:
     advice = code.advice  # type: ignore[attr-defined]
     assert len(advice) > 60
     assert advice.endswith(".")
+    assert "(a)" not in advice
     if code not in (End.RUNNING, End.CONVERGED, CovarianceState.OK):
-        assert all(mark in advice for mark in ("(a)", "(b)", "(c)"))
+        assert len(re.split(r"[.:] ", advice)) >= 2, "what it means, and what to do"
 
 
 def test_codes_are_stable() -> None:

@@ -262,14 +262,14 @@ class naming:
     MissingColumnError, becomes a DataError.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, partition: str) -> None:
+        self.partition = partition
 
     def __enter__(self) -> None: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        if isinstance(error, (DataError, DataTypeError, KeyError)) and not str(error).startswith(self.name):
+        if isinstance(error, (DataError, DataTypeError, KeyError)) and not str(error).startswith(self.partition):
             said = error.args[0] if error.args else error
-            raise (DataTypeError if isinstance(error, DataTypeError) else DataError)(f"{self.name}: {said}") from error
+            raise (DataTypeError if isinstance(error, DataTypeError) else DataError)(f"{self.partition}: {said}") from error

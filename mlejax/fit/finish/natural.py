@@ -136,7 +136,9 @@ def _many_to_u(space: Space, values: list[Any]) -> Either:
 
 
 def many_to_u(space: Space, values: list[Any]) -> Float[Host, "L p"]:
-    """Convert natural values, one array (L, ...) per leaf, to u, (L, p); coordinates at a bound are moved a small step inside."""
+    """Convert the natural values of L points, one array (L, ...) per leaf, to u, (L, p), with coordinates at a bound moved a
+    small step inside.
+    """
     if len(values[0]) == 1:
         return to_u(space, [v[0] for v in values])[None]
     return np.asarray(_many_to_u(space, values))

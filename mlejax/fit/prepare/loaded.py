@@ -1,4 +1,6 @@
-"""The data of a fit: arrays for compiled programs, rows, weights, design matrices, fixed effects, and numbers of observations."""
+"""The data of a fit: padded arrays for compiled programs, the checked rows before grouping and padding, weights, design matrices,
+fixed effects, and numbers of observations.
+"""
 
 from __future__ import annotations
 

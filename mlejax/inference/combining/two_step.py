@@ -14,6 +14,10 @@ HC0, cluster           V_2 (sum_g u_g u_g') V_2, u_i = s_2i - C V_1 s_1i   (Newe
 samples that differ    V_2 M_2 V_2 + V_2 C Cov(theta_1) C' V_2             (R = 0)
 ====================== =========================================================================
 
+where u_g is the sum of u_i over cluster g (HC0: u_i itself).  The formula with u_g is multiplied by the small-sample factor of
+the second fit's covariance.  Samples that differ are taken as independent: V_2 M_2 V_2 and Cov(theta_1) are the covariances
+that the two fits report, both of the same kind.
+
 Murphy & Topel (1985) JBES 3, 370; Hardin (2002) Stata Journal 2, 253; Hole (2006) Economics Letters 93, 264; Newey &
 McFadden (1994) Handbook of Econometrics 4, section 6.
 """

@@ -152,7 +152,15 @@ def _traced(
 ) -> None:
     """Trace ``function(params, data)`` and add the names of the columns that it reads to ``reads``.
 
-    An error of the function gets a note with the shapes of the parameters and of the columns that it had read.
+    A TypeError or ValueError of the function, unless it is an error about the data (DataError, DataTypeError), gets a note with
+    the shapes of the parameters and of the columns that it had read.
+
+    Args:
+        function: function of params and data.
+        params: the parameters, as shapes and dtypes.
+        source: the data.
+        structs: shapes and dtypes of the arrays of the data, as `Table.abstract` returns them.
+        reads: set to which the names are added.
     """
     try:
         jax.eval_shape(lambda p, a: function(p, source.view(a, reads)), params, structs)

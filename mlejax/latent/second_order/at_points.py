@@ -98,7 +98,7 @@ def means(at: AtPoints, q: int) -> Means:
 
 
 def products(t: Either, q: int) -> Any:
-    """Return the products of pairs of columns of t, in the order of `pairs` (k, q (q + 1) / 2)."""
+    """Return the products (k, q (q + 1) / 2) of the pairs of the q columns of t (k, q), squares included, ordered as `pairs`."""
     return t[:, [i for i, _ in pairs(q)]] * t[:, [j for _, j in pairs(q)]]
 
 

@@ -172,7 +172,13 @@ class StreamedLevels:
         n_terms: int,
         some: Bool[Host, " levels"] | None = None,
     ) -> tuple[list[Any], Float[Host, "terms levels"]]:
-        """Run a program on every chunk by one pass, and sum its row values over the levels; as `RowsByLevel.run`."""
+        """Run a program on every chunk by one pass, or on the gathered rows if all rows of the levels ``some`` are in memory, and
+        sum its row values over the levels; arguments as in `RowsByLevel.run`.
+
+        Returns:
+            A list of the program's results: after a pass one entry, their sum over all chunks, else one for each chunk of the
+            gathered rows; and the sums of the row values (n_terms, G), which are valid for the levels ``some`` only (None: all).
+        """
         ((made, sums),) = self.run_at_points([program], values[None], n_terms, some)
         return made, sums
 

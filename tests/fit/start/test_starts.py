@@ -260,7 +260,8 @@ def test_an_acceptable_start_is_concave_and_promises_one_unit_a_row_at_most() ->
 def test_no_first_guess_where_parameters_could_be_exchanged() -> None:
     def guess(**declared: Any) -> Any:
         model = mle.model(params=declared)(lambda params, data: data["y"])
-        space = load(model.likelihood, {"y": [1.0, 2.0]}, None, "raise").problem.space
+        with jax.enable_x64(True):
+            space = load(model.likelihood, {"y": [1.0, 2.0]}, None, "raise").problem.space
         return first_guess(space, [None] * len(space.leaves))
 
     assert guess(a=mle.Real(), s=mle.Positive()) is not None

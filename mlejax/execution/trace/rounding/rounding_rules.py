@@ -310,6 +310,7 @@ _INTEGER: dict[str, Callable[..., Any]] = {
     "neg": np.negative,
     "abs": abs,
     "square": np.square,
+    "clamp": lambda low, a, high: np.minimum(np.maximum(low, a), high),
 }
 
 
