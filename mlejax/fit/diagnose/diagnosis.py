@@ -14,6 +14,7 @@ import numpy as np
 
 from mlejax import linalg, optimize
 from mlejax.fit.diagnose import ends
+from mlejax.fit.diagnose.bounds import others_maximised
 from mlejax.fit.diagnose.directions import rays
 from mlejax.fit.diagnose.directions.probes import rays_of_many
 from mlejax.fit.diagnose.ends import clean, is_clean
@@ -33,6 +34,7 @@ from mlejax.verdict import Direction, steepest
 
 N_SCATTERED = 4  # further starts where the first search did not leave its start, or ended at infinity
 SCATTERED_STEPS = 60
+OTHER_SIDE = np.arange(1.0, 7.0)  # logarithms or logits beyond the start of a coordinate, away from where it went
 MOST_SCATTERED = 50  # parameters
 
 
@@ -99,7 +101,8 @@ def _from_elsewhere(
     """Search again, from a few starts, random or chosen from the data, those data sets that are `_worth_another_start`.
 
     A maximum found so replaces the first diagnosis if its log-likelihood is higher than where the first search stopped or
-    levelled off, if that one is not known, or if it was unbounded, which the new findings then mention.
+    levelled off, if that one is not known, or if it was unbounded, which the new findings then mention. So does a final point that
+    is not clearly a maximum, if it is higher than where the first one stopped or levelled off.
 
     ``found``: the first diagnoses, by number; other arguments as in `_followed_from`.
 
@@ -118,6 +121,8 @@ def _from_elsewhere(
         if lost_there or not all(d.bounded for d in rising):
             listed = problems.candidates(evaluator.spec, loaded[i], given)
             starts[i] = np.concatenate([_off_guards(one[i], listed)[:N_SCATTERED], starts[i]])
+        elif rising:
+            starts[i] = np.concatenate([_on_the_other_side(one[i], u0[i], found[i], rising[0]), starts[i]])
     best: dict[int, OptimizeResult] = {}
     for k in range(max(map(len, starts.values()))):
         which = np.array([i for i in again if k < len(starts[i])])
@@ -126,9 +131,11 @@ def _from_elsewhere(
         runner, result = maximise(evaluator, optimize.Newton(max_steps=SCATTERED_STEPS), begin, which)
         evaluator = runner
         good = clean(result, space)
-        for i in which[good[which]].tolist():
-            end = result.of(i)
-            if end.loglik > _level(best[i] if i in best else found[i]) and not lost(one[i], end):
+        for i in which.tolist():
+            end, level = result.of(i), _level(found[i])
+            above = end.loglik > (_level(best[i]) if i in best else level)
+            levels = bool(_rising(found[i])) and bool(np.isfinite([level, end.loglik]).all())
+            if above and (good[i] or levels) and not lost(one[i], end):
                 best[i] = end
     out = {}
     for i in again:
@@ -137,6 +144,8 @@ def _from_elsewhere(
     for i, end in best.items():
         asks = search_on(problems, one[i], loaded[i], end.u, end)
         elsewhere = rays.answered(asks, lambda at, own=one[i]: own.logliks({0: at})[0])  # type: ignore[misc]
+        if not is_clean(end, space) and not _level(elsewhere) > _level(found[i]):
+            continue
         steps = found[i].end.n_steps + elsewhere.end.n_steps
         higher = steepest(found[i].findings.directions)
         beside = ""
@@ -165,6 +174,26 @@ def _off_guards(evaluator: SingleEvaluator, points: Float[Host, "n p"]) -> Float
             kept.append((float(loglik), u))
     kept.sort(key=lambda pair: -pair[0])
     return np.array([u for _, u in kept]).reshape(-1, points.shape[1])
+
+
+def _on_the_other_side(
+    evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed, rising: Direction
+) -> Float[Host, "k p"]:
+    """Return a point of a higher log-likelihood than where it levels off, as one row (1, p); no row if none is seen.
+
+    The transformed coordinate that changes most along the direction ``rising`` is set to six values on the other side of its
+    start u0, (p,), each e times further on the scale of a logarithm; all others are maximised there.
+    """
+    space, level = found.spec.space, _level(found)
+    moved = np.where(ends.curved(space), rising.vector, 0.0)
+    e = int(np.argmax(np.abs(moved)))
+    u, higher = found.end.u.copy(), [np.zeros((0, u0.size))]
+    for far in OTHER_SIDE:
+        u[e] = u0[e] - np.sign(moved[e]) * far
+        u, loglik = others_maximised(evaluator.with_spec(found.spec), u, e, level)
+        if loglik > level:
+            level, higher = loglik, [u[None].copy()]
+    return higher[0]
 
 
 def _rising(found: Diagnosed) -> list[Direction]:
