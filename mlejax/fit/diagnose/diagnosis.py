@@ -101,8 +101,8 @@ def _from_elsewhere(
     """Search again, from a few starts, random or chosen from the data, those data sets that are `_worth_another_start`.
 
     A maximum found so replaces the first diagnosis if its log-likelihood is higher than where the first search stopped or
-    levelled off, if that one is not known, or if it was unbounded, which the new findings then mention. So does a final point that
-    is not clearly a maximum, if it is higher than where the first one stopped or levelled off.
+    levelled off, if that one is not known, or if it was unbounded, which the new findings then mention. A final point that is
+    not clearly a maximum replaces it too if it is higher than where the first search levelled off.
 
     ``found``: the first diagnoses, by number; other arguments as in `_followed_from`.
 
@@ -112,39 +112,15 @@ def _from_elsewhere(
     again = [i for i, d in found.items() if _worth_another_start(d, limited(problems.method))]
     if not again:
         return {}
-    space, starts = evaluator.spec.space, {}
-    for i in again:
-        rising, lost_there = _rising(found[i]), _lost_there(found[i])
-        around = _started_at(one[i], u0[i], found[i]) if rising or lost_there else found[i].end
-        given = _of_structures(space, problems.given(i)) if lost_there else problems.given(i)
-        starts[i] = problems.scattered(space, loaded[i], given, around)
-        if lost_there or not all(d.bounded for d in rising):
-            listed = problems.candidates(evaluator.spec, loaded[i], given)
-            starts[i] = np.concatenate([_off_guards(one[i], listed)[:N_SCATTERED], starts[i]])
-        elif rising:
-            starts[i] = np.concatenate([_on_the_other_side(one[i], u0[i], found[i], rising[0]), starts[i]])
-    best: dict[int, OptimizeResult] = {}
-    for k in range(max(map(len, starts.values()))):
-        which = np.array([i for i in again if k < len(starts[i])])
-        begin = np.zeros((evaluator.n_sets, space.n_free))
-        begin[which] = [starts[i][k] for i in which]
-        runner, result = maximise(evaluator, optimize.Newton(max_steps=SCATTERED_STEPS), begin, which)
-        evaluator = runner
-        good = clean(result, space)
-        for i in which.tolist():
-            end, level = result.of(i), _level(found[i])
-            above = end.loglik > (_level(best[i]) if i in best else level)
-            levels = bool(_rising(found[i])) and bool(np.isfinite([level, end.loglik]).all())
-            if above and (good[i] or levels) and not lost(one[i], end):
-                best[i] = end
+    starts = {i: _starts_elsewhere(problems, one[i], loaded[i], i, u0[i], found[i]) for i in again}
     out = {}
     for i in again:
         if _rising(found[i]) or _lost_there(found[i]):
             out[i] = found[i]._replace(findings=replace(found[i].findings, n_retried=len(starts[i])))
-    for i, end in best.items():
+    for i, end in _highest_ends(evaluator, one, starts, found).items():
         asks = search_on(problems, one[i], loaded[i], end.u, end)
         elsewhere = rays.answered(asks, lambda at, own=one[i]: own.logliks({0: at})[0])  # type: ignore[misc]
-        if not is_clean(end, space) and not _level(elsewhere) > _level(found[i]):
+        if not is_clean(end, evaluator.spec.space) and not _level(elsewhere) > _level(found[i]):
             continue
         steps = found[i].end.n_steps + elsewhere.end.n_steps
         higher = steepest(found[i].findings.directions)
@@ -158,6 +134,49 @@ def _from_elsewhere(
         note = f"The first search failed ({found[i].findings.rows}); another start led here." if _lost_there(found[i]) else ""
         out[i] = elsewhere._replace(end=at, findings=findings, note=found[i].note or note)
     return out
+
+
+def _starts_elsewhere(
+    problems: Problems, evaluator: SingleEvaluator, loaded: Loaded, i: int, u0: Float[Host, " p"], found: Diagnosed
+) -> Float[Host, "k p"]:
+    """Return the starts, (k, p), of the further searches of data set number i, whose first diagnosis is ``found``."""
+    space, rising, lost_there = evaluator.spec.space, _rising(found), _lost_there(found)
+    around = _started_at(evaluator, u0, found) if rising or lost_there else found.end
+    given = _of_structures(space, problems.given(i)) if lost_there else problems.given(i)
+    starts = problems.scattered(space, loaded, given, around)
+    if lost_there or not all(d.bounded for d in rising):
+        listed = problems.candidates(evaluator.spec, loaded, given)
+        starts = np.concatenate([_off_guards(evaluator, listed)[:N_SCATTERED], starts])
+    elif rising:
+        starts = np.concatenate([_on_the_other_side(evaluator, u0, found, rising[0]), starts])
+    return starts
+
+
+def _highest_ends(
+    evaluator: Evaluator,
+    one: dict[int, SingleEvaluator],
+    starts: dict[int, Float[Host, "k p"]],
+    found: dict[int, Diagnosed],
+) -> dict[int, OptimizeResult]:
+    """Search from all starts, (k, p) of each data set, and return the highest final points, by number.
+
+    Only those above the first diagnosis ``found`` and not lost in rounding are returned; and only clear maxima, unless it is
+    known where the log-likelihood levels off, which may be compared with any final point.
+    """
+    space, best = evaluator.spec.space, dict[int, OptimizeResult]()
+    for k in range(max(map(len, starts.values()))):
+        which = np.array([i for i in starts if k < len(starts[i])])
+        begin = np.zeros((evaluator.n_sets, space.n_free))
+        begin[which] = [starts[i][k] for i in which]
+        evaluator, result = maximise(evaluator, optimize.Newton(max_steps=SCATTERED_STEPS), begin, which)
+        good = clean(result, space)
+        for i in which.tolist():
+            end, level = result.of(i), _level(found[i])
+            levels = bool(_rising(found[i])) and np.isfinite(level) and np.isfinite(end.loglik)
+            above = end.loglik > (_level(best[i]) if i in best else level)
+            if above and (good[i] or levels) and not lost(one[i], end):
+                best[i] = end
+    return best
 
 
 def _off_guards(evaluator: SingleEvaluator, points: Float[Host, "n p"]) -> Float[Host, "k p"]:

@@ -184,7 +184,8 @@ def digits(evaluator: SingleEvaluator, end: OptimizeResult, held: int | None = N
     free = ends.interior(evaluator.spec.space, end.u) & (np.arange(end.u.size) != held)
     information = linalg.symmetric(end.information).block(free)
     of_information = bars.information[np.ix_(free, free)]
-    share = np.nan_to_num(of_information.diagonal() / np.maximum(np.abs(information.diagonal()), 1e-300), posinf=np.inf)
+    with np.errstate(over="ignore", invalid="ignore"):
+        share = np.nan_to_num(of_information.diagonal() / np.maximum(np.abs(information.diagonal()), 1e-300), posinf=np.inf)
     worst = int(np.flatnonzero(free)[np.argmax(share)]) if free.any() else 0
     known = not bool(np.isnan(bars.score).any())
     inverse = linalg.scaled_inverse(information)
