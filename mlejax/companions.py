@@ -44,13 +44,13 @@ class CompanionError(ValueError):
 _WORDS = {"saturated": "saturated log-likelihood"}
 
 
-def companion(likelihood: Likelihood, name: str, why: str) -> Callable[..., Any]:
-    """Return a companion function of a model; for a model with formulas, by default that of the model without them.
+def companion(likelihood: Likelihood, name: str, feature: str) -> Callable[..., Any]:
+    """Return a companion function of a model; of a model with formulas that has none of its own, that of the model without them.
 
     Args:
         likelihood: the model.
         name: ``"simulator"``, ``"cdf"``, ``"mean"``, ``"variance"`` or ``"saturated"``.
-        why: the feature that needs it, the first words of the message.
+        feature: the option or method that needs the function, the first words of the message.
 
     Raises:
         CompanionError: the model has no such companion; the message shows the lines to add.
@@ -61,7 +61,7 @@ def companion(likelihood: Likelihood, name: str, why: str) -> Callable[..., Any]
         what = _WORDS.get(name, name)
         before = ", above regress(), and fit again" if likelihood.natural is not None else ""
         raise CompanionError(
-            f"{why} needs the {what} of {likelihood.name}, which is not declared.  Add it once, below the model{before} "
+            f"{feature} needs the {what} of {likelihood.name}, which is not declared.  Add it once, below the model{before} "
             f"({meaning}; here for a normal distribution):\n\n"
             f"    @{likelihood.name}.{name}\n    def _{arguments}:\n        {body.replace('{{', '{').replace('}}', '}')}"
         )

@@ -25,7 +25,10 @@ ORDERS = {1: 4, 2: 2}  # derivatives taken by the predictors, by their number: p
 
 
 def by_predictors(function: Rows, n: int) -> Rows:
-    """Return the function with rules for its derivatives by its n predictors; it is traced once for each shape.
+    """Return a function with the same arguments and values, and rules for its derivatives by its n predictors.
+
+    The rules hold up to the fourth derivative for one predictor, up to the second for two; for more there are none.  The function
+    is traced once for each shape of its arguments.
 
     Args:
         function: function of (predictors, others); its entry i depends on entry i of each predictor, and it closes over no
@@ -36,7 +39,7 @@ def by_predictors(function: Rows, n: int) -> Rows:
 
 
 def _ruled(function: Rows, n: int, order: int) -> Rows:
-    """Return the function with a rule for its derivatives by n predictors up to this order."""
+    """Return the function with a rule for its derivatives by n predictors up to this order; unchanged for order 0."""
     if order == 0:
         return function
     slopes = [_ruled(jax.jit(_slope(function, a), inline=True), n, order - 1) for a in range(n)]

@@ -32,7 +32,7 @@ AXIS = {1: 101, 2: 101, 3: 33}  # points of a fixed grid along each axis
 
 
 def _by_unit(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None, one: Callable[..., Any]) -> PyTree:
-    """Return ``one(marginal, params, data of a unit)`` for every unit, computed block by block."""
+    """Return ``one(marginal, params, data of a unit)`` for every unit, stacked (N, ...), padding included; computed in blocks."""
     likelihood = spec.likelihood
     marginal = marginal_of(likelihood)
     params = spec.space.params_from_u(u, fixed)
@@ -48,7 +48,8 @@ class Compared(NamedTuple):
     """Integrals of units by two quadratures, and the modes at which their points are centred.
 
     Attributes:
-        values: log-likelihood of each unit by either quadrature (n, 2).
+        values: log-likelihood of each unit by the quadrature of the model, and by one of more points (n, 2); NaN where the
+            curvature is not positive definite.
         modes: modes of the standardised latent variables (n, q).
         curvatures: minus the Hessians of the log integrands there (n, q, q).
     """
@@ -81,12 +82,14 @@ class TwoValues:
     finer: Quadrature
 
     def __call__(self, objective: Objective, u: Either) -> PyTree:
-        """Return the integrals of every unit, as `Compared`, padding included."""
+        """Return the log-likelihoods of every unit by both quadratures at u, as `Compared`, padding included."""
         return _two(objective.spec, self.finer, u, objective.prepared, objective.fixed)
 
 
 def two_values(spec: Spec, finer: Quadrature, u: Either, data: data_room.Prepared, fixed: Either | None) -> Compared:
-    """Return the integrals of every unit by the quadrature of the likelihood, and by ``finer``, of more points."""
+    """Return the log-likelihoods of the n units at u by the quadrature of the likelihood, and by ``finer``, of more points, as
+    `Compared`.
+    """
     return Compared._make(np.asarray(a)[: int(data.n)] for a in _two(spec, finer, u, data, fixed))
 
 
@@ -119,11 +122,11 @@ def _on_grid(
 def on_grid(
     spec: Spec, u: Either, some: data_room.Prepared, fixed: Either | None, modes: Either, curvatures: Either
 ) -> Float[Host, " m"]:
-    """Return the log-likelihood of ``some`` units, with up to three latent variables, by the trapezoidal rule on a fixed grid
-    around the mode (m,).
+    """Return the log-likelihood (m,) of ``some`` units, with up to three latent variables, by the trapezoidal rule on a fixed
+    grid of 10 conditional standard deviations around the mode.
 
-    With one latent variable the value is the larger of this and of the sum over a grid around 0, which is more accurate where
-    the rows of a unit give little information.
+    With one latent variable the value is the larger of this and of the sum over a grid from -7 to 7, unless the conditional
+    standard deviation is below the spacing of the latter; this serves units whose rows give little information.
 
     Args:
         spec: specification of the objective.
@@ -157,18 +160,18 @@ def _conditional(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either 
 
 
 def conditional(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> tuple[np.ndarray, ...]:
-    """Return mode, mean and standard deviation of every unit's latent variables given its rows (n, q), and the Newton
-    decrement at the mode (n,).
+    """Return mode, mean and standard deviation (n, q) of every unit's latent variables given its rows, on the scale on which the
+    user's function reads them, and the Newton decrement at the mode (n,).
 
-    With Laplace's approximation the mean is the mode, and the standard deviation is by the curvature there.  Standard deviations,
-    and means by quadrature, are NaN where the curvature at the mode is not positive definite.
+    With Laplace's approximation the mean is the mode, and the standard deviation is by the curvature there.  Where that is not
+    positive definite, standard deviations and (by quadrature) means are NaN; by simulation they are not.
     """
     return tuple(np.asarray(a)[: int(data.n)] for a in _conditional(spec, u, data, fixed))
 
 
 def conditional_at(objective: Objective, points: Either) -> PyTree:
-    """Return mode, mean and standard deviation of `conditional` at the first of some points u (m, p), and the means at the others
-    (m - 1, N, q): a task of a pass.
+    """Return mode, mean and standard deviation (N, q) of the units' latent variables given their rows at the first of some points
+    u (m, p), and the means at the others (m - 1, N, q), as in `conditional`, padding included.
     """
     of = lambda u: _conditional(objective.spec, u, objective.prepared, objective.fixed)
     mode, mean, sd, _ = of(points[0])
@@ -184,7 +187,7 @@ def _at_zero(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | No
 
 
 def at_zero(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> Float[Host, " n"]:
-    """Return the log-likelihood of every unit's rows with all latent variables at 0 (n,)."""
+    """Return the log-likelihood (n,) of each unit's rows with all latent variables at 0, without the density of these."""
     return np.asarray(_at_zero(spec, u, data, fixed))[: int(data.n)]
 
 
@@ -206,10 +209,10 @@ def _by_level(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | N
 def by_level(
     spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None, levels: data_room.Crossing
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return, for each grouping factor, mode and standard deviation (by the curvature at the mode) of the latent variables
-    of its levels (G, q), for nested or crossed ones.
+    """Return, for each grouping factor of nested or crossed latent variables, a pair: mode and standard deviation (by the
+    curvature at the mode) of the latent variables of its G levels, (G, q) each, on the scale of the user's function.
 
-    ``levels``: the unit of each level and its place there.
+    ``levels``: for each factor, the unit of every level and the number of the level within its unit.
     """
     found, _ = _by_level(spec, u, data, fixed)
     pairs = zip(levels.unit, levels.within, strict=True)
@@ -228,7 +231,7 @@ def _standardised(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either
 
 def standardised_modes(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the mode (n, q) of every unit's standardised latent variables, and A (n, q, q) with A A' the inverse of the
-    curvature there; where that is not positive definite, of a positive definite matrix close to it.
+    curvature there; where the curvature is not positive definite, of a positive definite matrix in its place.
     """
     mode, factor = _standardised(spec, u, data, fixed)
     return np.asarray(mode)[: int(data.n)], np.asarray(factor)[: int(data.n)]
@@ -248,15 +251,15 @@ def _has_mode(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | N
 
 
 def has_mode(objective: Objective, u: Either) -> PyTree:
-    """The task that tells for each unit whether its integrand has a maximum, as in `without_mode` (N,)."""
+    """Return for each unit (N,), padding included, True if its integrand has a maximum by the test of `without_mode`."""
     return _has_mode(objective.spec, u, objective.prepared, objective.fixed)
 
 
 def without_mode(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> np.ndarray:
-    """Return the numbers of the units of positive weight whose integrand has no maximum.
+    """Return the positions, from 0, of the units of positive weight whose integrand has no maximum.
 
-    That is, its curvature at the point found is not positive definite, or it does not fall by 0.001 within four standard
-    deviations by that curvature.
+    That is, at the point found its logarithm is not finite, or the curvature is not positive definite, or the logarithm is not
+    lower by 0.001 at four standard deviations (by that curvature) along every axis, in both directions.
     """
     has, used = (np.asarray(a)[: int(data.n)] for a in (_has_mode(spec, u, data, fixed), data.weights))
     return np.flatnonzero(~has & (used > 0))

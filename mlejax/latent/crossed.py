@@ -70,8 +70,8 @@ class Structure:
 
 
 class Factor(NamedTuple):
-    """The factorisation that solves systems with H: the Cholesky factor L of A entry by entry (G,), L^-1 B (T, q G), and
-    the Cholesky factor of the Schur complement.
+    """The factorisation that solves systems with H, for G levels of q effects in A and T effects in D: the Cholesky factor L of A
+    entry by entry, (G,) each; L^-1 B as an array (T, q, G); and the Cholesky factor of the Schur complement (T, T).
     """
 
     of_blocks: Entries
@@ -108,9 +108,9 @@ def _gradient(s: Structure, z: PyTree, by_row: PyTree) -> tuple[Any, ...]:
 
 
 def _factor(s: Structure, hessian: PyTree, safe: bool = False) -> Factor:
-    """Return the factorisation of H from the rows' Hessians.
+    """Return the factorisation of H from the rows' Hessians (m, q, q).
 
-    ``safe``: if H is not positive definite, of a positive definite matrix in its place; otherwise it is then NaN.
+    If H is not positive definite, the factors have NaN; with ``safe`` they are those of a positive definite matrix in its place.
     """
     e = s.eliminated
     others = [k for k in range(len(s.codes)) if k != e]

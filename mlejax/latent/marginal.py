@@ -195,7 +195,7 @@ class Marginal:
         return getattr(self.function, "given", lambda same: same)(params)
 
     def stacked(self, params: Params, z: PyTree) -> Device:
-        """Return the latent variables of a unit as one vector (q,)."""
+        """Return the latent variables of a unit at standardised z (q,), as the user's function reads them, in one vector (q,)."""
         return jnp.concatenate([jnp.reshape(v, (-1,)) for v in self.values(params, z)[0].values()])
 
     def values(self, params: Params, z: Any) -> tuple[dict[str, Any], Any]:
@@ -294,8 +294,10 @@ def integrated(likelihood: Likelihood, how: Quadrature | Simulated) -> Likelihoo
 
 
 def way_of(likelihood: Likelihood, integrate: object) -> Quadrature | Sobol | Draws | None:
-    """Return the method of integration of ``integrate=``; None for ``"auto"`` if the number of points is to be chosen, or
-    without continuous latent variables.
+    """Return the method of integration that ``integrate=`` stands for; None if the number of quadrature points is to be chosen
+    (``"auto"`` with up to three latent variables per unit), or if the model has no continuous latent variables.
+
+    ``"auto"`` is Laplace's approximation for more than three, and for nested or crossed ones.
 
     Raises:
         ValueError, TypeError: ``integrate`` is not an option, or is not supported for these latent variables.
@@ -332,7 +334,10 @@ def way_of(likelihood: Likelihood, integrate: object) -> Quadrature | Sobol | Dr
 
 
 def quadrature_of(likelihood: Likelihood, integrate: object) -> Quadrature | None:
-    """Return the method of integration for many data sets at once, which do not support simulation; None as :func:`way_of`.
+    """Return the method of integration for many data sets at once, which do not support simulation.
+
+    None if the default number of quadrature points is used (``"auto"`` with up to three latent variables per unit), or if the
+    model has no continuous latent variables.
 
     Raises:
         ValueError, TypeError: as :func:`way_of`, or ``integrate`` is a simulation.

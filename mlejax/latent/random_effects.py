@@ -55,8 +55,10 @@ class WithRandom:
         return self.function(self.given(params), data)
 
     def of_unit(self, params: Params, effects: Params, data: Data) -> jax.Array:
-        """Return the same as `__call__` for rows that share the random effects ``effects`` (q,), with rules for the derivatives
-        by the linear predictors.
+        """Return the same as `__call__` for rows that share random effects, with rules for the derivatives by the linear
+        predictors.
+
+        ``effects``: dict from the names of latent variables to their vectors (q,); other arguments as for `__call__`.
         """
         given = [p for p in self.predictors if jnp.ndim(params[p.name]) == 2]  # others have no covariates
         names = tuple(p.name for p in given)
@@ -72,12 +74,12 @@ class WithRandom:
     def terms(
         self, params: Params, effects: Params, common: tuple[str, ...], data: Data
     ) -> Callable[[Any, Any, Any], jax.Array] | None:
-        """Return the user's function of the rows of a unit, rewritten to take (linear predictor (m,), common parameters (r,),
+        """Return the user's function of the m rows of a unit, rewritten to take (linear predictor (m,), common parameters (r,),
         data).
 
-        None unless one parameter has random effects, all others are in ``common`` (parameters with the same value in all rows),
-        and it is proved that the value of each row depends on that row alone.
-        Arguments as in :meth:`of_unit`; the entries of the common parameters are in the order of these names.
+        None unless one parameter has random effects, all others are in ``common``, and it is proved that the value of each row
+        depends on that row alone.  ``common``: names of parameters with the same value in all rows; the r numbers are their
+        entries in this order.  Of the other arguments, those of :meth:`of_unit`, only shapes and types are used.
         """
         if len(self.predictors) != 1 or self.own != {self.predictors[0].name, *common}:
             return None

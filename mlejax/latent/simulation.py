@@ -33,8 +33,8 @@ class Sobol:
 
     For more latent variables per unit than quadrature supports.  The fit starts at the estimates of Laplace's approximation.
     ``res.integration`` has the Monte Carlo error of every estimate, which includes the bias of a simulated log-likelihood
-    (minus half the sum over units of Var(f_i) / f_i^2 for estimates f_i of their integrals); draws are doubled until it is
-    at most ``within`` standard errors.
+    (minus half the sum over units of Var(f_i) / f_i^2 for estimates f_i of their integrals); draws are doubled until that
+    error is at most ``within`` standard errors.
 
     Args:
         draws: number of draws for each unit, over all repeats, 2 to 2^20; rounded up to ``repeats`` times a power of two.

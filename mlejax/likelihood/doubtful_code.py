@@ -97,10 +97,11 @@ def _betaln_error() -> float:
 
 
 def warn_of_waiting(likelihood: Likelihood, space: Space, calls: list[tuple[int, int]]) -> None:
-    """Warn of a single call of LAPACK for many matrices inside the user's function, which can deadlock and cannot be split
-    from outside; not for row-wise models, and not with a version of jaxlib that does not have this defect.
+    """Warn of a large call of LAPACK for many matrices inside the user's function, which can deadlock and cannot be split from
+    outside; not for row-wise models, and not with a version of jaxlib that does not have this defect.
 
-    ``calls``: for each call the number of matrices and the work for one.
+    A call is large if its operations, times the number of free parameters, exceed ``Limits.lapack_work``.  ``calls``: for each
+    call the number of matrices and the approximate number of operations on one.
     """
     m = max((m for m, work in calls if m > 1 and m * work * max(space.n_free, 1) > limits().lapack_work), default=0)
     if m and likelihood.mode != "rows" and lapack.splits_large_calls():

@@ -40,7 +40,9 @@ def _has_while(program: Program) -> bool:
 
 
 def by_forward_mode(terms: Terms, params: Params, rows: PyTree, shared: PyTree) -> jax.Array:
-    """Return the terms (N,) with a derivative rule that uses their Jacobian (N, k) by forward mode."""
+    """Return the terms (N,) with a derivative rule that uses their Jacobian (N, k) in ``params``, by forward mode; derivatives in
+    ``rows`` and ``shared`` are 0.
+    """
     from jax.flatten_util import ravel_pytree  # only where it is needed: it is not among what JAX imports
 
     flat, unflatten = ravel_pytree(params)

@@ -30,10 +30,11 @@ def row_check(
     shared: PyTree,
     layout: Layout,
 ) -> tuple[Float[Device, ...], Float[Device, ...]]:
-    """Evaluate all terms and one random directional derivative of each, with the other rows and by themselves: two arrays
-    (2, 2, N).
+    """Evaluate all N terms and their derivatives along one random direction at two points u (2, p), with the other rows and by
+    themselves.
 
-    ``u`` (2, p) has the start and one random interior point.  For a row-wise model the two arrays are equal.
+    Returns:
+        Two arrays (2, 2, N): points, then terms and derivatives.  For a row-wise model they are equal up to rounding.
     """
     direction = np.random.default_rng(7).standard_normal(u.shape[1:]).astype(u.dtype)
 
@@ -124,7 +125,8 @@ def refuse_dependent_rows(likelihood: Likelihood, together: np.ndarray, alone: n
 
     Args:
         likelihood: the declaration, for messages.
-        together, alone: terms and scores at two points (2, 2, N), evaluated with the other rows and by themselves.
+        together, alone: what `row_check` returns: terms and directional derivatives at two points (2, 2, N), evaluated with the
+            other rows and by themselves.
         numbers: numbers of these rows in the user's table (or in the sample of a stream), from 0, (N,), for messages.
 
     Returns:

@@ -74,7 +74,8 @@ class BatchDoors:
             memory_limit: most bytes of data on the device at a time (default: a quarter of the free memory); larger batches
                 are cut into chunks.
             progress: True shows a progress bar; None shows one in a terminal, after two seconds; False shows none.
-            integrate: as in :meth:`fit`; ``"auto"`` takes 15 points a latent number (9 of two, 7 of three), the same for all.
+            integrate: as in :meth:`fit`, but ``"auto"`` takes the same number of points for all data sets: 15 in each dimension
+                for one latent variable per unit, 9 for two, 7 for three.
 
         Returns:
             :class:`mlejax.BatchResults`.  After Ctrl-C it holds the data sets finished so far.
@@ -187,7 +188,8 @@ class BatchDoors:
         integrate: Any,
         options: dict[str, Any],
     ) -> tuple[Likelihood, str | None, tuple[str, ...]]:
-        """Return the likelihood with its random effects integrated out, the kind of weights, and the names of cluster columns.
+        """Return the likelihood with the method of integration that ``integrate`` asks for, the kind of weights (None without),
+        and the names of cluster columns.
 
         Arguments are those of :meth:`fit_batch`; ``options``: further ones by name, with ``penalty``.
 

@@ -31,7 +31,7 @@ Located = list[tuple[int, "np.ndarray | None"]]
 
 
 class AddressError(ValueError):
-    """A name such as ``beta[2]`` that is no parameter of the model."""
+    """A name such as ``beta[2]`` that is neither a parameter of the model nor an entry of one."""
 
 
 def locate(leaves: Sequence[Leaf], address: str) -> Located:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def profile(found: Any, ax: Axes | None, root: bool) -> Axes:
-    """Plot a profile log-likelihood minus its maximum, or with ``root`` its signed root, with the cut and the limits; the
-    quadratic approximation is dashed.  Return the axes.
+    """Plot a profile log-likelihood minus its maximum, or with ``root`` the signed root of the likelihood ratio; return the axes.
 
+    The quadratic approximation is dashed; lines show the level that defines the interval, and its limits.
     ``found``: a `Profile`; ``ax``: axes to draw on, or None for new ones.
     """
     ax = new_axes(ax)

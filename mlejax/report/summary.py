@@ -1,9 +1,8 @@
 """The report of one fit, as data and as a printed table.
 
-No statistic is computed here. A number that does not exist is NaN, and `note` says why, except of z where 0 is not interior
-to the support. In the table ``.`` means a
-missing number (with the marker of a note), and an empty cell a number that is not defined for the row, such as z where 0 is
-not interior to the support.
+No statistic is computed here. A number that does not exist is NaN, and the `note` of its row says why; z and p are NaN without a
+note where 0 is not interior to the support. In the table ``.`` is a missing number (with the marker of a note), and an empty
+cell a number that is not defined for the row, such as z where 0 is not interior to the support.
 """
 
 from __future__ import annotations

@@ -13,10 +13,11 @@ class Term:
 
     Attributes:
       name: name of the entry, never shortened.
-      coef: estimate, natural scale.
-      std_err: standard error; NaN if there is none.
-      z: z statistic against 0; NaN if 0 is not interior to the support.
-      p: two-sided p-value of z.
+      coef: estimate, natural scale; exponentiated if the table shows exp(coef).
+      std_err: standard error of ``coef``; NaN if there is none.
+      z: z or t statistic of the hypothesis that the entry (before exponentiation) is 0; NaN without a standard error, and if 0 is
+          not interior to the support.
+      p: two-sided p-value of z, NaN where that is.
       low, high: confidence limits; NaN if there are none.
       note: why a number is missing, or another remark on the row; equal notes share a marker.
       fixed: True if the entry is fixed at this value.

@@ -148,9 +148,9 @@ def betaln(a: ArrayLike, b: ArrayLike) -> jax.Array:
         a, b: any shapes that broadcast, positive.
 
     Returns:
-        An array of the common shape, inf or NaN where an argument is not positive. Its error is at most 4e-15 of its size plus
-        its change under a relative change of one argument; that of first derivatives 4e-12 likewise, of second ones 4e-11 of
-        their size.
+        An array of the common shape, inf or NaN where an argument is not positive. Its error is at most 4e-15 of
+        |f| + |a f_a| + |b f_b|, f the value and f_a, f_b its derivatives; that of first derivatives 4e-12 of the same sum for
+        them, that of second derivatives 4e-11 of their size.
 
     Source:
         Didonato, A. R. & Morris, A. H. (1992), ACM Transactions on Mathematical Software 18, 360-373.

@@ -28,7 +28,9 @@ from mlejax.special.kernels import beta_kernel, floats, gamma_kernel, integrate,
 
 
 def _gamma_integral(a: jax.Array, x: jax.Array, upper: jax.Array) -> jax.Array:
-    """Return the integral J of the upper gamma tail where ``upper``, else of the lower: phi(r) = x expm1(+-r) -+ a r."""
+    """Return J = int_0^oo exp(-phi(r)) dr with phi(r) = x expm1(r) - a r where ``upper``, else phi(r) = x expm1(-r) + a r: the
+    probability of the upper, or lower, gamma tail beyond x, divided by x^a exp(-x) / Gamma(a).
+    """
     side = jnp.where(upper, 1.0, -1.0).astype(x.dtype)
     a0, x0 = lax.stop_gradient(a), lax.stop_gradient(x)
 
@@ -42,7 +44,8 @@ def _gamma_integral(a: jax.Array, x: jax.Array, upper: jax.Array) -> jax.Array:
 
 
 def _beta_integral(a: jax.Array, b: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Return the integral J of the lower beta tail: phi(r) = a r + (a+b) log(1 + x expm1(-r)) = (a+b) log(1 + y expm1(r)) - b r.
+    """Return J = int_0^oo exp(-phi(r)) dr with phi(r) = a r + (a+b) log(1 + x expm1(-r)) = (a+b) log(1 + y expm1(r)) - b r: the
+    probability of the lower beta tail at x = 1 - y, divided by x^a y^b / B(a, b).
 
     The first form is used for x < 1/2, the second otherwise: each keeps its digits there.
     """
@@ -241,7 +244,8 @@ def gammaincc(a: ArrayLike, x: ArrayLike) -> jax.Array:
 
 
 def log_gammainc(a: ArrayLike, x: ArrayLike) -> jax.Array:
-    """Return log P(a, x), finite far into the lower tail, -inf at x = 0; arguments, derivatives and accuracy as for ``gammainc``.
+    """Return the logarithm of the regularised lower incomplete gamma function P(a, x), finite far into the lower tail, -inf at
+    x = 0; arguments, derivatives and accuracy as for ``gammainc``.
 
     Example:
         >>> round(float(log_gammainc(1.0, 1e-30)), 3)  # log(1 - exp(-x)) = log x
@@ -251,7 +255,8 @@ def log_gammainc(a: ArrayLike, x: ArrayLike) -> jax.Array:
 
 
 def log_gammaincc(a: ArrayLike, x: ArrayLike) -> jax.Array:
-    """Return log Q(a, x), finite far into the upper tail, -inf at x = inf.
+    """Return the logarithm of the regularised upper incomplete gamma function Q(a, x), finite far into the upper tail, -inf at
+    x = inf.
 
     Arguments, derivatives and accuracy are those of ``gammainc``.
 
@@ -285,7 +290,8 @@ def betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
 
 
 def betaincc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
-    """Return 1 - I_x(a, b), accurate where it is small; arguments, derivatives and accuracy as for ``betainc``.
+    """Return 1 - I_x(a, b), the probability that a beta variable exceeds x, accurate where it is small; arguments, derivatives
+    and accuracy as for ``betainc``.
 
     Example:
         >>> round(float(betaincc(2.0, 2.0, 0.25)), 5)
@@ -295,7 +301,8 @@ def betaincc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
 
 
 def log_betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
-    """Return log I_x(a, b), finite far into the lower tail, -inf at x = 0; arguments, derivatives, accuracy as for ``betainc``.
+    """Return the logarithm of the regularised incomplete beta function I_x(a, b), finite far into the lower tail, -inf at x = 0;
+    arguments, derivatives and accuracy as for ``betainc``.
 
     Example:
         >>> round(float(log_betainc(100.0, 1.0, 1e-9)), 3)  # a log x
@@ -305,7 +312,8 @@ def log_betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
 
 
 def log_betaincc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
-    """Return log(1 - I_x(a, b)), finite far into the upper tail, -inf at x = 1.
+    """Return log(1 - I_x(a, b)), the log-probability that a beta variable exceeds x, finite far into the upper tail, -inf at
+    x = 1.
 
     Arguments, derivatives and accuracy are those of ``betainc``.
 

@@ -38,7 +38,8 @@ def halton(n: int, d: int = 1, *, seed: int = 0, scramble: bool = True) -> Float
 
 
 def sobol(n: int, d: int = 1, *, seed: int = 0, scramble: bool = True) -> Float[Host, "n d"]:
-    """Return the first n points of Sobol's sequence in d dimensions, scrambled; arguments and returns as for :func:`halton`.
+    """Return the first n points of Sobol's sequence in d dimensions in [0, 1), a NumPy array (n, d) of float64, scrambled with
+    ``seed`` unless ``scramble`` is False.
 
     Raises:
         ValueError: n is not a power of 2, the only numbers of points that fill the cube evenly.

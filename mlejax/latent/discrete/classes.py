@@ -204,8 +204,8 @@ def check_classes(
     ``observed``: the declarations of its parameters.
 
     Raises:
-        ValueError: the model has another latent variable, is not row-wise, uses the name of the probabilities, or ``probs=``
-            names no simplex of it.
+        ValueError: the model has another latent variable, is not row-wise, or has a parameter with the name of the class
+            probabilities; or ``probs=`` names no parameter ``mle.Simplex(shape=n)`` of the model.
     """
     name, found = next((n, v) for n, v in latents.items() if isinstance(v, ClassLike))
     others = [n for n in latents if n != name]

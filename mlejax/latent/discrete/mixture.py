@@ -130,7 +130,11 @@ class Mixture:
         return forward(terms, data["mask"]) if isinstance(terms, Chain) else log_total(*terms)
 
     def posterior(self, terms: PyTree, data: Data) -> PyTree:
-        """Return dL(a): the probability of each class given the data, (n, k) or (k,); for a chain in the form of its parts."""
+        """Return dL(a): the probability of each class given the data, (n, k) for rows, (k,) for a unit.
+
+        For a chain a `Chain`: the probability of each state in each row (T, k), that of each state in the first row (k,), and the
+        expected numbers of transitions (k, k), or (T, k, k) if transitions vary with covariates.
+        """
         found = jax.grad(lambda terms: jnp.sum(self.summed(terms, data)))(terms)
         if not isinstance(terms, Chain):
             return found.rows
@@ -213,7 +217,8 @@ class Posterior(NamedTuple):
 
     Attributes:
         loglik: log-likelihood of each row or unit (N,).
-        posterior: probabilities of the classes given the data (N, ...), otherwise in the form of :meth:`Mixture.terms`.
+        posterior: probabilities of the classes given the data (N, k); for chains what :meth:`Mixture.posterior` returns, each
+            array with a leading axis (N, ...).
         densities: log density of each row in each class, (N, 1, k) for rows, (N, length, k) for units.
         likeliest: the most probable class (N,), or path of states (N, length).
     """
@@ -259,8 +264,9 @@ class Completed:
 
 
 def completed(spec: Spec) -> Spec:
-    """Return the specification whose log-likelihood the M step maximises, on data of :func:`with_posterior`; for one
-    likelihood, with a class, always the same.
+    """Return the specification whose log-likelihood the M step maximises, on data of :func:`with_posterior`.
+
+    Its likelihood is cached: the same object for the same ``spec.likelihood``, which must have a latent class.
     """
     likelihood, mixture = spec.likelihood, mixture_in(spec.likelihood)
 

@@ -69,8 +69,8 @@ class ByShared(NamedTuple):
 
 
 def by_shared(terms: Terms, unit: Unit, shared: Device, eta: Device, order: int) -> ByShared:
-    """Return derivatives by the common parameters (r,) of the terms and of their derivatives up to ``order`` + 1, and second
-    derivatives of those up to ``order``, at predictors ``eta`` (m,).
+    """Return derivatives by the common parameters (r,) at predictors ``eta`` (m,): first ones (order + 2, r, m) of the terms and
+    their derivatives by the predictor up to ``order`` + 1; second ones (order + 1, r, r, m) of those up to ``order``.
     """
 
     def stacked(s: Device, n: int) -> Device:
@@ -83,7 +83,7 @@ def by_shared(terms: Terms, unit: Unit, shared: Device, eta: Device, order: int)
 
 
 def at_mode(terms: Terms, unit: Unit, shared: Device, factor: Device, fixed_mode: bool) -> AtMode:
-    """Find the mode of a unit's integrand over z (q,), with the effects L z of the ``factor`` L (q, q).
+    """Find the mode of a unit's integrand over z (q,), whose random effects are L z with the ``factor`` L (q, q).
 
     With ``fixed_mode`` derivatives above the second, which are not used then, are zeros: JAX may not have them.
     """

@@ -59,13 +59,13 @@ class Block(NamedTuple):
     second: Device | None
 
     def by_factor(self, v: Either) -> Device:
-        """Return the derivatives by psi of L times a vector v (q, n) that does not move (k, q, n)."""
+        """Return the derivatives (k, q, n) by psi of L v, for a vector v (q, n) of each unit that does not depend on psi."""
         rows, columns = self.factor.rows, self.factor.columns
         eye = np.eye(self.z.shape[0])[rows]
         return padded(eye[:, :, None] * v[columns][:, None], self.x.shape[0])
 
     def by_transposed(self, v: Either) -> Device:
-        """Return the derivatives by psi of L' times an array v (q, ..., n) that does not move (k, q, ..., n)."""
+        """Return the derivatives (k, q, ..., n) by psi of L' v, for an array v (q, ..., n) that does not depend on psi."""
         rows, columns = self.factor.rows, self.factor.columns
         eye = np.eye(self.z.shape[0])[columns]
         one = v[rows][:, None]

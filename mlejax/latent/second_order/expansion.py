@@ -73,7 +73,9 @@ class SecondOrder:
 
     @staticmethod
     def n_blocks(n: int) -> int:
-        """Return the number of equal blocks of n units: a power of two, or 1."""
+        """Return the number of equal blocks into which n units are cut: the least power of two that leaves at most 512 units in a
+        block, or a smaller one if n cannot be divided so.
+        """
         blocks = 1
         while n > blocks * UNITS and n % (2 * blocks) == 0:
             blocks *= 2
@@ -91,9 +93,13 @@ class SecondOrder:
     def sums(
         self, params: Params, seen: Callable[[Any], Data], rows: PyTree, weights: Device
     ) -> tuple[Device, Device, Device]:
-        """Return the weighted sum over units of the log integrals (), and its first two derivatives by psi (k,), (k, k).
+        """Return the weighted sum over n units of the log integrals (), and its first two derivatives by psi (k,), (k, k).
 
-        ``seen``: arrays of a unit -> data of that unit.
+        Args:
+            params: parameters in the user's structure.
+            seen: function from the arrays of a unit to the data of that unit.
+            rows: arrays of the units (n, ...).
+            weights: weights of the units (n,).
         """
         spread = params[self.spread]
         eye = np.eye(spread.shape[0])
@@ -103,8 +109,8 @@ class SecondOrder:
         return _summed(self.terms, units, weights, self._shared(params), factor, self.how)
 
     def first_estimate(self, params: Params, seen: Callable[[Any], Data], rows: PyTree, weights: Device) -> Params | None:
-        """Return a rough estimate of the parameters (:mod:`mlejax.latent.second_order.first_estimate`); None for models with
-        parameters common to all rows.
+        """Return a rough estimate of coefficients and of the standard deviations or Cholesky factor, by name, natural scale
+        (:mod:`mlejax.latent.second_order.first_estimate`); None for models with parameters common to all rows.
 
         ``params``: any values, of which shapes are used; other arguments as in :meth:`sums`.
         """
@@ -121,7 +127,9 @@ class SecondOrder:
 
     @staticmethod
     def expansion(value: Device, score: Device, hessian: Device, step: Device) -> Device:
-        """Return the sum after a ``step`` of psi (k,), by its expansion to second order."""
+        """Return the weighted sum of the log integrals () after a ``step`` (k,) of psi, expanded to second order: ``value`` +
+        score'step + step'hessian step / 2.
+        """
         return value + score @ step + 0.5 * step @ hessian @ step
 
 

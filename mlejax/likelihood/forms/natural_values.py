@@ -12,10 +12,12 @@ from mlejax.shapes import Data, PyTree
 
 
 def natural_values(predictors: Sequence[Predictor], params: PyTree, data: Data) -> tuple[dict[str, Any], Any]:
-    """Return params with the row values of the parameters that have a formula, and the data without the designs.
+    """Return params with the row values of the parameters that have a formula, natural scale, and the data without the arrays of
+    the formulas (designs, offsets, columns of random effects, level codes).
 
-    Both are returned unchanged if ``predictors`` is empty.  For a function of single rows (the designs have the view "row") the
-    values have the declared shape; otherwise they have a leading axis of rows.
+    With random effects the value of a parameter is an array of the linear predictor and the columns of the effects instead.
+    Params and data are returned unchanged if ``predictors`` is empty.  For a function of single rows (the designs have the view
+    "row") the values have the declared shape; otherwise they have a leading axis of rows.
     """
     if not predictors:
         return params, data

@@ -45,7 +45,7 @@ class Regressed:
 
     @property
     def coded(self) -> tuple[data_room.EffectKey, ...]:
-        """Keys of the effects that have coefficients."""
+        """Keys of the effects of ``mle.Real(by=...)`` that are not eliminated: their coefficients are parameters."""
         return getattr(self.function, "coded", ())
 
     @property

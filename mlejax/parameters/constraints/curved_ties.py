@@ -121,7 +121,9 @@ class CurvedTies:
         return jnp.where(inside, found, jnp.nan)
 
     def in_theta(self, space: Space, theta: Float[Either, " kept"], fixed: Either) -> Either:
-        """Return all natural coordinates theta (n,) from the kept ones; NaN and arguments as for `in_u`, without its bounds."""
+        """Return all natural coordinates theta (n,) from the kept ones, ``theta``; the determined ones are NaN if Newton's method
+        finds no root from the reference.  Bounds are not checked; the other arguments are those of `in_u`.
+        """
         start = space.theta_from_u(space.u_from_params(space.at_fixed(fixed)))
         return self._completed(lambda x: self.residuals(space, space.params_from_theta(x, fixed)), theta, start)
 

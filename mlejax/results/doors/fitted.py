@@ -78,7 +78,7 @@ class Fitted(Estimated):
 
     @property
     def nobs(self) -> float:
-        """Number of rows used; with ``rowwise=False``, of terms that the model returns.
+        """Number of rows used; with ``rowwise=False``, of terms that the model returns, unless it returns a single one.
 
         With frequency weights, the sum of the weights; rows of weight 0 are not counted.
         """
@@ -93,7 +93,9 @@ class Fitted(Estimated):
 
     @property
     def n_dropped(self) -> int:
-        """Number of rows left out by ``missing="drop"``."""
+        """Number of rows left out: by ``missing="drop"``, and those of levels of ``mle.Real(by=...)`` whose effect has no finite
+        estimate.
+        """
         return self._fit.loaded.rows.n_dropped
 
     @property

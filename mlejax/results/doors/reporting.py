@@ -28,7 +28,7 @@ FEW_ROWS = 10  # median rows of a level below which the table mentions the bias 
 def terms(entries: Entries, alpha: float, eform: bool | Sequence[str] = False) -> list[report.Term]:
     """Return one line of the table for every parameter entry, with confidence intervals of coverage 1 - alpha.
 
-    ``eform``: True exponentiates the coefficients of formulas with a log, logit or softmax link, a list those that it names.
+    ``eform``: True exponentiates coefficients of formulas with a log, logit or softmax link, a list the entries that it names.
     """
     space = entries.space
     found = entries.intervals(alpha, "link")
@@ -354,7 +354,7 @@ def _title(fit: Fit) -> str:
 def _float32_columns(names: tuple[str, ...]) -> str:
     """Return a note on the columns ``names`` that were given as float32; empty if there are none."""
     shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-    return f"{shown} came as float32: numbers of about 7 digits, computed with in float64." if names else ""
+    return f"{shown} came as float32, numbers of about 7 digits; they were computed with in float64." if names else ""
 
 
 def glance(entries: Entries) -> dict[str, Any]:

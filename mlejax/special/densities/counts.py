@@ -94,7 +94,9 @@ def nb2_cdf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
 
 
 def nb2_sf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
-    """Return P(Y > y) of the negative binomial; arguments and derivatives as for :func:`nb2_cdf`.
+    """Return P(Y > y) of the negative binomial with mean mu and variance mu + alpha mu^2; 1 for y < 0.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`nb2_cdf`.
 
     Example:
         >>> round(float(nb2_sf(0.0, 2.0, 0.5)), 6)  # 1 - (1 + alpha mu)^(-1/alpha)
@@ -104,7 +106,9 @@ def nb2_sf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
 
 
 def nb2_logcdf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
-    """Return log P(Y <= y) of the negative binomial; arguments and derivatives as for :func:`nb2_cdf`.
+    """Return log P(Y <= y) of the negative binomial with mean mu and variance mu + alpha mu^2; -inf for y < 0.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`nb2_cdf`.
 
     Example:
         >>> round(float(nb2_logcdf(0.0, 2.0, 0.0)), 6)
@@ -114,7 +118,9 @@ def nb2_logcdf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
 
 
 def nb2_logsf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
-    """Return log P(Y > y) of the negative binomial; arguments and derivatives as for :func:`nb2_cdf`.
+    """Return log P(Y > y) of the negative binomial with mean mu and variance mu + alpha mu^2; 0 for y < 0.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`nb2_cdf`.
 
     Example:
         >>> round(float(nb2_logsf(0.0, 2.0, 0.5)), 6)
@@ -158,7 +164,9 @@ def betabinom_logpmf(y: ArrayLike, n: ArrayLike, mu: ArrayLike, rho: ArrayLike) 
 
 @partial(jax.jit, inline=True)  # inline, so that the factorials are seen to depend on the data alone
 def _nb2(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
-    """Return the log-probabilities; ``alpha`` may have fewer entries than the others: its functions are evaluated once then."""
+    """Return the log-probabilities of `nb2_logpmf`; y and mu have one shape, ``alpha`` may have fewer entries, which broadcast:
+    its functions are then evaluated once for each entry.
+    """
     count = (y >= 0) & (y < jnp.inf)
     factorial = log_rising(jnp.where(count & (y < _LARGE), y, 0.0), jnp.ones((), y.dtype))
     spread = (alpha >= 0) & (alpha < jnp.inf)

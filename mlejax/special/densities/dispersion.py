@@ -75,7 +75,9 @@ def invgauss_logpdf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
 
 
 def invgauss_cdf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
-    """Return P(X <= x) of the inverse Gaussian distribution; arguments and derivatives as for :func:`invgauss_logpdf`.
+    """Return P(X <= x) of the inverse Gaussian distribution with mean mu and shape lam; 0 for x <= 0.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`invgauss_logpdf`.
 
     Example:
         >>> round(float(invgauss_cdf(1.0, 1.0, 1.0)), 6)
@@ -85,7 +87,9 @@ def invgauss_cdf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
 
 
 def invgauss_sf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
-    """Return P(X > x) of the inverse Gaussian distribution; arguments and derivatives as for :func:`invgauss_logpdf`.
+    """Return P(X > x) of the inverse Gaussian distribution with mean mu and shape lam; 1 for x <= 0.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`invgauss_logpdf`.
 
     Example:
         >>> round(float(invgauss_sf(1.0, 1.0, 1.0)), 6)
@@ -95,7 +99,9 @@ def invgauss_sf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
 
 
 def invgauss_logcdf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
-    """Return log P(X <= x) of the inverse Gaussian distribution; arguments and derivatives as for :func:`invgauss_logpdf`.
+    """Return log P(X <= x) of the inverse Gaussian distribution with mean mu and shape lam; -inf for x <= 0.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`invgauss_logpdf`.
 
     Example:
         >>> round(float(invgauss_logcdf(1.0, 1.0, 1.0)), 6)
@@ -105,7 +111,9 @@ def invgauss_logcdf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
 
 
 def invgauss_logsf(x: ArrayLike, mu: ArrayLike, lam: ArrayLike) -> jax.Array:
-    """Return log P(X > x) of the inverse Gaussian distribution; arguments and derivatives as for :func:`invgauss_logpdf`.
+    """Return log P(X > x) of the inverse Gaussian distribution with mean mu and shape lam; 0 for x <= 0.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`invgauss_logpdf`.
 
     Example:
         >>> round(float(invgauss_logsf(1.0, 1.0, 1.0)), 6)

@@ -66,7 +66,9 @@ def gpd_logpdf(x: ArrayLike, scale: ArrayLike, xi: ArrayLike) -> jax.Array:
 
 
 def gpd_cdf(x: ArrayLike, scale: ArrayLike, xi: ArrayLike) -> jax.Array:
-    """Return P(X <= x) of the generalised Pareto distribution; arguments and derivatives as for :func:`gpd_logpdf`.
+    """Return P(X <= x) of the generalised Pareto distribution with this scale and shape xi; 0 for x <= 0.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`gpd_logpdf`.
 
     Example:
         >>> round(float(gpd_cdf(2.0, 1.0, 0.0)), 6)  # 1 - exp(-2)
@@ -76,7 +78,9 @@ def gpd_cdf(x: ArrayLike, scale: ArrayLike, xi: ArrayLike) -> jax.Array:
 
 
 def gpd_sf(x: ArrayLike, scale: ArrayLike, xi: ArrayLike) -> jax.Array:
-    """Return P(X > x) = (1 + xi x/scale)^(-1/xi) of the generalised Pareto; arguments and derivatives as for :func:`gpd_logpdf`.
+    """Return P(X > x) of the generalised Pareto distribution with this scale and shape xi; 1 for x <= 0.
+
+    It is (1 + xi x/scale)^(-1/xi).  NaN for invalid parameters.  Arguments and derivatives are those of :func:`gpd_logpdf`.
 
     Example:
         >>> round(float(gpd_sf(2.0, 1.0, 0.5)), 6)
@@ -86,7 +90,9 @@ def gpd_sf(x: ArrayLike, scale: ArrayLike, xi: ArrayLike) -> jax.Array:
 
 
 def gpd_logcdf(x: ArrayLike, scale: ArrayLike, xi: ArrayLike) -> jax.Array:
-    """Return log P(X <= x) of the generalised Pareto distribution; arguments and derivatives as for :func:`gpd_logpdf`.
+    """Return log P(X <= x) of the generalised Pareto distribution with this scale and shape xi; -inf for x <= 0.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`gpd_logpdf`.
 
     Example:
         >>> round(float(gpd_logcdf(2.0, 1.0, 0.5)), 6)  # log(3/4)
@@ -96,7 +102,9 @@ def gpd_logcdf(x: ArrayLike, scale: ArrayLike, xi: ArrayLike) -> jax.Array:
 
 
 def gpd_logsf(x: ArrayLike, scale: ArrayLike, xi: ArrayLike) -> jax.Array:
-    """Return log P(X > x) of the generalised Pareto distribution; arguments and derivatives as for :func:`gpd_logpdf`.
+    """Return log P(X > x) of the generalised Pareto distribution with this scale and shape xi; 0 for x <= 0.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`gpd_logpdf`.
 
     Example:
         >>> round(float(gpd_logsf(2.0, 1.0, 0.0)), 6)
@@ -138,9 +146,10 @@ def gev_logpdf(x: ArrayLike, loc: ArrayLike, scale: ArrayLike, xi: ArrayLike) ->
 
 
 def gev_cdf(x: ArrayLike, loc: ArrayLike, scale: ArrayLike, xi: ArrayLike) -> jax.Array:
-    """Return P(X <= x) = exp(-exp(-T)) of the generalised extreme value distribution.
+    """Return P(X <= x) = exp(-exp(-T)) of the generalised extreme value distribution; 0 below its support, 1 above.
 
-    Arguments and derivatives are those of :func:`gev_logpdf`.
+    T = log(1 + xi z)/xi with z = (x - loc)/scale.  NaN for invalid parameters.  Arguments and derivatives are those of
+    :func:`gev_logpdf`.
 
     Example:
         >>> round(float(gev_cdf(0.0, 0.0, 1.0, 0.0)), 6)  # exp(-1)
@@ -150,7 +159,9 @@ def gev_cdf(x: ArrayLike, loc: ArrayLike, scale: ArrayLike, xi: ArrayLike) -> ja
 
 
 def gev_sf(x: ArrayLike, loc: ArrayLike, scale: ArrayLike, xi: ArrayLike) -> jax.Array:
-    """Return P(X > x) of the generalised extreme value distribution; arguments and derivatives as for :func:`gev_logpdf`.
+    """Return P(X > x) of the generalised extreme value distribution; 1 below its support, 0 above.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`gev_logpdf`.
 
     Example:
         >>> round(float(gev_sf(0.0, 0.0, 1.0, 0.3)), 6)
@@ -160,7 +171,9 @@ def gev_sf(x: ArrayLike, loc: ArrayLike, scale: ArrayLike, xi: ArrayLike) -> jax
 
 
 def gev_logcdf(x: ArrayLike, loc: ArrayLike, scale: ArrayLike, xi: ArrayLike) -> jax.Array:
-    """Return log P(X <= x) of the generalised extreme value distribution; arguments and derivatives as for :func:`gev_logpdf`.
+    """Return log P(X <= x) of the generalised extreme value distribution; -inf below its support, 0 above.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`gev_logpdf`.
 
     Example:
         >>> round(float(gev_logcdf(0.0, 0.0, 1.0, 0.3)), 6)
@@ -170,7 +183,9 @@ def gev_logcdf(x: ArrayLike, loc: ArrayLike, scale: ArrayLike, xi: ArrayLike) ->
 
 
 def gev_logsf(x: ArrayLike, loc: ArrayLike, scale: ArrayLike, xi: ArrayLike) -> jax.Array:
-    """Return log P(X > x) of the generalised extreme value distribution; arguments and derivatives as for :func:`gev_logpdf`.
+    """Return log P(X > x) of the generalised extreme value distribution; 0 below its support, -inf above.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`gev_logpdf`.
 
     Example:
         >>> round(float(gev_logsf(40.0, 0.0, 1.0, 0.0)), 6)

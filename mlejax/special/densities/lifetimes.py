@@ -70,7 +70,9 @@ def weibull_logpdf(x: ArrayLike, shape: ArrayLike, scale: ArrayLike) -> jax.Arra
 
 
 def weibull_cdf(x: ArrayLike, shape: ArrayLike, scale: ArrayLike) -> jax.Array:
-    """Return P(X <= x) of the Weibull distribution; arguments and derivatives as for :func:`weibull_logpdf`.
+    """Return P(X <= x) of the Weibull distribution with this shape and scale; 0 for x <= 0.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`weibull_logpdf`.
 
     Example:
         >>> round(float(weibull_cdf(2.0, 1.0, 2.0)), 6)  # 1 - exp(-1)
@@ -80,7 +82,9 @@ def weibull_cdf(x: ArrayLike, shape: ArrayLike, scale: ArrayLike) -> jax.Array:
 
 
 def weibull_sf(x: ArrayLike, shape: ArrayLike, scale: ArrayLike) -> jax.Array:
-    """Return P(X > x) of the Weibull distribution; arguments and derivatives as for :func:`weibull_logpdf`.
+    """Return P(X > x) of the Weibull distribution with this shape and scale; 1 for x <= 0.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`weibull_logpdf`.
 
     Example:
         >>> round(float(weibull_sf(2.0, 1.0, 2.0)), 6)
@@ -90,7 +94,9 @@ def weibull_sf(x: ArrayLike, shape: ArrayLike, scale: ArrayLike) -> jax.Array:
 
 
 def weibull_logcdf(x: ArrayLike, shape: ArrayLike, scale: ArrayLike) -> jax.Array:
-    """Return log P(X <= x) of the Weibull distribution; arguments and derivatives as for :func:`weibull_logpdf`.
+    """Return log P(X <= x) of the Weibull distribution with this shape and scale; -inf for x <= 0.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`weibull_logpdf`.
 
     Example:
         >>> round(float(weibull_logcdf(2.0, 1.0, 2.0)), 6)
@@ -100,7 +106,9 @@ def weibull_logcdf(x: ArrayLike, shape: ArrayLike, scale: ArrayLike) -> jax.Arra
 
 
 def weibull_logsf(x: ArrayLike, shape: ArrayLike, scale: ArrayLike) -> jax.Array:
-    """Return log P(X > x) of the Weibull distribution; arguments and derivatives as for :func:`weibull_logpdf`.
+    """Return log P(X > x) of the Weibull distribution with this shape and scale; 0 for x <= 0.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`weibull_logpdf`.
 
     Example:
         >>> round(float(weibull_logsf(4.0, 2.0, 2.0)), 6)
@@ -141,7 +149,9 @@ def gengamma_logpdf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike)
 
 
 def gengamma_cdf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike) -> jax.Array:
-    """Return P(X <= x) of the generalised gamma distribution; arguments and derivatives as for :func:`gengamma_logpdf`.
+    """Return P(X <= x) of Prentice's generalised gamma distribution with mu, sigma and shape q; 0 for x <= 0.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`gengamma_logpdf`.
 
     Example:
         >>> round(float(gengamma_cdf(1.0, 0.0, 1.0, 0.0)), 6)
@@ -151,7 +161,9 @@ def gengamma_cdf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike) ->
 
 
 def gengamma_sf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike) -> jax.Array:
-    """Return P(X > x) of the generalised gamma distribution; arguments and derivatives as for :func:`gengamma_logpdf`.
+    """Return P(X > x) of Prentice's generalised gamma distribution with mu, sigma and shape q; 1 for x <= 0.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`gengamma_logpdf`.
 
     Example:
         >>> round(float(gengamma_sf(2.0, 0.0, 1.0, 1.0)), 6)  # exp(-2)
@@ -161,10 +173,11 @@ def gengamma_sf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike) -> 
 
 
 def gengamma_logcdf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike) -> jax.Array:
-    """Return log P(X <= x) of the generalised gamma distribution; arguments and derivatives as for :func:`gengamma_logpdf`.
+    """Return log P(X <= x) of Prentice's generalised gamma distribution with mu, sigma and shape q; -inf for x <= 0.
 
-    Far down the lower tail for q above 1 (the upper one for q below -1) it is linear in log x; its curvature, of 1e-7 and
-    less, then has an absolute error of 1e-16.
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`gengamma_logpdf`.  Far down the lower tail for q
+    above 1 (the upper one for q below -1) it is linear in log x; its curvature, of 1e-7 and less, then has an absolute error of
+    1e-16.
 
     Example:
         >>> round(float(gengamma_logcdf(1.0, 0.0, 1.0, 0.0)), 6)
@@ -174,7 +187,9 @@ def gengamma_logcdf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike)
 
 
 def gengamma_logsf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike) -> jax.Array:
-    """Return log P(X > x) of the generalised gamma distribution; arguments and derivatives as for :func:`gengamma_logpdf`.
+    """Return log P(X > x) of Prentice's generalised gamma distribution with mu, sigma and shape q; 0 for x <= 0.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`gengamma_logpdf`.
 
     Example:
         >>> round(float(gengamma_logsf(2.0, 0.0, 1.0, 1.0)), 6)

@@ -268,9 +268,9 @@ def t_log_density(z: jax.Array, h: jax.Array) -> jax.Array:
 
 
 def t_cdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> jax.Array:
-    """Return P(X <= x) of Student's t with location and scale, with derivatives of every order in all arguments.
+    """Return P(X <= x) of Student's t with df degrees of freedom, location and scale.
 
-    Arguments are those of :func:`t_logpdf`, and it is as accurate as :func:`stdtr`.
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`t_logpdf`; the accuracy is that of :func:`stdtr`.
 
     Example:
         >>> round(float(t_cdf(3.0, 1.0, 2.0)), 6)
@@ -280,7 +280,9 @@ def t_cdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 
 
 
 def t_sf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> jax.Array:
-    """Return P(X > x) of Student's t with location and scale; arguments and derivatives as for :func:`t_logpdf`.
+    """Return P(X > x) of Student's t with df degrees of freedom, location and scale.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`t_logpdf`.
 
     Example:
         >>> round(float(t_sf(3.0, 1.0, 2.0)), 6)
@@ -290,7 +292,9 @@ def t_sf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1
 
 
 def t_logcdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> jax.Array:
-    """Return log P(X <= x) of Student's t with location and scale; arguments and derivatives as for :func:`t_logpdf`.
+    """Return log P(X <= x) of Student's t with df degrees of freedom, location and scale.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`t_logpdf`.
 
     Example:
         >>> round(float(t_logcdf(1.0, 1.0, 2.0)), 4)  # log(1/4)
@@ -300,7 +304,9 @@ def t_logcdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike
 
 
 def t_logsf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> jax.Array:
-    """Return log P(X > x) of Student's t with location and scale; arguments and derivatives as for :func:`t_logpdf`.
+    """Return log P(X > x) of Student's t with df degrees of freedom, location and scale.
+
+    NaN for invalid parameters.  Arguments and derivatives are those of :func:`t_logpdf`.
 
     Example:
         >>> round(float(t_logsf(3.0, 1.0, 2.0)), 4)
