@@ -77,7 +77,9 @@ def _two(spec: Spec, finer: Quadrature, u: Either, data: data_room.Prepared, fix
 
 @dataclass(frozen=True)
 class TwoValues:
-    """The task that evaluates `two_values` for the units of an objective; ``finer``: the quadrature with more points."""
+    """A function of an objective and u that returns the log-likelihoods of its units by two quadratures; ``finer``: that with
+    more points.
+    """
 
     finer: Quadrature
 
@@ -313,8 +315,8 @@ def _modes(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None
 
 
 def modes(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mode (n, q) of every unit's latent variables given its rows, and S (n, q, q) with S S' their covariance by
-    the curvature there; S is NaN where that is not positive definite.
+    """Return the mode (n, q) of every unit's latent variables given its rows, as the user's function reads them, and S (n, q, q)
+    with S S' their covariance by the curvature at the mode; S is NaN where the curvature is not positive definite.
     """
     mode, spread = _modes(spec, u, data, fixed)
     return np.asarray(mode)[: int(data.n)], np.asarray(spread)[: int(data.n)]

@@ -95,13 +95,15 @@ def _derivatives(f: OfRows, s: Structure, z: PyTree) -> tuple[Any, Any, Any]:
 
 
 def _first(f: OfRows, s: Structure, z: PyTree) -> PyTree:
-    """Return the gradients of the rows' log densities in their own random effects (m, q)."""
+    """Return the gradients (m, q) of the rows' log densities in their own random effects."""
     rows = s.by_row(z)
     return jax.jacfwd(lambda v: f(rows + v))(jnp.zeros(sum(s.widths)))
 
 
 def _gradient(s: Structure, z: PyTree, by_row: PyTree) -> tuple[Any, ...]:
-    """Return the gradient of h for each factor (G, q) at random effects ``z``, from the rows' gradients ``by_row`` (m, q)."""
+    """Return the gradient, for each factor an array (G, q), of the log density of rows and standard normal random effects in the
+    effects, at ``z``, from the rows' gradients ``by_row`` (m, q).
+    """
     parts = [by_row[:, jnp.array(s.columns(k))] for k in range(len(s.codes))]
     sums = [jax.ops.segment_sum(p, c, g) for p, c, g in zip(parts, s.codes, s.sizes, strict=True)]
     return tuple(total - part for total, part in zip(sums, z, strict=True))
@@ -140,7 +142,9 @@ def _factor(s: Structure, hessian: PyTree, safe: bool = False) -> Factor:
 
 
 def _solve(s: Structure, by: Factor, right: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return H^-1, by its factorisation, times a vector ``right`` that is given as an array (G, q) for each factor."""
+    """Return H^-1 right, for the factorisation ``by`` of the curvature H; the result and ``right`` have an array (G, q) for each
+    factor.
+    """
     e = s.eliminated
     others = [k for k in range(len(s.codes)) if k != e]
     first = jnp.stack(entrywise.solve_lower(by.of_blocks, right[e].T))  # (q, G)
@@ -170,8 +174,8 @@ class _State(NamedTuple):
 
 
 def find(f: OfRows, s: Structure) -> tuple[Any, Any]:
-    """Return the mode of each factor's random effects (G, q), and the Newton decrement there, which is above 1e-13 or NaN if none
-    was found in 100 steps.
+    """Return the mode of each factor's random effects (G, q), and the Newton decrement () there, which is above 1e-13 or NaN if
+    no mode was found in 100 steps.
 
     ``f`` must not contain tracers that are differentiated.
     """
@@ -215,8 +219,8 @@ def log_laplace(f: OfRows, stopped: OfRows, s: Structure) -> Device:
 
 
 def conditional(f: OfRows, s: Structure) -> tuple[Any, Any, Any]:
-    """Return, for each factor, the mode (G, q) and covariance (G, q, q) of the levels' random effects given the rows; and
-    the Newton decrement.
+    """Return, for each factor, the mode (G, q) and covariance (G, q, q) of the levels' random effects given the rows; and the
+    Newton decrement () at the mode.  Covariances are NaN if the curvature there is not positive definite.
     """
     z, decrement = find(f, s)
     by, e = _factor(s, _derivatives(f, s, z)[2]), s.eliminated

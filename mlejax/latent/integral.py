@@ -26,7 +26,9 @@ from mlejax.shapes import Device
 
 @lru_cache(maxsize=64)
 def grid(points: int, q: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return points (m, q) in standard deviations, and log w_k + |t_k|^2 (m,), for m = points ** q."""
+    """Return the points sqrt(2) t_k (m, q) of a Gauss-Hermite grid, m = points ** q, and log w_k + |t_k|^2 (m,), for the nodes
+    t_k and weights w_k of the weight function exp(-|t|^2).
+    """
     t, w = np.polynomial.hermite.hermgauss(points)
     log_w = np.log(w) + t * t
     at = np.array(list(product(range(points), repeat=q)), np.int64).reshape(-1, q)

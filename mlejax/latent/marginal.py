@@ -170,7 +170,9 @@ class Marginal:
         return SecondOrder(found, self.how, p.name, str(latent.cov), common, partial(self._unit, predictors))
 
     def _unit(self, predictors: Sequence[Predictor], params: Params, data: Data) -> Unit:
-        """Return the rows of a unit in terms of their linear predictor."""
+        """Return the rows of a unit as a `Unit`: linear predictors without random effects, their derivatives by the coefficients,
+        and the columns of the effects; ``data``: of the unit, designs included.
+        """
         name = predictors[0].name
         values, own = natural_values(predictors, params, data)
         rows = {key: value for key, value in own.items() if key not in HIDDEN}
@@ -189,8 +191,8 @@ class Marginal:
         return factor @ factor.T
 
     def seen(self, params: Params) -> Params:
-        """Return params with row-wise latent variables, as the user's functions get them: random effects of formulas are added to
-        the linear predictors.
+        """Return params, which contain row-wise latent variables, as the user's functions get them: a parameter with random
+        effects in its formula has its natural values, one for each row; others are unchanged.
         """
         return getattr(self.function, "given", lambda same: same)(params)
 

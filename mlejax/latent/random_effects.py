@@ -170,7 +170,9 @@ def latent_names(p: Predictor, part: RandomPart) -> dict[str, tuple[str, ...]]:
 
 
 def spread_name(part: RandomPart, latent: str, q: int) -> str:
-    """Return the name of the parameter of spread: ``sd(mu|patient)``, or ``chol(mu|patient)`` for correlated effects."""
+    """Return the name of the parameter of spread of ``latent``: ``sd(mu|patient)``, or ``chol(mu|patient)`` if its q effects are
+    correlated and q > 1.
+    """
     return f"{'chol' if q > 1 and part.correlated else 'sd'}({latent})"
 
 

@@ -131,8 +131,8 @@ def log_mean(f: Integrand, points: Device, repeats: int = 1) -> Device:
 
 
 def of_law(draws: Draws) -> Float[Host, "n d q1"]:
-    """Return given standard normal draws as points (n, D, q + 1), with minus the log of D times their density as a last
-    entry.
+    """Return given standard normal draws as D points for each unit, with minus the log of D times their density as a last entry,
+    an array (n, D, q + 1).
     """
     z = draws.values
     log_g = -0.5 * (z**2).sum(axis=2) - 0.5 * z.shape[2] * np.log(2.0 * np.pi)
@@ -140,7 +140,8 @@ def of_law(draws: Draws) -> Float[Host, "n d q1"]:
 
 
 def around(how: Sobol, mode: Float[Host, "n q"], factor: Float[Host, "n q q"]) -> Float[Host, "n d q1"]:
-    """Return Sobol points around the modes (n, D, q + 1), with minus the log of D times their density as a last entry.
+    """Return D Sobol points around the mode of each unit, with minus the log of D times their density as a last entry, an array
+    (n, D, q + 1).
 
     Args:
         how: number of points and seed.
@@ -155,7 +156,7 @@ def around(how: Sobol, mode: Float[Host, "n q"], factor: Float[Host, "n q q"]) -
 
 
 def _uniform(how: Sobol, n: int, q: int) -> Float[Host, "n d q"]:
-    """Return randomised Sobol points in the unit cube of q dimensions for each of n units (n, repeats * each, q).
+    """Return randomised Sobol points (n, repeats * each, q) in the unit cube of q dimensions, for each of n units.
 
     Each repeat of ``how`` has a scrambling of its own, and each unit a digital shift in each repeat, from the seed ``how.seed``.
     """
@@ -172,8 +173,8 @@ def _uniform(how: Sobol, n: int, q: int) -> Float[Host, "n d q"]:
 
 
 def _student(u: Float[Host, "n d q"]) -> tuple[Float[Host, "n d q"], Float[Host, "n d"]]:
-    """Return the quantiles of Student's t with 4 degrees of freedom at the probabilities u (n, d, q), and the log of their
-    density, summed over entries (n, d).
+    """Return the quantiles (n, d, q) of Student's t with 4 degrees of freedom at the probabilities u (n, d, q), and the log of
+    their density (n, d), summed over the q entries.
     """
     alpha = np.clip(4.0 * u * (1.0 - u), 1e-300, 1.0)
     size = 4.0 * np.cos(np.arccos(np.sqrt(alpha)) / 3.0) / np.sqrt(alpha) - 4.0

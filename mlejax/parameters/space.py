@@ -208,7 +208,7 @@ class Space:
         )
 
     def spread(self, u: Float[Either, " n_free"]) -> Either:
-        """Return u (n_free,) placed among all coordinates, with 0 for those that constraints determine; u without constraints."""
+        """Return u (n_free,) among all coordinates, 0 for those that constraints determine; unchanged without constraints."""
         if self.ties is None:
             return u
         return jnp.zeros((self.ties.n,), jnp.result_type(u)).at[self.ties.index].set(u)
@@ -328,7 +328,7 @@ class Space:
     # ---- addresses
 
     def locate(self, address: str) -> addresses.Located:
-        """Return what `addresses.locate` finds among the leaves for an address; errors are its own."""
+        """Return (leaf number, positions in its flattened array or None for all) for each array that an address names."""
         return addresses.locate(self.leaves, address)
 
     def resolve(self, address: str) -> np.ndarray:

@@ -24,7 +24,7 @@ _NEAR, _TERMS = 1.5, 24
 
 
 def _series(n: int, weighted: bool) -> np.ndarray:
-    """Return the first 24 power series coefficients in t of G_n, or of E_n if ``weighted``."""
+    """Return the first 24 power series coefficients in t of G_n(t), or of E_n(t) if ``weighted``, defined in `_integrals`."""
     k = np.arange(_TERMS)
     share = 1.0 / (k + n + 1.0)
     if weighted:
@@ -33,7 +33,7 @@ def _series(n: int, weighted: bool) -> np.ndarray:
 
 
 def _integrals(n: int, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return G_n(t) and E_n(t), elementwise."""
+    """Return G_n(t) = int_0^1 s^n exp(t s) ds and E_n(t) = int_0^1 (1 - s) s^n exp(t s) ds, elementwise."""
     near = jnp.abs(t) < _NEAR
     small, x = jnp.where(near, t, 0.0), jnp.where(near, _NEAR, t)
     grown = jnp.exp(x)
@@ -48,7 +48,7 @@ def _integrals(n: int, t: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _expm1_over(n: int, w: jax.Array, q: jax.Array) -> jax.Array:
-    """Return the derivative of order n in q of R(w, q)."""
+    """Return the derivative of order n in q of R(w, q) = (exp(q w) - 1) / q, elementwise."""
     return w ** (n + 1) * _integrals(n, q * w)[0]
 
 
@@ -60,7 +60,7 @@ def _expm1_over_jvp(n: int, primals: tuple[jax.Array, ...], tangents: tuple[jax.
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _expm1_rest(n: int, w: jax.Array, q: jax.Array) -> jax.Array:
-    """Return the derivative of order n in q of S(w, q)."""
+    """Return the derivative of order n in q of S(w, q) = (exp(q w) - 1 - q w) / q^2, elementwise."""
     return w ** (n + 2) * _integrals(n, q * w)[1]
 
 

@@ -101,13 +101,13 @@ def _split(x: ArrayLike) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
 
 
 def _factors(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Return four factors x (x + 7), (x + 1) (x + 6), (x + 2) (x + 5), (x + 3) (x + 4), whose product is P(x)."""
+    """Return four factors x (x + 7), (x + 1) (x + 6), (x + 2) (x + 5), (x + 3) (x + 4) of P(x) = x (x + 1) ... (x + 7)."""
     q = x * (x + 7.0)
     return q, q + 6.0, q + 10.0, q + 12.0
 
 
 def _logarithmic(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the sums over k < 8 of 1 / (x + k) and of 1 / (x + k)^2: P'/P and minus its derivative, with one division.
+    """Return the sums over k = 0, ..., 7 of 1 / (x + k) and of 1 / (x + k)^2, with one division.
 
     With q = x (x + 7) and s = sum_j 1 / (q + c_j) they are q' s and q'^2 sum_j 1 / (q + c_j)^2 - 2 s, as q'' = 2.
     """

@@ -87,7 +87,7 @@ FINE = _rule(96)  # for integrands that fall slowly at first and sharply in the 
 def reach(
     exponent: Callable[[jax.Array], tuple[jax.Array, jax.Array]], slope: jax.Array, curve: jax.Array
 ) -> jax.Array:
-    """Return R with phi(R) about DEPTH, up to which exp(-phi) is integrated; elementwise, by Newton's method on log phi.
+    """Return R with phi(R) about 40 (``DEPTH``), up to which exp(-phi) is integrated; elementwise, by Newton's method on log phi.
 
     Args:
         exponent: function from r to phi(r) and its derivative; phi is convex with phi(0) = 0. Its parameters must be

@@ -148,7 +148,10 @@ class Mixture:
         return jnp.argmax(terms.rows + log_probability(terms.p), axis=-1)
 
     def shares(self, posterior: PyTree) -> Any:
-        """Return the class probabilities of each row or unit (N, k); for chains the sums over the rows of a series."""
+        """Return the class probabilities (N, k) of N rows or units; for chains the expected number of rows in each state.
+
+        ``posterior``: what :meth:`posterior` returns, with a leading axis N for units.
+        """
         return posterior.rows.sum(axis=1) if isinstance(posterior, Chain) else posterior
 
     def expected(self, terms: PyTree, posterior: PyTree) -> Any:
@@ -285,11 +288,11 @@ def with_posterior(data: data_room.Prepared, known: PyTree) -> data_room.Prepare
 
 
 def random_posterior(mixture: Mixture, data: data_room.Prepared, rows: int, rng: np.random.Generator) -> PyTree:
-    """Return random class probabilities, not normalised: a few randomly chosen rows or units belong mainly to one class, all
-    others equally to every class with little weight.
+    """Return random class probabilities (N, k), not normalised: a few randomly chosen rows or units belong mainly to one class,
+    all others equally to every class with little weight.
 
     Args:
-        mixture: the class; for a chain the probabilities of states have the form of its parts.
+        mixture: the class; for a chain the result is a `Chain`, each array with a leading axis N.
         data: the rows or units; those of weight 0 are not chosen.
         rows: how many are chosen for each class.
         rng: the random generator.

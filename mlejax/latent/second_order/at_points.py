@@ -77,8 +77,8 @@ def at_points(
 
 
 class Means(NamedTuple):
-    """Means over the points of units: of the sums of l' z (q, n), their products with t (q, q, n), t (q, n) and its products
-    (q, q, n).
+    """Means over the quadrature points t of n units with q random effects: of the sums over rows of l' z (q, n), with l' the
+    derivative of a log density by its predictor; of these sums times t (q, q, n); of t (q, n); and of t t' (q, q, n).
     """
 
     slope: Device

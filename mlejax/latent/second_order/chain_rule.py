@@ -77,8 +77,9 @@ class Block(NamedTuple):
 
 
 class UnitSums(NamedTuple):
-    """Sums over the rows of a unit, at its mode: of l' z (q, n), l'' z z' (q, q, n), l''' z z' z (q, q, q, n), and derivatives
-    by psi of the first two for effects that do not move (k, q, n), (k, q, q, n): l'' z x and l''' z z' x for coefficients.
+    """Sums over the rows of each of n units, at its mode, with l', l'', l''' the derivatives of a row's log density by its
+    predictor: of l' z (q, n), l'' z z' (q, q, n) and l''' z z' z (q, q, q, n), and the derivatives by psi of the first two at
+    constant effects (k, q, n), (k, q, q, n): l'' z x and l''' z z' x for coefficients.
     """
 
     slope: Device
@@ -253,13 +254,16 @@ def _among_common(block: Block, a: Device) -> Device:
 
 
 def _own_score(block: Block, moves: Moves, weights: Device) -> Device:
-    """Return the part of the score (k,) that is due to the density of the mode and to |C|."""
+    """Return the part of the score (k,) that is due to the normal density of z at the mode and to |C|, summed with the weights of
+    units (n,).
+    """
     trace = summed(moves.between[:, i, i] for i in range(block.z.shape[0]))
     return -(total(moves.z, block.mode * weights) + 0.5 * (trace @ weights))
 
 
 def _by_t(block: Block, moves: Moves) -> list[Device]:
-    """Return the derivatives by psi of the coefficients of each t_d in the effects L (zhat + C t) of a point (k, q, n)."""
+    """Return, for each entry t_d of a point t, the derivatives (k, q, n) by psi of its coefficient in the effects L (zhat + C t).
+    """
     matrix = block.factor.matrix[:, :, None]
     return [
         block.by_factor(block.spread[:, d]) + apply(matrix, moves.spread[:, :, d])
@@ -282,7 +286,7 @@ def _of_movements(
     block: Block, sums: UnitSums, moves: Moves, at: Means | None, weights: Device
 ) -> tuple[Device, Along]:
     """Return the part of the Hessian that is due to second derivatives of the mode and of C (k, k), without that of the second
-    derivatives of l' and l'' of the rows, and the weights of these.
+    derivatives of l' and l'' of the rows; and, as `Along`, the weights of the latter.
 
     ``at``: means over points; None for one point.
     """

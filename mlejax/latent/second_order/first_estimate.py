@@ -82,6 +82,6 @@ def first_estimate(terms: Terms, units: Unit, weights: Device, correlated: bool)
 
 
 def _inverse(matrices: Device) -> Device:
-    """Return the inverses of n positive definite matrices, an array (q, q, n)."""
+    """Return the inverses (q, q, n) of n positive definite matrices (q, q, n)."""
     factor = entrywise.cholesky(matrices, safe=True)
     return jnp.stack([entrywise.solve(factor, e[:, None] * jnp.ones(matrices.shape[2:])) for e in np.eye(len(matrices))])

@@ -148,8 +148,8 @@ class Fitted(Estimated):
 
     @property
     def aicc(self) -> float:
-        """AIC with the correction for small samples, which is exact for the mean of a normal linear model and approximate
-        for others.  See :meth:`info_criteria`.
+        """AIC + 2 k (k + 1) / (n - k - 1), k = :attr:`df_model`, n = :attr:`nobs`: a correction for small samples, exact for the
+        mean of a normal linear model and approximate for others.  See :meth:`info_criteria`.
         """
         return self.info_criteria("aicc")
 

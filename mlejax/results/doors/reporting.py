@@ -282,7 +282,7 @@ def _references(one: Coded) -> str:
 
 
 def _long_factors(entries: Entries) -> dict[str, list[int]]:
-    """Return a dict from the names of factors with many levels, such as ``mu[C(region)]``, to the positions of their
+    """Return a dict from the names of factors with 20 coefficients or more, such as ``mu[C(region)]``, to the positions of their
     coefficients among the entries; effects of ``mle.Real(by=...)`` that have coefficients are included, whatever their number.
     """
     found: dict[str, list[int]] = {}
@@ -309,7 +309,7 @@ def _unfolded(entries: Entries, long: Mapping[str, Any]) -> list[int]:
 
 
 def _summarised(kept: Sequence[int]) -> bool:
-    """True if the entries at the positions ``kept`` are too many for a row each in the table."""
+    """True if the entries at the positions ``kept`` are more than 200, too many for a row each in the table."""
     return len(kept) > report.SUMMARISED_ABOVE
 
 

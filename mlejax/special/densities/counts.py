@@ -358,7 +358,9 @@ def _log_density(k: jax.Array, alpha: jax.Array, mu: jax.Array) -> jax.Array:
 
 
 def _log_tail(k: jax.Array, alpha: jax.Array, mu: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return what `_direct_tail` returns, for any alpha >= 0: for alpha > 1 from the incomplete beta function."""
+    """Return (log P(Y <= k), True) or (log P(Y > k), False) of the negative binomial with mean mu, for any alpha >= 0, whichever
+    is computed directly: for alpha <= 1 by `_direct_tail`, else from the incomplete beta function.
+    """
     direct = alpha <= 1.0
     near, near_upper = _direct_tail(k, jnp.where(direct, alpha, 0.0), mu)
     wide = jnp.where(direct, 1.0, alpha)
@@ -368,9 +370,9 @@ def _log_tail(k: jax.Array, alpha: jax.Array, mu: jax.Array) -> tuple[jax.Array,
 
 
 def _direct_tail(k: jax.Array, alpha: jax.Array, mu: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return (log-probability, True where it is of the upper tail in the mean) for alpha <= 1.
+    """Return (log P(Y <= k), True) where mu >= k + 1, else (log P(Y > k), False), of the negative binomial for alpha <= 1.
 
-    It is log P(Y <= k) where mu >= k + 1, else log P(Y > k): the integral over log m from mu on of exp(-phi), where
+    The probability is -mu dP(Y <= k)/dmu times the integral over log m from mu on of exp(-phi), where
     phi(r) = log(1 + alpha z)/alpha + (k+1) (log(1 + alpha z) -+ r) and z = mu expm1(+-r) / (1 + alpha mu).
     """
     n = k + 1.0

@@ -235,7 +235,7 @@ def _log_density(q: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def _log_tail(q: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return (log-probability of the tail beyond w, True where this is the upper tail), for any q."""
+    """Return (log-probability of the tail beyond w, True where this is the upper tail) of (log x - mu) / sigma, for any q."""
     direct = jnp.abs(q) <= 1.0
     near, near_upper = _direct_tail(jnp.where(direct, q, 0.0), w)
     wide = jnp.where(direct, 2.0, jnp.abs(q))
@@ -245,10 +245,10 @@ def _log_tail(q: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _direct_tail(q: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return (log-probability of the tail beyond w, True where this is the upper tail) for abs(q) <= 1.
+    """Return (log-probability of the tail beyond w, True where this is the upper tail) of (log x - mu) / sigma, abs(q) <= 1.
 
-    By the integral of exp(S(w, q) - S(w + h, q)) over h, where S(w + h) - S(w) = exp(q w) S(h) + h R(w).  The upper tail for
-    w >= 0, else the lower.
+    The upper tail for w >= 0, else the lower.  By the integral of exp(S(w) - S(w + h)) over h, with S(w) = (exp(q w) - 1 - q w)
+    / q^2 and its derivative R(w): S(w + h) - S(w) = exp(q w) S(h) + h R(w).
     """
     upper = w >= 0
     sign = jnp.where(upper, 1.0, -1.0).astype(w.dtype)

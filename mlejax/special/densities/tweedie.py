@@ -91,8 +91,9 @@ def _half_deviance(y: jax.Array, mu: jax.Array, p: jax.Array) -> jax.Array:
 
 
 def _log_series(rate: jax.Array, kappa: jax.Array) -> jax.Array:
-    """Return B(rate, kappa), the logarithm of the series of Dunn and Smyth, by `_by_sum` or, where rates are large, by
-    `_by_integral`.
+    """Return the logarithm B(rate, kappa) of the series of Dunn and Smyth, by `_by_sum` or, for large rates, by `_by_integral`.
+
+    The series is the sum over j >= 1 of rate^j exp(-rate) / j! (rate kappa)^(j kappa) exp(-rate kappa) / Gamma(j kappa).
     """
     smooth = ((1.0 + kappa) * rate >= _SHARP) & (rate >= _SMOOTH * (1.0 + kappa))
     return jnp.where(
