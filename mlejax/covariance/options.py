@@ -84,8 +84,8 @@ def check_kind(
 
 
 def _check_values(options: Mapping[str, Any]) -> None:
-    """Raise ValueError if ``outcomes`` is no dict, ``n`` no whole number of at least 20, ``seed`` or ``maxlags`` none of at
-    least 0 (``maxlags`` may be None).
+    """Raise ValueError unless each of these options that is given is valid: ``outcomes`` a dict, ``n`` a whole number of at
+    least 20, ``seed`` a whole number of at least 0, ``maxlags`` one of at least 0 or None.
     """
     if "outcomes" in options and not isinstance(options["outcomes"], Mapping):
         raise ValueError(

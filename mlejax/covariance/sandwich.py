@@ -66,13 +66,13 @@ class Covariances(NamedTuple):
         matrix: covariance matrices, (L, p, p); NaN in rows and columns of parameters without a covariance.
         state: ``CovarianceState`` of each parameter, (L, p): OK, or why it has no covariance.
         factors: small-sample factors, (L, W); 1 if there is none.
-        negative: number of negative eigenvalues that were set to 0, (L,).
+        negative: number of negative eigenvalues of a two-way cluster covariance that were set to 0, (L,); 0 for other kinds.
         nullity: number of flat directions of the information, (L,).
         edf: effective degrees of freedom tr(H_P^-1 I), (L,), with H_P the penalised information (I without a penalty); NaN if
             that is not positive definite.
         smallest, condition: smallest eigenvalue and condition number of the (penalised) information scaled to unit diagonal,
             (L,); NaN and inf if an entry is not finite or one of the diagonal not positive, NaN if the inverse was given.
-        df: degrees of freedom of t tests and intervals, (L,); inf for the normal distribution.
+        df: degrees of freedom of t tests and intervals, (L,): number of clusters minus 1 for CR2 and CR3; else inf (normal).
     """
 
     matrix: Float[Host, "L p p"]
@@ -289,9 +289,10 @@ def _sandwich(
     effects: Bool[Host, " p"] | None = None,
 ) -> tuple[Float[Host, "L p p"], Int[Host, " L"]]:
     """Return B M B, (L, p, p), of ``bread`` B and ``meat`` M, and the number of its negative eigenvalues that were set to 0,
-    (L,): for two-way clusters, else 0.
+    (L,); only with ``two_way`` are they set to 0.
 
-    With ``effects`` (as in `covariance`) the number is that of the covariance of the other parameters.
+    ``effects``: True for parameters that are effects of levels.  If there are any, the block of the other parameters is taken
+    from B M B and its own negative eigenvalues are set to 0; their number is the one returned.
     """
     plain = _symmetric(bread @ meat @ bread)
     if not two_way:

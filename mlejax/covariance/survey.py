@@ -36,8 +36,8 @@ class Survey:
         weights: inverse probabilities of being sampled: name of a column, or one number for each row.
         strata: strata: name of a column, or labels; default one stratum.
         psu: primary sampling units, nested in strata: name of a column, or labels; default each row.
-        fpc: finite population correction: for each row the number of primary units in its stratum's population, or the
-            sampling fraction, at most 1.
+        fpc: finite population correction, name of a column or one number for each row: the number of primary units in the
+            population of the row's stratum, or the stratum's sampling fraction, at most 1.
         lonely: what to do with a stratum that has one primary unit: ``"raise"`` ValueError; ``"certainty"``: it adds no
             variance; ``"adjust"``: its deviation from the mean of all units is used.
         subpop: subpopulation: name of a boolean column, or booleans; rows outside count for the design, but not for the
@@ -125,14 +125,16 @@ def survey_meat(
     fpc: Float[Host, " n"] | None,
     lonely: Lonely = "raise",
 ) -> Meat:
-    """Return the covariance G of the sum of weighted scores under a survey design (see the module docstring).
+    """Return the covariance G of the sum of weighted scores under a survey design: over strata of n units, of which the share
+    f was sampled, the sum of (1 - f) n / (n - 1) times the products of the units' deviations from their stratum's mean.
 
     Args:
         scores: weighted scores, (n, p), 0 for rows outside the subpopulation.
         strata, psu: numbers 0, 1, ... of each row's stratum and primary unit; units of equal number in different strata are
             different units.
         fpc: population sizes, or sampling fractions of at most 1, constant within a stratum, (n,); or None.
-        lonely: as in `Survey`.
+        lonely: for strata with one primary unit: "raise" an error, "certainty": no variance, "adjust": deviation from the mean
+            of all units.
 
     Raises:
         ValueError: a stratum with one primary unit (unless ``lonely`` allows it, or the population was sampled completely), a

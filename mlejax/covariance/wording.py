@@ -60,7 +60,8 @@ class CovarianceResult:
         smallest_eigenvalue, condition: smallest eigenvalue and condition number of the (penalised) information scaled to unit
             diagonal; NaN if they were not computed.
         nullity: number of flat directions of the information, if the fit was found to have any; else 0.
-        edf: effective degrees of freedom, tr(H_P^-1 I), of a penalised fit, with H_P the penalised information I; else NaN.
+        edf: effective degrees of freedom, tr(H_P^-1 I), of a penalised fit, with I the information of the log-likelihood and H_P
+            that of the penalised one; NaN without a penalty.
         df: degrees of freedom of t distributions (number of clusters minus 1 for CR2 and CR3, those of the design for surveys),
             else inf.
         groups: the clusters: names of columns or labels; empty without clusters.
@@ -93,7 +94,8 @@ def covariance_result(
 
     Args:
         covariances: those of one data set (L = 1).
-        kind, correction: as in `covariance`.
+        kind: ``cov_type``.
+        correction: small-sample correction of ``kind="cluster"``.
         sums: sums of products of scores, or None.
         k: number of free parameters (with those that were eliminated).
         penalised: whether the fit has a penalty.

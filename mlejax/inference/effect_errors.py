@@ -30,11 +30,12 @@ class EffectErrors:
     """Influence of rows or clusters on theta and on the standardised effects a.
 
     Attributes:
-        theta: influence of each cluster on theta (C, p); without clusters those of rows; no rows (0, p) under the model.
-        cluster, level: numbers of the cluster and of the level of each pair of them that share rows, (m,).
-        own: influence of each such pair on a of its level, (m,).
+        theta: influence on theta of each cluster, or of each row without clusters (C, p).
+        cluster, level: for each of the m pairs of a cluster and a level that have rows in common, their numbers, (m,).
+        own: influence of the rows of each pair on a of its level, (m,).
         n_levels: number of levels G.
-        model: True if errors are those under the model.
+        model: True for a model-based covariance, where the a are independent of theta and of each other, with variance 1; the
+            arrays above have length 0 then.
     """
 
     theta: Float[Host, "C p"]
@@ -51,7 +52,7 @@ class EffectErrors:
         return EffectErrors(np.zeros((0, p)), none, none, np.zeros(0), n_levels, True)
 
     def only(self, levels: Int[Host, " k"]) -> EffectErrors:
-        """Return the same of some levels, numbered in the order given."""
+        """Return the `EffectErrors` of the levels with these numbers alone, renumbered 0, 1, ... in the order given."""
         number = np.full(self.n_levels, -1)
         number[levels] = np.arange(len(levels))
         of = number[self.level]
@@ -59,7 +60,7 @@ class EffectErrors:
         return EffectErrors(self.theta, self.cluster[kept], of[kept], self.own[kept], len(levels), self.model)
 
     def of_levels(self) -> tuple[Float[Host, "G p"], Float[Host, " G"]]:
-        """Return the covariance of a of each level with theta, (G, p), and its variance, (G,)."""
+        """Return for each level the covariance of its standardised effect a with theta, (G, p), and the variance of a, (G,)."""
         if self.model:
             return np.zeros((self.n_levels, self.theta.shape[1])), np.ones(self.n_levels)
         crossed = np.zeros((self.n_levels, self.theta.shape[1]))
@@ -69,12 +70,15 @@ class EffectErrors:
     def widened(
         self, cov: Float[Host, "p p"], weights: Float[Host, "m G"]
     ) -> tuple[Float[Host, "m r"], Float[Host, "q q"]]:
-        """Return what m sums of a add to a covariance of theta: loadings R (m, r) on further coordinates b, with R b the sums,
-        and the covariance of (theta, b), (p + r, p + r).
+        """Extend the covariance of theta by r further coordinates b, of which m weighted sums of the standardised effects a are
+        linear combinations.
 
         Args:
             cov: covariance of theta.
             weights: weight of each a in each sum.
+
+        Returns:
+            R (m, r), with R b the sums, and the covariance of (theta, b), (p + r, p + r).
         """
         p = len(cov)
         if self.model:
@@ -92,7 +96,9 @@ class EffectErrors:
 
 
 def why_without(fit: Fit, kind: str) -> str:
-    """Return the note below predictions and margins of a kind of covariance for which `effect_errors` returns None."""
+    """Return the note, printed below predictions and margins without standard errors, that ``cov_type=kind`` does not cover the
+    effects of ``mle.Real(by=...)``, and which kinds do.
+    """
     effects = fit.loaded.effects
     assert effects is not None
     return (
@@ -102,8 +108,10 @@ def why_without(fit: Fit, kind: str) -> str:
 
 
 def effect_errors(fit: Fit, cov: CovarianceResult) -> EffectErrors | None:
-    """Return how effects vary together with theta under the covariance of a fit; None if the kind does not say it: two-way
-    clusters, lags, refits and surveys, sandwiches without the rows in memory, and no covariance of theta.
+    """Return how effects vary together with theta under the covariance of a fit.
+
+    None for two-way clusters, lags, refits and surveys; for other sandwiches if the rows are not in memory, or if no parameter
+    has a covariance.
 
     Raises:
         ValueError: the data have changed since the fit (clusters by a column).
@@ -135,7 +143,9 @@ def effect_errors(fit: Fit, cov: CovarianceResult) -> EffectErrors | None:
 
 
 def _scores(fit: Fit, kind: Kind) -> tuple[Float[Host, "n p"], Float[Host, " n"]]:
-    """Return the weighted score of each row of positive weight in theta, effects partialled out, and in a of its level."""
+    """Return for each row of positive weight its weighted score in theta, with the effects partialled out, (n, p), and in the
+    standardised effect a of its level, (n,).
+    """
     effects = fit.loaded.effects
     assert effects is not None
     evaluator = effects_evaluator_of(fit.spec.plain, fit.loaded, fit.fixed)
@@ -147,7 +157,9 @@ def _scores(fit: Fit, kind: Kind) -> tuple[Float[Host, "n p"], Float[Host, " n"]
 
 
 def _adjusted(fit: Fit, kind: Kind) -> tuple[Float[Host, "n p"], Float[Host, " n"]]:
-    """Return the same scores divided by one minus the leverage of their row, to the power of the kind."""
+    """Return the scores of `_scores`, (n, p) and (n,), adjusted by (1 - h)^-d, with h the leverage of their row and d the
+    exponent of the kind.
+    """
     assert kind.leverage_exponent is not None
     assert fit.jacobian is not None
     parts = parts_of(fit, None, f"cov_type={kind.name!r}")

@@ -138,7 +138,7 @@ def df_model(fit: Fit, cov: CovarianceResult, count: str = "all") -> int:
 
 def effective_df(fit: Fit, cov: CovarianceResult) -> float:
     """Return the effective degrees of freedom tr(H_P^-1 I) of a penalised fit (Gray 1992), with I the information and H_P the
-    penalised one, NaN if it has no covariance; :func:`df_model` for other fits.
+    penalised one, NaN if the fit has no covariance; without a penalty the number of free parameters less flat directions.
     """
     return float(df_model(fit, cov)) if fit.penalised is None else cov.edf
 
@@ -156,9 +156,9 @@ def highest_llf(fit: Fit) -> float:
 
 
 def facts_of(fit: Fit, cov: CovarianceResult) -> FitFacts:
-    """Return what likelihood-ratio tests and comparisons need to know of a fit: log-likelihood (or its supremum), number
-    of free parameters, number of rows, fingerprint of the data, kind of covariance, and whether it is a maximum likelihood
-    fit at all.
+    """Return what likelihood-ratio tests and comparisons need of a fit: log-likelihood (or its supremum), numbers of free
+    parameters and observations, fingerprint of the data, kind of covariance; and whether it ended at a maximum, is penalised
+    or bias-reduced, or maximises a pseudolikelihood.
     """
     return FitFacts(
         llf=highest_llf(fit),
@@ -248,11 +248,12 @@ def info_criterion(
 
 
 def _tic(fit: Fit, cov: CovarianceResult) -> float:
-    """Return Takeuchi's criterion; a sandwich ``cov_type`` is allowed, since the criterion itself allows for a misspecified
-    model.
+    """Return Takeuchi's criterion, -2 llf + 2 tr(I^-1 J); a sandwich ``cov_type`` is allowed, since the criterion itself allows
+    for a misspecified model.
 
     Raises:
-        ValueError: see `info_criterion`.
+        ValueError: the fit has a penalty, bias reduction, sampling weights, effects of ``mle.Real(by=...)``, an estimate at a
+            bound, or a parameter without a standard error under ``cov_type="HC0"``.
     """
     why = no_criterion(fit, replace(cov, kind="nonrobust"))
     if fit.loaded.effects is not None:

@@ -122,7 +122,7 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
 
     Raises:
         ValueError: the model has ``rowwise=False``, or random effects of several columns that connect all rows; the fit has no
-            maximum, a penalty or bias reduction, or no positive definite Hessian; the rows are not in memory, or have changed
+            maximum, a penalty or bias reduction, or no positive definite information; the rows are not in memory, or have changed
             since the fit (a column as ``groups``); or, with ``leverage=True``, the model has effects of ``mle.Real(by=...)``,
             the Hessians of all rows need too much memory, or a parameter is identified by one row, unit or cluster alone.
         DataError: labels in ``groups`` that do not fit the rows.
@@ -165,8 +165,8 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
         adjusted, certain = adjusted_scores(own, 1.0)
         if certain.any():
             raise ValueError(
-                f"{what}: leaving out any one of {int(certain.sum())} of the {len(certain)} leaves a parameter unidentified "
-                "(a leverage of 1); leverage=False gives the influence to first order"
+                f"{what}: {int(certain.sum())} of the {len(certain)} rows (units, clusters) have a leverage of 1: without any "
+                "one of them a parameter is not identified; leverage=False gives the influence to first order"
             )
         step = adjusted @ own.inverse
         tr = np.einsum("gij,ji->g", own.information, own.inverse)

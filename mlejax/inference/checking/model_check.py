@@ -107,10 +107,17 @@ def check(
     missing: str = "raise",
     seed: int = 0,
 ) -> Check:
-    """Find problems of a log-likelihood on data, without a fit; arguments as in ``Model.check``.
+    """Find problems of a log-likelihood on data, without a fit.
 
     Errors that a fit would raise for the data, the options or the function become findings of level "error"; only a ``seed``
     that is not a whole number of at least 0 raises (ValueError or TypeError).
+
+    Args:
+        likelihood, data: the model and its data.
+        start: starting values, natural scale; None: chosen as a fit does.
+        fixed: values of parameters or entries that are not estimated.
+        missing: "raise", or "drop" to leave out rows with missing values.
+        seed: seed of the search for a start.
     """
     seed = check_count("seed", seed, 0)
     with float64(), outside_transformations():
@@ -200,8 +207,8 @@ _START = (
 
 
 def _scores(spec: Spec, fixed: Either | None, points: list[np.ndarray], each: list[Any]) -> list[Finding]:
-    """Return findings on parameters that no score depends on, on combinations of parameters along which all scores are 0,
-    and on fewer terms than parameters (combinations are not looked for then); arguments as in `_finiteness`.
+    """Return findings on parameters in which the score of every term is 0 at all points, on combinations of parameters along
+    which it is, and on fewer terms than parameters (combinations are not looked for then); arguments as in `_finiteness`.
     """
     scores = [s for _, s in each if np.isfinite(s).all()]
     n, p = scores[0].shape
@@ -232,7 +239,7 @@ def _common_null(scores: list[Float[Host, "n p"]], kept: np.ndarray) -> list[Flo
 
     Args:
         scores: scores of the terms at each point.
-        kept: positions of the coordinates that some score depends on.
+        kept: positions of the coordinates in which some score is not 0.
     """
     p = scores[0].shape[1]
     stacked = np.concatenate([s[:, kept] for s in scores])
@@ -349,6 +356,6 @@ def _compilations(loaded: Loaded) -> list[Finding]:
             advice = "The work is that of the longest unit; split very long ones if the model allows it"
             found.append(("uneven_units", text, advice))
     if shapes := [np.shape(a) for a in data.shared]:
-        text = f"Shared arrays of shapes {', '.join(map(str, shapes[:4]))} are compiled for"
+        text = f"the program is compiled for mle.Shared arrays of these shapes: {', '.join(map(str, shapes[:4]))}"
         found.append(("shared_shapes", text, "Another shape, or another mle.Static value, means another compilation"))
     return [Finding("note", *one) for one in found]

@@ -47,7 +47,8 @@ class Residuals:
     Attributes:
         kind: ``"quantile"``, ``"pearson"``, ``"deviance"`` or ``"response"``.
         values: the residuals (n,).
-        uniform: for quantile residuals, u = F(y) (n,), uniform if the model is true; else None.
+        uniform: for quantile residuals, u (n,): F of the outcome, drawn at random within its jumps and beyond censoring points,
+            uniform if the model is true; else None.
         index: labels of the rows (n,).
         note: how the residuals were computed.
     """
@@ -109,13 +110,14 @@ def residuals(
     Args:
         kind: ``"quantile"`` needs the model's :meth:`Model.cdf`, or its :meth:`Model.simulator`; ``"pearson"``, (y - mean) /
             sqrt(variance), its :meth:`Model.mean` and :meth:`Model.variance`; ``"deviance"``, sign(y - mean) sqrt(2 (saturated -
-            log-likelihood)), its mean and :meth:`Model.saturated`; ``"response"``, y - mean; ``"score"``: as ``score_obs``.
+            log-likelihood)), its mean and :meth:`Model.saturated`; ``"response"``, y - mean; ``"score"``: the score of each term
+            in theta, times its weight.
         response: the column of outcomes; needed only if the function reads several columns.
         discrete: True if outcomes are whole numbers of positive probability, so that u is drawn between F(y - 1) and F(y).
-            None: True if all outcomes are whole numbers, unless some likelihoods are the derivative of F at the outcome, and all
-            others are that or F or 1 - F (censored rows). Positive probabilities at other values (censoring points) are found by
-            evaluating F just below. Rows whose likelihood is 1 - F(y) or F(y) are right- or left-censored: their u is drawn above
-            or below F(y).
+            None: True if all outcomes are whole numbers, unless the likelihoods of some rows are the derivative of F at the
+            outcome, and those of all others F or 1 - F (censored rows).  If not discrete, positive probabilities at single values
+            are found by evaluating F just below, and rows whose likelihood is 1 - F(y) or F(y) are right- or left-censored: their
+            u is drawn above or below F(y).
         random: for models with random effects: ``"integrate"`` averages distribution, mean and variance of the outcome over
             the distribution of the effects; ``"mode"`` evaluates them at the modes of the unit's own effects; ``"zero"`` at
             effects of 0.

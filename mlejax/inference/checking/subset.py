@@ -134,6 +134,7 @@ def subset_errors_of(
         tol: relative residual at which conjugate gradients stop.
         max_steps: most conjugate gradient steps; by default twice the number of others plus 10, at most 10,000.
         alpha: one minus the coverage.
+        cov_type: kind of covariance of the fit; if another than "nonrobust", the table says that it is not used here.
 
     Returns:
         :class:`mlejax.inference.SubsetErrors`: prints as a table; ``bse``, ``cov_params()``, ``cov_given``,
@@ -247,7 +248,10 @@ def _check_solved(found: Information, scale: float, damping: float, tol: float) 
 
 
 def _without_inverse(information: Float[Host, "m m"], size: Float[Host, " m"]) -> tuple[str, str]:
-    """Return why an information matrix has no inverse, and what to do; ``size``: numbers (m,) that scale it, if positive."""
+    """Return the reason why an information matrix has no inverse, and what to do, one phrase each.
+
+    ``size``: diagonal (m,) by whose square roots rows and columns are divided, where it is positive.
+    """
     scale = 1.0 / np.sqrt(np.where(size > 0, size, 1.0))
     scaled = information * np.outer(scale, scale)
     if not np.isfinite(scaled).all():
@@ -339,7 +343,8 @@ def subset_errors(
     remarks: Sequence[str] = (),
     alpha: float = 0.05,
 ) -> SubsetErrors:
-    """Return the table of standard errors from the information of the chosen parameters, all of the summed log-likelihood.
+    """Return the table of standard errors of chosen parameters from their score and information, which are those of the
+    log-likelihood summed over all rows.
 
     Args:
         names: names of the m entries.

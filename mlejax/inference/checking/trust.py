@@ -214,7 +214,8 @@ def _remarks(
         )
     if (np.abs(skewness) > SKEW).any():
         out.append(
-            f"The log-likelihood is skewed along {listed(np.abs(skewness) > SKEW)}: conf_int(method='profile') follows it."
+            f"The log-likelihood is skewed along {listed(np.abs(skewness) > SKEW)}: use conf_int(method='profile'), whose "
+            "intervals need not be symmetric on the link scale."
         )
     if reversal.any():
         out.append(
@@ -225,5 +226,5 @@ def _remarks(
             f"The information is badly conditioned ({condition:.2g}): some combination of parameters is hardly determined."
         )
     if rows is not None and (large := rows.cooks_distance > 1.0).any():
-        out.append(f"{int(large.sum())} of the {rows.what} move the estimates by more than a joint standard error.")
+        out.append(f"Cook's distance is above 1 for {int(large.sum())} of the {rows.what}: each moves the estimates far.")
     return tuple(out) or ("Nothing to remark on.",)

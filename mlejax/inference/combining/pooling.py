@@ -39,8 +39,8 @@ class Pooled(Estimates):
     """Estimates pooled over imputed data sets; prints as a table.
 
     Attributes:
-        within: mean of the m covariances (r, r).
-        between: covariance of the m estimates (r, r).
+        within: mean over the fits of their covariances of the entries (r, r).
+        between: covariance of the estimates over the fits (r, r), divisor m - 1.
         df_entries: degrees of freedom of Student's t for each entry (r,); NaN for fixed entries, inf if the estimates are the
             same in all data sets and ``df_complete`` is inf.
         fmi: fraction of missing information for each entry (r,); NaN for fixed entries.
@@ -63,8 +63,8 @@ class Pooled(Estimates):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """One sentence, in a tuple: smallest to largest degrees of freedom of the entries, and the largest fraction of missing
-        information.
+        """One string, in a tuple: smallest to largest degrees of freedom of the entries, and the largest fraction of missing
+        information, if one is known.
         """
         known = self.fmi[np.isfinite(self.fmi)]
         worst = f" Fractions of missing information up to {known.max():.2g}." if known.size else ""
@@ -129,8 +129,8 @@ def pooled(fits: Sequence[Entries], df_complete: float | None = None, alpha: flo
 
     Args:
         fits: fits of the same model, one for each completed data set.
-        df_complete: degrees of freedom of complete data, inf for large samples; by default the smallest over the fits of number
-            of rows minus number of parameters (inf if that is not positive), and of a covariance with few clusters those of it.
+        df_complete: degrees of freedom of complete data, inf for large samples.  Default: the smallest, over the fits, of two
+            numbers: observations minus free parameters (inf if not positive), and degrees of freedom of the covariance.
         alpha: one minus the coverage of the intervals, which are computed on the link scale and lie inside the supports.
 
     Raises:

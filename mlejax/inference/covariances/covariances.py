@@ -181,8 +181,8 @@ def _within(fit: Fit, codes: Host, clusters: Host) -> bool:
 def covariances_of(batch: Batch, kind: str, options: Mapping[str, Any]) -> Covariances:
     """Return the covariances of theta of every data set of a batch; arguments as in :func:`covariance_of`.
 
-    A data set without a covariance has NaN and a state that says why; one that has other free coordinates than the rest has
-    NaN and the state OK, since its standard errors are those of the single fit.
+    A data set without a covariance has NaN and a state that says why.  One that has other free coordinates than the rest (a
+    probability estimated as 0) has NaN and the state OK, because its standard errors are computed from its single fit.
 
     Raises:
         ValueError: the kind is not supported for this model, or not for batches.

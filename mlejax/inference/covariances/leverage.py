@@ -34,7 +34,7 @@ CERTAIN = 1e-8  # one minus a leverage that is 1
 class Parts(NamedTuple):
     """Weighted score and information of each row, unit or cluster g at the estimate, in unconstrained coordinates.
 
-    With effects of levels p counts one more coordinate, the last.
+    With effects of levels p includes one more coordinate, the last: the effect of the row's own level.
 
     Attributes:
         scores: score of each g, (G, p).
@@ -116,10 +116,11 @@ class OwnEffects(NamedTuple):
     ) -> tuple[Float[Host, "n q"], Float[Host, "n q q"]]:
         """Return score (n, p + 1) and information (n, p + 1, p + 1) of each row in u and, last, the effect of its own level.
 
-        The score in u has the effects partialled out, and the effect is scaled to the standard deviation that it has given u.
+        The score in u has the effects partialled out, and the effect is divided by the standard deviation that it has given u.
 
         Args:
-            values: derivatives as in `mlejax.objective.derivatives_in_memory`.
+            values: for each row score (p) and information (p^2) in u, score and minus the second derivative in its effect, and
+                derivatives of that score in u (p).
             levels: the level of each row.
         """
         p, n = self.lever.shape[1], len(values)
@@ -137,7 +138,9 @@ class OwnEffects(NamedTuple):
 
 
 def _rows_with_effects(fit: Fit) -> tuple[Float[Host, "n q"], Float[Host, "n q q"]]:
-    """Return unweighted score and information of rows in memory, as `OwnEffects.parts`."""
+    """Return unweighted score (n, p + 1) and information (n, p + 1, p + 1) of rows in memory, in u and the row's own effect; as
+    `OwnEffects.parts`.
+    """
     evaluator, effects = effects_evaluator_of(fit.spec.plain, fit.loaded, fit.fixed), fit.loaded.effects
     assert effects is not None
     data = evaluator.at_effects(effects.values)
@@ -147,14 +150,24 @@ def _rows_with_effects(fit: Fit) -> tuple[Float[Host, "n q"], Float[Host, "n q q
 
 
 def with_one_more(inverse: Float[Host, "p p"], size: int) -> Float[Host, "q q"]:
-    """Return an inverse with 1 for the coordinates of effects, up to ``size`` coordinates."""
+    """Return ``inverse`` extended to shape (size, size) by an identity block, for the coordinates of effects."""
     out = np.eye(size)
     out[: len(inverse), : len(inverse)] = inverse
     return out
 
 
 def inverse_of(fit: Fit, whole: Float[Host, "p p"], what: str) -> Float[Host, "p p"]:
-    """Return the inverse in `Parts` of a fit from its whole information without penalty, (p, p); errors as in `parts_of`."""
+    """Return the inverse of the information of a fit in u, with the penalty included if it has one, (p, p); 0 for coordinates at
+    a bound.
+
+    Args:
+        fit: the fit.
+        whole: information of the log-likelihood, summed over all rows, without penalty.
+        what: the feature, first words of the messages.
+
+    Raises:
+        ValueError: a penalised fit has transformed supports, or the information is not positive definite.
+    """
     p = len(whole)
     if fit.penalised is not None:
         assert fit.jacobian is not None

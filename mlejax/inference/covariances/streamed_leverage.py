@@ -29,7 +29,7 @@ from mlejax.shapes import Float, Host
 
 @dataclass(frozen=True, eq=False)
 class Adjusted:
-    """Sums of products of the adjusted scores of a chunk.
+    """Function that returns, for a chunk of rows, the sum of products of scores, each divided by a power of 1 - leverage.
 
     Attributes:
         kind: name of the covariance kind.
@@ -48,7 +48,10 @@ class Adjusted:
     position: int = -1
 
     def __call__(self, values: Float[Host, "N k"], chunk: Prepared, table: Table, place: Any) -> tuple[Any, Any]:
-        """Return the sum of products (p, p), and the number of rows with a leverage of 1 whose exponent is above 1/2."""
+        """Return the sum of products (p, p), and the number of rows with a leverage of 1 whose exponent is above 1/2.
+
+        ``values``: unweighted derivatives of the rows of ``chunk``, scores first; ``table`` and ``place`` are not used.
+        """
         p, weights = len(self.inverse), np.asarray(chunk.weights) * self.scale
         rows = values[weights > 0] * weights[weights > 0, None]
         if self.effects is None:
@@ -67,11 +70,12 @@ class Adjusted:
 
 
 def adjusted_products(fit: Fit, kind: str) -> tuple[Float[Host, "p p"], int]:
-    """Return the sum of products of adjusted scores in u (p, p), and the number of rows that determine a parameter alone.
+    """Return the sum of products of leverage-adjusted scores of all rows in u (p, p), and the number of rows that determine a
+    parameter alone.
 
     Raises:
         DataError: too many parameters for the memory.
-        ValueError: as :func:`mlejax.inference.covariances.leverage.parts_of`.
+        ValueError: a penalised fit has transformed supports, or the information is not positive definite.
     """
     assert fit.loaded.stream is not None
     assert fit.information is not None

@@ -40,7 +40,7 @@ class Linearised(NamedTuple):
     """Value and Jacobian of a function at one point theta.
 
     Attributes:
-      values: values of all leaves, concatenated, (m,).
+      values: all numbers that the function returns, concatenated, (m,).
       jacobian: their derivatives with respect to theta, (m, k).
       labels: m strings such as ``ratio``, ``ratio[1]``.
     """

@@ -5,7 +5,8 @@ influence of row i is
 
 .. math:: \psi_i = w_i (h_i - m) / W + G A^{-1} s_i, \qquad Var\, m = \sum_g \psi_g \psi_g',
 
-summed over rows or clusters g; both parts and their covariance count, as in ``vce(unconditional)`` of Stata's ``margins``.
+with W = sum w, A the information and s_i the scores; psi_g is the sum over a row or cluster g.  Both parts and their covariance
+count, as in ``vce(unconditional)`` of Stata's ``margins``.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def _predicted(
     Args:
         function, predictors, form, layout, made, leaves, shared: as in `InParts`.
         space, theta, fixed: parameters; estimates (p,); values of fixed entries, or None.
-        weights: weights of the mean (n,).
+        weights: weights of the mean (n,), with sum 1.
         effects: name -> effects of the rows (n, ...), with respect to which derivatives are taken.
         codes: name -> level of each row, for effects that are coefficients in theta.
     """
@@ -79,9 +80,10 @@ def _sloped(
     theta: Either, fixed: Either | None, made: PyTree, leaves: PyTree, shared: PyTree, weights: Either,
     effects: dict[str, Either], codes: dict[str, Either], moved: PyTree, x: Either,
 ) -> PyTree:  # fmt: skip
-    """Return the same as `_predicted` for the slopes of the rows in one column, or their elasticities.
+    """Return ((mean, slopes (n,)), (gradient in theta (p,), derivatives in the rows' effects)) of the slopes, or elasticities, of
+    a function of rows in one column.
 
-    Args:
+    Args (others as in `_predicted`):
         column: position of the column among ``leaves``; None if the function reads it through formulas only.
         elasticity: "eyex", "dyex", "eydx" or None, as in `margins`.
         moved: derivatives of the designs ``made`` with respect to the column.

@@ -172,7 +172,7 @@ def _of_parameter(
         at: data, function from theta to params, theta and its covariance.
         scale: ``"natural"`` or ``"link"``.
         random: what becomes of random coefficients in the formula, as in `predict`.
-        options: ``alpha``, ``reason``, ``df`` and, beside effects of levels, ``own`` of `predict_function`.
+        options: ``alpha``, ``reason``, ``df`` and, if the model has effects of levels, ``own`` of `predict_function`.
     """
     p, linear = design.predictor, scale == "link"
     if not design.random or random == "zero" or (linear and random == "integrate"):

@@ -31,9 +31,15 @@ def of_theta(
     designs: Designs | None,
     by_row: Callable[[Any], dict[str, Any]] = lambda _: {},
 ) -> Callable[[Any], Any]:
-    """Return ``function(params, data)`` as a function of theta alone, traced in float64; arguments as in `predict_function`.
+    """Return ``function(params, data)`` as a function of theta (p,) alone.
 
-    ``by_row`` maps theta to further parameters that have one value for each row.
+    Args:
+        function: function of params and data, which JAX can trace.
+        data: the rows, with the columns of the formulas, if there are any.
+        params_at: function from theta to params, natural scale, with the coefficients of formulas.
+        theta: the estimates, for their shape.
+        designs: designs of the parameters with a formula, or None.
+        by_row: function from theta to further parameters that have one value for each row, by name.
     """
     opened = in_parts(function, data, params_at, theta, designs, by_row)
     return lambda t: opened.call(t, opened.made, opened.leaves)
@@ -225,13 +231,13 @@ def _form(
 
 
 def function_of(fit: Fit, of: Callable[..., Any] | None, random: str) -> Callable[[Any, Any], Any]:
-    """Return the function of params and rows whose margins are computed; random effects are treated as ``random`` says.
+    """Return the function of params and rows whose margins are computed, without random effects among its arguments.
 
     ``of``: a function, ``"mean"``, the name of a parameter with a formula, or None: the declared mean, else the only
-    parameter with a formula.
+    parameter with a formula.  ``random``: random effects are averaged over ("integrate"), at their modes ("mode") or 0 ("zero").
 
     Raises:
-        ValueError: there is no such parameter, or None is not clear.
+        ValueError: there is no such parameter; or None, no mean is declared, and not exactly one parameter has a formula.
         CompanionError: no mean is declared.
     """
     likelihood, designs = fit.spec.likelihood, fit.loaded.designs

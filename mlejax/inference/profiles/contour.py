@@ -116,7 +116,7 @@ def contour(
         joint: True: the cut is the quantile of chi-squared with 2 degrees of freedom, for joint coverage of both; False: with 1,
             so that the extent of the region in each parameter is its profile interval.
         n: number of directions from the estimate in which a boundary point is computed.
-        progress: as in :meth:`Model.fit`.
+        progress: True shows a line of progress, False none; None shows it in a terminal.
 
     Returns:
         :class:`mlejax.inference.Contour`: ``x``, ``y``, ``frame()``, ``plot()``.

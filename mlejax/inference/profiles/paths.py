@@ -41,7 +41,8 @@ class Constraints(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Paths:
-    """m paths along profiles, each from the estimate of one data set.
+    """m paths along profiles, each from the estimate of one data set; log-likelihoods are the optimiser's, with weights divided
+    by their scale.
 
     Attributes:
         evaluate: (points (m, p), numbers of their data sets (m,), order) -> their log-likelihoods and scores, and of order 2
@@ -49,11 +50,11 @@ class Paths:
         targets: the different targets.
         which: numbers of the targets of each path, (m, q).
         sets: number of the data set of each path, (m,).
-        u0: its estimate, (m, p).
-        loglik0: the log-likelihood there, (m,).
+        u0: estimate of that data set, where the path begins, (m, p).
+        loglik0: log-likelihood at the estimate, (m,).
         level: the log-likelihood at the confidence limit that is sought (the cut), (m,).
         information0: information at the estimate, (m, p, p).
-        origin: values of the targets there, (m, q).
+        origin: values of the targets at the estimate, (m, q).
         direction: change of the targets along the path for rho = 1, about one standard error, (m, q).
         farthest: largest rho in the support, inf where there is no bound, (m,).
         lower, upper: the box of u, (p,).
@@ -81,7 +82,7 @@ class Paths:
         return len(self.sets)
 
     def of(self, positions: Int[Host, " k"]) -> Paths:
-        """Return the paths at ``positions``, with their targets in common."""
+        """Return the k paths at ``positions``; the list ``targets``, into which ``which`` points, stays whole."""
         names = ("which", "sets", "u0", "loglik0", "level", "information0", "origin", "direction", "farthest", "tangent")
         return replace(self, **{name: getattr(self, name)[positions] for name in names})
 

@@ -34,11 +34,13 @@ class Profiled:
 
     Attributes:
         spec: specification of the fits.
-        evaluate, lags: as in `Paths`.
+        evaluate: (points u (m, p), numbers of their fits (m,), order) -> their log-likelihoods and scores, and of order 2 their
+            information, in the optimiser's units: with weights divided by their scale.
         u: estimates (L, p).
-        loglik: log-likelihoods at the estimates, including the term of bias reduction if there is one (L,).
-        information: information at the estimates (L, p, p).
-        scale: factor from the optimiser's log-likelihoods to the summed ones (L,).
+        loglik: log-likelihoods at the estimates, in these units, including the term of bias reduction if there is one (L,).
+        information: information at the estimates in u, in these units (L, p, p).
+        scale: scale of the weights, by which these units are multiplied to give the summed log-likelihood (L,).
+        lags: True if information costs so much more than scores that it is not evaluated at every point.
     """
 
     spec: Spec
@@ -198,7 +200,8 @@ def find_ends(paths: Paths) -> Ends:
 
 def _irregular(paths: Paths, points: Points) -> Bool[Host, " m"]:
     """Return True where the signed root of the profile is far from a straight line, so that an earlier crossing of the cut is
-    possible, (m,): its mean slope from the estimate to the point, or its slope there, differs by a factor of 3 or more.
+    possible, (m,): its mean slope from the estimate to the point differs from 1, or its slope at the point from the mean slope,
+    by a factor of 3 or more.
     """
     z = np.sqrt(2.0 * (paths.loglik0 - paths.level))
     with np.errstate(all="ignore"):

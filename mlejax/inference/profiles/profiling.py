@@ -174,7 +174,7 @@ def profile_intervals(
         limits, r each.
 
     Raises:
-        ValueError: the fit has no profile likelihood (`Profiling.of`), or a profile rises above its log-likelihood.
+        ValueError: the fit has no profile likelihood (`Profiling.of`), or a profile rises above the fit's log-likelihood.
     """
     at = Profiling.of(fit, cov, alpha, adjusted)
     with progress_line(None, f"profile intervals of {fit.spec.likelihood.name}"), float64():
@@ -209,8 +209,8 @@ def profile(
         what: the name of an entry, or a function of ``params`` (the user's structure, or entry names) that returns one
             number, in JAX.
         alpha: one minus the coverage.
-        adjusted: as in :meth:`conf_int`.
-        progress: as in :meth:`Model.fit`.
+        adjusted: needed with a robust covariance, sampling or importance weights: multiplies the statistic by V_model / V_robust.
+        progress: True shows a line of progress, False none; None shows it in a terminal.
 
     Returns:
         :class:`mlejax.inference.Profile`, natural scale: ``lower`` and ``upper`` with their statuses, ``conf_int()``,

@@ -50,7 +50,7 @@ class Bootstrap(Resampled):
 
     Attributes:
         kind: ``"case"``, ``"cluster"``, ``"bayesian"`` or ``"parametric"``.
-        drawn: description of what was drawn.
+        drawn: what was drawn, with its number, such as "200 rows".
         seed: seed of the draws.
         fit: the fit.
         groups: the clusters that were drawn as a whole, a column's name or labels; or None.
@@ -278,7 +278,8 @@ def bootstrap(
         random: for ``"parametric"`` and models with random effects: ``"integrate"`` draws new effects for every data set;
             ``"mode"`` keeps the effects of the units at their modes, so that errors are those for these very units, smaller
             than those for a sample of units; ``"zero"`` uses effects of 0.  All other kinds draw units.
-        memory_limit, progress: as in :meth:`Model.fit_batch`.
+        memory_limit: most bytes of data on the device at a time; by default a quarter of the free memory.
+        progress: True shows a progress bar, False none; None shows one in a terminal.
 
     Refits start at the estimate: if there are several maxima, they find the one near it.
 

@@ -104,7 +104,7 @@ class CrossValidation:
         bad = np.flatnonzero(~self.good)
         if bad.size:
             lines.append(
-                f"{bad.size} of {self.k} refits did not end at a maximum (folds {', '.join(map(str, bad[:10].tolist()))}): "
+                f"{bad.size} of {self.k} refits did not end at a maximum (folds {', '.join(map(str, bad[:10].tolist()))}), "
                 "so that the total is NaN"
             )
         if self.k <= 20:
@@ -141,7 +141,8 @@ def cross_validate(
         groups: keep whole groups in one fold: a column's name, or one label for each row.
         random: for models with random effects, whose folds consist of whole units: ``"integrate"``, the log-likelihood of a
             unit with its effects integrated out; ``"zero"``, with effects of 0.  ``"mode"`` is not supported.
-        memory_limit, progress: as in :meth:`bootstrap`.
+        memory_limit: most bytes of data on the device at a time; by default a quarter of the free memory.
+        progress: True shows a progress bar, False none; None shows one in a terminal.
 
     Rows left out of a refit have the effects of ``mle.Real(by=...)`` of the other rows of their levels; each level needs such
     rows.  Design matrices are those of all rows (levels, knots, means of transforms).  The equal rows that a frequency weight

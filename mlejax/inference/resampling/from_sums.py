@@ -53,12 +53,13 @@ def bootstrapped_by_sums(
 
     Args:
         fit: fit of a stream, or of a model with effects of levels.
-        kind: "bayesian" for exponential weights of mean 1; with any other kind a row is drawn a Poisson(1) number of times. Both
-            have mean w for a row of frequency weight w.
+        kind: "bayesian" for random weights, any other kind for numbers of draws.  Rows have independent exponential weights, or
+            Poisson numbers, of mean 1 (w for a row of frequency weight w); clusters and levels have Dirichlet weights, or are
+            drawn with replacement.
         n: number of replicates.
         seed: seed of the draws.
-        groups: clusters that are drawn whole, as those in memory are (with replacement, or exponential weights): of a stream the
-            name of a column; None draws levels, or without effects rows.
+        groups: clusters that are drawn whole: the name of a column, or labels if the rows are in memory; None draws levels, or
+            without effects rows.
         short: one Newton step from the estimate each, the only choice for a stream.
         progress: a progress line; None shows it in a terminal.
 
@@ -100,8 +101,8 @@ def jackknifed_by_sums(fit: Fit, groups: Any, short: bool, progress: bool | None
 
 
 def _clusters(fit: Fit, groups: Any) -> tuple[Pool, Weighing]:
-    """Return the clusters with rows of positive weight, as the pool to draw from, and sums of score and information at the
-    estimate under weights of them.
+    """Return the clusters with rows of positive weight, as the pool to draw from, and the function from weights of the clusters
+    to the weighted sums of score and information at the estimate.
 
     Raises:
         DataError: as `bootstrapped_by_sums` because of ``groups`` or of the memory.

@@ -142,7 +142,8 @@ def check_approximate(approximate: str | None) -> bool:
 def refit_weights(
     fit: Fit, weights: Draws, n: int, approximate: bool, memory_limit: float | None, progress: bool | None
 ) -> tuple[Replicates, Refits]:
-    """Return the estimates under n weight vectors, each refit started at the estimate.
+    """Return the estimates under n weight vectors, each refit started at the estimate: with failures counted and set to NaN
+    (`Replicates`), and as the refits ended (`Refits`).
 
     Args:
         fit: the fit.

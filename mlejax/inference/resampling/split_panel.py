@@ -93,7 +93,7 @@ class SplitPanel(Resampled):
         """
         head = f"Half-panel jackknife of {self.model}: {self.periods} periods, {self.n} resamples of {self.by}"
         statistic, df, p = self.halves_test
-        found = f"The halves have the same parameters: chi2({df}) = {format_statistic(statistic)}, {stated_p(p)}"
+        found = f"Test that the halves have the same parameters: chi2({df}) = {format_statistic(statistic)}, {stated_p(p)}"
         more = [found, "coef is the estimate of the whole panel; the interval is about coef - bias"]
         return Text(self._lines(head, alpha, *self._reach(alpha), more))
 

@@ -81,10 +81,17 @@ def design(
 
 
 def simulate(likelihood: Likelihood, params: PyTree, data_or_n_rows: Any, seed: int, random: Random) -> dict[Any, Any]:
-    """Return one data set, column -> array, simulated from the model at given params; arguments as in ``Model.simulate``.
+    """Return one data set, column -> array, simulated from the model at given params.
+
+    Args:
+        likelihood: the model, which has a simulator.
+        params: values of all parameters, natural scale: the user's structure, or a dict of entry names.
+        data_or_n_rows: data with the columns of formulas and of the simulator, or a number of rows.
+        seed: seed of the draws.
+        random: ``"integrate"`` draws random effects, ``"zero"`` sets them to 0.
 
     Raises:
-        ValueError, CompanionError: as in `design`; ``random="mode"``.
+        ValueError, CompanionError: as in `design`; ``random="mode"``, or another option.
     """
     why = f"simulate() of {likelihood.name}"
     check_random(random, likelihood)

@@ -59,7 +59,7 @@ def simulation_study(
     """Simulate n_reps data sets from the model at ``params``, fit each, and compare the estimates with ``params``.
 
     Args:
-        model: a model with a ``simulator``; for a model with formulas, of the model without covariates.
+        model: a model with a ``simulator``; if it has formulas, the simulator is that of the model without them.
         params: the true values of all parameters, natural scale: the user's structure or a dict of entry names.
         data_or_n_rows: one or several numbers of rows; or data with the covariates (used as they are), or a list of such
             data.

@@ -51,8 +51,8 @@ def _lever(fit: Fit) -> Float[Host, "levels p"]:
 
 
 def effect_variances(fit: Fit, cov: CovarianceResult) -> Float[Host, " levels"]:
-    """Return the variances of the effects of all levels (G,); NaN for an effect fixed at 0, where that of theta is NaN, and for
-    all if the kind of covariance does not say them.
+    """Return the variances of the effects of all levels (G,); NaN for an effect fixed at 0, and for all if the kind of covariance
+    does not cover effects or a parameter inside its support has no covariance.
     """
     effects, errors = _of(fit), effect_errors(fit, cov)
     if errors is None:

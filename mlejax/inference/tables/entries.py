@@ -166,7 +166,9 @@ class Entries:
 
     @cached_property
     def full_covariance(self) -> Host | Factored:
-        """The same covariance as its factor if that is known, which has more digits, else as a matrix (r, r)."""
+        """Covariance of the entries, 0 for fixed ones: as `Factored` if that of theta has a factor, which keeps more digits, else
+        as a matrix (r, r); ValueError above 2,000 parameters.
+        """
         self.refuse_large()
         return linear_covariance(self.space.reported_matrix, self.cov.full).full
 

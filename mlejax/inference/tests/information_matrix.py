@@ -41,7 +41,10 @@ class InformationMatrixTest(ChiSquared):
 
 
 def information_matrix_test(fit: Fit, bootstrap: int | None = 199, seed: int = 0) -> InformationMatrixTest:
-    """Test whether the model is misspecified: White's (1982) information-matrix test.
+    """Test whether the model is misspecified, by White's (1982) information-matrix test.
+
+    It tests that the indicators, the distinct entries of s_i s_i' + H_i with s_i the score and H_i the Hessian of row (unit) i,
+    have mean 0, as they have if the model is true.
 
     Args:
         bootstrap: number of data sets drawn from the model by its simulator for the p-value; None for the chi-squared

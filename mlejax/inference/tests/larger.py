@@ -248,8 +248,8 @@ def _loaded(fit: Fit, likelihood: Likelihood, text: str) -> Larger:
 
 
 def _embedding(fit: Fit, big: Larger, null: Mapping[str, Any]) -> Callable[[Any], list[Any]]:
-    """Return a function from the fit's theta to the values of the larger model's parameters that give every row the same
-    values.
+    """Return a function from the fit's theta to the values of the larger model's parameters under which every parameter has in
+    every row the value that it has in the fit.
 
     Raises:
         ValueError: a parameter of the larger model is neither in the fit nor in ``null``, one in ``null`` is in both models or

@@ -276,8 +276,8 @@ def symmetric_bounds(at: Fit) -> np.ndarray:
 
 
 def scores_with_variances(at: Fit, which: np.ndarray) -> Float[Host, "n p"]:
-    """Return scores (n, p) in theta, times the root of the weights, where coordinates s in ``which``, which are 0, are replaced
-    by s^2: d/d(s^2) = d^2/ds^2 / 2.
+    """Return scores (n, p) in theta, times the root of the weights, in which the coordinates s at the positions ``which``, all
+    at 0, are replaced by s^2: their columns hold half the second derivative of each term in s.
 
     Raises:
         ValueError: the model has ``rowwise=False``, so that single terms have no second derivatives.

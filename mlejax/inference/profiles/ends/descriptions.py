@@ -80,7 +80,7 @@ def _finite(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding) 
 
 def _infinite(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding) -> Said:
     """Describe limit i, where the profile levels off above the cut: an infinite value, or the bound that it tends to
-    ("on the boundary"); NaN and "not computable" if the log-likelihood loses its digits there.
+    ("on the boundary"); NaN and "not computable" if the rounding error of the log-likelihood exceeds 0.01 there.
     """
     bar = rounding(ends.points.u[i])
     if bar > ROUGH:
@@ -88,7 +88,7 @@ def _infinite(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding
         return (
             np.nan,
             "not computable",
-            f"the log-likelihood loses its digits at large values, here {seen:.6g}: error bar {bar:.1e}",
+            f"the log-likelihood loses its digits at large values: at {seen:.6g} its rounding error is up to {bar:.1e}",
         )
     value = natural_value(_target(paths, i), float(paths.direction[i, 0]) * np.inf)
     limit = _ratio(paths, i, float(ends.limit[i]), alpha)
@@ -119,7 +119,7 @@ def _missing(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding)
         gain = loglik - float(paths.loglik0[i])
         return np.nan, ends.status[i], f"at {seen:.6g} the log-likelihood is {gain:.4g} higher than the fit's"
     bar = rounding(ends.points.u[i])
-    why = f"the log-likelihood loses its digits there, error bar {bar:.1e}" if bar > ROUGH else (
+    why = f"the rounding error of the log-likelihood is up to {bar:.1e} there" if bar > ROUGH else (
         "check that the log-likelihood is finite there"
     )  # fmt: skip
     ratio = _ratio(paths, i, loglik, alpha)

@@ -280,8 +280,8 @@ def _check_pair(full: FitFacts, restricted: FitFacts, names: tuple[str, str], df
 
 
 def _check_bounds(full: FitFacts, restricted: FitFacts, boundary: int, names: tuple[str, str], on_bound: bool) -> None:
-    """Raise ValueError if restrictions are at bounds but ``boundary`` is 0, or if it is positive, the ratio is not 0
-    (``on_bound``) and no mixture is known.
+    """Raise ValueError if restrictions are at bounds but ``boundary`` is 0; or if ``boundary`` is positive and no mixture is
+    known, unless the ratio is 0 (``on_bound`` is True).
 
     Fits whose data are not in memory are not checked.  ``names``: those of the fits, for messages.
     """

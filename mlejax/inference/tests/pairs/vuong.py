@@ -203,7 +203,9 @@ def _terms(fit: Fit) -> Float[Host, " n"]:
 
 
 def _weights(a: Fit, b: Fit) -> Float[Host, " k"]:
-    """Return the eigenvalues of the matrix W of the module's docstring."""
+    """Return the eigenvalues of W = [[B_1 A_1^-1, B_12 A_2^-1], [-B_12' A_1^-1, -B_2 A_2^-1]], with A the informations of the
+    two fits and B the sums of products of their scores.
+    """
     s, t = a.scores(), b.scores()
     assert a.information is not None
     assert b.information is not None

@@ -65,7 +65,8 @@ def term_named(fit: Fit, text: str) -> Int[Host, " k"] | None:
     it.
 
     Raises:
-        ValueError: the formulas of several parameters have the term, or a string that can only be one, ``"C(x)"``, is none.
+        ValueError: the formulas of several parameters have the term, or ``text`` is a call, such as ``"C(x)"``, that no formula
+            has.
     """
     wanted = "".join(text.split())
     found = [t for t in terms_of(fit) if wanted in ("".join(t.text.split()), "".join(t.label.split()))]
