@@ -101,7 +101,8 @@ def with_effects(table: Table, keys: Sequence[EffectKey], known: Sequence[Float[
 
     Raises:
         DataTypeError: the data have no column names.
-        MissingColumnError, DataError: as in `Table.length` of the columns of levels, for zeros.
+        MissingColumnError: ``known`` is empty, and there is no column of levels.
+        DataError: ``known`` is empty, and the column of levels has no rows or a name that occurs twice.
     """
     if table.kind != "mapping":
         raise DataTypeError(

@@ -117,7 +117,7 @@ def missing_column(name: Hashable, known: Iterable[Any], what: str = "") -> Miss
 
 
 def type_name(value: object) -> str:
-    """Return the name of a value's type: that of a class of Python alone, others after the name of their package.
+    """Return the name of a value's type: of a built-in type the name alone, of any other class after that of its package.
 
     >>> type_name(np.zeros(2)), type_name([1.0])
     ('numpy.ndarray', 'list')

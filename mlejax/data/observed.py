@@ -42,8 +42,10 @@ class OpenColumns:
 
 
 def with_observed(table: Table, columns: OpenColumns, *, to_fit: bool = False) -> Table:
-    """Return the table with finite numbers in place of the missing or infinite entries of some columns, and a further column
-    "observed": a dict with, for each of them, a mask that is True for its observed entries.
+    """Return the table with finite numbers in place of missing entries of the columns ``optional`` and of infinite ones of the
+    columns ``infinite``, and a further column "observed": a dict with a mask of each, True for its observed entries.
+
+    The first finite value of the column replaces a missing entry, the largest replaces +inf, and the smallest -inf.
 
     Returns the table itself if no column is declared, if the table has none of the declared columns (``to_fit`` False), or if
     it has the column of masks already.

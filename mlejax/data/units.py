@@ -108,8 +108,12 @@ def _codes_of_integers(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _as_labels(values: Any, name: str) -> tuple[np.ndarray, Any]:
-    """Return labels as an array, of objects unless they have one type of NumPy (None where masked), and the index of a Series
-    (else None).  DataTypeError as in `group_codes`, except for labels that are not hashable.
+    """Return labels as an array, and the index of a Series (else None).
+
+    The array keeps a NumPy dtype that the labels have, and a list of integers becomes one of integers; any other labels are
+    objects, with None where they are masked.
+
+    DataTypeError as in `group_codes`, except for labels that are not hashable.
     """
     index = values.index if is_pandas(values, "Series") else None
     if is_pandas(values, "Series", "Index") or is_extension_array(values):

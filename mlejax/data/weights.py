@@ -121,8 +121,8 @@ def weight_column(weights: Any, name: str = "") -> Column:
 
 
 def weight_values(column: Column, n: int) -> Float[Host, " n"]:
-    """Return the weights in a `weight_column` as float64 (n,), NaN where missing. DataError if their shape is not (n,); errors of
-    `read`.
+    """Return the weights in a `weight_column` as float64 (n,), NaN where missing. DataError if their shape is not (n,);
+    DataTypeError if they do not fit into 64 bits.
     """
     values, missing = read(column)
     if values.shape != (n,):
@@ -187,8 +187,8 @@ def check_weights(
 
 
 def make_weights(kind: str, name: str, values: Any, n: int, index: Any = None) -> Weights:
-    """Return the checked weights of the n terms of the log-likelihood, with the scale of their kind (see `Weights`); arguments
-    and errors as in `check_weights`.
+    """Return the checked weights of the n terms of the log-likelihood with their scale: the mean of the positive ones for kind
+    "sampling", else 1. ``values``: the weights; other arguments and errors as in `check_weights`.
 
     >>> make_weights("sampling", "w", [2.0, 6.0], 2).scale
     4.0

@@ -138,8 +138,8 @@ class ByOwners(Generic[T]):
         return len(self._entries)
 
     def get(self, values: tuple[Any, ...], make: Callable[[], T]) -> T:
-        """Return the entry for the key ``values``, computed by ``make()`` if it is missing; it must not refer to the owners in
-        the key.
+        """Return the entry for the key ``values``, computed by ``make()`` if it is missing; an entry must not refer to the owners
+        in its key.
         """
         key = tuple([_reference(value) for value in values])
         found = self._entries.get(key)

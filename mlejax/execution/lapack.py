@@ -2,9 +2,8 @@
 
 On the CPU, jaxlib 0.10 splits a call for many matrices (a Cholesky factor for every unit, under ``vmap``) among the threads of
 the pool on which the call itself runs, and waits for them: on few cores two such calls can wait for each other for ever.
-Terms of a
-log-likelihood are therefore summed over blocks, and data sets worked on together, of which no call is large enough to be split.
-The smaller blocks are used with every version of jaxlib, since they stay in the cache.
+Terms of a log-likelihood are therefore summed over blocks, and data sets evaluated together in groups, so small that none of
+their calls is split.  The smaller blocks are used with every version of jaxlib, since they stay in the cache.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def save(path: PathLike, parts: ResultParts) -> None:
 def load(path: PathLike, model: Likelihood | None = None) -> ResultParts:
     """Read a result from a file of this or an older format.
 
-    ``model``: the user's model, whose formulas predictions evaluate, or None.
+    ``model``: the user's model, whose formulas are evaluated in predictions for new data (those of a file never are); or None.
 
     Raises:
         FileError: the file is not one of mlejax, is damaged, too large or of a newer version, or ``model`` is another model.

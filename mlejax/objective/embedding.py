@@ -40,7 +40,7 @@ class Embedding:
     free: Int[Host, " p"]
 
     def full(self, u: Float[Host, "*m p"]) -> Float[Host, "*m P"]:
-        """Return the coordinates of the full model."""
+        """Return all coordinates of the full model: u in those that are free, the fixed values in the others."""
         out = np.broadcast_to(self.base, (*np.shape(u)[:-1], self.base.size)).copy()
         out[..., self.free] = u
         return out
@@ -51,7 +51,7 @@ class Embedding:
 
 
 def embedding(spec: Spec, fixed: Either | None) -> Embedding | None:
-    """Return the embedding of a model with fixed values; None if the full model is too large or not suitable.
+    """Return the embedding of a model with fixed values; None if the full model has more than 40 coordinates or is not suitable.
 
     Not suitable are bias reduction, which depends on which coordinates are free, constraints, centred coordinates, and fixed
     values at a bound, of no parameter (``fixed`` is None) or of all.

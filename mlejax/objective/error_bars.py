@@ -75,8 +75,8 @@ def error_bars(
         data: one data set on the host.
         u: the point (p,).
         fixed: values under ``fixed=``, or None.
-        rows: numbers of rows (or units) that must be in the sample if there are more than 512 rows, such as those of the
-            largest terms.  The rest of the sample is spread evenly over the data and weighted to represent all rows.
+        rows: numbers of rows (or units) that must be in the sample, such as those of the largest terms.  Of more than 512 rows
+            (fewer for long units) a sample is evaluated; its other rows are spread evenly and weighted to represent all rows.
         n_rows: number of all rows, if ``data`` is a sample that represents them; default: the number of rows of ``data``.
 
     Raises:
@@ -106,8 +106,8 @@ def loglik_bar(
     rows: Int[Host, " m"] | None = None,
     n_rows: int | None = None,
 ) -> float | Unknown:
-    """Return the error bar of the log-likelihood alone, from one reverse pass; supports recursions, factorisations and
-    solves too.
+    """Return the error bar of the log-likelihood alone, from one reverse pass, inf if the log-likelihood is not finite; supports
+    recursions, factorisations and solves too.
 
     The first call compiles a program.  Arguments are those of `error_bars`.
     """

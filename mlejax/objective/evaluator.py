@@ -66,8 +66,8 @@ class SearchEvaluator(Protocol):
     def evaluate(
         self, u: Float[Host, "m p"], order: Literal[0, 1, 2] = 2, which: Int[Host, " m"] | None = None
     ) -> Evaluation:
-        """Evaluate values (order 0), scores (1) and information (2) of the data sets ``which`` (default: all), each at its
-        own u.
+        """Return the (penalised) log-likelihoods of the data sets ``which`` (default: all), each at its own u; from order 1 on
+        also the scores, with order 2 also the information.
         """
         ...
 
@@ -115,7 +115,7 @@ class Evaluator(SearchEvaluator, Protocol):
         ...
 
     def logliks(self, points: Points) -> dict[int, Float[Host, " m"]]:
-        """Return the log-likelihoods of some data sets, by number, each at its own points (m, p)."""
+        """Return the (penalised) log-likelihoods (m,) of some data sets, by number, each at its own points (m, p)."""
         ...
 
 

@@ -54,8 +54,8 @@ class BlockSum(NamedTuple):
     """A sum over blocks.
 
     Attributes:
-        of_block: function (rows of a block, weights of a block) -> pytree.
-        made: function of the sum of these that returns the result.
+        of_block: function (rows of a block, weights of a block) -> pytree of arrays, which are summed over the blocks.
+        made: function from that sum to the result.
     """
 
     of_block: Callable[[Any, Any], Any]
@@ -133,8 +133,8 @@ class Objective:
         return value, grad, 0.5 * (hessian + hessian.T)
 
     def with_opg(self, u: Float[Either, " p"]) -> Minimised:
-        """Return f(u) () as :meth:`value` does, its gradient (p,), and the sum of outer products of the weighted scores of the
-        log-likelihood, without penalty, over the sum of weights (p, p).
+        """Return f(u) () as :meth:`value` does, its gradient (p,), and sum_i w_i s_i s_i' over the sum of the weights (p, p),
+        with s_i the score of term l_i, unweighted and without penalty.
         """
 
         def block(rows: PyTree, weights: Device) -> tuple[Any, Any, Any]:
@@ -148,7 +148,7 @@ class Objective:
         return value, grad, opg / self.scale
 
     def scores(self, u: Float[Either, " p"]) -> Float[Device, "n p"]:
-        """Return the scores in u of all terms, unweighted (N, p)."""
+        """Return the scores in u of all terms, unweighted (N, p), those of padding rows included."""
         return self.values_and_scores(u)[1]
 
     def score_products(self, u: Float[Either, " p"], by_root: bool) -> Float[Device, "p p"]:
@@ -168,7 +168,7 @@ class Objective:
         return (value, grad, 0.5 * (hessian + hessian.T)), second(products)
 
     def _products(self, u: Float[Either, " p"], by_root: bool) -> BlockSum:
-        """Return the sum of outer products of the scores, as in `score_products`."""
+        """Return the `BlockSum` whose result is that of `score_products`."""
         squared = lambda w: w if by_root else w**2
         traced, others = self._traced_rows(u) if self.prepared.mode == "rows" else (None, [])
         if traced is None or traced.inner is None:
@@ -184,15 +184,17 @@ class Objective:
         )
 
     def values_and_scores(self, u: Float[Either, " p"]) -> tuple[Float[Device, " n"], Float[Device, "n p"]]:
-        """Return all terms (N,) and their scores in u (N, p), unweighted."""
+        """Return all terms (N,) and their scores in u (N, p), unweighted, those of padding rows included."""
         return self._map_rows(lambda rows: derivatives.values_and_scores(self._row_function(), u, rows))
 
     def all_contributions(self, u: Float[Either, " p"]) -> Float[Device, " n"]:
-        """Return all terms l_i(u), unweighted (N,)."""
+        """Return all terms l_i(u), unweighted (N,), those of padding rows included."""
         return self._map_rows(lambda rows: self.contributions(u, rows))
 
     def row_derivatives(self, u: Float[Either, " p"]) -> tuple[Float[Device, "n p"], Float[Device, "n p p"]]:
-        """Return scores (N, p) and minus the Hessians (N, p, p) in u of all terms, unweighted; not for mode "whole"."""
+        """Return scores (N, p) and minus the Hessians (N, p, p) in u of all terms, unweighted, those of padding rows included;
+        not for mode "whole".
+        """
 
         def one(row: PyTree) -> tuple[Any, Any]:
             alone = jax.tree.map(lambda a: a[None], row)
@@ -288,8 +290,8 @@ class Objective:
         return linear_predictors.trace(contributions, u, [*block, *others], softplus), others
 
     def _rows_with_grad(self, u: Either) -> PyTree:
-        """Return value and gradient of the log-likelihood of independent rows, through linear predictors if the model has
-        any.
+        """Return the weighted log-likelihood of independent rows () and its gradient (p,), without a penalty, through linear
+        predictors if the model has any.
         """
         traced, others = self._traced_rows(u)
 
@@ -302,8 +304,8 @@ class Objective:
         return self._sum(block)
 
     def _rows_with_hessian(self, u: Either) -> BlockSum:
-        """Return the sum of value, gradient and Hessian of the log-likelihood of independent rows, through linear predictors if
-        the model has any.
+        """Return the `BlockSum` whose result is the weighted log-likelihood of independent rows (), its gradient (p,) and its
+        Hessian (p, p), without a penalty, through linear predictors if the model has any.
         """
         traced, others = self._traced_rows(u)
         if traced.inner is None:

@@ -16,13 +16,16 @@ JOINED = 64  # rows of a table that are one long row where the largest value of 
 
 
 def with_leading_axis(data: Prepared) -> Prepared:
-    """Return one data set on the host as a batch of one; the arrays are views."""
+    """Return one data set on the host as a batch of one data set: rows (1, N, ...), weights (1, N) and n (1,), as views; columns
+    that are `StreamedColumn` without their padding.
+    """
     rows = tuple(np.asarray(leaf.values if isinstance(leaf, StreamedColumn) else leaf)[None] for leaf in data.rows)
     return replace(data, rows=rows, weights=np.asarray(data.weights)[None], n=np.asarray(data.n)[None])
 
 
 def sample_rows(data: Prepared, n: int) -> Prepared:
-    """Return at most n rows (or units) of every data set (L, N, ...), spread evenly; data of mode "whole" unchanged.
+    """Return at most n rows (or units) of every data set (L, N, ...), spread evenly, with their own weights; data of mode
+    "whole", or with at most n padded rows, unchanged.
 
     Rows of weight 0 are left out; if a data set has fewer than n other rows, the sample is padded with weight 0.
     """
@@ -71,8 +74,9 @@ def sample_of_one(data: Prepared, n: int, chosen: Int[Host, " m"] | None = None)
 
 
 def extreme_rows(data: Prepared) -> Int[Host, " m"]:
-    """Return the numbers of the rows (or units) of positive weight with the largest or smallest value of a column of one data
-    set; of a matrix the first 32 columns count."""
+    """Return the numbers of the rows (or units) that have the largest or smallest value of a column of floats of one data set,
+    and a positive weight; of a matrix only the first 32 columns are searched.
+    """
     weights, found = np.asarray(data.weights), []
     for leaf in data.rows:
         values = np.asarray(leaf.values if isinstance(leaf, StreamedColumn) else leaf)
@@ -86,8 +90,8 @@ def extreme_rows(data: Prepared) -> Int[Host, " m"]:
 def at_extreme(columns: Float[Host, "n k"], find: Any) -> Int[Host, " k"]:
     """Return, for each column, the number of a row with its largest (``find`` is np.argmax) or smallest value (np.argmin).
 
-    NumPy finds them along short rows ten times as slowly as along long ones, so that every 64 rows are made one: the place among
-    these first, then which of the long rows.
+    Every 64 rows are joined to one long row, since NumPy searches short rows ten times as slowly as long ones: the place within a
+    long row is found first, then which long row it is.
     """
     n, k = columns.shape
     if n < JOINED or not columns.flags.c_contiguous:

@@ -74,9 +74,9 @@ class Design:
         return DesignValues(values, offset, np.concatenate(random, axis=1) if random else None)
 
     def part_with(self, name: str) -> tuple[Design, DesignValues]:
-        """Return the terms that use the column ``name`` as a design of their own, and the positions of their columns:
-        of the design in ``design``, of the random effects in ``random``. A formula or offset that does not use the
-        column is None in that design.
+        """Return the terms that use the column ``name`` as a design of their own, and the positions of their columns, in the
+        fields of a `DesignValues`: among the columns of the whole design in ``design``, among all columns of random effects in
+        ``random``; ``offset`` is None. A formula or offset that does not use the column is None in the design returned.
         """
         using = lambda p: p is not None and name in p.columns
         piece, places = terms_with(self.piece, name) if using(self.piece) else (None, [])

@@ -3,8 +3,8 @@
 A formula reads only the columns that it names.  Its stateful transforms (``scale``, ``center``, ``poly``, ``bs``, ``cr``) and the
 levels of its categories are those of the rows that it was first evaluated on, after missing values were dropped jointly with
 every other column in use; formulaic itself never drops a row.  A level that a column declares but that does not occur is left
-out, as R's ``glm`` does.  New data with a level that the first data did not have raise an error that names it, and so does a
-formula whose columns depend on the other rows (``x - x.mean()``), because it would silently mean something else.
+out, as R's ``glm`` does.  New data with a level that the first data did not have raise an error that names it.  So does a formula
+whose columns depend on the other rows (``x - x.mean()``), because it would silently mean something else.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ class FittedFormula:
 def evaluate(
     text: str, table: Table, kept: Int[Host, " m"] | None, what: str
 ) -> tuple[FittedFormula, Float[Host, "n k"]]:
-    """Evaluate a formula, or the name of a matrix, for the first time: return the formula for evaluation on new data, and
-    its columns (n, k).
+    """Evaluate a formula, or the name of a column or matrix, for the first time: return the formula for evaluation on new data,
+    and its columns (n, k).
 
     Args:
-        text: the right-hand side of the formula, or the name of a matrix.
+        text: the right-hand side of the formula, or the name of a column or matrix.
         table: the data.
         kept: the positions of the rows to use, or None for all; no missing values among them.
         what: the beginning of error messages.

@@ -33,7 +33,7 @@ class Elsewhere:
         raise DataError(self.__dict__.get("refusal", OF_ROWS))
 
     def __call__(self, *_: object) -> Any:
-        """Raise DataError."""
+        """Raise DataError with the message ``refusal``."""
         raise DataError(self.refusal)
 
     def __getitem__(self, _: object) -> Any:

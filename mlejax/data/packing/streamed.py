@@ -93,7 +93,7 @@ class StreamedColumn:
         """
         if _hash(self.values) != self._hash:
             raise DataError(
-                "the data were changed in place after the fit. Arrays of more than 256 MB are not copied, so that scores, robust "
+                "the data were changed in place after the fit. Data of more than 256 MB are not copied, so that scores, robust "
                 "covariances, bootstraps and predictions of the fitted rows need them unchanged: pass a copy to fit if you "
                 "write into them later"
             )

@@ -19,9 +19,9 @@ class _Times(NamedTuple):
     """Times as numbers.
 
     Attributes:
-        numbers: (n,) the times, in units of the word.
+        numbers: (n,) the times, as integers or datetime64[ns].
         step: the step that is expected; None for the shortest positive one between consecutive rows of a unit.
-        word: function from a step to its text.
+        word: function from a difference of two numbers, an integer, to its text, such as "2 days".
         shown: (n,) the times as messages show them.
     """
 
@@ -75,11 +75,12 @@ def check_steps(times: Any, codes: Int[Host, " n"], labels: Any, unit: str, name
 
 
 def _wrong(read: _Times, order: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, Int[Host, " m"], int]:
-    """Return the positions of the steps that differ from the expected one, all steps, and the expected one.
+    """Return the positions, among the n - 1 steps, of those within a unit that differ from the expected step; all steps
+    (n - 1,); and the expected step.
 
     Args:
         read: the times.
-        order: (n,) the rows sorted by unit.
+        order: (n,) the rows sorted by unit; a step is the difference of the times of two neighbours in this order.
         same: (n - 1,) True for the steps within a unit.
     """
     steps = np.diff(read.numbers.astype(np.int64)[order])
@@ -91,7 +92,9 @@ def _wrong(read: _Times, order: np.ndarray, same: np.ndarray) -> tuple[np.ndarra
 
 
 def _read(times: Any, unit: str, name: str) -> _Times:
-    """Return the times as numbers: dates as numbers of nanoseconds, with their dtype; DataError for values of another kind."""
+    """Return the times as numbers: whole numbers as int64, dates as datetime64[ns], periods as their ordinal numbers; DataError,
+    with the column ``name`` and the column ``unit`` in its message, for other values.
+    """
     dtype = str(getattr(times, "dtype", ""))
     if dtype.startswith("period["):
         return _periods(np.asarray(times.astype("int64")), dtype[len("period[") : -1], np.asarray(times).astype(str))

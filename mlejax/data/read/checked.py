@@ -80,7 +80,8 @@ class Rows:
         return np.asarray(at) if self.kept is None else np.asarray(self.kept[at])
 
     def phrase(self, at: Int[Host, " m"]) -> str:
-        """Return the rows at these positions (m,) as `rows_phrase` of the user's table, with their index labels if there are any.
+        """Return a phrase with the numbers, in the user's table, of the rows at these positions (m,), as `rows_phrase` writes it;
+        with their index labels if the table has an index and a label differs from its row's number.
 
         >>> Rows((), (), None, 2, kept=np.array([0, 3])).phrase(np.array([1]))
         'row 3'

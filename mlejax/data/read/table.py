@@ -256,7 +256,7 @@ class Table:
             names, others, beside: as in `read`.
             missing: "raise": raise DataError for missing values; "drop": leave out the rows with one in any column in use, and
                 count them.
-            advice: as in `refuse_gaps`.
+            advice: the end of the error message: how rows with missing values can be left out.
 
         Raises:
             DataError: infinite values; missing values under "raise"; no row is left under "drop"; another ``missing``.

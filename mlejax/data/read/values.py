@@ -56,7 +56,8 @@ def canonical(array: np.ndarray, where: str, index: Any = None) -> np.ndarray:
 
 
 def read(column: Column) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the values of a numeric column as float64, int64 or bool, and a mask that is True for its missing entries.
+    """Return the values of a numeric column as float64, int64 or bool, and a mask that is True for its missing entries, whose
+    values are 0 or False.
 
     The mask is None if no entry is masked, NA or None. NaN in a float array is not in the mask: the caller finds it together
     with infinities. Errors as in `canonical`, and DataError if integers beside floats in a DataFrame would be rounded.

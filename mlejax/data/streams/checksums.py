@@ -21,8 +21,8 @@ class Seen(NamedTuple):
     Attributes:
         n: number of rows.
         checksum: one number for each column and, last, the weights (k,).
-        size: scale of the rounding errors of the checksums (k,); 0 after the first pass.
-        moments: sum and sum of squares of each column and the weights (k, 2); 0 after the first pass.
+        size: scale of the rounding errors of the checksums (k,); 0 in the summaries of later passes.
+        moments: sum and sum of squares of each column and the weights (k, 2); 0 in the summaries of later passes.
     """
 
     n: int

@@ -91,7 +91,8 @@ class Cut:
 
     def arrays(self, table: Table, name: str) -> tuple[list[np.ndarray], np.ndarray | None]:
         """Return the columns of a partition (``keys``), in their dtype in memory, with designs evaluated as in the first rows,
-        and the weights as given (None without), 0 for rows that are left out. Missing and infinite values are not checked.
+        and the weights as given (None without), 0 for rows that are left out. Missing and infinite values raise an error only if
+        there are designs.
 
         Args:
             table: the partition, from `table`.

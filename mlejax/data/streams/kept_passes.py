@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 
 class NotKept(Exception):
-    """A pass has to be repeated, because its description would not be the same in another process, or its result is not made of
-    arrays and tuples.
+    """Raised if the result of a pass cannot be stored: its description would not be the same in another process, or its result
+    is not made of arrays and tuples.
     """
 
 
@@ -49,10 +49,11 @@ class KeptPasses:
         self.sample = [float(np.sum(a)) for a in some.rows if np.asarray(a).dtype.kind in "fiub"]
 
     def result(self, rows: Streamed, facts: Any, work: Callable[[], Any]) -> Any:
-        """Return the result of a pass from its file; if there is none, compute it by ``work`` and write the file.
+        """Return the result of a pass from its file; if there is none, compute it by ``work`` and write the file, unless the
+        description or the result cannot be stored (`NotKept`).
 
         Args:
-            rows: the rows that the pass reads.
+            rows: the rows that the pass reads; the summaries of their partitions are stored too.
             facts: a description of what the pass computes: numbers, texts, arrays, functions of modules, dataclasses, and
                 tuples of these.
             work: makes the pass; its result is made of arrays and tuples, and a NamedTuple becomes a tuple.

@@ -99,7 +99,8 @@ def level_sizes(column: Any, name: str, weights: Float[Host, " n"] | None) -> Si
     """Return the labels of a column in order of first appearance (m,), and for each its number of rows, its number of rows of
     positive weight and its sum of weights (m, 3).
 
-    DataError or DataTypeError as in `group_codes`.
+    ``weights``: of the rows, None for ones; ``name``: that of the column, for messages.  DataError or DataTypeError as in
+    `group_codes`.
     """
     codes, labels = _coded(column, name)
     n = len(labels)

@@ -45,8 +45,8 @@ class Threads:
     """Engine that runs a task in threads of this process; partitions are requested from the source only as they are needed.
 
     Args:
-        n: number of threads; None for one more than there are cores, so that all have work while one waits for a partition; for
-            a single core one.
+        n: number of threads; None: the number of cores plus one, so that all cores have work while one thread waits for a
+            partition, but one thread on a single core.
     """
 
     def __init__(self, n: int | None = None) -> None:

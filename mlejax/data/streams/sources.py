@@ -135,7 +135,7 @@ class Parquet:
 
     Args:
         path: a file, a folder (``year=2025/`` in it is a column ``year``), a pattern such as ``"trips/*.parquet"``, or a
-            list of files.  Files are read in the order of their names.
+            list of files.  Files of a list are read in its order, others in the order of their names.
         filters: conditions ``(column, operator, value)`` that all hold, or lists of conditions, of which one list holds, as in
             ``pyarrow.parquet.read_table``; None for all rows.
 
@@ -224,8 +224,8 @@ class Parquet:
         return found
 
     def peek(self) -> Data:
-        """Return the first rows, at most 256 of one file, that pass the filters, with all columns, as a pyarrow Table; errors as
-        in the class.
+        """Return the first rows, at most 256 of one row group, that pass the filters, with all columns, as a pyarrow Table;
+        errors as in the class.
         """
         dataset = self._dataset
         for fragment in dataset.get_fragments(

@@ -77,7 +77,9 @@ class InUnits:
 
 
 class Shape(NamedTuple):
-    """What the chunks of a stream have in common; as in `Cut`, with the layout of units."""
+    """What the chunks of a stream of units have in common: attributes of its `Cut` of the same names; the layout has the mask of
+    the units.
+    """
 
     dtypes: tuple[np.dtype[Any], ...]
     shared: tuple[np.ndarray, ...]
@@ -127,7 +129,7 @@ def unit_chunks(
 
 
 def _taken(array: np.ndarray, positions: Int[Host, "units length"], dtype: np.dtype[Any]) -> np.ndarray:
-    """Return the rows at these positions, in aligned memory."""
+    """Return the rows at these positions (units, length, ...), converted to ``dtype``, in aligned memory."""
     out = aligned((*positions.shape, *array.shape[1:]), dtype)
     out[...] = array[positions]
     return out

@@ -20,7 +20,8 @@ class Dummies(NamedTuple):
     Attributes:
         codes: column of the 1 in each row (N,); with ``reference`` 0 for a row of zeros, and the other columns from 1 on.
         k: number of columns.
-        fill, reference: as in `Lookup`.
+        fill: True if codes out of range give NaN, False if they are clipped to the last coefficient.
+        reference: True if code 0 stands for a row of zeros and the columns have the codes from 1 on.
     """
 
     codes: Int[Device, " n"]

@@ -1,7 +1,6 @@
 """Functions of the data alone in a traced log-likelihood, split off so that they are computed once for a whole fit.
 
-``gammaln(y + 1)`` and ``log(t)`` do not change during a fit.  The traced log-likelihood
-is split at such arrays: one part
+``gammaln(y + 1)`` and ``log(t)`` do not change during a fit.  The traced log-likelihood is split at such arrays: one part
 computes them, the other takes them as further columns.  Only what costs more to compute than to read is split off; additions,
 products and choices are not.
 """

@@ -14,9 +14,9 @@ coefficients, ``data["X"] @ params["B"]`` of a multinomial logit, is one predict
 A look-up by codes, ``params["alpha"][data["firm"]]``, is the product with a matrix of dummies that is never formed: its sums are
 sums by code, O(n) whatever the number of levels.  Predictors that are only added share their tangent (`predictor_groups`).
 
-The products are found by tracing the log-likelihood's terms
-and following slices of u into ``dot_general`` and ``gather``.  Entries of a
-slice that is used in any other way belong to theta.  Where nothing is gained, the plain derivatives are taken of the same trace.
+The products are found by tracing the log-likelihood's terms and following slices of u into ``dot_general`` and ``gather``.
+Entries of a slice that is used in any other way belong to theta.  Where nothing is gained, the plain derivatives are taken of
+the same trace.
 """
 
 from __future__ import annotations

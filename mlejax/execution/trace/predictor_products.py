@@ -17,7 +17,7 @@ from mlejax.shapes import Either
 
 def score_products(traced: Traced, u: Either, others: list[jax.Array], weights: jax.Array) -> PredictorSums:
     """Return sums over a block of rows from which `assemble` makes, in place of a Hessian, sum_i w_i s_i s_i' with s_i the score
-    of row i; the value and the gradient that it makes of them are 0.
+    of row i; the value and the gradient that `assemble` makes of them are 0.
 
     The arguments are those of `sums`.
     """

@@ -208,9 +208,10 @@ class EffectsEvaluator:
         return made.near(self.nearest), places
 
     def evaluate(self, u: Host | FromData, order: Literal[0, 1, 2] = 2, which: Host | None = None) -> Evaluation:
-        """Evaluate the (penalised) value, score and information at u (1, p), or at the point that ``u(which, data)`` returns.
+        """Return the (penalised) log-likelihood, maximised over the effects, its score and information at u (1, p), or at the
+        point that ``u(which, data)`` returns.
 
-        With order 0 only the value; ``which`` is not used.
+        With order 0 only the log-likelihood; ``which`` is not used.
         """
         u = np.asarray(u(np.zeros(1, np.int64), with_leading_axis(self.example)) if callable(u) else u)
         if order == 0:
@@ -270,7 +271,9 @@ class EffectsEvaluator:
         return one
 
     def minimised(self, u: Either) -> tuple[Any, Any, Any]:
-        """Return value (), gradient (p,) and Hessian (p, p) of the objective that is minimised."""
+        """Return minus the (penalised) log-likelihood, maximised over the effects, over the sum of the weights (), with its
+        gradient (p,) and Hessian (p, p).
+        """
         _, value, score, information = self.evaluate(np.asarray(u)[None])
         assert score is not None
         assert information is not None

@@ -296,7 +296,9 @@ class EffectsSearch:
         return self._last
 
     def logliks(self, points: Float[Host, "m p"]) -> list[float]:
-        """Return the log-likelihoods at points; for a stream the effects of all are sought in the same passes."""
+        """Return the log-likelihoods at m points, each maximised over the effects, without a penalty; for a stream the effects at
+        all points are sought in the same passes.
+        """
         if self.streamed is not None:
             programs = [self._program("effect", u) for u in points]
             return self.streamed.logliks(programs, np.array([self._predicted(u)[0] for u in points]), self._free)

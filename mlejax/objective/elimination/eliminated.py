@@ -39,7 +39,8 @@ class Eliminated:
 
 
 def with_digits(arrow: Arrow, score: Float[Host, " p"]) -> tuple[Float[Host, " p"], Float[Host, "p p"]]:
-    """Return the score and the Schur complement of ``arrow`` without the directions in which that is only rounding error.
+    """Return the score and the Schur complement of ``arrow`` with zeros in the directions in which the Schur complement is only
+    rounding error (eigenvalues up to 1e-11, scaled by the diagonal of ``arrow.head``).
 
     Such a direction is collinear with the effects: a column that is constant within every level.  Both are unchanged if there is
     none, or if the Schur complement is not finite.

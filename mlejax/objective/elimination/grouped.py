@@ -41,7 +41,8 @@ class RowsByLevel:
         codes: the level of every row (n,); each level has a row of positive weight.
         n_levels: number of levels.
         position: position, among the row-wise arrays, of the column of effects.
-        complete: function from one chunk of several to the same with further arrays that programs use; None for no such arrays.
+        complete: function that adds further arrays to a chunk, for programs that use them, called if there are several chunks;
+            None for no such arrays.
     """
 
     def __init__(

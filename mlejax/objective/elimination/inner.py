@@ -35,7 +35,8 @@ class Settled(NamedTuple):
         values: the effects (G,).
         terms: log-likelihood, score and minus the second derivative of every level (3, G).
         open: True for levels that have not converged (G,), but for those that ended early.
-        early: True if levels ended early, as ``slack`` allows, after a step from where ``terms`` were evaluated.
+        early: True if levels ended early, as ``slack`` of `settle` allows: their ``values`` are then one Newton step beyond the
+            effects at which ``terms`` were evaluated.
     """
 
     values: Float[Host, " levels"]

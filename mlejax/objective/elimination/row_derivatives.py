@@ -45,8 +45,8 @@ def _contributions(spec: Spec, data: Prepared, position: int) -> Callable[..., D
 
 
 def _by_effect(spec: Spec, position: int, u: Either, data: Prepared, fixed: Either | None) -> tuple[tuple[()], Any]:
-    """Return log-likelihood, score and minus the second derivative of every row with respect to its own effect, weighted
-    (3, N).
+    """Return an empty tuple, since nothing is summed, and log-likelihood, score and minus the second derivative of every row with
+    respect to its own effect, weighted (3, N).
     """
     contributions = _contributions(spec, data, position)
 

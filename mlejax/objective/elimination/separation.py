@@ -7,9 +7,8 @@ The log-likelihood has no finite maximum if a direction exists with
 .. math:: z_i = 0 \;\text{where}\; s_i = 0, \qquad s_i z_i \ge 0 \;\text{else}, \qquad z \ne 0,
 
 and the rows with s_i z_i > 0 are separated: the fit without them gives the limits of the other estimates (Correia, Guimaraes
-& Zylkin
-2019, arXiv:1903.01633).  Directions with z_i = 0 for all rows with s_i = 0 form a null space; among these a linear program finds
-one that separates the most rows, max sum t_i with 0 <= t_i <= 1 and t_i <= s_i z_i.
+& Zylkin 2019, arXiv:1903.01633).  Directions with z_i = 0 for all rows with s_i = 0 form a null space; a linear program
+finds one among these that separates the most rows, max sum t_i with 0 <= t_i <= 1 and t_i <= s_i z_i.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ SHIFT = 0.5  # shift of the effects between the two points at which derivatives 
 STRAIGHT = 1e-6  # relative changes of a row's regressor between them up to this count as none: the parameter enters linearly
 NULL = 1e-9  # relative singular values up to this belong to the null space
 REACH = 1e7  # bound on the entries of a direction, for regressors scaled to a largest absolute value of 1
-MOST_NUMBERS = 50_000_000  # separation is not tested if rows times parameters exceed this
+MOST_NUMBERS = 50_000_000  # separation is not tested if rows times (parameters + 1) exceed this
 
 
 class Separated(NamedTuple):
@@ -46,7 +45,7 @@ class Separated(NamedTuple):
 def separated_rows(evaluator: EffectsEvaluator, u: Float[Host, " p"], straight: Bool[Host, " p"]) -> Separated | None:
     """Return the rows that are separated, or None if there are none.
 
-    None without a test if rows times parameters exceed 50 million or an effect at u is not finite.
+    None without a test if n (p + 1) exceeds 50 million or an effect at u is not finite.
 
     Args:
         evaluator: evaluator of a log-likelihood without a penalty.
@@ -79,7 +78,7 @@ def separated_rows(evaluator: EffectsEvaluator, u: Float[Host, " p"], straight: 
 
 
 def too_many_to_test(n: int, p: int) -> bool:
-    """True if n rows with p parameters are not tested for separation."""
+    """True if n rows with p parameters are not tested for separation: if n (p + 1) exceeds 50 million."""
     return n * (p + 1) > MOST_NUMBERS
 
 

@@ -138,8 +138,8 @@ class ChunkedEvaluator:
         return type(self)(spec, self.data, self.fixed, self.hyper, threads=self._threads, program_of=self._program_of)
 
     def evaluate(self, u: Host | FromData, order: Literal[0, 1, 2] = 2, which: Host | None = None) -> Evaluation:
-        """Evaluate the value at u (1, p), or at the point that ``u(which, data)`` returns; with ``order`` 1 the score too, with 2
-        the information too.
+        """Return the (penalised) log-likelihood at u (1, p), or at the point that ``u(which, data)`` returns; from ``order`` 1 on
+        also the score, with 2 also the information.
         """
         u = u(np.zeros(1, np.int64), with_leading_axis(self.data)) if callable(u) else u
         if order == 0:
@@ -197,8 +197,8 @@ class ChunkedEvaluator:
         return sample_of_one(self.data, n_rows)
 
     def minimised(self, method: Method, u: Host) -> Minimised:
-        """Return value (), gradient (p,) and curvature (p, p) of the objective that is minimised, as ``method`` needs them;
-        NumPy.
+        """Return minus the (penalised) log-likelihood over the sum of the weights (), its gradient (p,) and the curvature that
+        ``method`` uses (p, p), as NumPy arrays.
         """
         evaluating = optimize.evaluating(method)
         key = evaluating, np.asarray(u).tobytes()
@@ -305,7 +305,9 @@ class Chunks:
         return total[0], total[1 : p + 1], total[p + 1 :].reshape(p, p)
 
     def total(self, program: Callable[[Prepared], Any]) -> np.ndarray:
-        """Return the weighted mean over all chunks of the array that a program returns for a chunk."""
+        """Return the mean over all chunks of the array that a program returns for a chunk, each chunk weighted by the sum of its
+        weights.
+        """
         waiting = [self.pool.submit(self._in_thread, program, run) for run in self.runs[1:]] if self.pool else []
         found = self._run(program, self.runs[0])
         for other in waiting:

@@ -89,8 +89,8 @@ class DataSetsEvaluator:
         return self.sets.total_weights
 
     def evaluate(self, u: Host | FromData, order: Literal[0, 1, 2] = 2, which: Host | None = None) -> Evaluation:
-        """Evaluate values, scores and information of some data sets at u (m, p), or at the points that ``u(which, data)``
-        returns.
+        """Return (penalised) log-likelihoods, scores and information of the data sets ``which`` (None: all) at u (m, p), or at
+        the points that ``u(which, data)`` returns.
 
         Scores and information are evaluated whatever the ``order``.  NaN for data sets that were not evaluated because of a
         KeyboardInterrupt.
@@ -147,7 +147,7 @@ class DataSetsEvaluator:
         return place
 
     def logliks(self, points: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
-        """Return the log-likelihoods of some data sets, by number, each at its own points (m, p).
+        """Return the (penalised) log-likelihoods (m,) of some data sets, by number, each at its own points (m, p).
 
         Raises:
             KeyboardInterrupt: the user interrupted it.

@@ -26,7 +26,7 @@ def blocks_used(data: Prepared) -> Count:
 def hoists(spec: Spec, data: Prepared) -> bool:
     """True if a part of the log-likelihood depends on the data alone and is small enough to be stored as further columns.
 
-    False for models of the whole data and for streams.
+    False for models of the whole data, and for very large data, whose columns are not copied (`StreamedColumn`).
     """
     if data.mode == "whole" or data.streamed:
         return False

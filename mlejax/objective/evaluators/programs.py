@@ -96,7 +96,7 @@ def advance_sets(
     n_blocks: Count,
     allow_trust_region_solve: Either | None = None,
 ) -> PyTree:
-    """Advance the optimiser of every data set by at most ``n_turns`` iterations.
+    """Return the states of the optimiser of every data set after at most ``n_turns`` further iterations.
 
     Args:
         spec, method, width: static arguments of the compiled program.

@@ -126,7 +126,9 @@ class SeparateEvaluator:
     def evaluate(
         self, u: Float[Host, "m p"], order: Literal[0, 1, 2] = 2, which: Int[Host, " m"] | None = None
     ) -> Evaluation:
-        """Evaluate values (order 0), scores (1) and information (2) of the data sets ``which`` (default: all) at u (m, p)."""
+        """Return the (penalised) log-likelihoods of the data sets ``which`` (default: all) at u (m, p), from order 1 on also the
+        scores, with order 2 also the information.
+        """
         numbers = range(self.n_sets) if which is None else which.tolist()
         one = lambda i: ChunkedEvaluator(self.spec, self.sets.single(i), self.fixed, self.hyper, threads=1)
         found = [one(i).evaluate(at[None], order) for i, at in zip(numbers, u, strict=True)]

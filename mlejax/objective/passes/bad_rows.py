@@ -19,7 +19,8 @@ class BadRows(NamedTuple):
 
     Attributes:
         n: their number.
-        first: partition, number of the row in it (of a unit, that of its first row) and value, of the first five at most.
+        first: partition, number of the row in it (of a unit, that of its first row) and log-likelihood of the row or unit, of
+            the first five at most.
         lost: the coordinates in which scores are not finite (p,); all False if the log-likelihood was tested.
     """
 

@@ -233,7 +233,7 @@ class PartitionedEvaluator:
         effects: EffectValues | None = None,
     ) -> PyTree:
         """Make one pass: return ``task(objective, u)`` of every chunk, processed by ``finish`` on the host, merged; NumPy
-        arrays.  ``effects``: as in `Job`.
+        arrays.  The objective is without the penalty.  ``effects``: as in `Job`.
         """
         job = Job(self._plain, self.fixed, self.rows.cut, task, merge, np.asarray(u), finish, effects)
 
@@ -252,8 +252,9 @@ class PartitionedEvaluator:
         return replace(some, weights=np.asarray(some.weights) * (self.scale / max(some.total_weight, 1e-300)))
 
     def evaluate(self, u: Host | FromData, order: Literal[0, 1, 2] = 2, which: Host | None = None) -> Evaluation:
-        """Evaluate the (penalised) value, score (from order 1) and information (order 2) at u (1, p), or at the point that
-        ``u(which, data)`` makes of the sample; ``which`` is not used."""
+        """Return the (penalised) log-likelihood, score (from order 1) and information (order 2) at u (1, p), or at the point that
+        ``u(which, data)`` makes of the sample; ``which`` is not used.
+        """
         u = u(np.zeros(1, np.int64), with_leading_axis(self.some)) if callable(u) else u
         if order == 0:
             return Evaluation(u, self.logliks({0: u})[0])
@@ -285,7 +286,9 @@ class PartitionedEvaluator:
         return ChunkedEvaluator(self.spec, self.some, self.fixed, self.hyper).best(points, which, n_rows)
 
     def minimised(self, method: Method, u: Host) -> Minimised:
-        """Return value (), gradient (p,) and curvature (p, p) of the objective that is minimised, by one pass."""
+        """Return minus the (penalised) log-likelihood over the sum of the weights (), its gradient (p,) and the curvature that
+        ``method`` uses (p, p), by one pass; without a pass if the last evaluation was at u.
+        """
         key = optimize.evaluating(method), np.asarray(u).tobytes()
         if self._last is None or self._last[0] != key:
             loglik, score, information = self._curvature(method, np.asarray(u))

@@ -44,12 +44,13 @@ def _weighted(objective: Objective, u: Either) -> PyTree:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Sums over a chunk under the random weights of n replicates (n, k).
+    """Sums over a chunk, for each of n replicates, of row values times a random weight times the row's weight in the fit (n, k).
 
     Attributes:
         bayesian: exponential weights in place of Poisson numbers.
         n, seed: number of replicates, and the seed.
-        frequency: True if the weights of the fit count equal rows, which are drawn separately.
+        frequency: True if a weight w of the fit counts w equal rows: each is drawn separately, and the random weight, with
+            mean w, is all that multiplies the row's values.
     """
 
     bayesian: bool

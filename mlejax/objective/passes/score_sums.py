@@ -147,14 +147,16 @@ def streamed_products(
     by_root: bool,
     groups: Sequence[str] = (),
 ) -> tuple[list[Float[Host, "p p"]], list[int]]:
-    """Return the summed outer products of scores in u, one matrix for each grouping (a single one without groups; with two
-    columns a third one, of pairs of labels), and the numbers of clusters ([0] without groups).
+    """Return the summed outer products of scores in u, and the numbers of clusters ([0] without groups).
+
+    Without groups there is one matrix, of the scores of rows or units.  With groups there is one for each column, of the sums
+    of weighted scores by cluster, and with two columns a third one, of the sums by pair of labels.
 
     Args:
         evaluator: evaluator of the log-likelihood without penalty.
         partialled: the `Partialled` by which effects are partialled out of the scores; None without effects.
         u: point of evaluation (p,).
-        by_root: if True, products are weighted by w, otherwise by w^2.
+        by_root: if True, products are weighted by w, otherwise by w^2; not used with groups.  w are the weights as given.
         groups: names of the columns of cluster labels, one or two.
 
     Raises:

@@ -67,6 +67,9 @@ class RunningBound:
         program: a closed jaxpr, traced on a block of the data.
         n_rows: number of rows of the block: a sum over this many terms counts as a sum over all rows of the data, with the
             rounding ``row_units`` that is passed to ``__call__``.
+
+    Attributes:
+        unknown: names of the operations without a rule; the program is evaluated only if there are none.
     """
 
     def __init__(self, program: Closed, n_rows: int | None = None) -> None:

@@ -37,7 +37,8 @@ _ABSOLUTE: dict[str, Callable[[Any, Any, Any], Any]] = {
 
 
 def own_rounding_of_function(name: str, x: Any, v: Any, xp: Any) -> Any:
-    """Return a bound of the rounding of the function itself, in units of 2**-53: four units of the value unless listed above.
+    """Return a bound of the rounding of the function itself, in units of 2**-53: four times the absolute value, unless the
+    function is listed in `_ABSOLUTE` or `_RELATIVE`.
 
     Args:
         name: name of the primitive.

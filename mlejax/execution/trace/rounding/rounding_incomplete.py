@@ -17,8 +17,8 @@ STEP, STEP_OF_SLOPE = 1e-5, 1e-3  # of differences in a, relative
 
 
 def own_rounding(name: str, a: Either, x: Either, v: Either, lgamma: Callable[[Any], Any], xp: Any) -> Any:
-    """Return a bound of the rounding of ``igamma``, ``igammac`` or ``igamma_grad_a``, in units of 2**-53: inf for a above 1e5,
-    and for the first two 0 where x <= 0 or x is inf, and they are exact.
+    """Return a bound of the rounding of ``igamma``, ``igammac`` or ``igamma_grad_a``, in units of 2**-53: inf for a above 1e5;
+    0 for ``igamma`` and ``igammac`` where x <= 0 or x is inf, since they are exact there.
 
     Args:
         name: name of the primitive.
