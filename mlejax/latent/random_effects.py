@@ -212,21 +212,21 @@ def _with_random(base: Likelihood, random: Mapping[str, Linear]) -> Likelihood:
     latents = {} if marginal is None else dict(marginal.latents)
     for name, linear in random.items():
         p = predictor(name, base.parameters, linear)
-        what = f"regress({name}=mle.Linear({linear.formula!r}, random={linear.random!r}))"
+        call = f"regress({name}=mle.Linear({linear.formula!r}, random={linear.random!r}))"
         if base.effects:
             raise ValueError(
-                f"{what}: effects of mle.Real(by=...) together with random effects are not supported; leave out "
+                f"{call}: effects of mle.Real(by=...) together with random effects are not supported; leave out "
                 f"{base.effects[0].parameter}, or random="
             )
         if mixture_of(base) is not None:
-            raise ValueError(f"{what}: random effects together with a latent class are not supported; leave one out")
+            raise ValueError(f"{call}: random effects together with a latent class are not supported; leave one out")
         if not p.scalar:
             raise ValueError(
-                f"{what}: random effects are supported for scalar parameters only, and {name} is {p.parameter!r}; declare "
+                f"{call}: random effects are supported for scalar parameters only, and {name} is {p.parameter!r}; declare "
                 "u=mle.Latent(by=...) in the model and add params['u'] inside the function"
             )
         for part in p.random:
-            terms = terms_of(part.formula, what)
+            terms = terms_of(part.formula, call)
             q = len(terms)
             for latent, factor in latent_names(p, part).items():
                 spread = spread_name(part, latent, q)

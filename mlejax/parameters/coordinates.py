@@ -43,8 +43,8 @@ class Coordinates(NamedTuple):
         return np.linalg.solve(self.matrix, u - self.origin)
 
     def in_theta(self, space: Space) -> Coordinates:
-        """Return the same map for theta, if u and theta differ only in ordered vectors: there u has the first entry and the
-        differences, theta their sums. Other coordinates must be the same in u and theta where the map changes them.
+        """Return the same map for theta. The map may change only coordinates that are the same in u and theta, and first entries
+        of ordered vectors, which in theta are a part of every entry of the vector.
         """
         sums, at = np.eye(space.n_free), 0
         for leaf in space.leaves if space.ties is None else ():

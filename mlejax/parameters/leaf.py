@@ -105,7 +105,8 @@ class Leaf:
         """Write the constant derivative of this array's entries in tables with respect to its theta into ``out``.
 
         Args:
-            out: zeros (n_reported, n_free), overwritten. Rows of fixed entries, and of probabilities that are fixed at 0, stay 0.
+            out: zeros (n_reported, n_free), overwritten. Rows of fixed entries stay 0. The probability that is 1 minus the others
+                has derivative 0 in those that are 0 at the estimate (`ClosedSimplex.derivative_mask`).
         """
         if self.transform.elementwise:
             out[self.free_index if self.partly_fixed else np.arange(self.size), np.arange(self.n_free)] = 1.0

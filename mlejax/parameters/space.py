@@ -257,8 +257,8 @@ class Space:
 
     @cached_property
     def reported_matrix(self) -> np.ndarray:
-        """D (n_reported, n_free): the constant derivative of the entries in tables with respect to theta; probabilities that are
-        0 at the estimate are treated as fixed.
+        """D (n_reported, n_free): the constant derivative of the entries in tables with respect to theta; that of a probability
+        that is 1 minus others is 0 in those that are 0 at the estimate.
         """
         if self.ties is not None:
             return np.asarray(self.untied.reported_matrix @ self.ties.matrix)

@@ -102,6 +102,6 @@ def stack(
     return inference.two_step(first._entries, second._entries, names, alpha)
 
 
-def _check(one: object, what: str, which: str) -> None:
+def _check(one: object, function: str, which: str) -> None:
     if not isinstance(one, Results):
-        raise TypeError(f"{what} expected results, as model.fit returns them, got {type(one).__name__} as {which}")
+        raise TypeError(f"{function} expected results, as model.fit returns them, got {type(one).__name__} as {which}")

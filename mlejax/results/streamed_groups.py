@@ -156,7 +156,8 @@ def _check_options(work: FitGroups, by: Sequence[Any], shuffles: bool, engine: E
         )
     if work.likelihood.predictors and work.likelihood.open_columns.names:
         raise DataError(
-            "optional= and infinite= together with formulas need all rows at once: load the columns in use into memory"
+            "fit_groups of a stream: optional= and infinite= together with formulas need all rows at once; load the columns in "
+            "use into memory"
         )
     if isinstance(start, str) or hasattr(start, "columns"):
         raise DataError(ONE_START)

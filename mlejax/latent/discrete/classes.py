@@ -33,8 +33,8 @@ class Discrete:
 
     If the labels can be exchanged, classes are sorted by the first parameter with one value for each, also in a batch and in
     the refits of a bootstrap.  If a class vanishes during the optimisation, the fit is repeated from starts with distinct classes
-    (in a batch unless ``start=`` or ``n_starts=`` is given).  If a probability is 0 at the maximum, the verdict of a fit is
-    ``boundary``; in a batch it is ``no_finite_maximum``, with the limit.
+    (in a batch unless ``start=`` or ``n_starts=`` is given).  If a probability is 0 at the maximum, the verdict is
+    ``boundary``, in a batch too.
 
     Args:
         n: the number of classes, 2 to 50.

@@ -67,7 +67,7 @@ def regressed(likelihood: Likelihood, given: Mapping[str, Any]) -> Likelihood:
     declared = likelihood.parameters
     if declared is None:
         raise ValueError(
-            f"regress() needs declared parameters, but {likelihood.name} declares none: @mle.model(mu=mle.Real(), ...)"
+            f"regress() needs declared parameters, but {likelihood.name} declares none: write @mle.model(mu=mle.Real(), ...)"
         )
     if not given:
         raise ValueError(

@@ -74,16 +74,17 @@ def declared_likelihood(
     if not effects:
         return Likelihood(function, declared or None, rowwise, unit)
     first = effects[0]
-    what = f"{first.parameter}=Real(by={first.by!r})"
+    declaration = f"{first.parameter}=Real(by={first.by!r})"
     if unit is not None or not rowwise:
         option = "rowwise=False" if unit is None else f"unit={unit!r}"
-        raise ValueError(f"{what} has one value for each row and needs a row-wise model: leave out {option}")
+        raise ValueError(f"{declaration} has one value for each row and needs a row-wise model: leave out {option}")
     assert declared is not None
     if len({key.by for key in effects}) < len(effects):
-        raise ValueError(f"{what}: expected one parameter with by= for each column, got two for the same column")
+        raise ValueError(f"{declaration}: expected one parameter with by= for each column, got two for the same column")
     if len(declared) == 1:
         raise ValueError(
-            f"{what} is the only parameter: each level would be a fit of its own, which fit_groups(data, by={first.by!r}) does"
+            f"{declaration} is the only parameter: each level would be a fit of its own, which "
+            f"fit_groups(data, by={first.by!r}) does"
         )
     return _eliminating(first, effects, function, declared, rowwise)
 

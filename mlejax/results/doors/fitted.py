@@ -179,9 +179,10 @@ class Fitted(Estimated):
     def integration(self) -> Integration | None:
         """How latent variables were integrated out, and how accurate this is; None for models without latent variables.
 
-        ``points``: quadrature points per dimension, 0 for discrete classes (exact sums). If the number was chosen automatically,
-        also the change when it is doubled: of the estimates (``shift``, in standard errors), of the standard errors (``errors``,
-        relative) and of the log-likelihood; and the unit with the largest error against a fixed grid (``worst``, ``off``).
+        ``points``: quadrature points per dimension (1: Laplace's approximation), draws per unit of a simulation, 0 for discrete
+        classes (exact sums). If the number q of points was chosen automatically, also the largest changes with 2 q + 1 points: of
+        the estimates (``shift``, in standard errors), of the standard errors (``errors``, relative) and of the log-likelihood
+        (``loglik``); and the unit with the largest error against a fixed grid (``worst``), and that error (``off``).
         """
         return self._fit.integration
 

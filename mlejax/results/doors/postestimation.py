@@ -168,11 +168,11 @@ class Postestimation(Fitted):
             self._fit, self._cov, variables, of, **options, alpha=alpha, reason=self._entries.reason
         )
 
-    def _refuse_unsaved(self, what: str) -> None:
+    def _refuse_unsaved(self, method: str) -> None:
         """Raise ValueError if the result is from a file that could not hold the formulas of the model."""
         designs: Any = self._fit.loaded.designs
         if isinstance(designs, files.Unsaved):
-            raise ValueError(f"{what} evaluates the formulas of the model on new data, but {designs.why}")
+            raise ValueError(f"{method} evaluates the formulas of the model on new data, but {designs.why}")
 
     # ---- checks
 

@@ -160,7 +160,7 @@ class Testing(Fitted):
         )
 
 
-def _other(result: object, what: str) -> Fitted:
+def _other(result: object, test: str) -> Fitted:
     if not isinstance(result, Fitted):
-        raise TypeError(f"{what} expected the result of another fit of the same data, got {result!r}")
+        raise TypeError(f"{test} expected the result of another fit of the same data, got {result!r}")
     return result
