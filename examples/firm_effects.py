@@ -1,6 +1,8 @@
 """Effects of 25 firms beside two covariates: counts with one effect a firm, errors by firm, and the firms themselves.
 
-The table is simulated (tests/references/effects.csv, seed 7), so that the example runs anywhere.
+The table is simulated (tests/references/effects.csv, seed 7).
+
+    python examples/firm_effects.py
 """
 
 from pathlib import Path
