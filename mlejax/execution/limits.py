@@ -58,7 +58,7 @@ class Limits:
         threaded_numbers: entries of information matrices from which several threads convert them faster than one.
         answered_data_sets: largest number of data sets in a chunk, on a CPU, for checks that concern few data sets.
         lapack_work: operations of one call of LAPACK that jaxlib does not split among threads; jaxlib's bound is 200,000.
-        lapack_points: smallest number of points at which one call evaluates a log-likelihood.
+        lapack_points: number of points at which one call evaluates a log-likelihood at least, for that bound.
     """
 
     on_cpu: bool = True

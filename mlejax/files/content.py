@@ -160,7 +160,7 @@ def parts_of(content: Json, model: Likelihood | None = None) -> ResultParts:
 
     Args:
         content: JSON of the current format.
-        model: the user's model, whose formulas predictions evaluate; or None, for a result that does not predict.
+        model: the user's model, whose formulas are evaluated in predictions; None: predictions from formulas raise an error.
 
     Raises:
         FileError: the content is not a result, or is one of another model.

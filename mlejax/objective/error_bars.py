@@ -128,8 +128,8 @@ def _arguments(sample: Prepared, u: Either, fixed: Any) -> list[Any]:
 
 
 def _row_units(data: Prepared, n_rows: int | None = None) -> float | None:
-    """Return the relative rounding error, in units of eps, of a sum over all rows (``n_rows``; None: those of ``data``) that is
-    taken block by block; None for a model of the whole data.
+    """Return the rounding error, in units of 2**-53 of the sum of the absolute terms, of a sum over all rows (``n_rows``; None:
+    those of ``data``) that is taken block by block; None for a model of the whole data.
     """
     n_blocks, size = (data.n_blocks, data.block) if n_rows is None else blocks(n_rows)
     return None if data.mode == "whole" else sum_units(size) + n_blocks

@@ -157,8 +157,8 @@ class Objective:
         return made(self._sum(block))
 
     def with_hessian_and_products(self, u: Float[Either, " p"], by_root: bool) -> tuple[Minimised, Float[Device, "p p"]]:
-        """Return the results of `with_hessian` and of `score_products`, which need the data once, for independent rows without
-        penalty or bias reduction; else by two sums.
+        """Return the results of `with_hessian` and of `score_products`: by one sum over the data for independent rows without
+        penalty or bias reduction, else by two.
         """
         if self.spec.hessian == "differenced" or self.spec.adjusted or self.prepared.mode != "rows":
             return self.with_hessian(u), self.score_products(u, by_root)

@@ -119,7 +119,9 @@ class Cut:
             return found, weights if self.position is None else self._without_left_out(found[self.position], weights, name)
 
     def _without_left_out(self, codes: Float[Host, " n"], weights: np.ndarray | None, name: str) -> np.ndarray | None:
-        """Return the weights of the rows of a partition, 0 for rows that are left out; None if all are 1."""
+        """Return ``weights`` (None stands for ones) with 0 for the rows that are left out: those with a negative code, and those
+        in ``left_out`` of the partition ``name``; ``weights`` itself if there are no such rows.
+        """
         gone = codes < 0
         gone[self.left_out.get(name, np.zeros(0, np.int64))] = True
         return np.where(gone, 0.0, 1.0 if weights is None else weights) if gone.any() else weights
@@ -145,8 +147,10 @@ class Cut:
     def groups(
         self, table: Table, name: str, arrays: Sequence[np.ndarray], weights: np.ndarray | None, check: bool
     ) -> Groups | None:
-        """Return the units of the rows of a partition; None for models of rows. The other arguments and the errors, which begin
-        with ``name``, are those of `InUnits.groups`.
+        """Return the units of the rows of a partition, called ``name``; None for models of rows.
+
+        ``arrays``, ``weights``: its columns and weights, by row; ``check``: if True, DataError if a column, the weights or the
+        times are not as they must be within units.  Other errors as in `InUnits.groups`; all begin with the name.
         """
         if self.units is None:
             return None

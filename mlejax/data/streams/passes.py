@@ -108,7 +108,7 @@ class Streamed:
     Args:
         source: the source of the partitions.
         cut: how partitions are divided into chunks.
-        n: number of rows.
+        n: number of rows, those left out included.
         n_used: number of rows (or units) of positive weight.
         sum_weights: the sum of the weights (of rows or units) as given.
         engine: executor of the passes.
@@ -146,7 +146,7 @@ class Streamed:
 
     @property
     def n_terms(self) -> int:
-        """The number of terms of the log-likelihood: rows or units."""
+        """The number of terms of the log-likelihood: units, or rows without those left out."""
         return self.n - self.n_left_out if self.units is None else self.units.n
 
     def kept_pass(self, facts: Callable[[], Any], work: Callable[[], Any]) -> Any:
@@ -158,7 +158,7 @@ class Streamed:
     def pass_over(
         self, work: Callable[[Partition, bool], tuple[Seen | None, Any]], take: Callable[[Any], None] | None = None
     ) -> list[Any]:
-        """Run a task on every partition; return its results for those that have rows, in order.
+        """Run a task on every partition; return its results for those that have rows, in order (an empty list with ``take``).
 
         Args:
             work: function (partition, True on the first pass) -> (summary of its rows, result); the summary is None if it has no

@@ -157,7 +157,7 @@ class EffectsEvaluator:
         return self._search.eliminated(u)
 
     def exactly(self, u: Float[Host, " p"]) -> Eliminated:
-        """Evaluate as `eliminated`, with derivatives at effects that are exact to rounding."""
+        """Return what `eliminated` returns at u (p,), with derivatives at effects that are exact to rounding."""
         return self._search.exactly(u)
 
     def diverging(self, u: Float[Host, " p"]) -> Float[Host, " levels"]:

@@ -186,7 +186,9 @@ class EffectsSearch:
         return self._keep(u, *self._searched(u))
 
     def exactly(self, u: Float[Host, " p"]) -> Eliminated:
-        """Return `eliminated` at u with derivatives at effects that are exact to rounding, as errors of effects need them."""
+        """Return what `eliminated` returns at u, with derivatives at effects that are exact to rounding, which standard errors of
+        effects need.
+        """
         found = self.eliminated(u)
         if not found.remaining > EXACT or found.open.any():
             return found
@@ -194,8 +196,10 @@ class EffectsSearch:
         return self._keep(u, Settled(found.effects, terms, found.open), self._evaluation(u))
 
     def without(self, u: Float[Host, " p"], gone: Bool[Host, " levels"]) -> Eliminated | None:
-        """Return `eliminated` at u of the rows of the levels that are not ``gone`` (G,), from that of all rows and an evaluation
-        of the gone levels' rows, whose effects are not sought; None if these are too many, or not finite.
+        """Return what `eliminated` returns at u, for the rows without the levels of the mask ``gone`` (G,): from the evaluation
+        of all rows, minus the terms of these levels at the effects that it found.
+
+        None for a stream, if no row or more than a quarter of the rows are gone, or if the difference is not finite.
         """
         found = self.eliminated(u)
         if not isinstance(self.grouped, RowsByLevel) or not self.grouped.few(gone):
@@ -217,7 +221,9 @@ class EffectsSearch:
         return made
 
     def _searched(self, u: Float[Host, " p"], only_signs: bool = False) -> tuple[Settled, LastEvaluation]:
-        """Return the maximising effects at u, and the last evaluation, if there was any; ``only_signs``: as in `_settled`."""
+        """Return the maximising effects at u, and the last evaluation of all derivatives (its ``values`` are None if there was
+        none); ``only_signs``: if True, end as soon as some effects are found to diverge.
+        """
         values, near = self._predicted(u)
         found = Settled(values, np.zeros((ALONE, len(values))), np.zeros(len(values), bool))
         last = self._evaluation(u)

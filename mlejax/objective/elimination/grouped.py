@@ -73,7 +73,7 @@ class RowsByLevel:
         return one
 
     def few(self, some: Bool[Host, " levels"]) -> bool:
-        """True if the rows of some levels (G,) are so few that they get chunks of their own."""
+        """True if the rows of some levels (G,) are so few that they get own chunks: at most a quarter of all, but not none."""
         return 0 < int(self.counts[some].sum()) <= FEW * self.n_rows
 
     @cached_property

@@ -100,7 +100,7 @@ def still_to_gain(
     """Return the order of the error of the log-likelihood, summed over the open levels, that is left by one Newton step of each
     from here: the Newton decrement to the power 3/2, since the error is of third order in the step.
 
-    Inf if a level is not concave here or its decrement is above `NEARBY`, where that order says nothing.
+    Inf if a level is not concave here or its decrement is above `NEARBY` (0.01), where that order says nothing.
 
     Args:
         terms: log-likelihood, score and minus the second derivative of every level (3, G).
@@ -113,7 +113,7 @@ def still_to_gain(
 
 
 def excess(decrements: Float[Host, " levels"]) -> float:
-    """Return the sum of the decrements to the power 3/2; inf if one of them is above `NEARBY`."""
+    """Return the sum of the decrements to the power 3/2; inf if one of them is above `NEARBY` (0.01)."""
     return float(np.sum(decrements**1.5)) if (decrements <= NEARBY).all() else float("inf")
 
 

@@ -104,7 +104,9 @@ class _LevelSums:
         self.waiting, self.n_waiting = [], 0
 
     def total(self) -> tuple[Any, Float[Host, "terms levels"]]:
-        """Return the sums of all chunks, at least one."""
+        """Return the summed results of all chunks, of which there is at least one, and the sums of their row values by level
+        (n_terms, G).
+        """
         if self.waiting:
             self._flush()
         return self.made, self.sums
@@ -148,7 +150,7 @@ class StreamedLevels:
     Args:
         rows: the stream, whose chunks have the codes of levels in their column of effects.
         sample: a sample of its rows in memory, with a column of effects.
-        sample_levels: their levels.
+        sample_levels: the level of each row of the sample.
 
     Attributes:
         n_levels, counts: number of levels, and their numbers of rows of positive weight (G,).
@@ -319,8 +321,8 @@ class LastEvaluation:
         self.values: Any = None
 
     def every(self, values: Float[Host, " levels"]) -> None:
-        """Evaluate the terms of all levels at the effects ``values`` and store them in ``made`` and ``terms``, unless the last
-        evaluation was at these effects.
+        """Run the program of all derivatives for all levels at the effects ``values`` and store its results in ``made`` and the
+        sums by level in ``terms``, unless the last evaluation was at these effects.
         """
         if self.values is None or not np.array_equal(values, self.values):
             self.made, self.terms = self.grouped.run(self.program, values, self.n_terms)

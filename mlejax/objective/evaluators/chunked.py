@@ -44,7 +44,9 @@ Minimised = tuple[Any, Any, Any]  # value (), gradient (p,) and curvature (p, p)
 
 
 def _evaluate(spec: Spec, method: Any, u: Either, data: Prepared, fixed: Either | None) -> PyTree:
-    """Return value, score and curvature in one vector, because one array is fetched faster than three."""
+    """Return, in one vector (1 + p + p^2,), because one array is fetched faster than three: minus the log-likelihood over the sum
+    of the weights, its gradient, and the curvature that ``method`` uses; without a penalty.
+    """
     # bias reduction differentiates the sum in reverse mode, and a GPU waits for the host at loops of unknown length
     filled = None if data.n_blocks <= 1 or spec.reduction is not None or not on_cpu() else blocks_used(data)
     value, score, curvature = method.evaluate(replace(objective_of(spec, data, fixed, None, filled), last=True), u)
@@ -218,8 +220,8 @@ class ChunkedEvaluator:
         return value + more, grad + slope, curvature + bend
 
     def _summed(self, method: Method, u: Host) -> Minimised:
-        """Return value, gradient and curvature of the objective that is minimised, without the penalty: from the program of the
-        full model (`embedding`) if its numbers are finite, else from the program of the model with fixed values.
+        """Return what `minimised` does, without the penalty: from the program of the full model (`embedding`) if its numbers are
+        finite, else from the program of the model with fixed values.
         """
         if self._embedding is not None:
             found = self._chunked(self._embedding.spec, None).summed(method, self._embedding.full(u))
@@ -299,7 +301,9 @@ class Chunks:
         self.runs = [range(a, b) for a, b in pairwise(ends)]
 
     def summed(self, method: Method, u: Either) -> Minimised:
-        """Return value, gradient and curvature of the objective that is minimised, without the penalty."""
+        """Return minus the log-likelihood over the sum of the weights (), its gradient (p,) and the curvature that ``method``
+        uses (p, p), without the penalty.
+        """
         p = len(u)
         total = self.total(lambda chunk: self.program(self.spec, method, u, chunk, self.fixed))
         return total[0], total[1 : p + 1], total[p + 1 :].reshape(p, p)

@@ -161,7 +161,7 @@ def evaluate_sets(
     hyper: PyTree,
     n_blocks: Count,
 ) -> tuple[Any, Any, Any]:
-    """Return (penalised) log-likelihoods (C,), scores (C, p) and information (C, p, p) in u, (C, p).
+    """Return (penalised) log-likelihoods (C,), scores (C, p) and information (C, p, p) of every data set at its own u (C, p).
 
     Zeros for the data sets after the first ``n_blocks`` blocks; arguments as in :func:`logliks_of_sets`.
     """

@@ -21,7 +21,8 @@ class BadRows(NamedTuple):
         n: their number.
         first: partition, number of the row in it (of a unit, that of its first row) and log-likelihood of the row or unit, of
             the first five at most.
-        lost: the coordinates in which scores are not finite (p,); all False if the log-likelihood was tested.
+        lost: if scores were tested, True for the coordinates of u in which some are not finite (p,); if the log-likelihood was
+            tested, True if there are such rows (1,).
     """
 
     n: int

@@ -119,7 +119,9 @@ def _run(spec: Spec, task: DerivativesWithEffects, u: Either, data: Prepared, fi
 def derivatives_in_memory(
     spec: Spec, position: int, u: Float[Host, " p"], data: Prepared, fixed: Host | None
 ) -> Float[Host, "n k"]:
-    """Return the derivatives of `DerivativesWithEffects` of rows in memory, with their effects in the column at ``position``."""
+    """Return, for rows in memory with their effects in the column at ``position``, the unweighted derivatives (n,
+    p + p^2 + 2 + p) of `DerivativesWithEffects`, without padding.
+    """
     return np.asarray(_run(spec, DerivativesWithEffects(position), u, data, fixed))[: int(data.n)]
 
 
@@ -182,7 +184,8 @@ class _ByPair:
 def streamed_effect_sums(
     evaluator: PartitionedEvaluator, effects: EffectValues, u: Float[Host, " p"], groups: str
 ) -> EffectSums:
-    """Return the sums over the rows of a stream by one pass; clusters without a row of positive weight are left out.
+    """Return the `EffectSums` of the rows of a stream by one pass: sums by cluster, and by pair of a level and a cluster;
+    clusters without a row of positive weight are left out.
 
     Args:
         evaluator: evaluator of the log-likelihood without penalty.

@@ -304,10 +304,10 @@ class PartitionedEvaluator:
         return tuple(np.asarray(a) for a in penalty_derivatives(self.spec, u, self.fixed, self.hyper))
 
     def _curvature(self, method: Method, u: Host) -> tuple[Any, ...]:
-        """Return log-likelihood, score and curvature at u.
+        """Return the log-likelihood at u, its score and the curvature that ``method`` uses, as sums without the penalty.
 
-        If products of scores will be needed and the search is nearly done, the same pass also sums the
-        outer products of scores and keeps the sum for `products`.
+        If products of scores will be needed and the search is nearly done, the same pass also sums the outer products of scores
+        and keeps the sum for `products`.
         """
         if self.rows.products_wanted is None or not self._nearly_done():
             return self.map_reduce(Curvature(optimize.evaluating(method)), added, u)

@@ -104,7 +104,9 @@ def sums_by_label(evaluator: PartitionedEvaluator, u: Float[Host, " p"], groups:
 
 
 def check_rows_at_once(evaluator: PartitionedEvaluator, what: str) -> None:
-    """Raise DataError if the informations of the rows of a chunk do not fit into memory; ``what``: the caller."""
+    """Raise DataError if the informations of the rows of a chunk are more than 50 million numbers; ``what``: the name of the
+    method that needs them, for the message.
+    """
     p, size = evaluator.spec.space.n_free, evaluator.rows.cut.size
     if size * p * p > MOST:
         raise DataError(

@@ -63,7 +63,8 @@ class Partialled:
         return EffectValues(self.position, self.values)
 
     def of(self, scores: Float[Host, "N k"], chunk: Prepared) -> Float[Host, "N p"]:
-        """Return the partialled scores of a chunk from those of `_WithEffects`."""
+        """Return the partialled scores of a chunk (N, p) from its scores in u and, in the last column, in the effects (N, p + 1).
+        """
         return scores[:, :-1] - self.lever[self.effects.codes(chunk)] * scores[:, -1:]
 
 
@@ -185,7 +186,7 @@ def nested_in_clusters(evaluator: PartitionedEvaluator, position: int, groups: s
         evaluator: evaluator of a stream with effects.
         position: position of the column of level codes.
         groups: name of the column of clusters.
-        u: a point (p,).
+        u: any point (p,); the answer does not depend on it.
     """
     rows = evaluator.rows.with_columns([groups])
     within = PartitionedEvaluator(evaluator.spec, rows, evaluator.some, evaluator.fixed)
