@@ -263,10 +263,10 @@ def _padded_sizes(lengths: Int[Host, " L"], equal: bool, whole: bool) -> Int[Hos
 
 
 def _without_gaps(runs: Runs, gaps: Sequence[Gap], missing: str, index: Any, bad: dict[int, str]) -> Runs:
-    """Return the data sets without rows with missing values, if ``missing`` is "drop"; with "raise" the same.
+    """Return the data sets without their rows with missing values if ``missing`` is "drop"; unchanged if it is "raise".
 
-    Data sets with gaps that are not dropped (infinite values always are not), and those without a row left, are added to ``bad``
-    with the reason. ``index`` has the labels of the rows of the table, or is None.
+    Data sets with gaps that stay (missing values under "raise", infinite values always), and those without a row left, are added
+    to ``bad`` with the reason. ``index`` has the labels of the rows of the table, or is None.
     """
     dropped = [gap for gap in gaps if missing == "drop" and not gap.infinite]
     phrases: dict[int, list[str]] = {}

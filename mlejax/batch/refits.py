@@ -246,8 +246,8 @@ def _ended(
     """Set coordinates within 1e-4 standard errors of a bound to it, and find which results are clear maxima.
 
     Clear maxima are those that `clean` accepts, and those at a bound where the score vanishes (`_maximum_on_bound`).  A search
-    that began at the maximum has no decrements to compare: it is spared that test, and not the others.  Without second
-    derivatives no coordinate is set, and none is a clear maximum.
+    that began at the maximum has no decrements to compare: whether it converged faster than linearly is not tested.  Without
+    second derivatives no coordinate is set, and none is a clear maximum.
 
     Args:
         space, fixed: layout of the parameters and values under ``fixed=``, as in `refit`.

@@ -161,7 +161,9 @@ class DataSets:
 
     @cached_property
     def total_weights(self) -> np.ndarray:
-        """The sum of the weights of each data set, divided by its ``scale``, (L,); without weights its number of terms."""
+        """The sum of the weights of each data set, divided by its ``scale``, (L,); without weights its number of terms, or, for
+        "whole", of values that the function returns.
+        """
         if self.mode == "whole":
             return np.array([self.n_out.get(int(n), n) for n in self.lengths], np.float64)
         if self.weights is None:

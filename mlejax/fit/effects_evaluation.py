@@ -42,8 +42,8 @@ def terms_of_rows(spec: Spec, loaded: Loaded, fixed: Host | None, u: Float[Host,
     """Return the log-likelihood terms, scores and weights of data in memory at u, (p,); with fixed effects, these are profiled
     out.
 
-    ``spec`` and ``fixed`` are those of the fit of these data, whose evaluation at the estimate is not repeated.  AbsentError for
-    a result from a file, which has neither rows nor the user's function.
+    ``spec`` and ``fixed`` are those of the fit of these data.  With fixed effects, their evaluation at the estimate, if the data
+    hold it, is used again.  AbsentError for a result from a file, which has neither rows nor the user's function.
     """
     function = (spec.likelihood.natural or spec.likelihood).function
     if isinstance(function, Absent):

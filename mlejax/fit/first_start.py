@@ -86,8 +86,8 @@ def _start_of_stream(
 ) -> Float[Host, " p"]:
     """Return u of the first start of a stream, (p,).
 
-    The given one, or the best candidate on a sample of its rows; without given values the estimate from that sample instead, if
-    the log-likelihood of all rows is higher there, and one step from it.
+    This is the given start, or the best candidate on a sample of its rows. Without given values it is the point one step from
+    the estimate on that sample, unless the log-likelihood of all rows is lower at that estimate than at the best candidate.
     """
     evaluator.compile_ahead(method)
     of_sample = evaluator.of_sample(evaluator.some)

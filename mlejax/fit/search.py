@@ -221,9 +221,9 @@ def start_of_one(
     """Return u of the start of one data set, (p,), as `choose` does: the given start, the first guess if it is acceptable, or
     the best candidate on ``n_ranked`` rows (None: on all rows, without the first guess).
 
-    For models with latent variables, whose terms belong to units, the first guess is a rough estimate, if there is one, from
-    units with 4,096 rows together, at least 64.  Candidates are compared on at least 64 units; if units have many rows, on as
-    many units as have 640 rows together, but at least 24.
+    For models with latent variables, whose terms belong to units, the first guess is a rough estimate, if there is one, from as
+    many units as have 4,096 rows together, but at least 64.  Candidates are compared on as many units as have ``n_ranked`` rows
+    together, but at least on 64 units; if units have more than 10 rows, at least on those with 640 rows together, 24 or more.
     """
     spec, designs = evaluator.spec, loaded.designs
     if spec.space.n_free == 0:

@@ -27,7 +27,8 @@ class Direction:
             derivative), or ``unknown`` (not evaluable).
         vector: the direction, unconstrained coordinates, (p,).
         gain: increase of the log-likelihood along it, ().
-        supremum: the limit of a log-likelihood that rises and levels off, (); else NaN.
+        supremum: for ``rises`` the limit of the log-likelihood if it levels off, else the highest value seen, (); for ``flat``
+            and ``plateau`` the value at the final point; NaN for other behaviours, and where it was not recorded.
         words: (movement, names), or a function that makes them when first needed.
         bounded: the log-likelihood levels off.
         point: where the log-likelihood was higher, unconstrained coordinates (p,); or None.
@@ -111,7 +112,7 @@ class Evidence:
     Attributes:
         end: why the optimiser stopped.
         decrement: Newton decrement g' H^-1 g over the coordinates that are not at a bound, log-likelihood units.
-        decrements: decrements of the last undamped Newton steps, most recent last.
+        decrements: Newton decrements at the last four accepted points, most recent last; empty without a Hessian.
         smallest_eigenvalue, condition: smallest eigenvalue and condition number of the information scaled to unit diagonal,
             over the same coordinates.
         definite: the scaled information is positive definite.

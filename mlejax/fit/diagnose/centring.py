@@ -62,7 +62,7 @@ def coordinates_for(
     """Return the affine map for a search that continues from u.
 
     None if no columns are nearly collinear (unless ``always``), if no coordinates are untransformed and unbounded (with one, only
-    if ``always``), or if the rows' scores are, at u0 and at u, not finite or no more than p.
+    if ``always``), or if the scores of the rows are not finite at u0 and at u, or the rows are no more than p.
 
     Args:
         evaluator: evaluator of one data set.

@@ -100,9 +100,9 @@ def _from_elsewhere(
 ) -> dict[int, Diagnosed]:
     """Search again, from a few starts, random or chosen from the data, those data sets that are `_worth_another_start`.
 
-    A maximum found so replaces the first diagnosis if its log-likelihood is higher than where the first search stopped or
-    levelled off, if that one is not known, or if it was unbounded, which the new findings then mention. A final point that is
-    not clearly a maximum replaces it too if it is higher than where the first search levelled off.
+    A maximum found in this way replaces the first diagnosis in three cases: its log-likelihood is higher than that of the first
+    final point and its suprema; that log-likelihood is not known; or it is unbounded, which the new findings then mention. A new
+    final point that is not clearly a maximum replaces the first diagnosis only if it is above the supremum of the first.
 
     ``found``: the first diagnoses, by number; other arguments as in `_followed_from`.
 
@@ -160,8 +160,8 @@ def _highest_ends(
 ) -> dict[int, OptimizeResult]:
     """Search from all starts, (k, p) of each data set, and return the highest final points, by number.
 
-    Only those above the first diagnosis ``found`` and not lost in rounding are returned; and only clear maxima, unless it is
-    known where the log-likelihood levels off, which may be compared with any final point.
+    A final point counts if it is higher than the first diagnosis ``found`` and rounding errors do not dominate there. It must be
+    a clear maximum, unless the first search found a supremum at which the log-likelihood levels off.
     """
     space, best = evaluator.spec.space, dict[int, OptimizeResult]()
     for k in range(max(map(len, starts.values()))):
@@ -198,10 +198,11 @@ def _off_guards(evaluator: SingleEvaluator, points: Float[Host, "n p"]) -> Float
 def _on_the_other_side(
     evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed, rising: Direction
 ) -> Float[Host, "k p"]:
-    """Return a point of a higher log-likelihood than where it levels off, as one row (1, p); no row if none is seen.
+    """Return a point where the log-likelihood is above the supremum that it approaches along the direction ``rising``, as one row
+    (1, p); no row if none is seen.
 
-    The transformed coordinate that changes most along the direction ``rising`` is set to six values on the other side of its
-    start u0, (p,), each e times further on the scale of a logarithm; all others are maximised there.
+    The transformed coordinate that changes most along ``rising`` is set to six values on the other side of its start u0, (p,), at
+    distances 1 to 6 in u; all others are maximised at each.
     """
     space, level = found.spec.space, _level(found)
     moved = np.where(ends.curved(space), rising.vector, 0.0)

@@ -30,8 +30,8 @@ def blurred(evaluator: SingleEvaluator, end: OptimizeResult) -> bool:
     """True if, in a coordinate with an implausibly large standard error, rounding dominates the log-likelihood; False if there is
     no such coordinate, or the information is not positive definite.
 
-    Its change over half a unit (or one standard error) to both sides is compared with the integral of the score, by Simpson's
-    rule: they agree unless rounding dominates.
+    The log-likelihood's change from half a unit of u below the point (one standard error for untransformed coordinates) to as
+    far above is compared with the integral of the score, by Simpson's rule: they agree unless rounding dominates.
     """
     assert end.information is not None
     space = evaluator.spec.space
@@ -84,7 +84,14 @@ def explain(evaluator: SingleEvaluator, loaded: Loaded, u: Float[Host, " p"]) ->
 
 
 class _Terms(NamedTuple):
-    """Terms that are not finite: their number and that of all, the first five as a phrase, the first value, the coordinates."""
+    """Terms of which the log-likelihood, or the score, is not finite.
+
+    Attributes:
+        n, of: their number, and the number of terms that were examined.
+        which: phrase that lists the first five.
+        first: log-likelihood of the first of them.
+        lost: mask of the coordinates of the scores that are not finite, (p,); of length 1 for log-likelihoods.
+    """
 
     n: int
     of: int
@@ -94,7 +101,7 @@ class _Terms(NamedTuple):
 
 
 def _not_finite(evaluator: SingleEvaluator, loaded: Loaded, u: Float[Host, " p"], scores: bool) -> _Terms:
-    """Return the terms of positive weight whose log-likelihood, or whose score, is not finite at u, (p,)."""
+    """Return the terms of positive weight whose log-likelihood (``scores``: whose score) is not finite at u, (p,)."""
     in_passes = isinstance(evaluator, EffectsEvaluator) and evaluator.streamed is not None
     if isinstance(evaluator, PartitionedEvaluator) or in_passes:
         bad = bad_rows(evaluator, u, scores)

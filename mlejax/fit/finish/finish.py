@@ -229,7 +229,9 @@ def finish(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, method:
 
 
 def _error_bars(spec: Spec, loaded: Loaded, fixed: Any, own: Mapped | None, end: OptimizeResult) -> dict[str, Any]:
-    """Compute the error bars of `Verdict.evidence` at a final point, or at that in centred and scaled coordinates, ``own``."""
+    """Return ``error_bars`` of `Verdict.evidence`, bounds on rounding errors (see `bars_of_end`), at the final point ``end``; or,
+    if ``own`` is given, at the same point in its centred and scaled coordinates.
+    """
     with float64():
         evaluator: Any = evaluator_of(spec, loaded, fixed)
         return bars_of_end(evaluator, end) if own is None else bars_of_end(mapped(evaluator, own.coordinates), own.end)

@@ -248,8 +248,8 @@ def _end_at(fine: AnyEvaluator, done: Fit, at: Evaluation | None = None) -> Opti
     """Return the estimate as the converged result of a search with more quadrature points, without making that search; or None.
 
     It is None unless the fit is verified and a Newton step with more points moves its estimate by at most 1e-6 standard errors.
-    The end is where that step leads, or further ones while they are longer than 1e-12 standard errors: it does not depend on the
-    start, up to rounding.
+    Newton steps are taken until the next is shorter than 1e-12 standard errors (at most five), so that the end does not depend
+    on the start, up to rounding.
 
     Args:
         fine: evaluator with more points, whose derivatives treat mode and curvature as constants.

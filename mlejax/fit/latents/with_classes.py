@@ -39,7 +39,7 @@ class ClassFindings:
 
     Attributes:
         counts: expected number of rows (units) of each class, sums of posterior probabilities, (k,).
-        few: number of rows below which a class is called small (about one more than parameters per class).
+        few: number of rows (units) below which a class is called small: 1 + number of free parameters / number of classes.
         alike: pairs of classes whose log densities differ by less than 0.01 in every row.
         what: "row", or the name of the unit column.
     """

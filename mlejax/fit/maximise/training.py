@@ -195,8 +195,10 @@ def _epoch(
     fixed: Either | None,
     hyper: PyTree,
 ) -> tuple[optimize.EpochCarry, optimize.EpochFacts]:
-    """Run one epoch over these ``batches`` from the state ``carry``, compiled; in every batch the penalty is multiplied by the
-    batch's share of the weights.  ``hyper``: second argument of the penalty.
+    """Run one epoch over these ``batches`` from the state ``carry``, compiled.
+
+    The objective of each batch is minus its mean log-likelihood, plus the penalty divided by the sum of the weights of all rows.
+    ``hyper``: second argument of the penalty.
     """
     total = objective_of(spec, data, fixed, hyper)
     mean_weight = total.scale / jnp.maximum(jnp.sum(data.weights > 0), 1).astype(total.scale.dtype)

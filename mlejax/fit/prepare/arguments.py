@@ -102,7 +102,11 @@ def check_n_starts(n_starts: int | None, n_listed: int) -> int:
 
 
 def fix_on_host(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, np.ndarray | None]:
-    """Apply ``fixed=`` as `fix` does; the vector of values is NumPy.  TypeError if ``fixed`` is not a dict; errors of `fix`."""
+    """Return the layout with the entries of ``fixed`` (name -> value, natural scale) fixed, and their values as NumPy.
+
+    The values are a vector with one number for each entry of the parameters, (k,), 0 for those that are not fixed; None if
+    nothing is fixed.  TypeError if ``fixed`` is not a dict; errors of `fix`.
+    """
     if fixed is not None and not isinstance(fixed, Mapping):
         raise TypeError(f"fixed= expected a dict of parameter name -> value, {{'sigma': 1.0}}, got {type(fixed).__name__}")
     with float64():
@@ -111,9 +115,10 @@ def fix_on_host(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, n
 
 
 def restricted(space: Space, fixed_values: np.ndarray | None, wanted: Restrictions) -> tuple[Space, tuple[str, ...], str]:
-    """Apply linear constraints; return the layout, their labels, and a note on redundant ones, which are left out.
+    """Apply linear constraints, without those that follow from the others.
 
-    Raises ValueError for constraints that cannot be satisfied or are not supported (see `Space.tie`).
+    Returns the layout with the constraints, the labels of those applied, and a note for the user that names those left out
+    (empty if there are none).  Raises ValueError for constraints that cannot be satisfied or are not supported (see `Space.tie`).
     """
     labels = wanted.labels
     tied, redundant = space.tie(wanted.R, wanted.r, labels, fixed_values)
@@ -126,7 +131,7 @@ def restricted(space: Space, fixed_values: np.ndarray | None, wanted: Restrictio
 
 def start_moved(space: Space, given: list[Any], u0: np.ndarray, fixed_values: np.ndarray | None) -> str:
     """Return a note for the user if the start that they gave violates the constraints, so that u0, (p,), differs from it; empty
-    otherwise.
+    otherwise.  ``given``: for each leaf the value under ``start=``, natural scale (NaN: not given), or None.
     """
     at = space.split(jax.tree.map(np.asarray, space.params_from_u(u0, fixed_values)))
     for leaf, wanted, value in zip(space.leaves, given, at, strict=True):

@@ -48,7 +48,7 @@ class Effects:
         curvature: minus the second derivative of the log-likelihood with respect to each effect, (G,).
         lever: minus the derivative of the maximising effects with respect to theta, (G, p).
         left_out: levels without a finite effect, whose rows were left out: labels, signs of their effects, numbers of rows.
-        at: the evaluation at the estimate, in u; None for a result from a file.
+        at: log-likelihood, score and information in u at the estimate, maximised over the effects; None for a result from a file.
     """
 
     key: data_room.EffectKey
@@ -152,9 +152,9 @@ def named_terms(loaded: Loaded, likelihood: Likelihood, at: Int[Host, " m"]) -> 
 def counts(loaded: Loaded) -> tuple[float, float]:
     """Return the number of observations and the number of log-likelihood terms, (nobs, n_terms).
 
-    Each is the sum of the frequency weights if there are any, else the number of those with positive weight. Observations are
-    rows, or the values that a function of the whole data returns, if they are several. The terms are rows, units, or these
-    values; the expected total of an extended likelihood is not counted.
+    Observations are rows, or the values that a function of the whole data returns, if they are several. The terms are rows,
+    units, or these values. Those of weight 0 are not counted; with frequency weights each counts as often as its weight says.
+    The expected total of an extended likelihood is not counted.
     """
     if loaded.remembered is not None:
         return loaded.remembered.nobs, loaded.remembered.n_units

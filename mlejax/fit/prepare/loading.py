@@ -284,7 +284,7 @@ def _with_coefficients(space: Space, coded: Sequence[data_room.Coded]) -> Space:
 def _levels(
     key: data_room.EffectKey, source: data_room.Table, rows: data_room.Rows, w: data_room.Weights | None
 ) -> data_room.Levels:
-    """Return the level of each row for fixed effects; rows of weight 0 get the level of the row whose values replace theirs."""
+    """Return the level of each row for fixed effects; a row of weight 0 gets that of the first row of positive weight."""
     levels = data_room.levels_of(rows.select(source.column(key.by)), key.by)
     if w is None or w.used.all():
         return levels

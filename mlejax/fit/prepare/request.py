@@ -22,7 +22,8 @@ class Request:
         restrict: (layout of the parameters) -> the constraints, or None.
         on: devices, or None.
         engine: engine that runs the passes over a stream, or None.
-        products: of a stream: True or False if sums of products of scores, weighted by w or by w^2, are needed; None if not.
+        products: of a stream: True if sums of products of scores weighted by w are needed, False if weighted by w^2, None if
+            neither.
         arranged: (loaded data) -> data with further columns, or None.
         left_out: separated rows that are left out, as in `Separation`.
     """

@@ -249,7 +249,8 @@ def survey(source: Source | GroupedRows, engine: Engine, wanted: Wanted) -> tupl
         wanted: what to collect.
 
     Raises:
-        DataError: no rows, no row of positive weight, or a formula that needs columns too large for memory as a whole.
+        DataError: no rows, no row of positive weight, invalid weights, missing values in the sample, a unit in several places, or
+            a formula that needs all rows of columns at once that take more than 1 GiB.
     """
     if isinstance(source, Parquet):
         known, sample = _survey_files(source, engine, wanted)
@@ -353,7 +354,7 @@ def learnt_designs(
         in_use: columns in use.
         known: the survey of all rows.
         others: names of further columns (weights, groups).
-        coded: as in `first_design`.
+        coded: factors with many levels may be integer codes of levels instead of dummy columns.
     """
     seen = sampled.convert(in_use.reads, others=[*others, *in_use.used])
     made = _formulas_of(likelihood, sampled, in_use, known, coded)
@@ -363,9 +364,7 @@ def learnt_designs(
 def _formulas_of(
     likelihood: Likelihood, table: Table, in_use: InUse, known: StreamSurvey, coded: bool
 ) -> tuple[Design, ...]:
-    """Return the design of each parameter that has a formula, made from the sample and the survey; ``coded``: as in
-    `first_design`.
-    """
+    """Return the design of each parameter that has a formula, made from the sample, with levels and knots from the survey."""
     wide = _with_every_level(table, in_use.used, known.levels)
     made = []
     for p in likelihood.predictors:

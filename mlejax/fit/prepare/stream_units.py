@@ -26,7 +26,7 @@ class UnitSurvey:
         place: name of the partition, or "".
         labels: name of each unit (G,).
         longest: number of rows of the longest unit.
-        counts: numbers of units, and of their rows.
+        counts: number of units, of rows in units of positive weight, and sum over rows of the weights of their units.
     """
 
     place: str

@@ -281,7 +281,7 @@ def evaluator_of(spec: Spec, loaded: Loaded, fixed: Host | None, devices: Any = 
 
 
 def keep_passes(loaded: Loaded, folder: str | os.PathLike[str] | None) -> None:
-    """Store the results of all further passes over a stream in a folder, under ``resume=``; None: no longer.
+    """Store the results of all further passes over a stream in ``folder``, given as ``resume=``; with None, stop storing them.
 
     Raises:
         ValueError: the data are in memory, or in several processes.

@@ -124,8 +124,8 @@ def first_guess(
 def acceptable(
     score: Float[Host, "sets p"], information: Float[Host, "sets p p"], scale: Float[Host, " sets"]
 ) -> Bool[Host, " sets"]:
-    """Return a boolean mask, (sets,), of starts at which the log-likelihood is concave and the Newton decrement at most one per
-    row.
+    """Return a boolean mask, (sets,), of starts at which the log-likelihood is concave and the Newton decrement, score'
+    information^-1 score, is at most ``scale``.
 
     Concave: the least eigenvalue of the information, scaled to unit diagonal, is above 1e-4.
 

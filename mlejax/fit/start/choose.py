@@ -122,7 +122,7 @@ def _rough(spec: Spec, u: Either, data: Prepared) -> Params | None:
 
 def _coarse(evaluator: Evaluator) -> Evaluator:
     """Return the evaluator with Laplace's approximation in place of quadrature, by which starts are compared in a fifth of the
-    time.
+    time; unchanged for models without quadrature.
     """
     spec = evaluator.spec
     marginal = marginal_of(spec.likelihood)

@@ -66,7 +66,8 @@ def modes_of(
 ) -> tuple[tuple[Mode, ...], Diagnosed | None]:
     """Sort the final points ``ends`` of several searches into modes.
 
-    Those that are no clear maxima are grouped, and the searches to the highest few of them are continued.
+    Points that are no clear maxima are grouped by status and log-likelihood, and the search is continued from the highest six
+    groups.
 
     Returns:
         The modes, maxima first, the highest of them first; and the diagnosis at the highest maximum, or None.
@@ -134,9 +135,11 @@ def _count(maxima: list[_Maximum], found: Diagnosed, count: int) -> None:
 
 
 def _same(a: OptimizeResult, b: OptimizeResult, in_errors: bool) -> bool:
-    """True if two final points have equal log-likelihoods and are within 0.01 standard errors of one another.
+    """True if two final points have equal log-likelihoods (to 1e-7 relative) and are the same point: at most 0.01 standard errors
+    apart in each coordinate (root mean square).
 
-    If ``in_errors`` is False, or neither log-likelihood is finite, equal status is required instead of nearness.
+    If ``in_errors`` is False, equal status is required in place of nearness; if neither log-likelihood is finite, equal status
+    suffices.
     """
     if not (np.isfinite(a.loglik) and np.isfinite(b.loglik)):
         return a.end == b.end and not np.isfinite(a.loglik) and not np.isfinite(b.loglik)

@@ -79,7 +79,8 @@ def first_rows(spec: Spec, data: Prepared) -> Prepared:
 def improved(
     spec: Spec, data: Prepared, first: Prepared, u0: Float[Host, " p"], fixed: Host | None
 ) -> Float[Host, " p"] | None:
-    """Return a start near the estimate, (p,), from a search on samples that begins at u0; None if u0 is the better start.
+    """Return a start near the estimate, (p,), from a search on samples that begins at u0; None if that search
+    fails or u0 is the better start.
 
     Args:
         spec: the specification.
@@ -157,10 +158,10 @@ def chosen(
 def onward(
     evaluator: PartitionedEvaluator, of_sample: PartitionedEvaluator, u: Float[Host, " p"]
 ) -> Float[Host, " p"]:
-    """Return a point nearer to the estimate than Newton's step from u, (p,), of which all rows have been evaluated; u if there is
-    none.
+    """Return a point, (p,), nearer to the estimate than that to which the Newton step from u leads; u itself if there is none, or
+    with a penalty.  All rows are evaluated at u only.
 
-    It is where the derivative of a surrogate is zero: the quadratic that has score and curvature of all rows at u, plus what is
+    The derivative of a surrogate is about zero there: the quadratic that has score and curvature of all rows at u, plus what is
     left of the log-likelihood of the sample without its own quadratic at u.  Newton's step neglects all of that remainder, this
     one only the sampling error in it.
 
@@ -230,8 +231,8 @@ def _expected(found: Minimised, scale: float) -> bool:
 def _searched(
     evaluator: ChunkedEvaluator | PartitionedEvaluator, u0: Float[Host, " p"]
 ) -> Float[Host, " p"] | None:
-    """Run Newton's method on a sample from u0, (p,), until the decrement is within the sampling error; return the next point,
-    (p,).
+    """Run Newton's method on a sample from u0, (p,), until the Newton decrement is at most p / 2 (the sampling error is worth p);
+    return the point, (p,), to which the next step leads.
 
     The objective is the log-likelihood with a weak normal penalty around u0. Return None if the search stops earlier.
     """

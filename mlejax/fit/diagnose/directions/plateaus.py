@@ -34,8 +34,9 @@ class Kink(NamedTuple):
     """The kink at which a plateau ends.
 
     Attributes:
-        at: the kink, (p,).
-        higher: a point beyond the kink at which the log-likelihood is higher by more than 0.001, (p,); None if none was found.
+        at: the kink, in the coordinates of the `Origin` (u or its chart), (p,).
+        higher: a point beyond the kink, in these coordinates, at which the log-likelihood is higher by more than 0.001, (p,);
+            None if none was found.
         gain: largest change of the log-likelihood at the points beyond the kink.
     """
 
@@ -45,8 +46,10 @@ class Kink(NamedTuple):
 
 
 def kink(level: Side, other: Side, last: int, origin: Origin) -> Asks[Kink | None]:
-    """Find the kink at which a plateau on one side of the origin ends; it is on the other side. Return None if there is no
-    plateau (a generator).
+    """Find the kink at which a plateau ends: the log-likelihood is constant on the side ``level`` of the origin and from there up
+    to the kink, which is on the side ``other``.
+
+    A generator: it yields points (m, p) in u, is sent their log-likelihoods, and returns a `Kink`, or None without a plateau.
 
     Args:
         level: the side without any change.

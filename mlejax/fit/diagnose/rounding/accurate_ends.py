@@ -26,8 +26,9 @@ def without_noise(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diag
     """Return the diagnosis with a log-likelihood of NaN if its rounding error exceeds half a unit and the end is not clearly a
     maximum.
 
-    Its directions are dropped as well, unless the log-likelihood rose from the start by a thousand times that error.  Unchanged
-    after Ctrl-C, without second derivatives, and where a limit at a bound or a statement on rows was found.
+    Unless the log-likelihood rose from the start by a thousand times that error, the status also becomes DIVERGED, the directions
+    are dropped, and the statement says that the formula lost its digits.  Unchanged after Ctrl-C, without second
+    derivatives, and where a limit at a bound or a statement on rows was found.
     """
     end, findings = found.end, found.findings
     if end.information is None or findings.limit or findings.rows or end.end == End.INTERRUPTED:

@@ -70,8 +70,9 @@ def _explained_beside(evaluator: SearchEvaluator, result: OptimizeResult, which:
     errors.
 
     A log-likelihood that is skewed on that scale (of a small standard deviation, whose error is many times its size) is tried
-    to both sides. Coordinates at a bound are fixed there, as in the standard errors of the others. False if an information of
-    the others is not positive definite; True for all without an information matrix or without coordinates.
+    to both sides. Coordinates at a bound are fixed there, as in the standard errors of the others. False for all if, for one of
+    the data sets, the information of the other coordinates is not positive definite; True for all without an information matrix
+    or without coordinates.
     """
     if not isinstance(result.information, np.ndarray) or not result.u.shape[-1]:
         return np.ones(which.size, bool)
@@ -247,7 +248,7 @@ def with_differences(
 
     Returns:
         The evaluator and the result with that information; None if the score is inaccurate too, the information is differenced
-        already, the model has effects by index, or the differences are no better (near a bound they may cross it, and then the
+        already, the model has fixed effects, or the differences are no better (near a bound they may cross it, and then the
         log-likelihood one standard error away does not fall by half a unit).
     """
     if not found.first or evaluator.spec.hessian == "differenced" or evaluator.spec.likelihood.effects:
@@ -294,7 +295,9 @@ def by_score(evaluator: SingleEvaluator, end: OptimizeResult) -> OptimizeResult:
 
 
 def gain_is_real(evaluator: SingleEvaluator, u: Float[Host, " p"], gain: float) -> bool:
-    """True if a gain of the log-likelihood at u, (p,), is at least ten times its rounding error there, or that is not known."""
+    """True if a gain of the log-likelihood at u, (p,), is at least ten times its rounding error there, or if that error
+    is not known.
+    """
     bars = _bars(evaluator, u)
     return bars is None or bars.loglik <= LEAST_SHARE * gain
 

@@ -30,13 +30,15 @@ CHOICES = 4  # of the kept coordinates
 
 @partial(compiled, static=("space",))
 def _u_of(space: Space, fixed: Either) -> Either:
-    """Convert a vector of all natural values, (k,), to u, compiled."""
+    """Convert the vector ``fixed`` of all natural values, (k,), to u, (n,), compiled."""
     return space.u_from_params(space.at_fixed(fixed))
 
 
 @partial(compiled, static=("space",))
 def _tangent(space: Space, theta: Either, fixed: Either | None) -> Either:
-    """Return the derivatives of all theta with respect to the kept ones, under the constraints, (n, q)."""
+    """Return the derivatives (n, q), under the constraints, of all n natural coordinates with respect to the q kept ones, whose
+    values are ``theta``, (q,).
+    """
     ties: Any = space.ties
     return jax.jacfwd(lambda t: ties.in_theta(space.untied, t, fixed))(theta)
 
@@ -166,7 +168,8 @@ def _vector(space: Space, params: PyTree) -> Float[Host, " k"]:
 
 
 def with_tangent(space: Space, reference: Float[Host, " k"]) -> Space:
-    """Return the layout with the derivatives of all coordinates with respect to the kept ones, computed at the reference point.
+    """Return the layout with the derivatives of all coordinates with respect to the kept ones, computed at ``reference``, a point
+    given by all its natural values, (k,).
     """
     assert isinstance(space.ties, CurvedTies)
     theta = np.asarray(space.untied.theta_from_u(_u_of(space.untied, reference)))

@@ -163,8 +163,8 @@ def satisfied(equations: Equations, u: Float[Host, " n"], fixed: Either | None) 
         size = abs(found[2][worst])
         best = min(best, (size if np.isfinite(size) else np.inf, equations.labels[worst]))
     raise ValueError(
-        f"constraints= cannot be satisfied: no parameter values were found, from {TRIES} starting points, at which all are 0.  "
-        f"At the nearest, {best[1].removesuffix(' = 0')} is {best[0]:.3g}.  Check that they contradict neither each other nor "
+        f"constraints= cannot be satisfied: from {TRIES} starting points no parameter values were found at which all hold.  "
+        f"At the nearest, {best[1]} is violated by {best[0]:.3g}.  Check that they contradict neither each other nor "
         "fixed= nor the supports, or give start= near values that satisfy them"
     )
 

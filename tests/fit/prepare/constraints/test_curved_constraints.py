@@ -232,7 +232,7 @@ def test_what_a_file_holds_of_a_curved_constraint(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("constraints", "kind", "message"),
     [
-        (lambda p: p["a"] ** 2 + p["b"] ** 2 + 1, ValueError, "cannot be satisfied.*At the nearest, function 1.* is 1"),
+        (lambda p: p["a"] ** 2 + p["b"] ** 2 + 1, ValueError, "At the nearest, function 1.* = 0 is violated by 1"),
         (lambda p: (p["a"] - p["b"]) ** 2, ValueError, "derivative is 0 where the constraint is satisfied, as that of a"),
         (lambda p: jnp.stack([p["a"], p["b"]]), ValueError, "2 equations for 2 free parameters"),
         (lambda p, data: p["a"], TypeError, "expected a function of params alone.*got one of 2 arguments"),
