@@ -57,7 +57,7 @@ class Kind:
         return self.form in ("information", "penalised", "products")
 
     def weighted_by_w(self, weight_kind: str | None) -> bool:
-        """True if outer products of scores are weighted by the weights w of the terms, False if by w^2 (or there are none).
+        """True if outer products of scores are weighted by the weights w of the terms; False if by w^2, or without weights.
 
         By w with frequency weights, except for sums by cluster, and for ``"opg"`` with weights of any kind.
         """

@@ -122,8 +122,8 @@ def criterion(name: str, llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> float | 
 
 
 def df_model(fit: Fit, cov: CovarianceResult, count: str = "all") -> int:
-    """Return the number of free parameters (effects of ``mle.Real(by=...)`` included), less the number of flat directions of
-    the information, if the fit was found to have any (else 0).
+    """Return the number of free parameters (effects of ``mle.Real(by=...)`` included), less the number of flat directions that
+    the fit was found to have.
 
     With ``count="interior"``, parameters at a bound of their support are not counted.
 
@@ -176,7 +176,7 @@ def facts_of(fit: Fit, cov: CovarianceResult) -> FitFacts:
 
 
 def pseudolikelihood(fit: Fit, cov: CovarianceResult) -> bool:
-    """True if the objective counts as a pseudolikelihood: under sampling weights, and with a covariance that allows for a
+    """True if the objective counts as a pseudolikelihood: with sampling weights, or with a covariance that allows for a
     misspecified model (a sandwich, the bootstrap).
     """
     return not KINDS[cov.kind].model_based or fit.weight_kind == "sampling"

@@ -270,7 +270,7 @@ def _companion_values(fit: Fit, what: str, data: Data, why: str, random: str) ->
         what: "mean", "variance", "cdf" or "saturated".
         data: the rows.
         why: the feature that needs it, for the message.
-        random: what random effects are, as in `predict`.
+        random: random effects are averaged over ("integrate"), at the modes of their units ("mode") or 0 ("zero").
 
     Raises:
         CompanionError: the model declares no such function.

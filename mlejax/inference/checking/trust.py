@@ -164,7 +164,9 @@ def _profile_gap(fit: Fit, model: CovarianceResult) -> Float[Host, " p"]:
 
 
 def _curvature(fit: Fit) -> tuple[Float[Host, " p"], np.ndarray, Float[Host, " p"]]:
-    """Return skewness (p,) and Wald reversal (p,) of each coordinate, and standard errors in theta (p,), as in `Trust`."""
+    """Return for each coordinate of u the third derivative of the log-likelihood along its profile, in standard errors (p,), and
+    True if its Wald statistic falls as it moves away from 0 (p,); and standard errors in theta, NaN at a bound (p,).
+    """
     space, free = fit.spec.space, np.flatnonzero(fit.interior)
     evaluator = ChunkedEvaluator(fit.spec, fit.loaded.problem.data, fit.fixed, fit.loaded.hyper)
     p = space.n_free

@@ -99,7 +99,7 @@ class Pooled(Estimates):
             value: value of every entry under the null hypothesis, natural scale.
 
         Raises:
-            ValueError: an entry does not exist, or the covariance of the entries is missing or singular.
+            ValueError: an entry does not exist, is fixed or has no standard error, or the estimates are linearly dependent.
         """
         names = list(self.labels) if entries is None else [entries] if isinstance(entries, str) else list(entries)
         if unknown := [name for name in names if name not in self.labels]:

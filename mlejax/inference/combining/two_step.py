@@ -253,7 +253,7 @@ def _kept(loaded: Loaded) -> np.ndarray:
 
 
 def _scores(fit: Fit, by_row: bool) -> Float[Host, "n p"]:
-    """Return the scores times their weights (n, p); if ``by_row``, times the square roots of frequency weights instead, so
+    """Return the scores in theta times their weights (n, p); if ``by_row``, frequency weights w enter by their square roots, so
     that products of the scores of a row have weight w.
     """
     scores, w = weighted_scores(fit), fit.loaded.weights
@@ -294,7 +294,7 @@ def _result(second: Entries, cov: Float[Host, "p p"], said: str, linked: list[st
         second: entries of the second fit; its own standard errors are shown next to the corrected ones.
         cov: corrected covariance, (p, p).
         said: sentence on how the covariance was computed, to which a sentence on ``linked`` is added.
-        linked: names of the entries that are fixed at estimates of the first step.
+        linked: names of the second model's parameters that are fixed at estimates of the first step.
         alpha: one minus the coverage of the intervals.
     """
     space = second.space

@@ -179,7 +179,7 @@ def _within(fit: Fit, codes: Host, clusters: Host) -> bool:
 
 
 def covariances_of(batch: Batch, kind: str, options: Mapping[str, Any]) -> Covariances:
-    """Return the covariances of theta of every data set of a batch; arguments as in :func:`covariance_of`.
+    """Return the covariances of theta of every data set of a batch; ``kind`` and ``options`` as `check_kind` returns them.
 
     A data set without a covariance has NaN and a state that says why.  One that has other free coordinates than the rest (a
     probability estimated as 0) has NaN and the state OK, because its standard errors are computed from its single fit.

@@ -27,9 +27,10 @@ def warn_of_count(fit: Fit, what: str) -> None:
     numbers = [*(np.asarray(a) for a in data.shared), *(np.asarray(s) for s in statics if isinstance(s, (int, float)))]
     if data.mode == "rows" and n > 1 and any(a.shape == () and a == n for a in numbers):
         misuse.warn(
-            f"{fit.spec.likelihood.name} reads {n}, the number of its rows, as mle.Shared or mle.Static.  If it divides an "
-            f"expected count by it (an extended likelihood), {what} takes this number as fixed, and the standard error of the "
-            "count is too small: declare it by mle.extended(total=lambda params: ...), or use cov_type='nonrobust'",
+            f"{fit.spec.likelihood.name} reads {n}, the number of its rows, as mle.Shared or mle.Static.  If the function "
+            f"divides an expected count by this number (an extended likelihood), {what} takes the number of rows as fixed, and "
+            "the standard error of the count is too small: declare the count by mle.extended(total=lambda params: ...), or use "
+            "cov_type='nonrobust'",
             RuntimeWarning,
             "number-of-rows",
             stacklevel=2,

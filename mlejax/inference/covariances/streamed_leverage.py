@@ -33,7 +33,7 @@ class Adjusted:
 
     Attributes:
         kind: name of the covariance kind.
-        inverse: inverse of the whole information, as in `Parts` (p, p).
+        inverse: inverse of the (penalised) information of all rows in u (p, p), 0 for coordinates at a bound.
         mean: mean trace of the leverages of all rows.
         scale: number by which weights were divided.
         effects: what effects of levels add, or None without.

@@ -61,7 +61,8 @@ def _linearised(fit: Fit, design: Survey) -> Surveyed:
     strata, counted where the subpopulation has rows), and the design in words.
 
     Raises:
-        ValueError: no more units than strata; or as `survey_meat`.
+        ValueError: no more units than strata, a stratum with one unit that ``lonely`` does not allow, or fpc that vary in a
+            stratum or are not sizes or fractions.
     """
     weights, n = fit.loaded.weights, fit.loaded.problem.data.n_contributions
     assert weights is not None

@@ -146,7 +146,7 @@ def _tail(c: Float[Host, " k"], radii: Float[Host, " n"], rank: int, df: float) 
 
     Args:
         c: critical values.
-        radii: as in `_radii`; [1] for Scheffe's bound.
+        radii: max_j |F_j v| in n directions v on the sphere (`_radii`); [1] for Scheffe's bound.
         rank: rank of the correlation of Z.
         df: degrees of freedom of Student's t; inf for normal Z.
     """

@@ -171,7 +171,7 @@ def _of_parameter(
         designs: designs of all parameters with a formula.
         at: data, function from theta to params, theta and its covariance.
         scale: ``"natural"`` or ``"link"``.
-        random: what becomes of random coefficients in the formula, as in `predict`.
+        random: random coefficients in the formula are averaged over ("integrate"), at their modes ("mode") or 0 ("zero").
         options: ``alpha``, ``reason``, ``df`` and, if the model has effects of levels, ``own`` of `predict_function`.
     """
     p, linear = design.predictor, scale == "link"
@@ -243,7 +243,7 @@ def predict_function(
 
 
 def inside_support(found: DeltaResult, support: tuple[float | None, float | None] | None) -> DeltaResult:
-    """Return the same values with intervals computed on the log scale (one bound) or logit scale (two bounds) of their support;
+    """Return ``found`` with the intervals computed on the log scale (one bound) or logit scale (two bounds) of ``support``;
     unchanged if ``support`` is None or has no bound.
 
     Raises:
@@ -308,11 +308,12 @@ def predict_parameter(
     reason: str = "",
     df: float = np.inf,
 ) -> pd.DataFrame:
-    """Return a parameter with a formula for every row of new data, with standard errors; columns and further arguments as in
-    :func:`predict_function`.
+    """Return a parameter with a formula for every row of new data: columns ``estimate``, ``std_error``, ``conf_low``,
+    ``conf_high``, and ``note`` if one of them is missing.
 
-    ``scale="link"`` returns linear predictors.  A vector or simplex parameter has one line for each row and entry (on the link
-    scale without the baseline of a simplex).  ValueError: another scale.
+    ``scale="link"`` returns linear predictors; ValueError: another scale.  Limits are those of the linear predictor, transformed
+    (softmax: of each probability's logit).  A vector or simplex parameter has one line for each row and entry (on the link scale
+    without the baseline of a simplex).  ``design``: that of the parameter; others as in :func:`predict_function`.
     """
     if scale not in ("natural", "link"):
         raise ValueError(f"scale={scale!r}: expected 'natural' or 'link'")

@@ -31,7 +31,9 @@ def _used(chunk: Prepared) -> Int[Host, " m"]:
 
 @dataclass(frozen=True)
 class _Latents:
-    """Labels, modes, means, standard deviations and variances of means of the units of a chunk; ``unit``: their column."""
+    """Function that returns labels, modes, means, standard deviations and variances of the means of the units of a chunk, those
+    of weight 0 left out.  ``unit``: name of their column.
+    """
 
     unit: str
 
@@ -47,7 +49,8 @@ def streamed_latents(fit: Fit, steps: Float[Host, "m p"] | None) -> tuple[Any, .
     """Return the labels of the units of a stream (n,), and mode, mean, standard deviation and variance of the mean of their
     random effects (n, q).
 
-    ``steps``: as in `mlejax.inference.prediction.latents.differences`; the variance is NaN if they are None.
+    ``steps``: steps of u, central differences along which give the variance of the mean due to the estimates (`differences`);
+    None: that variance is NaN.
     """
     assert fit.spec.likelihood.unit is not None
     evaluator: Any = evaluator_of(fit.spec.plain, fit.loaded, fit.fixed)
@@ -63,7 +66,8 @@ def _posterior(objective: Objective, u: Either) -> PyTree:
 
 @dataclass(frozen=True)
 class _Classes:
-    """Columns of labels, class probabilities and likeliest classes of the rows, units, or rows of series of a chunk.
+    """Function that returns columns of labels, class probabilities and likeliest classes of the rows or units of a chunk, or of
+    the rows of its series (hidden Markov models).
 
     Attributes:
         latent: declaration of the class.

@@ -38,7 +38,8 @@ class Contour:
         labels: names of the two parameters.
         params: estimates of the two parameters.
         x, y: boundary points, one for each direction (k,); NaN unless the status is ``finite`` or ``on the boundary``.
-        status: status of each point, as of a confidence limit in `ProfileEnd` (k,).
+        status: status of each point (k,): ``finite`` (on the cut), ``on the boundary`` (of the support, above the cut),
+            ``infinite`` (the profile levels off above the cut) or ``not computable``.
         gap: log-likelihood minus the cut at each point (k,).
         decrement: Newton decrement over the other parameters at each point, 0 at a maximum over them (k,).
         ellipse: boundary of the region in the quadratic approximation, two arrays (k,).
@@ -111,7 +112,7 @@ def contour(
     """Return the profile-likelihood region of two entries or functions of ``params``.
 
     Args:
-        first, second: names of entries, or functions of ``params``, as in :meth:`profile`.
+        first, second: names of entries, or functions of ``params`` that return one number, in JAX.
         alpha: one minus the coverage.
         joint: True: the cut is the quantile of chi-squared with 2 degrees of freedom, for joint coverage of both; False: with 1,
             so that the extent of the region in each parameter is its profile interval.

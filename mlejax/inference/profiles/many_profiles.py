@@ -22,10 +22,10 @@ class ManyIntervals(NamedTuple):
     """Profile-likelihood intervals of L data sets and r entries, natural scale.
 
     Attributes:
-        lower, upper: the limits, (L, r); NaN for fixed entries, for fits without a maximum, and for the statuses of `ProfileEnd`
-            whose value is NaN.
-        lower_status, upper_status: the status of each limit, (L, r): one of those of `ProfileEnd`, "fixed" for a fixed entry, or
-            the code of the verdict for a fit without a maximum.
+        lower, upper: the limits, (L, r), which may be infinite; NaN for fixed entries, for fits without a maximum, and for the
+            statuses "higher maximum found" and "not computable".
+        lower_status, upper_status: the status of each limit, (L, r): "finite" and the others of `ProfileEnd`, "fixed" for a fixed
+            entry, or the code of the verdict for a fit without a maximum.
     """
 
     lower: Float[Host, "L r"]
@@ -38,8 +38,8 @@ def profile_intervals_of_many(batch: Batch, alpha: float = 0.05) -> ManyInterval
     """Return profile-likelihood intervals of all entries, for all data sets whose fit ended at a maximum.
 
     Raises:
-        ValueError: the fits have sampling or importance weights, or no profile likelihood (`refused`); or alpha is not in
-            (0, 0.5].
+        ValueError: the fits have sampling or importance weights, a penalty, bias reduction other than Jeffreys', no free
+            parameter or more than 500, or no Hessian; or alpha is not in (0, 0.5].
     """
     cut, space, good = chi2_cut(alpha), batch.spec.space, np.flatnonzero(batch.converged)
     if batch.weight_kind in ("sampling", "importance"):

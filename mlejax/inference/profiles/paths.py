@@ -119,7 +119,7 @@ class Paths:
 
 
 class NewtonSolution(NamedTuple):
-    """Solution of the equations in the module's docstring at m points.
+    """Newton steps to constrained maxima, and their multipliers, at m points; both are linear in the path coordinate rho.
 
     Attributes:
         d0, d1: the step for rho = 0, and its derivative with respect to rho (m, p).
@@ -163,7 +163,7 @@ class NewtonSolution(NamedTuple):
 
 
 def newton(paths: Paths, u: Float[Host, "m p"], at: Evaluation, constraints: Constraints) -> NewtonSolution:
-    """Solve the equations of the profile at m points.
+    """Solve for the Newton steps to the constrained maxima, and for their multipliers, from one point on each of m paths.
 
     Coordinates at a bound stay there if the Lagrangian rises outwards.
 

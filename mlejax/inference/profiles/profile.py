@@ -68,7 +68,8 @@ class Curve(NamedTuple):
         value: value of the profiled quantity, natural scale (k,).
         loglik: profile log-likelihood (k,).
         root: signed root of the likelihood-ratio statistic (k,).
-        gap, decrement: as in `ProfileEnd`, for each point; the gap is NaN unless the point is a finite limit (k,).
+        gap: log-likelihood minus the cut at finite limits, NaN at other points (k,).
+        decrement: Newton decrement over the other parameters, 0 at a constrained maximum (k,).
         kind: ``estimate``, ``lower`` or ``upper`` limit, ``curve``, or ``beyond`` a limit (k,).
         params: values of all entries at each point, natural scale (k, r).
     """
@@ -164,8 +165,8 @@ class Profile:
         return likelihoods.profile(self, ax, root=False)
 
     def plot_root(self, ax: Axes | None = None) -> Axes:
-        """Plot the signed root of the likelihood-ratio statistic, a straight line if the Wald interval is right; arguments,
-        return value and errors as in :meth:`plot`.
+        """Plot the signed root of the likelihood-ratio statistic, a straight line if the Wald interval is right, on ``ax`` or new
+        axes; return the matplotlib Axes.  ImportError: matplotlib is not installed.
         """
         return likelihoods.profile(self, ax, root=True)
 

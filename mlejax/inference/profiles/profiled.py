@@ -166,7 +166,7 @@ class Ends(NamedTuple):
     """Points where m profiles cross their cuts or end, and how the search ended.
 
     Attributes:
-        status: status of each search, as in `walks.Stop`, m strings.
+        status: m strings: ``finite``, ``infinite``, ``on the boundary``, ``higher maximum found`` or ``not computable``.
         points: the points where profiles cross their cuts; if the status is not ``finite``, the last evaluated point (NaN if
             no point was evaluated).
         limit: for an infinite limit, the log-likelihood that the profile approaches (m,).

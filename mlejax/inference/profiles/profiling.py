@@ -115,7 +115,7 @@ class Profiling:
 
     @staticmethod
     def of(fit: Fit, cov: CovarianceResult, alpha: float, adjusted: bool) -> Profiling:
-        """Prepare a fit for profiles; arguments as in `profile`.
+        """Prepare a fit for profiles of coverage 1 - ``alpha``; ``adjusted``: adjust the cut by the robust covariance ``cov``.
 
         Raises:
             ValueError: alpha is not in (0, 0.5], or the fit has no profile likelihood (`refused`, `adjustment`).

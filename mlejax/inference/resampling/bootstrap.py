@@ -132,8 +132,8 @@ class Bootstrap(Resampled):
         return replace(self, labels=labels, fitted=fitted[0], refits=refits, fixed=fixed, mapping=(function, name))
 
     def summary(self, kind: IntervalKind = "percentile", alpha: float = 0.05) -> Text:
-        """Return a table as text: estimates, bias, standard errors and intervals, and how many refits failed; arguments and
-        errors as in :meth:`conf_int`.
+        """Return a table as text: estimates, bias, standard errors, intervals of a ``kind`` with coverage 1 - ``alpha``, and how
+        many refits failed; errors as in :meth:`conf_int`.
         """
         limits = self._limits(kind, alpha)
         head = f"Bootstrap of {self.model}: {self.kind}, {self.n} replicates of {self.drawn}, seed {self.seed}"

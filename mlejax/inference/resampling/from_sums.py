@@ -105,7 +105,8 @@ def _clusters(fit: Fit, groups: Any) -> tuple[Pool, Weighing]:
     to the weighted sums of score and information at the estimate.
 
     Raises:
-        DataError: as `bootstrapped_by_sums` because of ``groups`` or of the memory.
+        DataError: for a stream, labels in place of the name of a column; a column that cannot be labels; fewer than two clusters
+            with rows of positive weight; or too many parameters for the memory.
     """
     streamed, what = fit.loaded.stream is not None, "clusters"
     if streamed and not (isinstance(groups, str) or (groups is None and fit.loaded.effects is not None)):

@@ -115,8 +115,10 @@ def jackknife(
 
     Args:
         groups: leave out whole groups: the name of a column, or one label for each row.
-        approximate, memory_limit, progress: as in :meth:`bootstrap`.  A stream needs ``approximate="one-step"`` and the name
-            of a column as groups.
+        approximate: ``"one-step"`` takes one Newton step from the estimate in place of each refit; needed for a stream, with the
+            name of a column as groups.
+        memory_limit: most bytes of data on the device at a time; by default a quarter of the free memory.
+        progress: True shows a progress bar, False none; None shows one in a terminal.
 
     Returns:
         :class:`mlejax.inference.Jackknife`: prints as a table; ``bias``, ``bse``, ``corrected``, ``influence``,

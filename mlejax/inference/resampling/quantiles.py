@@ -34,9 +34,9 @@ def quantiles(t: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def influence_of(values: np.ndarray, copies: np.ndarray) -> np.ndarray:
-    """Return jackknife influence values (N - 1) (mean - estimate without i), (m, r).
+    """Return jackknife influence values (N - 1) (mean - estimate without i), (m, r), with the mean over the N estimates.
 
-    ``values``: estimates without each i (m, r); ``copies``: how many equal rows each stands for, N their sum.
+    ``values``: estimates without each i (m, r); ``copies``: how many equal rows each stands for (m,), N their sum.
     """
     total = copies.sum()
     mean = copies @ values / total

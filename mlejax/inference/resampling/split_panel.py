@@ -194,7 +194,8 @@ def _checked(fit: Fit, time: str) -> tuple[EffectsEvaluator, np.ndarray]:
     """Return the evaluator of the fit, and the period of every row as a number 0, 1, ... (n,), from the column ``time``.
 
     Raises:
-        ValueError: as in `split_panel`, apart from halves without a maximum.
+        ValueError: the model has no effects of ``mle.Real(by=...)``, such effects of several columns, or an intercept together
+            with them; the fit has constraints or a penalty; or there are fewer than 4 periods.
     """
     effects, name = fit.loaded.effects, fit.spec.likelihood.name
     if effects is None:
@@ -243,7 +244,8 @@ def _combined(
     Args:
         whole: estimates of the whole panel (r,).
         halves: for each way, the estimates of both halves.
-        ways, period: as in `_ways`.
+        ways: for each way, True for the rows of the second half (n,).
+        period: number 0, 1, ... of each row's period (n,).
     """
     n = int(period.max()) + 1
     share = [len(np.unique(period[second])) / n for second in ways]

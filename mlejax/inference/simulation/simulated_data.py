@@ -48,7 +48,7 @@ def design(
         params: values of all parameters, natural scale: the user's structure, or a dict of entry names.
         data_or_n_rows: data with the columns of formulas and of the simulator, or a number of rows.
         why: the feature, first words of the messages.
-        random: what becomes of random effects, as in `simulator`.
+        random: random effects are drawn ("integrate") or 0 ("zero").
 
     Raises:
         ValueError, TypeError: parameters are missing or outside their support; a model with formulas is given no data; or
@@ -109,7 +109,7 @@ def simulator_of(
     Args:
         fit: the fit.
         why: the feature, first words of the messages.
-        random: what becomes of random effects, as in `simulator`.
+        random: random effects are drawn ("integrate"), at the modes of their units ("mode") or 0 ("zero").
         table: new data; None: the rows of the fit.
 
     Raises:

@@ -139,8 +139,11 @@ class SimulationStudy:
         return self._frame(n_rows, "values")
 
     def bse(self, n_rows: int) -> pd.DataFrame:
-        """Return the standard errors at one size, in the format of :meth:`params`, NaN also where a fit has no standard error;
-        KeyError as in :meth:`params`.
+        """Return the standard errors at one size: one row for each data set, one column for each entry; NaN where a fit did not
+        end at a maximum or has no standard error.
+
+        Raises:
+            KeyError: no data sets of ``n_rows`` rows were drawn.
         """
         return self._frame(n_rows, "errors")
 

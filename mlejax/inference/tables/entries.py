@@ -66,7 +66,7 @@ def entry_states(space: Space, state: Int[Host, "... p"]) -> Int[Host, "... r"]:
 
 def entry_notes(space: Space, state: Int[Host, " p"], verdict: str, kind: str) -> list[str]:
     """Return for each entry that tables show of one fit the reason why it has no standard error; empty if it has one, or is
-    fixed.  ``state`` and ``kind``: as in :class:`CovarianceResult`; ``verdict``: code of the verdict.
+    fixed.  ``state``: `CovarianceState` of each entry of theta; ``kind``: ``cov_type``; ``verdict``: code of the verdict.
     """
     if space.n_free > COVARIANCE_LIMIT:
         text = "no standard error: too many parameters, see subset_errors"
@@ -83,10 +83,11 @@ def entry_intervals(
     scale: str = "link",
     df: float = np.inf,
 ) -> Intervals:
-    """Return Wald intervals of the entries that tables show.
+    """Return Wald intervals of the entries that tables show, natural scale.
 
     ``params`` and ``bse`` are of one fit, (r,), or of n fits, (n, r). The intervals of n fits come one after the other,
-    (n * r,); further arguments and errors are those of `confidence_intervals`.
+    (n * r,).  ``alpha``: 1 - coverage; ``scale``: "link" or "natural", on which they are computed; ``df``: degrees of freedom of
+    Student's t.  ValueError: another scale, or alpha outside (0, 0.5].
     """
     n = params.size // max(space.n_reported, 1)
     lower, upper = (np.tile(bound, n) for bound in space.closed_bounds)

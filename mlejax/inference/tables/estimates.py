@@ -62,7 +62,7 @@ class Estimates(ABC):
 
     def conf_int(self, method: Literal["wald"] | Simultaneous = "wald") -> pd.DataFrame:
         """Return confidence intervals: one row for each quantity, its name in the index, and columns ``lower`` and ``upper``, NaN
-        without a standard error, and by ``"wald"`` where the table has no interval; coverage as of the table.
+        without a standard error, and by ``"wald"`` where the table has no interval; coverage 1 - ``alpha`` of the table.
 
         Args:
             method: ``"wald"``: each interval has coverage 1 - alpha.  Joint coverage 1 - alpha: ``"bonferroni"``, ``"sidak"``,

@@ -12,7 +12,7 @@ def omnibus(entries: Entries) -> str:
     """Return the joint Wald test that all coefficients except intercepts are 0, as a sentence.
 
     Coefficients that are fixed or have no standard error are left out.  Empty without slopes, with more slopes than the rank
-    of the covariance, or above 2,000 parameters.
+    of the covariance, above 2,000 parameters, or if the test has no result.
     """
     if entries.too_large:
         return ""

@@ -28,7 +28,7 @@ TOLERANCE = 1e-9  # of an indicator outside the span of scores and other indicat
 
 @dataclass(frozen=True, eq=False, repr=False)
 class InformationMatrixTest(ChiSquared):
-    """Result of White's information-matrix test; further attributes as in :class:`ChiSquared`.
+    """Result of White's information-matrix test, with ``statistic``, ``df`` and ``pvalue`` as in :class:`ChiSquared`.
 
     Attributes:
       replicates: statistics of simulated data sets, from which the p-value is computed; None for the chi-squared p-value.

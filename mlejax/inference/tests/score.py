@@ -33,7 +33,7 @@ from mlejax.shapes import Float, Host
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ScoreTest(ChiSquared):
-    """Result of a score test; further attributes as in :class:`ChiSquared`.
+    """Result of a score test, with ``statistic``, ``df``, ``pvalue`` and ``note`` as in :class:`ChiSquared`.
 
     Attributes:
       one_sided: True if the restriction is at a bound of the support: the reference is half a chi2 with one degree of
@@ -72,7 +72,7 @@ def score_test(
         null: for a larger model: values under the null hypothesis, natural scale, of parameters that this fit does not have,
             ``{"alpha": 0.0}``.  Coefficients of further columns are 0.
         cov_type, cov_kwds: as in ``Model.fit``; a sandwich gives the robust form of Boos (1992), ``"expected"`` Rao's statistic
-            as R has it.  By default ``"nonrobust"``, or the fit's own if that is HC0 or HC1.
+            as R has it.  By default ``"nonrobust"``; ``res.score_test`` takes the fit's own if that is HC0 or HC1.
         bootstrap: with HC0 or cluster: number of draws of a wild bootstrap of the scores (Kline & Santos 2012) for the
             p-value, which is valid with few clusters; if there are at most that many sign patterns, 2^G, all are used.
         seed: seed of the draws.

@@ -41,7 +41,8 @@ Support = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class WaldTest(ChiSquared):
-    """Result of a joint Wald test of restrictions; further attributes as in :class:`ChiSquared`.
+    """Result of a joint Wald test of restrictions, with ``statistic``, ``df``, ``pvalue``, ``note`` and ``reason`` (why there is
+    no result) as in :class:`ChiSquared`.
 
     Attributes:
       df_denominator: denominator degrees of freedom of F, if the covariance has t intervals (few clusters, surveys); the

@@ -30,7 +30,7 @@ def side_by_side(
 
     Args:
         asks: the generators by number.
-        evaluate: as in `Paths`.
+        evaluate: function of points u (m, p), numbers of their data sets (m,) and the order 2, which returns their `Evaluation`.
         sets: number of the data set of each generator, by its number (m,).
     """
     found: dict[int, T] = {}

@@ -25,7 +25,7 @@ def described(paths: Paths, ends: Ends, alpha: float, rounding: Rounding = lambd
     Args:
         paths, ends: the profiles' paths and the points where they cross the cut or end.
         alpha: 1 - coverage.
-        rounding: function that returns the error bar of the log-likelihood at a point u; called only where needed.
+        rounding: function from a point u to a bound of the rounding error of the log-likelihood; called only where needed.
     """
     bound = on_bounds(paths, ends.points.u) | on_bounds(paths, paths.u0)
     out = []
@@ -57,9 +57,8 @@ def _seen(paths: Paths, ends: Ends, i: int) -> float:
 
 
 def _ratio(paths: Paths, i: int, loglik: float, alpha: float) -> float:
-    """Return the likelihood-ratio statistic of a log-likelihood on path i against the fit's maximum, adjusted as the cut is.
-
-    ``alpha``: that of the cut, 1 - coverage.
+    """Return the likelihood-ratio statistic of a log-likelihood on path i against the fit's maximum, scaled so that it is the
+    1 - ``alpha`` quantile of chi-squared(1) at the cut.
     """
     return float((paths.loglik0[i] - loglik) / (paths.loglik0[i] - paths.level[i])) * chi2_cut(alpha)
 

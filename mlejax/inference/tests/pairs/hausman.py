@@ -28,7 +28,7 @@ from mlejax.shapes import Float, Host
 
 @dataclass(frozen=True, eq=False, repr=False)
 class HausmanTest(ChiSquared):
-    """Result of a Hausman test; further attributes as in :class:`ChiSquared`.
+    """Result of a Hausman test, with ``statistic``, ``df``, ``pvalue`` and ``reason`` as in :class:`ChiSquared`.
 
     Attributes:
       difference: first minus second estimate, natural scale, for each compared entry.

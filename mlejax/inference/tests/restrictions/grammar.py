@@ -156,7 +156,9 @@ class _Source(NamedTuple):
 
 
 def read_text(text: str, resolve: Resolve, n: int, names: Sequence[str] = ()) -> list[Row]:
-    """Return the restrictions in one string; arguments as in `hypotheses.parse_hypotheses`.
+    """Return the restrictions in one string.
+
+    ``resolve``: function from the name of an entry or parameter to positions in 0..n-1; ``names``: names of all entries.
 
     Raises:
         ValueError: the string is empty, or cannot be read; a restriction has no parameter, or sides of different lengths.
