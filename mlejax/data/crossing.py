@@ -99,7 +99,7 @@ def crossing(factors: Sequence[Sequence[str]], column: Callable[[str], Any], out
 
 def _codes(names: Sequence[str], column: Callable[[str], Any]) -> tuple[np.ndarray, np.ndarray]:
     """Return the level codes (n,) and level labels (G,) of the values of one column, or of the combined values of several
-    (``names``), whose labels are joined by colons; ``column`` as in `crossing`.
+    (``names``), whose labels are joined by colons; ``column``: function from the name of a column to its values (n,).
     """
     codes, labels = group_codes(column(names[0]), names[0])
     for name in names[1:]:

@@ -29,7 +29,7 @@ class Dask:
 
     def map(self, work: Callable[[Partition], Any], partitions: Iterable[Partition]) -> Generator[Any, None, None]:
         """Yield the result of ``work`` for each partition, in order; a task whose worker is lost runs again, up to three times.
-        Errors are as in `mlejax.data.streams.Engine.map`.
+        An error in a task is raised, and the others are cancelled.
         """
         task, ahead = packed(work), AHEAD * max(1, sum(self.client.nthreads().values()))
 

@@ -34,7 +34,9 @@ class Ray:
         self.ray = ray
 
     def map(self, work: Callable[[Partition], Any], partitions: Iterable[Partition]) -> Generator[Any, None, None]:
-        """Yield the result of ``work`` for each partition, in order; errors are as in `mlejax.data.streams.Engine.map`."""
+        """Yield the result of ``work`` for each partition, in order; an error in a task is raised, and the others are
+        cancelled.
+        """
         ray, task = self.ray, self.ray.put(packed(work))
         of_file, of_block = ray.remote(run), ray.remote(run_on_table)
         ahead = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))

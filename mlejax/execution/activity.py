@@ -67,7 +67,7 @@ def progress_line(
     Args:
         progress: True shows a line, False none; None shows one in a terminal if the block takes longer than two seconds.
         title: name of the call.
-        unit, total: as in `progress_bar`.
+        unit, total: name of what is counted, and how many there are; None if that is not known.
     """
     global _current
     if _current is not None:
@@ -108,7 +108,7 @@ def progress_bar(progress: bool | None, unit: str, total: int | None) -> Iterato
     """Context manager: count units of work in a progress bar; yield the function ``add(n)`` that counts n more units.
 
     Args:
-        progress: as in `progress_line`.
+        progress: True shows a bar, False none; None shows one in a terminal if the block takes longer than two seconds.
         unit: name of what is counted.
         total: number of units; None if it is not known.
     """

@@ -183,7 +183,7 @@ def chunks(sets: ChunkSource, which: Int[Host, " m"], p: int, budget: Budget, mo
         most: largest number of data sets in a chunk; None for no bound beyond the budget's.
 
     Raises:
-        ValueError: as in `capacity_of`.
+        ValueError: the user's ``memory_limit`` is too small for one data set.
     """
     out: list[Chunk] = []
     last: list[Chunk] = []  # small chunks, scheduled last to balance the load

@@ -25,7 +25,7 @@ def run_tasks(tasks: Sequence[T], work: Callable[[T], int], budget: Budget, unit
         work: function of one task that returns how many units it finished, for the bar.  It must not call `run_tasks`: it would
             wait for its own thread.
         budget: gives the number of threads (with one, the caller's thread does the work), and whether a bar is shown.
-        unit, total: as in `progress_bar`.
+        unit, total: name of what is counted in the bar, and how many there are.
 
     Returns:
         True if all tasks are done; False after Ctrl-C, which lets running tasks finish and begins no others.  An error of

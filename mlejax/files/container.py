@@ -98,8 +98,8 @@ def write(path: PathLike, content: Json) -> None:
     """Write JSON content to a file, completely or not at all.
 
     Raises:
-        FileError: the content exceeds the limits of :func:`read`.
-        OSError: see :func:`replacing`.
+        FileError: the content exceeds the limits of this module: its size, nesting, number of parts or length of a string.
+        OSError: the folder does not exist, there is no permission, or ``path`` is not a regular file.
     """
     body = json.dumps(content, allow_nan=False, separators=(",", ": ")).encode("ascii")
     try:

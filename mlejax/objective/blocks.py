@@ -29,7 +29,7 @@ def contributions_at_once(
     Args:
         likelihood, space: the model and its parameter space.
         rows: the row-wise (or unit-wise) arrays (N, ...).
-        shared, layout: as in `Prepared`.
+        shared, layout: arrays that do not vary by row, and how all arrays make up the data of the user's function.
     """
     if not on_cpu() or likelihood.mode == "whole":
         return None
@@ -52,7 +52,7 @@ def data_sets_at_once(spec: Spec, one: Prepared, fixed: Either | None, hyper: Py
     Args:
         spec: what is compiled.
         one: the largest data set (N, ...).
-        fixed, hyper: its fixed values and hyper-parameters, as in `objective_of`.
+        fixed, hyper: its values under ``fixed=`` and the second argument of its penalty, or None.
     """
     likelihood, space = spec.likelihood, spec.space
     if not on_cpu():

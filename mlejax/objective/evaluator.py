@@ -81,8 +81,9 @@ class SearchEvaluator(Protocol):
         """Run the method from u0 for the data sets ``which`` (None: all); return arrays over all L data sets, with status
         INTERRUPTED for those not run.
 
-        ``report``: function that is called after every step, or every few, with their number, the mean log-likelihood and half
-        the Newton decrement; None for none.  It is not called for many data sets.
+        ``report``: function that is called after every step, or every few, with the number of accepted steps, the
+        (penalised) log-likelihood over the sum of the weights, and half the Newton decrement; or None.  It is not called for
+        many data sets.
         """
         ...
 

@@ -69,11 +69,15 @@ def penalty_at(spec: Spec, params: PyTree, hyper: PyTree) -> Float[Device, ""]:
 
 @partial(compiled, static=("spec",))
 def penalty_value(spec: Spec, u: Float[Either, " p"], fixed: Either | None, hyper: PyTree) -> Float[Device, ""]:
-    """Return the penalty at u (); ``spec`` and ``hyper`` as for :func:`penalty_at`."""
+    """Return the penalty of a specification that has one at u (); ``fixed``: values under ``fixed=``, or None; ``hyper``: its
+    second argument, None if it takes one argument.
+    """
     return penalty_at(spec, spec.space.params_from_u(u, fixed), hyper)
 
 
 @partial(compiled, static=("spec",))
 def penalty_derivatives(spec: Spec, u: Float[Either, " p"], fixed: Either | None, hyper: PyTree) -> Minimised:
-    """Return the penalty (), its gradient (p,) and its Hessian (p, p) in u; ``spec`` and ``hyper`` as for :func:`penalty_at`."""
+    """Return the penalty of a specification that has one (), its gradient (p,) and its Hessian (p, p) in u; ``fixed``: values
+    under ``fixed=``, or None; ``hyper``: its second argument, None if it takes one argument.
+    """
     return derivatives.value_grad_hessian(lambda t: penalty_at(spec, spec.space.params_from_u(t, fixed), hyper), u)

@@ -38,7 +38,7 @@ class LevelsKey:
 
     Attributes:
         parameter: name of the parameter that has a formula.
-        view: as in `DesignKey`.
+        view: "array" or "row": how the user's function takes the parameter, as in `DesignKey`.
         factors: for each factor, the position of its first coefficient among those of the whole design, and the labels of
             its coefficients, one for each level but the reference.
     """

@@ -117,7 +117,8 @@ def is_extension_array(value: object) -> bool:
 
 
 def probe_dtype(dtype: np.dtype) -> str:
-    """Return the kind of a NumPy, JAX or pandas dtype, as in `Probe`; "unknown" for any other dtype.
+    """Return the kind of a NumPy, JAX or pandas dtype: "float", "int", "bool", or another word, such as "text", for one that is
+    not numeric; "unknown" for any other dtype.
 
     >>> probe_dtype(np.dtype("float32")), probe_dtype(np.dtype("<M8[s]"))
     ('float', 'datetime')

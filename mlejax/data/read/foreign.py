@@ -32,7 +32,7 @@ class ForeignColumn:
     """One column of a table of another library; its values are converted when they are first used.
 
     Attributes:
-        kind: the kind of the values, as in `Probe`.
+        kind: "float", "int", "bool", or the reason why the values are not numeric, such as "text".
         shape: (n,), or (n, ...) for a column of arrays of fixed shape.
         dtype: the narwhals dtype; None after unpickling.
     """
@@ -220,8 +220,8 @@ def like(source: Any, frame: Any) -> Any:
     """Return a pandas DataFrame of results as a table of the same kind as ``source``, the user's object or a `Table` of it.
 
     Of polars it is a polars DataFrame, of DuckDB its relation, of other libraries that use Arrow a pyarrow Table; in these,
-    row labels that are named, multi-level or strings become columns, and others are left out. Of pandas, dicts and everything
-    else it is ``frame`` itself.
+    row labels that are named, multi-level or of dtype object become columns, and others are left out. Of pandas, dicts and
+    everything else it is ``frame`` itself.
     """
     source = getattr(source, "raw", source)
     if not isinstance(source, Frame):

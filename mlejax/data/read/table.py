@@ -253,7 +253,9 @@ class Table:
         """Return the columns in use as `read` does, but all values finite.
 
         Args:
-            names, others, beside: as in `read`.
+            names: names of the columns; None for all.
+            others, beside: names of further columns, and (name, values) of arrays, that are in use: their lengths, row labels and
+                missing entries are checked, but they are not returned.
             missing: "raise": raise DataError for missing values; "drop": leave out the rows with one in any column in use, and
                 count them.
             advice: the end of the error message: how rows with missing values can be left out.

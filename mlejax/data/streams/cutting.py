@@ -41,7 +41,7 @@ class Cut:
         keys: the columns, one array each, in the order of the layout.
         dtypes: dtypes of the columns in a chunk.
         trailing: for each column, the shape of one row.
-        shared, layout: as in `Prepared`.
+        shared, layout: arrays that do not vary by row, and how they and the columns make up the data of the user's function.
         weights: name of the column of weights, or "".
         weight_kind: kind of the weights.
         scale: number by which the weights are divided.

@@ -54,7 +54,9 @@ class Threads:
         self.n = (cores + 1 if cores > 1 else 1) if n is None else n
 
     def map(self, work: Work, partitions: Iterable[Partition]) -> Generator[Any, None, None]:
-        """Yield ``work(partition)`` for every partition, in order, evaluated in threads; see `Engine.map`."""
+        """Yield ``work(partition)`` for every partition, in order, evaluated in threads; an error in one is raised, and the
+        others are cancelled.
+        """
         stop = threading.Event()
 
         def guarded(partition: Partition) -> Any:

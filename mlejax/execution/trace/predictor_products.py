@@ -19,7 +19,8 @@ def score_products(traced: Traced, u: Either, others: list[jax.Array], weights: 
     """Return sums over a block of rows from which `assemble` makes, in place of a Hessian, sum_i w_i s_i s_i' with s_i the score
     of row i; the value and the gradient that `assemble` makes of them are 0.
 
-    The arguments are those of `sums`.
+    ``traced``: the traced terms, whose ``inner`` must not be None; ``u``, ``others``: arguments of the traced function;
+    ``weights``: w_i (N,).
     """
     assert traced.inner is not None
     inner, n = traced.inner, weights.shape[0]

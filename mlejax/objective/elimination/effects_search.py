@@ -144,7 +144,7 @@ class EffectsSearch:
         slack: float = 0.0,
     ) -> Settled:
         """Return the maximising effects at u, by Newton's method from the predicted effects, or from ``known`` effects with
-        their terms; ``slack`` as of `settle`.
+        their terms; ``slack``: error of the log-likelihood up to which the search may end early, as in `settle`.
 
         Levels whose effect diverges are recorded in ``signs`` and get a large effect. With ``only_signs`` the search ends as
         soon as the effects of some levels are found to diverge.

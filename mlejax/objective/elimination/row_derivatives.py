@@ -173,7 +173,8 @@ class RowTermsByLevel:
     Attributes:
         of: "effect" or "all".
         how: effort of the compilation.
-        spec, position, u, fixed: as the arguments of `by_effect` and `by_all`.
+        spec, position: what is compiled, and the position of the column of effects among the row-wise arrays.
+        u, fixed: the point (p,), and values under ``fixed=``, or None.
     """
 
     of: str

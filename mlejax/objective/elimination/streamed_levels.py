@@ -175,7 +175,13 @@ class StreamedLevels:
         some: Bool[Host, " levels"] | None = None,
     ) -> tuple[list[Any], Float[Host, "terms levels"]]:
         """Run a program on every chunk by one pass, or on the gathered rows if all rows of the levels ``some`` are in memory, and
-        sum its row values over the levels; arguments as in `RowsByLevel.run`.
+        sum its row values over the levels.
+
+        Args:
+            program: function from rows, with their effects, to (any result, row values (n_terms, N)).
+            values: the effects of the levels (G,).
+            n_terms: number of row values.
+            some: True for levels whose sums are needed (G,); None for all.
 
         Returns:
             A list of the program's results: after a pass one entry, their sum over all chunks, else one for each chunk of the
@@ -311,7 +317,7 @@ class LastEvaluation:
 
     Attributes:
         values: the effects (G,), or None before the first evaluation.
-        made, terms: as in `RowsByLevel.run`.
+        made, terms: what ``run`` of the rows returned: the results of ``program``, and the sums by level (n_terms, G).
     """
 
     def __init__(

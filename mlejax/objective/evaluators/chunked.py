@@ -240,7 +240,8 @@ class ChunkedEvaluator:
     def run(self, method: Method, u0: Host, which: Host | None = None, report: Report | None = None) -> OptimizeResult:
         """Run the method from u0 (1, p); the result has a leading axis of length 1.
 
-        ``which`` is not used; ``report``: as in `SearchEvaluator.run`.
+        ``which`` is not used; ``report``: function that is called after every step, or every few, with the number of
+        accepted steps, the (penalised) log-likelihood over the sum of the weights, and half the Newton decrement; or None.
         """
         space = self.spec.space
         if method.dense:

@@ -163,7 +163,8 @@ def evaluate_sets(
 ) -> tuple[Any, Any, Any]:
     """Return (penalised) log-likelihoods (C,), scores (C, p) and information (C, p, p) of every data set at its own u (C, p).
 
-    Zeros for the data sets after the first ``n_blocks`` blocks; arguments as in :func:`logliks_of_sets`.
+    Zeros for the data sets after the first ``n_blocks`` blocks of ``width``.  ``own``: whether rows, fixed values and
+    hyper-parameters differ between the data sets.
     """
     split, (c, p), dtype = _Split(spec, data, fixed, hyper, own), u.shape, jnp.result_type(float)
 

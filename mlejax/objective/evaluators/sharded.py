@@ -32,7 +32,9 @@ class ShardedEvaluator(ChunkedEvaluator):
     """One data set on several devices; a :class:`mlejax.objective.SingleEvaluator`.
 
     Args:
-        spec, data, fixed, hyper: as for `ChunkedEvaluator`.
+        spec: what is compiled: likelihood, parameter space, penalty.
+        data: the prepared rows, on the host.
+        fixed, hyper: values under ``fixed=`` and the second argument of the penalty, or None.
         devices: a list of JAX devices, one device, or a Mesh.
 
     Raises:

@@ -75,7 +75,7 @@ class CurvatureAndProducts:
     """The task that evaluates, by one program, what `Curvature` does, and sums the outer products of scores.
 
     Attributes:
-        method: as in `Curvature`.
+        method: the method with default options.
         by_root: True if products are weighted by w, False by w^2.
     """
 
@@ -233,7 +233,8 @@ class PartitionedEvaluator:
         effects: EffectValues | None = None,
     ) -> PyTree:
         """Make one pass: return ``task(objective, u)`` of every chunk, processed by ``finish`` on the host, merged; NumPy
-        arrays.  The objective is without the penalty.  ``effects``: as in `Job`.
+        arrays.  The objective is without the penalty.  ``effects``: effects of levels, which the task receives in place of the
+        codes in the chunk; or None.
         """
         job = Job(self._plain, self.fixed, self.rows.cut, task, merge, np.asarray(u), finish, effects)
 
@@ -362,7 +363,8 @@ class PartitionedEvaluator:
     def run(self, method: Method, u0: Host, which: Host | None = None, report: Report | None = None) -> OptimizeResult:
         """Run the method from u0 (1, p); the result has a leading axis of length 1.
 
-        ``which`` is not used; ``report``: as in `SearchEvaluator.run`.
+        ``which`` is not used; ``report``: function that is called after every step, or every few, with the number of
+        accepted steps, the (penalised) log-likelihood over the sum of the weights, and half the Newton decrement; or None.
 
         Raises:
             DataError: a method without curvature.

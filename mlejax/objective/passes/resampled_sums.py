@@ -80,7 +80,9 @@ def drawn_sums(
     Args:
         evaluator: evaluator of the log-likelihood without penalty.
         u: point of evaluation (p,).
-        bayesian, n, seed, frequency: as in `Drawn`.
+        bayesian: if True, rows have exponential weights, else the Poisson number of times that they are drawn.
+        n, seed: number of resamples, and the seed.
+        frequency: True if a weight of the fit counts equal rows, each of which is drawn separately.
 
     Raises:
         DataError: too many parameters for the memory.

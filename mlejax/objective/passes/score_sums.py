@@ -75,7 +75,7 @@ class _Finished:
 
     Attributes:
         partialled: the `Partialled` by which effects are partialled out.
-        by_root: as in `streamed_products`.
+        by_root: True if products are weighted by w, False by w^2; not used with clusters.
         groups: sums by cluster, or None.
     """
 

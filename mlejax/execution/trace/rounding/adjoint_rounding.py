@@ -70,7 +70,10 @@ class AdjointBound:
 
     def __call__(self, arguments: Sequence[Any], row_units: float | None = None) -> tuple[float, float]:
         """Return (value, bound of its absolute rounding error) at these arguments; the bound is NaN or inf if numbers are too
-        large or not finite, and not valid if there are ``unknown`` operations.  Arguments as in `RunningBound`.
+        large or not finite, and not valid if there are ``unknown`` operations.
+
+        ``arguments``: arrays in the order of the program's inputs; ``row_units``: rounding of a sum over all rows, in units of
+        2**-53 of the sum of the absolute values, by default that of a sum of ``n_rows`` terms.
         """
         value, error = self._evaluate(list(arguments), self._row_units if row_units is None else row_units)
         return float(value), float(error)
