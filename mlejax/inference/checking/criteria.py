@@ -196,7 +196,7 @@ def no_criterion(fit: Fit, cov: CovarianceResult) -> str:
     if not KINDS[cov.kind].model_based:
         return (
             f"with cov_type={cov.kind!r}: this covariance allows for a wrong model, whose log-likelihood is a "
-            "pseudolikelihood; res.with_cov('nonrobust') has it"
+            "pseudolikelihood; res.with_cov('nonrobust') has the criterion"
         )
     if not fit.verdict.converged and fit.verdict.code != "not_identified" and fit.verdict.supremum is None:
         return f"because the log-likelihood was not maximised ({fit.verdict.code.replace('_', ' ')})"

@@ -346,7 +346,10 @@ def _compilations(loaded: Loaded) -> list[Finding]:
     found = []
     if data.mode == "whole":
         text = f"rowwise=False compiles anew for every length of the data, here {loaded.rows.n}"
-        advice = "Declare rows or unit= where the contributions allow it; those are padded to few lengths"
+        advice = (
+            "If each contribution depends on its own row or unit alone, leave rowwise=False out, or give unit=: the data are "
+            "then padded to one of a few lengths"
+        )
         found.append(("compiles_per_length", text, advice))
     elif data.mode == "units":
         longest = int(np.asarray(data.rows[0]).shape[1])

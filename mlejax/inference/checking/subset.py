@@ -259,12 +259,12 @@ def _without_inverse(information: Float[Host, "m m"], size: Float[Host, " m"]) -
     smallest = float(np.linalg.eigvalsh(scaled)[0])
     if smallest < -CURVED:
         return (
-            f"the log-likelihood curves upwards in some direction of these (scaled eigenvalue {smallest:.2g}), so that this is "
-            "no maximum over them"
+            f"the log-likelihood curves upwards in some direction of these parameters (scaled eigenvalue {smallest:.2g}), so "
+            "that this is no maximum over them"
         ), "Train longer, or give damping="
     return (
-        f"the log-likelihood is flat in some direction of these (scaled eigenvalue {smallest:.2g}), so that they are not "
-        "identified"
+        f"the log-likelihood is flat in some direction of these parameters (scaled eigenvalue {smallest:.2g}), so that they are "
+        "not identified"
     ), "Choose fewer parameters, or give damping="
 
 

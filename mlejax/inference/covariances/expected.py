@@ -228,4 +228,4 @@ def _simulated(fit: Fit, n: int, seed: int) -> tuple[Float[Host, "p p"], str]:
     spread = np.array([np.diag(found.inverse @ one @ found.inverse) for one in each])
     with np.errstate(all="ignore"):
         error = 0.5 * spread.std(axis=0) / np.sqrt(n) / np.diag(found.inverse)
-    return mean, f"{n} simulated data sets, right to {100 * np.nanmax(error, initial=0.0):.1g} %"
+    return mean, f"{n} simulated data sets, standard errors right to {100 * np.nanmax(error, initial=0.0):.1g} %"

@@ -70,8 +70,8 @@ def parts_of(fit: Fit, codes: Int[Host, " n"] | None, what: str) -> Parts:
         raise ValueError(f"{what} needs the rows of the fit in memory to evaluate their Hessians; fit a table in memory")
     if data.mode == "whole":
         raise ValueError(
-            f"{what} needs the information of separate rows or units, and a model with rowwise=False has only that of all; "
-            "use one without leverages, such as 'HC0'"
+            f"{what} needs the information of separate rows or units, and a model with rowwise=False has only that of all rows "
+            "together; use a kind of covariance without leverages, such as 'HC0'"
         )
     p = fit.spec.space.n_free
     if data.n_padded * p * p > MOST:
