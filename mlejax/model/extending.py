@@ -29,7 +29,7 @@ def extended(
         A decorator that makes a :class:`Model`.  Covariances ``"nonrobust"``, ``"opg"``, ``"HC0"``, ``"HC1"`` and ``"stata"``
         account for the Poisson number of rows, and so does :meth:`Results.bootstrap`, which repeats each row a Poisson
         number of times; other covariances, the jackknife and the parametric bootstrap are not supported.  ``weights=`` multiply
-        the rows and not the total, whose score is the last row of ``score_obs``.
+        the rows and not the total.  ``score_obs`` has a last row for the total, which is 0.
 
     Raises:
         TypeError: ``total`` is not a function, or a value is not a declaration.

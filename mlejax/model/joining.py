@@ -87,7 +87,7 @@ class JointModel:
         for name in self.shared:
             owners = [leaf for each in leaves for leaf in each if leaf.name == name]
             if len(owners) < 2:
-                known = [leaf.name for each in leaves for leaf in each]
+                known = list(dict.fromkeys(leaf.name for each in leaves for leaf in each))
                 raise ValueError(f"shared={name!r}: expected a parameter of two models or more{near(name, known)}")
             if any(
                 (x.shape, x.transform, x.labels) != (owners[0].shape, owners[0].transform, owners[0].labels)

@@ -33,8 +33,8 @@ from mlejax.shapes import Bool, Float, Host, Int
 
 
 def weighted_scores(fit: Fit) -> Float[Host, "n p"]:
-    """Return w_i s_i in theta for every term (n, p), 0 where the weight is 0; the sum over i is the score of the
-    log-likelihood.  ValueError if the rows are not in memory.
+    """Return w_i s_i in theta for every term (n, p), 0 where the weight is 0 and for an expected total; the sum over i is the
+    score of the log-likelihood, without that of the total.  ValueError if the rows are not in memory.
     """
     return weighted(fit, fit.scores())
 

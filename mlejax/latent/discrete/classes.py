@@ -32,9 +32,9 @@ class Discrete:
     be constant within each unit.
 
     If the labels can be exchanged, classes are sorted by the first parameter with one value for each, also in a batch and in
-    the refits of a bootstrap.  If a class vanishes during the optimisation, the fit is repeated from starts with distinct classes
-    (in a batch unless ``start=`` or ``n_starts=`` is given).  If a probability is 0 at the maximum, the verdict is
-    ``boundary``, in a batch too.
+    the refits of a bootstrap, unless ``start=`` is given.  If the search does not end at a maximum with proper classes, it is
+    repeated from ten starts with distinct classes, unless ``start=`` or ``n_starts=`` is given.  If a probability is 0 at the
+    maximum, the verdict is ``boundary``, in a batch too.
 
     Args:
         n: the number of classes, 2 to 50.

@@ -87,7 +87,7 @@ class OtherNames(Fitted):
 
     @property
     def use_t(self) -> bool:
-        """True if tests and intervals use Student's t (few clusters, survey designs), False if the normal distribution."""
+        """True if tests and intervals use Student's t ("CR2", "CR3", survey designs), False if the normal distribution."""
         return bool(np.isfinite(self._cov.df))
 
     def get_prediction(self, exog: Any = None, **options: Any) -> Prediction:

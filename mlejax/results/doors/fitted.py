@@ -100,7 +100,7 @@ class Fitted(Estimated):
 
     @property
     def n_steps(self) -> int:
-        """Number of steps of the optimiser."""
+        """Number of steps of the optimiser, of all starts together."""
         return self._fit.n_steps
 
     @property
@@ -119,7 +119,8 @@ class Fitted(Estimated):
         """The maximised objective (the log-likelihood, minus the penalty if there is one, plus the term of bias reduction) by
         step of the optimiser.
 
-        Empty for a data set of a batch, and for a training on minibatches, which has :attr:`history`.
+        Empty for a data set of a batch, and for a training on minibatches, which has :attr:`history`; of several starts that of
+        the first.
 
         Newton's method, BHHH and EM record every step, methods that run on the device only some steps; Newton steps that finish
         another method continue its numbering.
@@ -180,9 +181,10 @@ class Fitted(Estimated):
         """How latent variables were integrated out, and how accurate this is; None for models without latent variables.
 
         ``points``: quadrature points per dimension (1: Laplace's approximation), draws per unit of a simulation, 0 for discrete
-        classes (exact sums). If the number q of points was chosen automatically, also the largest changes with 2 q + 1 points: of
-        the estimates (``shift``, in standard errors), of the standard errors (``errors``, relative) and of the log-likelihood
-        (``loglik``); and the unit with the largest error against a fixed grid (``worst``), and that error (``off``).
+        classes (exact sums). A number that was chosen automatically is 2 q + 1 for the q points (``tried``) with which it was
+        compared: ``shift``, ``errors`` and ``loglik`` are the largest differences of estimates (in standard errors) and of
+        standard errors (relative), and that of the log-likelihood; ``worst`` is the unit with the largest error against a fixed
+        grid, ``off`` that error.
         """
         return self._fit.integration
 
@@ -218,7 +220,8 @@ class Fitted(Estimated):
         """Scores of all terms of the log-likelihood (rows, units) in the free parameters, natural scale, times their
         weights (n, p).
 
-        The columns sum to the score of the log-likelihood, which is 0 at an interior maximum; effects of ``mle.Real(by=...)`` are
+        The columns sum to the score of the log-likelihood, which is 0 at an interior maximum (in an extended likelihood to that
+        of the rows alone: the last row, of the expected total, is 0); effects of ``mle.Real(by=...)`` are
         partialled out, s - I_theta,alpha I_alpha^-1 s_alpha with s_alpha the score of the effects.  With weights, row i is w_i
         times the gradient of its log-likelihood (as in R's ``estfun``).  There is one row for each row (unit, term) of the data,
         0 for those of weight 0.
