@@ -84,7 +84,8 @@ class Verdict:
         statement: one line that names the parameters concerned, as tables print them.
         evidence: name -> number that led to the code.  ``"error_bars"`` bound the effect of floating-point rounding on the
             log-likelihood (``loglik``, its units), on the estimates (``score``, in standard errors) and on the standard errors
-            (``information``, relative), each at most 0.01 if the verdict is ``verified``; they are computed when first read.
+            (``information``, relative), NaN where not known.  They are computed when first read; if the fit had reason to
+            compute them, the verdict is ``verified`` only if each is at most 0.01.
         advice: what to do.
     """
 

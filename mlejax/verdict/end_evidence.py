@@ -120,8 +120,8 @@ class Evidence:
             not explain, as `OptimizeResult.mismatch`; inf if there was none.  Above 0.003 rounding errors are estimated.
         doubtful: the information is positive definite, but some standard error is implausibly large (a plateau, or rounding).
         findings: what the diagnosis found.
-        bounds: (name, bound, Lagrange multiplier) of each parameter at a bound that belongs to its support.
-        n_steps: iterations taken.
+        bounds: (name, bound, score in u there, its Lagrange multiplier) of each parameter at a bound of its support.
+        n_steps: number of accepted steps.
         dense: a Hessian was available (False for first-order fits of many parameters).
         contributions: number of terms that the log-likelihood sums and what one is, ``(3, "rows")``; inf if unknown.
         n_free: number of free parameters.

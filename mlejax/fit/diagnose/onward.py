@@ -60,8 +60,8 @@ def search_centred(
 ) -> Diagnosed | None:
     """Continue a search in centred and scaled coordinates, if columns are nearly collinear, and return its diagnosis.
 
-    Return None if they are not (see `coordinates_for`), if the rows are not in memory, if the final point has no derivatives or
-    is not finite, after Ctrl-C, and if the search used up the ``max_steps`` that the user set.
+    Return None if no columns are nearly collinear (see `coordinates_for`), if the rows are not in memory, if the final point has
+    no derivatives or is not finite, after Ctrl-C, and if the search used up the ``max_steps`` that the user set.
 
     Args:
         problems: the data sets.
@@ -217,10 +217,10 @@ def _searched_on(
 
 
 def _moved_to_bounds(evaluator: SingleEvaluator, end: OptimizeResult) -> tuple[OptimizeResult, np.ndarray]:
-    """Return a final point with the coordinates very close to a bound set to it, and the others maximised; and the number of
-    steps so far.
+    """Return a final point with the coordinates within 1e-4 standard errors of a bound set to it, and the others maximised; and
+    the number of steps of both searches.
 
-    The point is unchanged if no coordinate is so close, or if the log-likelihood is lower at the bound.
+    The point is unchanged if no coordinate is so close (see `onto_bounds`), or if the log-likelihood is lower at the bound.
     """
     onto = onto_bounds(end, evaluator.spec.space)
     if onto is None:
@@ -275,9 +275,9 @@ def _point_to_restart_from(
 ) -> Float[Host, " p"] | None:
     """Return the point from which the search goes on, (p,); None if there is none, or if ``max_steps`` was used up.
 
-    It is the highest point found, else the point ``inside`` the bounds (if not None), else a point on the other side of a ridge.
-    After the few Newton steps that follow another method, a search whose log-likelihood still rises goes on from its final point:
-    ``max_steps`` of these is not the user's limit.
+    It is the highest point found, else the point ``inside`` the bounds (if not None), else, for a ridge, a random point nearby.
+    If what was used up are the few Newton steps after another method, and the log-likelihood still rises, it is the final point,
+    since their number is not the user's ``max_steps``.
     """
     if end.end == End.MAX_STEPS:
         return end.u if end.polished and any(d.behaviour == "rises" for d in findings.directions) else None

@@ -91,7 +91,10 @@ def to_theta(space: Space, u: Any, fixed: Either | None, score: Any, information
 
 
 def off_bounds(space: Space, u: Either) -> Either:
-    """Move coordinates of u, (p,), that are at a bound a small step inside, since the score may vanish there by symmetry."""
+    """Move coordinates of u, (p,), that are at a bound a small step inside, since the score may vanish there by symmetry.
+
+    The step is a thousandth of the distance between the bounds, or 0.01 if the other bound is infinite.
+    """
     if not space.boxed:
         return u
     width = space.upper - space.lower

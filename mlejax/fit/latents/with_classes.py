@@ -240,7 +240,7 @@ def _exchangeable(done: Fit) -> tuple[int, ...] | None:
 
 
 def _order(done: Fit, leaves: tuple[int, ...]) -> np.ndarray:
-    """Return the permutation, (k,), that sorts the classes of these leaves."""
+    """Return the permutation, (k,), that sorts the classes by the values of the leaf `first_of` of these leaves, increasing."""
     with float64():
         return np.asarray(labels.order_of(done.spec.space, done.params, leaves))
 

@@ -87,7 +87,7 @@ class Loaded:
         of_sample: a sample of a stream's rows, loaded in memory; else None.
         levels: level of the eliminated fixed effect of each row; None without fixed effects.
         coded: fixed effects of further columns, which are estimated as coefficients.
-        left_out: levels that were left out, as in `Effects`.
+        left_out: labels of the levels that were left out, signs of their infinite effects, and numbers of their rows.
         effects: the estimated fixed effects, once they are known.
         crossing: levels of random effects of several columns, or None.
         with_total: the last log-likelihood term is the expected total of an extended likelihood, not an observation.

@@ -25,7 +25,7 @@ class Request:
         products: of a stream: True if sums of products of scores weighted by w are needed, False if weighted by w^2, None if
             neither.
         arranged: (loaded data) -> data with further columns, or None.
-        left_out: separated rows that are left out, as in `Separation`.
+        left_out: numbers in the user's data of separated rows that are left out; `RowOfLevel` objects for a stream.
     """
 
     start: PyTree = None

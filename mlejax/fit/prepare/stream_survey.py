@@ -57,7 +57,8 @@ class StreamSurvey:
         whole: column -> all values, for columns that formulas need as a whole.
         some: column -> values of a sample of rows, or None.
         units: what was collected of the units; None for models of rows.
-        sizes: labels of effects with their sizes, as in `level_sizes`; None without effects.
+        sizes: labels of the levels of effects (m,), and their numbers of rows, of rows of positive weight, and sums of weights
+            (m, 3); None without effects.
     """
 
     n: int

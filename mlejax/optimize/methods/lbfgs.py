@@ -105,7 +105,8 @@ class LBFGS(Method):
         the step; arguments as in `Method.update`.
 
         After 12 rejections in a row the memory is cleared and the direction is minus the gradient. Status SETTLED by ``tol`` or
-        ``patience``, or if the gradient is 0; after 40 rejections in a row SETTLED where nearly there, else STALLED.
+        ``patience``, or if the gradient is 0. After 40 rejections in a row it is SETTLED if the log-likelihood is predicted to
+        rise by at most 1e-4, or rose by at most 1e-6 in the current window of ``patience`` evaluations; else STALLED.
         """
         first = jnp.isinf(kept.f)
         accepted, shorter = _judge(kept, new, setting)

@@ -146,7 +146,7 @@ class Digits(NamedTuple):
 
     Attributes:
         first: the error bars of log-likelihood and score are at most 0.01 (units; standard errors).
-        second: those of the standard errors are at most 0.01 (relative).
+        second: the error bars of the standard errors are at most 0.01 (relative).
         worst: number of the coordinate with the largest relative error of its information.
         loglik: the error bar of the log-likelihood.
         known: the error bars of score and information are known; if not, ``first`` and ``second`` assume that they are small.

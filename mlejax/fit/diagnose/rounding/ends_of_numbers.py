@@ -35,8 +35,8 @@ STAYS_FINITE = (
 def where_it_ends(
     evaluator: SingleEvaluator, loaded: Loaded, end: OptimizeResult, d: Direction, levelled: bool
 ) -> str:
-    """Return a statement on a rise along d that ends at a point where terms that do not rise are not finite; empty if it does
-    not end so.
+    """Return a statement on a rise along d beyond whose farthest point terms are not finite, while most of the rise is that of
+    other terms; else empty.
 
     Args:
         evaluator, loaded: evaluator of one data set, and its data.

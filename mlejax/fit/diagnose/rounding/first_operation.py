@@ -234,7 +234,7 @@ def _inherited(eqn: Equation, at: Sequence[TracedValue], bad: Either) -> tuple[E
 
 def _lost(out: Either | float, bad: Either) -> Either:
     """True if a floating-point result is not finite in one of the ``bad`` terms, a mask (n,), along its first axis of length n;
-    if it has no such axis, if any entry is not finite.
+    of a result without such an axis: if any entry is not finite.
     """
     if not jnp.issubdtype(jnp.result_type(out), jnp.floating):
         return jnp.asarray(False)

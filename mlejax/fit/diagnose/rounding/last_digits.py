@@ -281,9 +281,11 @@ def with_good_digits(
 ) -> tuple[tuple[Direction, ...], str, str]:
     """Check the directions found by ray tests against rounding errors.
 
-    A higher point, and a rise of at most one unit that seems unbounded, count if the gain exceeds ten times the error bar there;
-    a supremum, if the error bar at the farthest point is small; an unbounded rise by more, if the error bar at the final point
-    is below half a unit or far below the rise.  Other directions are followed again, only as far as error bars are small.
+    A higher point, a supremum, and a rise of at most one unit that seems unbounded count if the gain is at least ten times the
+    error bar at their farthest point, or that is not known; a supremum also if the gain is at most 0.01.  A larger unbounded rise
+    counts if the error bar at the final point is at most half a unit or a thousandth of the rise since the start.  Other such
+    directions are followed again, only as far as error bars are small.  A direction that is level on one side becomes flat if its
+    fall on the other side may be rounding.
 
     Returns:
         The directions that remain, and, if the function stops being accurate or finite while the log-likelihood still rises,
