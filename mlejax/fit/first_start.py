@@ -107,8 +107,10 @@ def _start_of_stream(
 def _start_of_stream_with_effects(
     evaluator: EffectsEvaluator, method: Method, loaded: Loaded, given: list[Any], seed: int
 ) -> Float[Host, " p"]:
-    """Return u of the first start of a stream with effects, (p,): the given one, or the best candidate on a sample of its rows;
-    without given values the estimate from that sample instead, if its search converges, and steps from there.
+    """Return u of the first start of a stream with effects, (p,): the given one, or the best candidate on a sample of its rows.
+
+    Without given values it is the estimate from that sample instead, if the search for it converges, improved by at most eight
+    Newton steps on all rows (none with a penalty).
 
     The effects of the sample's levels are the start of the effects in the evaluator; other levels begin at their median.
     """

@@ -142,7 +142,7 @@ def _orthogonal(scores: Float[Host, "n p"], mixed: Host, boxed: Host) -> tuple[F
 
 
 def mapped(evaluator: ChunkedEvaluator, coordinates: Coordinates) -> ChunkedEvaluator:
-    """Return an evaluator of the same data in the coordinates v."""
+    """Return an evaluator of the same data in the centred and scaled coordinates v of the map ``coordinates``."""
     spec = evaluator.spec
     spec = replace(spec, space=replace(spec.space, mapped=True))
     constants = coordinates.after(evaluator.fixed, spec.space.n_values)

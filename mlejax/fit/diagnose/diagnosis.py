@@ -139,7 +139,11 @@ def _from_elsewhere(
 def _starts_elsewhere(
     problems: Problems, evaluator: SingleEvaluator, loaded: Loaded, i: int, u0: Float[Host, " p"], found: Diagnosed
 ) -> Float[Host, "k p"]:
-    """Return the starts, (k, p), of the further searches of data set number i, whose first diagnosis is ``found``."""
+    """Return the starts, (k, p), of the further searches of data set number i, whose first diagnosis is ``found``.
+
+    They are random ones, from `Problems.scattered`. Before these come the best candidates made from the data, if the function
+    failed at the final point or the log-likelihood is unbounded; or, if it levels off, a point on the other side of the start.
+    """
     space, rising, lost_there = evaluator.spec.space, _rising(found), _lost_there(found)
     around = _started_at(evaluator, u0, found) if rising or lost_there else found.end
     given = _of_structures(space, problems.given(i)) if lost_there else problems.given(i)
@@ -222,7 +226,9 @@ def _rising(found: Diagnosed) -> list[Direction]:
 
 
 def _started_at(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed) -> OptimizeResult:
-    """Return the result with its point and information replaced by those of the start, around which random starts are drawn."""
+    """Return the final point of ``found`` with u and information replaced by those at the start u0, (p,), around which random
+    starts are then drawn.
+    """
     return found.end._replace(u=u0, information=evaluate_one(evaluator.with_spec(found.spec), u0)[2])
 
 
@@ -232,7 +238,9 @@ def _lost_there(found: Diagnosed) -> bool:
 
 
 def _of_structures(space: Space, given: list[Any]) -> list[Any]:
-    """Return the given starts without those of declared parameters, which can be chosen from the data instead."""
+    """Return the given starts, one for each leaf, with None in place of those of parameters that are not structures
+    (`mle.Free`), which can be chosen from the data instead.
+    """
     return [v if leaf.kind == "Free" else None for v, leaf in zip(given, space.leaves, strict=True)]
 
 

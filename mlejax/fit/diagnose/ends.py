@@ -108,8 +108,8 @@ def clean(result: OptimizeResult, space: Space, at: InTheta | None = None) -> Bo
     """Return a boolean mask, (L,), of the final points that are accepted as maxima without further tests (clean).
 
     Those converged faster than linearly to positive definite information, with scaled eigenvalues that are not nearly 0 and
-    plausible standard errors; no coordinate is within 1e-4 standard errors of a bound, or at a bound where the score vanishes
-    or points inside.  False without information.
+    standard errors not above `usual`; no coordinate is within 1e-4 standard errors of a bound, or at a bound where the score
+    vanishes or points inside.  False without information.
 
     Args:
         result: final points of L data sets.

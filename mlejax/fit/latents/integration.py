@@ -154,7 +154,7 @@ def _many_units(likelihood: Likelihood, data: Data) -> bool:
 
 
 def _many_rows(data: Data) -> bool:
-    """True for a stream, unless it is files of fewer than ``limits().sampled_rows`` rows.
+    """True for a stream, unless it is files of fewer than ``limits().sampled_rows`` rows (65,536 by default).
 
     With scores that are not exact, a search over many units may need very many steps at a small decrement, and each step is a
     pass over the data.

@@ -105,7 +105,9 @@ def order_of(space: Space, params: PyTree, leaves: tuple[int, ...]) -> Either:
 
 
 def in_order(spec: Spec, ends: OptimizeResult, good: Bool[Host, " L"], data: Prepared, fixed: Either | None) -> OptimizeResult:
-    """Sort the classes in the results of many searches; unchanged if classes cannot be exchanged or there is no information.
+    """Return the results of many searches with classes sorted as by `order_of`: u, scores and informations are permuted.
+
+    They are unchanged if classes cannot be exchanged or there is no information.
 
     Args:
         spec: the specification, the same for all.

@@ -28,7 +28,7 @@ class Expectation(NamedTuple):
     Attributes:
         u: the point, (p,).
         loglik: (penalised) log-likelihood there, ().
-        posterior: probabilities of the classes given the data.
+        posterior: probabilities of the classes of every row (or unit) given the data.
     """
 
     u: Float[Host, " p"]

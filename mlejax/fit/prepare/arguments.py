@@ -130,7 +130,7 @@ def restricted(space: Space, fixed_values: np.ndarray | None, wanted: Restrictio
 
 
 def start_moved(space: Space, given: list[Any], u0: np.ndarray, fixed_values: np.ndarray | None) -> str:
-    """Return a note for the user if the start that they gave violates the constraints, so that u0, (p,), differs from it; empty
+    """Return a note for the user if the given start violates the constraints, so that u0, (p,), differs from it; empty
     otherwise.  ``given``: for each leaf the value under ``start=``, natural scale (NaN: not given), or None.
     """
     at = space.split(jax.tree.map(np.asarray, space.params_from_u(u0, fixed_values)))

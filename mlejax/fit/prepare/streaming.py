@@ -300,7 +300,7 @@ def keep_passes(loaded: Loaded, folder: str | os.PathLike[str] | None) -> None:
 
 
 def check_place(data: Data, on: Any, engine: Engine | None) -> None:
-    """Raise DataError if ``on=`` (devices or an engine) does not suit the data."""
+    """Raise DataError for data in memory if ``on=`` is an engine (then ``engine`` is it), and for a stream if it is devices."""
     if engine is not None and not is_stream(data):
         raise DataError(
             f"on={type(on).__name__} needs files that its workers read: give mle.Parquet(...), not data in memory"

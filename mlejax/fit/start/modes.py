@@ -152,7 +152,9 @@ def _same(a: OptimizeResult, b: OptimizeResult, in_errors: bool) -> bool:
 
 
 def _digits_lost(end: OptimizeResult, count: int) -> Mode:
-    """Return the mode of a final point at which rounding errors dominate, reached from ``count`` starts."""
+    """Return the mode of a final point at which rounding errors dominate, with log-likelihood NaN, reached from ``count``
+    starts.
+    """
     return Mode("digits lost", float("nan"), end.u, count)
 
 

@@ -105,7 +105,10 @@ class FirstOrder(OptaxMethod):
             evaluate the objective at further points; they raise an error in the fit.
         tol: stop when the log-likelihood increased by at most this over `patience` evaluations.
         max_steps: most evaluations after the start.
-        patience, batch_size, epochs, seed: as in :class:`Adam`.
+        patience: number of evaluations in that rule, default 100. With `batch_size`: stop after this many epochs without a
+            higher validation log-likelihood, default 10.
+        batch_size: rows (or units) of a minibatch; None for all of them at every step.
+        epochs, seed: most passes through the data, default 100, and seed of the shuffling; only with `batch_size`.
 
     Raises:
         ValueError: an option is not positive or not a whole number, or has no effect in combination with the others.

@@ -121,8 +121,9 @@ def _profile(
 def _back_along(evaluator: SingleEvaluator, end: OptimizeResult, e: int, at: Sequence[float]) -> Direction | None:
     """Evaluate the profile of coordinate e at the values ``at`` (final point first) and return the direction that it shows.
 
-    Values where rounding dominates are left out. Return None if too few values remain, or if the profile neither rises nor
-    levels off.
+    If the profile is higher at one of these values than at the first, the behaviour is ``higher``, with that ``point``; if it
+    levels off towards the first, ``rises``, with the supremum. Values where rounding dominates are left out. Return None if fewer
+    than four values remain, or in other cases.
     """
     u, found, farthest = np.array(end.u), list[tuple[float, Float[Host, " p"]]](), None
     for value in at:

@@ -71,10 +71,10 @@ def minimum_of(evaluator: SingleEvaluator, u0: Float[Host, " p"]) -> Float[Host,
     """Return a minimum of the function, (p,), or None; if a minimum is where a log-likelihood would have its maximum, the sign
     of the function may be wrong.
 
-    The search begins at u0, (p,), or at a simple point where the function is lower. It is made only if the function curves
-    upwards in some parameter there and has second derivatives. A minimum is off all bounds, curves upwards in every direction,
-    and is lower than all points up to 32 standard errors away along the coordinates. A log-likelihood without a maximum has
-    saddle points instead.
+    The search begins at u0, (p,), at u0 with transformed coordinates 0, or at 0, where the function is lowest. It is made only if
+    the function curves upwards in some parameter there and has second derivatives. A minimum is off all bounds, curves upwards
+    in every direction, and is lower than all points up to 32 standard errors away along the coordinates. A log-likelihood
+    without a maximum has saddle points instead.
 
     Raises:
         KeyboardInterrupt: from a run of the optimiser.

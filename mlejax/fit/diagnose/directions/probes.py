@@ -88,9 +88,9 @@ def suspicious_directions(
 
 
 def without(vectors: Iterable[Float[Host, " p"]], known: Sequence[Float[Host, " p"]]) -> list[Float[Host, " p"]]:
-    """Project each direction onto the orthogonal complement of the ``known`` ones, each coordinate scaled by its largest size.
+    """Return the projections of directions onto the orthogonal complement of the ``known`` ones; those that are 0 are left out.
 
-    Directions whose projection is 0 are left out.
+    Orthogonal refers to coordinates divided by their largest absolute value in all these directions.
     """
     size = np.max(np.abs(np.stack([*vectors, *known])), axis=0)
     size = np.where(size > 0, size, 1.0)
@@ -200,8 +200,9 @@ def _runaways(evaluator: SingleEvaluator, end: OptimizeResult, u0: Host) -> tupl
     """Return the directions of transformed coordinates (scales, probabilities) that went to extreme values in a search without
     convergence.
 
-    Rounding hides there whether the log-likelihood still rises, so the profile at the final point is compared with the profile
-    ten units of u before it; directions along which it is not higher at the final point are left out.
+    Rounding hides there whether the log-likelihood still rises, so the log-likelihood at the final point is compared with the
+    profile ten units of u before it. Directions along which it is not higher at the final point are left out; the others have
+    the behaviour ``rises``, bounded if it is higher by less than 1.
     """
     space, fixed = evaluator.spec.space, evaluator.fixed
     travelled = end.u - u0

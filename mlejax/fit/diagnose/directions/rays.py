@@ -130,7 +130,10 @@ class Side(NamedTuple):
 
 
 def flat_direction(vector: Float[Host, " p"], origin: Origin) -> Direction:
-    """Return a `Direction` of behaviour ``flat`` for a vector, (p,), known to be flat without a test."""
+    """Return a `Direction` of behaviour ``flat`` for a vector, (p,), known to be flat without a test.
+
+    The vector is scaled so that the largest change of a coordinate, divided by max(1, its size at the origin), is 1.
+    """
     unit = vector / float(np.max(np.abs(vector) / np.maximum(1.0, np.abs(origin.at))))
     words = partial(movements.describe_flat, origin.at, unit, origin.space, origin.fixed)
     return Direction("flat", unit, 0.0, origin.value, words)

@@ -340,7 +340,10 @@ def _bars(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> ErrorBars | None:
 
 
 def _known(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> tuple[ErrorBars | None, Unknown | None]:
-    """Return the error bars at u, (p,), as `_bars`, and the reason why some are not known (None if all are)."""
+    """Return the error bars at u, (p,), and the reason why some are not known (None if all are).
+
+    Those of derivatives are NaN if only that of the log-likelihood is known; the result is None if that is not known either.
+    """
     at = (evaluator.spec, evaluator.sample(MOST_ROWS), u, evaluator.fixed)
     try:
         found = error_bars(*at, n_rows=evaluator.n_contributions)

@@ -143,7 +143,9 @@ def _inner(eqn: Equation, whole: bool) -> Any:
 
 
 def _operations(program: Program, whole: bool) -> Iterator[Equation]:
-    """Yield the equations of a program and of the programs that it calls, in order; ``whole``: as in `_inner`."""
+    """Yield the equations of a program and of the programs that it calls, in order; if ``whole`` is True, a call of a function
+    with a derivative rule of its own is one equation.
+    """
     for eqn in program.eqns:
         inner = _inner(eqn, whole)
         yield from [eqn] if inner is None else _operations(inner.program, whole)
@@ -158,7 +160,7 @@ def _follow(
         program, consts, operands: the program and its inputs.
         bad: mask of the terms whose origins are wanted, (n,).
         anywhere: a list, to which the origin of the tangents of each of the `_operations` is appended.
-        whole: as in `_inner`.
+        whole: if True, a function with a derivative rule of its own is evaluated as one operation.
     """
     known = dict(zip(program.constvars, (_given(c, bad) for c in consts), strict=True))
     known.update(zip(program.invars, operands, strict=True))
