@@ -23,7 +23,8 @@ from mlejax.shapes import DTypeLike, Host, Shaped
 
 @jax.tree_util.register_pytree_node_class
 class StreamedColumn:
-    """An array (n, ...) presented as a padded array (N, ...), whose further rows repeat its first row; no copy is made.
+    """An array (n, ...) presented as a padded array of N = ``n_padded`` rows (N, ...), whose further rows repeat its first row;
+    no copy is made.
 
     Attributes:
         values: the user's array (n, ...), n >= 1; it must not be written to.

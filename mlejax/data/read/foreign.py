@@ -31,6 +31,11 @@ _KINDS = {
 class ForeignColumn:
     """One column of a table of another library; its values are converted when they are first used.
 
+    Args:
+        dtype: the narwhals dtype.
+        n: number of rows.
+        take: function that returns the column as a narwhals Series.
+
     Attributes:
         kind: "float", "int", "bool", or the reason why the values are not numeric, such as "text".
         shape: (n,), or (n, ...) for a column of arrays of fixed shape.

@@ -77,8 +77,13 @@ class InUnits:
 
 
 class Shape(NamedTuple):
-    """What the chunks of a stream of units have in common: attributes of its `Cut` of the same names; the layout has the mask of
-    the units.
+    """What the chunks of a stream of units have in common.
+
+    Attributes:
+        dtypes: dtypes of the columns.
+        shared, layout: arrays that do not vary by row, and how they, the columns and the mask of units make up the user's data.
+        scale: number by which the weights are divided.
+        size, block: number of units of a chunk, and of a block of it.
     """
 
     dtypes: tuple[np.dtype[Any], ...]

@@ -264,7 +264,14 @@ class ChunkedEvaluator:
 
 
 class Chunks:
-    """The rows of one data set in chunks, and the program that evaluates one chunk."""
+    """The rows of one data set in chunks, and the program that evaluates one chunk.
+
+    Args:
+        spec, data, fixed: what is compiled, the prepared rows, and values under ``fixed=`` or None.
+        scale: the sum of the weights.
+        threads: largest number of threads; None for one for each core, in either case at most ``limits().max_threads``.
+        program_of: the full data of which ``data`` is a sample, or None.
+    """
 
     def __init__(
         self,

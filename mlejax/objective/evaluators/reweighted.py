@@ -107,6 +107,12 @@ class SeparateEvaluator:
     """The data sets of `Reweighted`, evaluated one by one by the already compiled program of a single fit.
 
     It has the methods of a `SearchEvaluator`.  Each thread of the budget runs one data set at a time.
+
+    Args:
+        spec: what is compiled: likelihood, parameter space, penalty.
+        sets: the data sets.
+        budget: number of threads, and whether progress is shown.
+        fixed, hyper: values under ``fixed=`` and the second argument of the penalty, common to all data sets; or None.
     """
 
     def __init__(

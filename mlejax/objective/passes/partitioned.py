@@ -136,6 +136,9 @@ class SampledRows:
     Args:
         some: the rows.
         cut: how the partitions of the stream are divided into chunks.
+
+    Attributes:
+        products_wanted: None: sums of products of scores are not computed beside others.
     """
 
     products_wanted: bool | None = None
