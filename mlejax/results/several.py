@@ -23,10 +23,12 @@ def pool(
 
     Returns:
         :class:`mlejax.inference.Pooled`: prints as a table; ``params``, ``bse``, ``cov_params()``, ``frame()`` with degrees of
-        freedom and fractions of missing information, ``wald_test(entries)`` (D1 of Li, Raghunathan & Rubin 1991).
+        freedom and fractions of missing information, ``wald_test(entries)`` (D1 of Li, Raghunathan & Rubin 1991, with the
+        degrees of freedom of Reiter 2007).
 
     Raises:
-        ValueError: there are fewer than two results, their entries differ, or one did not reach a maximum.
+        ValueError: there are fewer than two results; their entries, fixed values or kinds of covariance differ; or one did not
+            reach a maximum.
         TypeError: something in ``results`` is not the result of a fit.
 
     Example:

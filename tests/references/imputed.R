@@ -1,5 +1,5 @@
 # Rubin's rules: a logistic regression on birth weights of which a fifth of lwt was deleted and imputed five times; by mice, with the
-# degrees of freedom of complete data, and by mitools, with infinitely many.
+# degrees of freedom of complete data (those of the joint test of lwt and smoke by Reiter 2007), and by mitools, with infinitely many.
 source("tests/references/common.R")
 suppressMessages({library(mice); library(mitools)})
 control <- glm.control(epsilon = 1e-15, maxit = 100)
@@ -12,6 +12,7 @@ found <- pool(as.mira(fits))$pooled
 shown <- summary(pool(as.mira(fits)), conf.int = TRUE)
 other <- MIcombine(fits)
 few <- summary(other)
+joint <- D1(as.mira(fits), as.mira(lapply(1:5, function(i) glm(low ~ age, binomial, complete(imputed, i), control = control))))$result
 row <- c("estimate", "ubar", "b", "t", "df", "riv", "fmi")
 table <- object(c("Intercept", "age", "lwt", "smoke"), vapply(1:4, function(i)
   numbers(c(unlist(found[i, row]), p = shown$p.value[i], low = shown[i, "2.5 %"], high = shown[i, "97.5 %"],
@@ -19,5 +20,6 @@ table <- object(c("Intercept", "age", "lwt", "smoke"), vapply(1:4, function(i)
 values <- paste0("[", paste(vapply(1:5, function(i) paste0("[", paste(number(complete(imputed, i)$lwt[gone]), collapse = ", "), "]"), ""),
                  collapse = ",\n "), "]")
 v <- versions(c("mice", "mitools"))
-cat(object(c("software", "pooled", "first", "step", "lwt"), c(object(names(v), quoted(v), 2), table, "2", "5", values), 0), "\n", sep = "",
+joint <- object(c("F", "df1", "df2", "p"), number(joint[1, c("F.value", "df1", "df2", "P(>F)")]), 2)
+cat(object(c("software", "pooled", "joint", "first", "step", "lwt"), c(object(names(v), quoted(v), 2), table, joint, "2", "5", values), 0), "\n", sep = "",
     file = file.path("tests", "references", "imputed.json"))

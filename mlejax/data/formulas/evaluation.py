@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError, listing, missing_column, rows_phrase
-from mlejax.data.formulas.formula_columns import frame_of, n_axes
+from mlejax.data.formulas.formula_columns import frame_of, n_axes, refuse_other_kinds
 from mlejax.data.formulas.long_factors import codes_of, long_factors, whole_formula
 from mlejax.data.formulas.parsing import columns_of, names_in, parse, plain_text, uses
 from mlejax.data.formulas.row_chunks import categories_of, chunks, collect_cycles, in_chunks, rows_with_levels
@@ -195,9 +195,11 @@ def evaluate_again(
             )
         return values
     frame = frame_of(table, formula.columns, kept, what)
+    refuse_other_kinds(formula.rows, frame, what)
     _refuse_new_levels(formula, frame, what)
     _refuse_joined_rows(formula, what)
-    values = np.asarray(materialise(formula.spec.get_model_matrix, frame, what), np.float64)
+    spec = replace(formula.spec, encoder_state=dict(formula.spec.encoder_state))  # an evaluation that fails overwrites it
+    values = np.asarray(materialise(spec.get_model_matrix, frame, what), np.float64)
     _refuse_not_finite(values, formula.labels or (), what)
     return values
 

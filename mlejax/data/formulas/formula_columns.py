@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlejax.data.errors import DataTypeError
+from mlejax.data.errors import DataError, DataTypeError
 from mlejax.data.read.columns import Column, is_pandas
 from mlejax.data.read.refusals import refusal
 from mlejax.data.read.table import Table
@@ -86,3 +86,17 @@ def _series(raw: Any, kept: Int[Host, " m"] | None, name: str, what: str) -> pd.
             "bool" if types.is_bool_dtype(dtype) else "int64" if types.is_integer_dtype(dtype) else object
         )
     return series
+
+
+def refuse_other_kinds(rows: pd.DataFrame, frame: pd.DataFrame, what: str) -> None:
+    """Raise DataError, which begins with ``what``, if a column of ``frame``, new data, has text or categories where ``rows``,
+    some rows of the first data, have numbers.
+    """
+    from pandas.api.types import is_numeric_dtype
+
+    for name in rows.columns:
+        if is_numeric_dtype(rows[name]) and not is_numeric_dtype(frame[name]):
+            raise DataError(
+                f"{what}: column {name!r} has numbers in the data of the fit, but values of type {frame[name].dtype} here: "
+                "convert it with pd.to_numeric(column)"
+            )

@@ -10,7 +10,8 @@ and for each entry lambda = (1 + 1/m) B / T, degrees of freedom of Barnard & Rub
 .. math:: \nu^{-1} = \frac{\lambda^2}{m - 1} + \Big( \frac{\nu_c + 1}{\nu_c + 3}\,\nu_c (1 - \lambda) \Big)^{-1},
 
 nu_c those of complete data.  Joint tests are F tests, D1 of Li, Raghunathan & Rubin (1991), with covariance (1 + r) U, r the
-average relative increase of the variance; their degrees of freedom assume infinite nu_c.
+average relative increase of the variance, and the degrees of freedom of Reiter (2007, *Biometrika* 94), which are those of Li
+et al. for infinite nu_c; of one entry it is the square of the t test.
 
 Rubin (1987), *Multiple Imputation for Nonresponse in Surveys*; as in R's mice and Stata's ``mi estimate``.
 """
@@ -90,7 +91,8 @@ class Pooled(Estimates):
         return table
 
     def wald_test(self, entries: str | Sequence[str] | None = None, value: float = 0.0) -> WaldTest:
-        """Test jointly that entries have a given value: the F test D1 of Li, Raghunathan & Rubin (1991).
+        """Test jointly that entries have a given value: the F test D1 of Li, Raghunathan & Rubin (1991), with the degrees of
+        freedom of Reiter (2007); of one entry the square of its t test.
 
         If the estimates are the same in all data sets, it is the chi-squared test.
 
@@ -120,7 +122,7 @@ class Pooled(Estimates):
         labels = tuple(f"{name} = {value:g}" for name in names)
         if r == 0.0:
             return WaldTest(k * statistic, k, float(chdtrc(k, k * statistic)), labels)
-        df = _df_joint(k, m, r)
+        df = float(self.df_entries[at[0]]) if k == 1 else _df_joint(k, m, r, self.df_complete)
         return WaldTest(statistic, k, float(fdtrc(k, df, statistic)), labels, df_denominator=df)
 
 
@@ -134,24 +136,14 @@ def pooled(fits: Sequence[Entries], df_complete: float | None = None, alpha: flo
         alpha: one minus the coverage of the intervals, which are computed on the link scale and lie inside the supports.
 
     Raises:
-        ValueError: fewer than two fits, fits with different entries, a fit that did not end at a maximum, or alpha outside
-            (0, 0.5].
+        ValueError: fewer than two fits, fits with different entries, fixed values or kinds of covariance, a fit that did not
+            end at a maximum, or alpha outside (0, 0.5].
     """
     check_alpha(alpha)
     m = len(fits)
     if m < 2:
         raise ValueError(f"pool: expected the fits of two or more imputed data sets, got {m}")
-    for i, one in enumerate(fits):
-        if one.labels != fits[0].labels:
-            lost = sorted(set(one.labels) ^ set(fits[0].labels)) or ["in another order"]
-            raise ValueError(
-                f"pool: expected fits with the same entries; fit {i + 1} differs from the first: {', '.join(lost)}"
-            )
-        if not one.fit.verdict.converged:
-            code = one.fit.verdict.code.replace("_", " ")
-            raise ValueError(
-                f"pool: fit {i + 1} did not end at a maximum ({code}); leave it out, or fit it again"
-            )
+    _check_alike(fits)
     q, U = np.array([one.params for one in fits]), np.array([one.covariance for one in fits])
     mean, W, B = q.mean(axis=0), U.mean(axis=0), np.cov(q, rowvar=False).reshape(q.shape[1], -1)
     variance = np.diag(W) + (1.0 + 1.0 / m) * np.diag(B)
@@ -172,6 +164,32 @@ def pooled(fits: Sequence[Entries], df_complete: float | None = None, alpha: flo
     title = f"Pooled over {m} data sets (Rubin's rules)"
     ends = (limits.low, limits.high)
     return Pooled(title, tuple(fits[0].labels), mean, bse, t, p, *ends, notes, alpha, W, B, df, fmi, m, df_complete)
+
+
+def _check_alike(fits: Sequence[Entries]) -> None:
+    """Raise ValueError as `pooled` does for fits that cannot be pooled with the first one."""
+    first = fits[0]
+    for i, one in enumerate(fits):
+        if one.labels != first.labels:
+            lost = sorted(set(one.labels) ^ set(first.labels)) or ["in another order"]
+            raise ValueError(
+                f"pool: expected fits with the same entries; fit {i + 1} differs from the first: {', '.join(lost)}"
+            )
+        fixed = one.space.reported_fixed
+        if (fixed != first.space.reported_fixed).any() or (one.params[fixed] != first.params[fixed]).any():
+            raise ValueError(
+                f"pool: expected the same parameters fixed at the same values; fit {i + 1} differs from the first"
+            )
+        if one.cov.kind != first.cov.kind:
+            raise ValueError(
+                f"pool: expected covariances of one kind; fit {i + 1} has {one.cov.kind!r}, the first {first.cov.kind!r}: choose "
+                "one by with_cov"
+            )
+        if not one.fit.verdict.converged:
+            code = one.fit.verdict.code.replace("_", " ")
+            raise ValueError(
+                f"pool: fit {i + 1} did not end at a maximum ({code}); leave it out, or fit it again"
+            )
 
 
 def _df_complete(one: Entries) -> float:
@@ -200,14 +218,37 @@ def _degrees(
         return df, (riv + 2.0 / (df + 3.0)) / (riv + 1.0)
 
 
-def _df_joint(k: int, m: int, r: float) -> float:
-    """Return the denominator degrees of freedom of the joint F test D1 of k entries over m data sets; r > 0: average relative
-    increase of the variance.
+def _df_joint(k: int, m: int, r: float, complete: float) -> float:
+    """Return the denominator degrees of freedom of the joint F test D1 of k entries over m data sets.
+
+    Those of Reiter (2007) are defined for k (m - 1) > 4 and ``complete`` that are not few; elsewhere they are those of Li,
+    Raghunathan & Rubin (1991), but not more than (complete + 1) / (complete + 3) complete.
+
+    Args:
+        k: number of entries.
+        m: number of data sets.
+        r: average relative increase of the variance, > 0.
+        complete: degrees of freedom of complete data.
     """
     t = k * (m - 1.0)
+    a = r * t / (t - 2.0) if t > 2 else np.inf
+    most = (complete + 1.0) / (complete + 3.0) * complete if np.isfinite(complete) else np.inf
+    c1, c2 = most - 2.0 * (1.0 + a), most - 4.0 * (1.0 + a)
+    if t > 4 and np.isfinite(most) and c2 > 0:
+        terms = (
+            a**2 * c1 / ((1.0 + a) ** 2 * c2)
+            + 8.0 * a**2 * c1 / ((1.0 + a) * c2**2)
+            + 4.0 * a**2 / ((1.0 + a) * c2)
+            + 4.0 * a**2 / (c2 * c1)
+            + 16.0 * a**2 * c1 / c2**3
+            + 8.0 * a**2 / c2**2
+        )
+        return float(4.0 + 1.0 / (1.0 / c2 + terms / (t - 4.0)))
     if t > 4:
-        return 4.0 + (t - 4.0) * (1.0 + (1.0 - 2.0 / t) / r) ** 2
-    return t * (1.0 + 1.0 / k) * (1.0 + 1.0 / r) ** 2 / 2.0
+        large = 4.0 + (t - 4.0) * (1.0 + (1.0 - 2.0 / t) / r) ** 2
+    else:
+        large = t * (1.0 + 1.0 / k) * (1.0 + 1.0 / r) ** 2 / 2.0
+    return float(min(large, most))
 
 
 def _span(df: Float[Host, " r"]) -> str:

@@ -88,6 +88,17 @@ def test_unseen_levels_are_named(formula: str, new: dict[str, Any], words: str) 
         predicted(formula, new)
 
 
+def test_text_for_numbers_is_refused_and_spoils_no_later_prediction() -> None:
+    """A column that had numbers and comes as text: told; the prediction for the same rows as numbers is what it was before."""
+    res = weight.regress(mu="age + race").fit(frame())
+    new = pd.DataFrame({"age": [20.0, 44.0], "race": ["white", "other"]})
+    before = res.predict(new)["estimate"].to_numpy()
+    for wrong in (new.astype({"age": str}), new.astype({"age": "category"})):
+        with pytest.raises(mle.DataError, match="column 'age' has numbers in the data of the fit, but values of type"):
+            res.predict(wrong)
+    np.testing.assert_array_equal(res.predict(new)["estimate"].to_numpy(), before)
+
+
 def test_fewer_levels_in_new_data_keep_their_columns() -> None:
     res, got = predicted("C(race)", {"race": ["other"]})
     assert got[0] == pytest.approx(res.params["mu[Intercept]"] + res.params["mu[C(race)[T.other]]"])

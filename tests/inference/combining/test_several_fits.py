@@ -75,14 +75,25 @@ def test_rubins_rules_are_those_of_mice_and_mitools(imputed: pd.DataFrame) -> No
         np.testing.assert_allclose(other[columns].astype(float), expected, rtol=1e-6)
 
 
-def test_a_joint_test_of_one_entry_is_its_t_test(imputed: pd.DataFrame) -> None:
-    """D1 with k = 1 and m - 1 <= 4 has Rubin's own degrees of freedom; of equal data sets it is the Wald test."""
+def test_a_joint_test_has_the_degrees_of_freedom_of_reiter(imputed: pd.DataFrame) -> None:
+    """D1 of R's mice, whose degrees of freedom are those of Reiter (2007)."""
+    pooled = mle.pool(bernoulli.regress(p="age + lwt + smoke").fit_groups(imputed, by="imputation"))
+    test = pooled.wald_test(["p[lwt]", "p[smoke]"])
+    expected = [R["joint"][k] for k in ("F", "df2", "p")]
+    np.testing.assert_allclose([test.statistic, test.df_denominator, test.pvalue], expected, rtol=1e-6)
     many = bernoulli.regress(p="age + lwt + smoke").fit_groups(imputed, by="imputation")
-    pooled = mle.pool(many, df_complete=float("inf"))
-    i = pooled.labels.index("p[lwt]")
-    test = pooled.wald_test("p[lwt]")
-    assert test.statistic == pytest.approx(pooled.tvalues[i] ** 2, rel=1e-9)
-    assert test.pvalue == pytest.approx(pooled.pvalues[i], rel=1e-9)
+    few = mle.pool([many[0], many[1]], df_complete=10)  # Reiter's are not defined: no more than those of complete data
+    assert few.wald_test(["p[lwt]", "p[smoke]"]).df_denominator == pytest.approx(11 / 13 * 10)
+
+
+def test_a_joint_test_of_one_entry_is_its_t_test(imputed: pd.DataFrame) -> None:
+    """Its degrees of freedom are those of the t test, of few rows too; of equal data sets it is the Wald test."""
+    many = bernoulli.regress(p="age + lwt + smoke").fit_groups(imputed, by="imputation")
+    for pooled in (mle.pool(many, df_complete=float("inf")), mle.pool(many, df_complete=20)):
+        i = pooled.labels.index("p[lwt]")
+        test = pooled.wald_test("p[lwt]")
+        assert test.statistic == pytest.approx(pooled.tvalues[i] ** 2, rel=1e-9)
+        assert test.pvalue == pytest.approx(pooled.pvalues[i], rel=1e-9)
     same = mle.pool([many[0], many[0], many[0]])
     alone = many[0].wald_test("p[lwt] = 0, p[age] = 0")
     assert same.wald_test(["p[lwt]", "p[age]"]).pvalue == pytest.approx(alone.pvalue, rel=1e-9)
@@ -96,6 +107,11 @@ def test_pools_that_make_no_sense_are_refused(imputed: pd.DataFrame) -> None:
         mle.pool([res])
     with pytest.raises(ValueError, match="fit 2 differs from the first"):
         mle.pool([res, bernoulli.regress(p="age").fit(imputed)])
+    for other in (res, gaussian.fit(y, fixed={"sigma": 3.0})):
+        with pytest.raises(ValueError, match="the same parameters fixed at the same values; fit 2 differs"):
+            mle.pool([gaussian.fit(y, fixed={"sigma": 2.0}), other])
+    with pytest.raises(ValueError, match="covariances of one kind; fit 2 has 'HC0', the first 'nonrobust'"):
+        mle.pool([res, res.with_cov("HC0")])
     with pytest.raises(TypeError, match=r"expected results, as model\.fit returns them, got int as number 1"):
         mle.pool([1, res])  # type: ignore[list-item]
     fixed = gaussian.fit(y, fixed={"sigma": 2.0})
