@@ -213,7 +213,7 @@ def _both(
 ) -> tuple[Fit, Int[Host, " p"], Int[Host, " q"], Int[Host, " q"]]:
     """Evaluate the second model with the first step's parameters free, at the estimates.
 
-    ``linked``: as `_linked` returns it.
+    ``linked``: the first step's parameters, name in the second model -> name in the first.
 
     Returns:
         The evaluated fit; positions in its theta of the second step's parameters (p,) and of the first step's (q,);

@@ -296,7 +296,7 @@ def bootstrap(
             ``mle.Real(by=...)`` (unless parametric); it has weights, random effects of several columns, effects of
             ``mle.Real(by=...)`` or an expected total (parametric); or options are not valid or do not fit one another.
         DataError: labels in ``groups`` that do not fit the rows, fewer than two rows, units or groups, or a stream without
-            ``approximate="one-step"`` or the name of a column as ``groups``.
+            ``approximate="one-step"`` or with labels, in place of the name of a column, as ``groups``.
         CompanionError: the model has no simulator (parametric).
 
     Example:

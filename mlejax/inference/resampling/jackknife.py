@@ -116,7 +116,7 @@ def jackknife(
     Args:
         groups: leave out whole groups: the name of a column, or one label for each row.
         approximate: ``"one-step"`` takes one Newton step from the estimate in place of each refit; needed for a stream, with the
-            name of a column as groups.
+            name of a column as groups, unless the model has units or effects of ``mle.Real(by=...)``, which are left out then.
         memory_limit: most bytes of data on the device at a time; by default a quarter of the free memory.
         progress: True shows a progress bar, False none; None shows one in a terminal.
 
@@ -130,7 +130,7 @@ def jackknife(
             ``mle.Real(by=...)``, or is an extended likelihood; or one Newton step is requested where it does not approximate a
             refit.
         DataError: labels in ``groups`` that do not fit the rows, fewer than two rows, units or groups, or a stream without
-            ``approximate="one-step"`` and the name of a column as ``groups``.
+            ``approximate="one-step"``, with labels as ``groups``, or without anything but rows to leave out.
         KeyboardInterrupt: Ctrl-C before all refits were finished.
 
     Example:
