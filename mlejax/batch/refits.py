@@ -204,6 +204,7 @@ def _refits(space: Space, ends: OptimizeResult, good: Host, fixed: Host | None) 
 def _first_steps(spec: Spec, method: Method, work: Reweighted, u0: np.ndarray, fixed: Host | None) -> np.ndarray | None:
     """Take the first Newton step of all refits from a common start u0, (p,), by one matrix product; return the points, (B, p).
 
+    ``work``: the data, and the weights of all refits.
     Refits with a Newton decrement above 10 p + 20, or whose information is not positive definite, stay at the start.  None if
     this is not possible (starts of their own, another method, a model of the whole data, a penalty or bias reduction, bounds, no
     second derivatives by JAX) or would take more memory or time than it saves.

@@ -164,6 +164,7 @@ def _highest_ends(
 ) -> dict[int, OptimizeResult]:
     """Search from all starts, (k, p) of each data set, and return the highest final points, by number.
 
+    ``one``: evaluator of each data set, by number.
     A final point counts if it is higher than the first diagnosis ``found`` and rounding errors do not dominate there. It must be
     a clear maximum, unless the first search found a supremum at which the log-likelihood levels off.
     """

@@ -51,8 +51,8 @@ def on_closed_bounds(done: Fit, values: list[Any]) -> Fit | None:
 
 
 def _on_bounds(done: Fit, space: Space, fixed: Host, values: list[Any]) -> Float[Host, " p"]:
-    """Return u, (p,), with small probabilities set to 0: those that, each by itself, can be 0 without lowering the
-    log-likelihood.
+    """Return u, (p,), of the parameters ``values`` with small probabilities set to 0: those below 0.01 that, each by itself, can
+    be 0 without lowering the log-likelihood by more than 1e-6.
     """
     u = np.array(space.u_from_params(space.build(values)))
     closed = [isinstance(leaf.transform, transforms.ClosedSimplex) for leaf in space.leaves]

@@ -320,7 +320,7 @@ def _rows_sampled(wanted: Wanted) -> int:
 
 
 def _merged(found: Iterable[StreamSurvey | None]) -> StreamSurvey:
-    """Combine the surveys of all partitions (None for empty ones) into one.
+    """Combine the surveys of all partitions (None for empty ones) into one, without sample and units.
 
     Raises:
         DataError: all partitions are empty.

@@ -164,7 +164,9 @@ def _word(end: OptimizeResult) -> str:
 
 
 def _unclean(found: Diagnosed, count: int) -> Mode:
-    """Return the mode of a diagnosed final point that is no maximum, reached from ``count`` starts."""
+    """Return the mode of a diagnosed final point that is no maximum, reached from ``count`` starts: a spike or plateau if the
+    log-likelihood rises without a maximum, else flat, or the status of the optimiser in words.
+    """
     end, directions = found.end, found.findings.directions
     rising = steepest(directions)
     if rising is None:

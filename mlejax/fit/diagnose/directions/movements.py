@@ -61,7 +61,7 @@ def _sizes(u: np.ndarray, space: Space, roots: np.ndarray) -> np.ndarray:
 def _in_own(
     line: tuple[np.ndarray, np.ndarray], information: np.ndarray | None, space: Space, constants: Any
 ) -> tuple[tuple[Any, Any], np.ndarray | None, Space, Any]:
-    """Convert a point and a direction from centred and scaled coordinates to u; return them, the information (or None), the
+    """Convert a ``line``, (point, direction), from centred and scaled coordinates to u; return it, the information (or None), the
     layout and the fixed values, all in u.
 
     ``constants``: the fixed values followed by the numbers of the map.
