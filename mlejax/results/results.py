@@ -65,9 +65,10 @@ class Results(Postestimation, Testing, OtherNames):
             show: ``"se"`` (errors and p), ``"t"`` (statistics and p) or ``"ci"`` (intervals); all of them by default.
             stars: if True, mark p < 0.05, 0.01 and 0.001 by stars.
             extra: further lines of the header, ``{"Region": "north"}``.
-            null: if True, fit also the model with intercepts alone (McFadden's R2, likelihood-ratio test), and for each
-                parameter of one entry whose support ends at 0 and includes it the model with value 0 (likelihood-ratio test by
-                half of chi2(1), unless another parameter is at a bound).  Where the fit allows no such test, a note says why.
+            null: if True, a model with formulas is also fitted with intercepts alone (McFadden's R2, likelihood-ratio test), and
+                any model with the value 0 for each parameter of one entry whose support ends at 0 and includes it
+                (likelihood-ratio test by half of chi2(1), unless another parameter is at a bound).  Where the fit allows no such
+                test, a note says why.
             date: if True, the header has the date and time of the table.
 
         Raises:
