@@ -225,7 +225,7 @@ def like(source: Any, frame: Any) -> Any:
     """Return a pandas DataFrame of results as a table of the same kind as ``source``, the user's object or a `Table` of it.
 
     Of polars it is a polars DataFrame, of DuckDB its relation, of other libraries that use Arrow a pyarrow Table; in these,
-    row labels that are named, multi-level or of dtype object become columns, and others are left out. Of pandas, dicts and
+    row labels that are named, multi-level or not numbers become columns, and others are left out. Of pandas, dicts and
     everything else it is ``frame`` itself.
     """
     source = getattr(source, "raw", source)
@@ -235,11 +235,12 @@ def like(source: Any, frame: Any) -> Any:
             return frame
         source = found
     import narwhals as nw
+    import pandas as pd
 
     kind = _answer_kind(source)
     if kind is None:
         return frame
-    if frame.index.nlevels > 1 or frame.index.name is not None or frame.index.dtype == object:
+    if frame.index.nlevels > 1 or frame.index.name is not None or not pd.api.types.is_numeric_dtype(frame.index.dtype):
         frame = frame.reset_index()
     columns = {str(name): _plain(frame[name]) for name in frame.columns}
     made = nw.from_dict(columns, backend=kind).to_native()

@@ -20,7 +20,7 @@ import xarray as xr
 from jax.scipy.stats import norm
 
 import mlejax as mle
-from mlejax.data import DataError, DataTypeError, ingest
+from mlejax.data import DataError, DataTypeError, ingest, like
 
 N = 120
 
@@ -218,3 +218,11 @@ def test_margins_over_a_table_of_polars() -> None:
     effect = float(res.margins("x").params[0])
     assert effect == pytest.approx(res.params["mu[x]"])
     assert res.margins("x", data=pl.DataFrame(columns()).head(10)).params[0] == pytest.approx(effect)
+
+
+@pytest.mark.parametrize("dtype", [object, "str"])
+def test_unnamed_labels_of_text_become_a_column(dtype: object) -> None:
+    """pandas 3 gives labels of text a dtype of their own."""
+    results = pd.DataFrame({"a": [1.0, 2.0]}, index=pd.Index(["x", "y"], dtype=dtype))
+    assert like(pl.DataFrame({"x": [1]}), results)["index"].to_list() == ["x", "y"]
+    assert like(pl.DataFrame({"x": [1]}), results.reset_index(drop=True)).columns == ["a"]
