@@ -46,6 +46,8 @@ _OPTIONS = {  # of methods and declarations, and what others call them
     "batch_size": ("batch_size", "batchsize", "batch", "minibatch"),
     "memory": ("history", "history_size", "memory_size", "maxcor", "m"),
     "start": _START_NAMES,
+    "n": ("reps", "r", "b", "nboot", "n_boot", "nrep", "replicates", "n_replicates", "n_resamples"),
+    "data": ("newdata", "exog", "x_new", "df"),
 }
 _QUIET = "leave it out: a fit prints nothing, and progress=True shows a bar of a long one"
 _ROBUST = 'cov_type="HC0" (robust), "cluster", "HAC", ...'
@@ -74,6 +76,7 @@ _INSTEAD = {
     **dict.fromkeys(("random_state", "rng", "key", "random_seed"), "seed=0"),
     **dict.fromkeys(("na_action", "nan_policy", "dropna"), 'missing="drop", which counts the rows left out'),
     "formula": 'model.regress(mu="x").fit(data): a formula of a parameter, without a left side',
+    **dict.fromkeys(("strata", "psu", "fpc", "strataid"), 'design=mle.Survey(weights="w", strata="s", psu="id") of a survey'),
     "subset": "the rows themselves: model.fit(data[data['x'] > 0])",
     "options": f"{_STEPS} or {_TOLERANCE}",
     "constraints": "a loop of model.fit(data, constraints=...): batches of fits do not offer it",

@@ -7,7 +7,9 @@ import builtins
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mlejax.data.errors import missing_column
 from mlejax.data.read.table import Table
@@ -17,6 +19,14 @@ if TYPE_CHECKING:
     from formulaic.parser.types import Factor
 
 _QUOTED = re.compile(r"`([^`]*)`")
+_GRAMMARS = (  # of other programs: what a formula that cannot be read has, and what to write
+    (r"\bas\.factor\(|\bis\.", "as.factor(x) is C(x); other functions of R make columns before the fit"),
+    (r"\|", "random effects are mle.Linear('x', random='1 | firm')"),
+    (r"#", "Stata's a#b is a:b, and a##b is a * b"),
+    (r"[<>=]", "a comparison is I(age > 30)"),
+    (r",", "terms are joined by +"),
+)
+_FUNCTIONS = {"factor": "C(x)", "i": "C(x)", "relevel": "C(x, Treatment(level))", "ifelse": "np.where(x > 0, 1, 0)"}  # of R
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m|[⧛⧚]")
 
 
@@ -53,20 +63,59 @@ def check_formula(text: str, parameter: str) -> str:
 
 
 def parse(rhs: str, what: str) -> Formula:
-    """Return formulaic's formula of a right-hand side. ValueError, which begins with ``what``, if formulaic cannot parse it or if
-    it has several parts.
+    """Return formulaic's formula of a right-hand side.
+
+    Raises:
+        ValueError: formulaic cannot parse it, it has several parts, or a power in it is not a power (`_refuse_powers`); the
+            message begins with ``what``.
     """
     import formulaic
 
+    meant = next((f" ({advice})" for pattern, advice in _GRAMMARS if re.search(pattern, _QUOTED.sub("", rhs))), "")
     try:
         found = formulaic.Formula(rhs)
     except Exception as error:
         raise ValueError(
-            f"{what}: formulaic cannot read this formula; correct its syntax. formulaic says: {plain_text(error)}"
+            f"{what}: formulaic cannot read this formula; correct its syntax{meant}. formulaic says: {plain_text(error)}"
         ) from error
     if not isinstance(found, formulaic.SimpleFormula):
-        raise ValueError(f"{what}: expected one right-hand side, such as 'age + C(region)', without '~' and '|'")
+        raise ValueError(f"{what}: expected one right-hand side, such as 'age + C(region)', without '~' and '|'{meant}")
+    _refuse_powers(rhs, what)
     return found
+
+
+def _refuse_powers(rhs: str, what: str) -> None:
+    """Raise ValueError for ``x ** 2`` and ``x ^ 2`` of one term, which the grammar of formulas reads as ``x``, and for ``^`` in
+    a Python expression, such as ``I(x ^ 2)``, where it is the exclusive or of bits.
+    """
+    if "^" not in rhs and "**" not in rhs:
+        return
+    from formulaic.parser import DefaultFormulaParser
+    from formulaic.parser.types import ASTNode, Token
+
+    nodes: list[Any] = [DefaultFormulaParser().get_ast(rhs)]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ASTNode):
+            nodes += node.args
+            symbol, first = node.operator.symbol, node.args[0]
+            if symbol in ("**", "^") and isinstance(first, Token):
+                power = f"{first.token} {symbol} {node.args[1]}"
+                raise ValueError(
+                    f"{what}: in the grammar of formulas, {power} is {first.token} itself, without interactions; write "
+                    f"I({first.token} ** {node.args[1]}) for a power"
+                )
+        elif isinstance(node, Token) and node.kind is Token.Kind.PYTHON and _has_xor(node.token):
+            raise ValueError(f"{what}: inside a function, ^ is Python's exclusive or of bits; write ** for a power, I(age ** 2)")
+
+
+def _has_xor(expression: str) -> bool:
+    """True if a Python expression of a formula has the operator ``^``."""
+    try:
+        tree = ast.parse(_QUOTED.sub("0", expression), mode="eval")
+    except SyntaxError:
+        return False
+    return any(isinstance(node, ast.BitXor) for node in ast.walk(tree))
 
 
 def terms_of(rhs: str, what: str) -> tuple[str, ...]:
@@ -139,9 +188,16 @@ def _unknown(name: str, called: bool, table: Table, what: str) -> Exception:
             f"{what}: {name}() is not part of a formula; write mle.Linear('...', {name}='column') for a term whose "
             "coefficient is 1"
         )
+    if called and (name in _FUNCTIONS or isinstance(getattr(np, name, None), np.ufunc)):
+        return ValueError(f"{what}: unknown function {name!r}; write {_FUNCTIONS.get(name, f'np.{name}(x)')}")
     if called:
         return ValueError(
             f"{what}: unknown function {name!r}; formulas can use columns, formulaic's transforms (C, log, exp, scale, center, "
             "poly, bs, cr, np. ...) and Python's builtins: make a column of its values before the fit"
         )
+    stata = re.fullmatch(r"(?:i|c|ib?\d+)\.(\w+)", name)
+    if stata:
+        column = stata[1]
+        levels = column if name.startswith("c.") else f"C({column}) (base level 2: C({column}, Treatment(2)))"
+        return ValueError(f"{what}: no column {name!r} in the data; Stata's {name} is {levels}")
     return missing_column(name, table.keys, what)

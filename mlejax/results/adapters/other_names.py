@@ -30,6 +30,7 @@ _ELSEWHERE = {
     **dict.fromkeys(("fitted", "fittedvalues", "fitted_values"), "res.predict(data)"),
     **dict.fromkeys(("resid", "resids"), "res.residuals()"),
     "summary2": "res.summary()",
+    "anova": "res.wald_terms(), or res.lr_test(restricted)",
 }  # fmt: skip
 _STATISTICS = {"N": "Observations", "ll": "Log-likelihood", "aic": "AIC", "bic": "BIC", "df_model": "Free parameters"}
 

@@ -67,9 +67,10 @@ def _exponentiated(entries: Entries, eform: bool | Sequence[str]) -> list[int]:
     space, predictors = entries.fit.spec.space, entries.fit.spec.likelihood.predictors
     names = [p.name for p in predictors if p.link.ratio] if eform is True else _listed(eform)
     if not names:
+        some = predictors[0].name if predictors else str(space.groups[0].name)
         raise ValueError(
             "eform=True exponentiates coefficients of formulas with a log, logit or softmax link, and no parameter here has "
-            "one; name the coefficients that are logarithms of ratios, eform=['beta']"
+            f"one; name the coefficients that are logarithms of ratios, eform={[some]}"
         )
     found = [int(i) for name in names for i in space.resolve(name)]
     for i in found:

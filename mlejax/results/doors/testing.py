@@ -125,8 +125,9 @@ class Testing(Fitted):
         """
         if not isinstance(restricted, Fitted):
             raise TypeError(
-                f"lr_test expected the result of a fit of the smaller model, got {restricted!r}: full.lr_test(restricted), with "
-                "restricted = model.fit(data, fixed={...}) or the fit of a nested model; for hypotheses as strings use wald_test"
+                f"lr_test expected the result of a fit of the smaller model, got {type(restricted).__name__}: "
+                "full.lr_test(restricted), with restricted = model.fit(data, fixed={...}) or the fit of a nested model; "
+                "for hypotheses as strings use wald_test"
             )
         if bootstrap is not None:
             self._refuse_effects("lr_test with bootstrap=", "leave out bootstrap=")

@@ -249,6 +249,13 @@ def test_columns_of_any_scale(scale: float) -> None:
         ("age | race", "expected one right-hand side"),
         (".", "'.' would include every column"),
         ("age + .", "'.' would include every column"),
+        ("age + age**2", r"age \*\* 2 is age itself.*write I\(age \*\* 2\)"),
+        ("log(age)^2 + lwt", r"log\(age\) \^ 2 is log\(age\) itself.*write I\(log\(age\) \*\* 2\)"),
+        ("age + I(age^2)", r"inside a function, \^ is Python's exclusive or of bits; write \*\*"),
+        ("age + (1 | race)", r"random effects are mle.Linear\('x', random='1 \| firm'\)"),
+        ("c.age##c.lwt", "Stata's a#b is a:b"),
+        ("age > 30", r"a comparison is I\(age > 30\)"),
+        ("as.factor(race)", r"as.factor\(x\) is C\(x\)"),
     ],
 )
 def test_a_formula_that_says_nothing_is_refused_at_once(formula: str, words: str) -> None:
@@ -261,6 +268,9 @@ def test_a_formula_that_says_nothing_is_refused_at_once(formula: str, words: str
     [
         ("agee", mle.MissingColumnError, "no column 'agee'.*Near matches: 'age'"),
         ("age + nothing(age)", ValueError, "unknown function 'nothing'"),
+        ("factor(race)", ValueError, r"unknown function 'factor'; write C\(x\)"),
+        ("sqrt(age)", ValueError, r"unknown function 'sqrt'; write np.sqrt\(x\)"),
+        ("i.smoke", ValueError, r"Stata's i.smoke is C\(smoke\)"),
         ("age + offset(lwt)", ValueError, r"write mle.Linear\('...', offset='column'\)"),
         ("0", ValueError, "has no column; write '1'"),
         ("-1", ValueError, "has no column; write '1'"),
@@ -288,6 +298,15 @@ def test_a_formula_that_does_not_fit_the_data(formula: str, error: type[Exceptio
 def test_regress_is_checked_at_once(regressions: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         weight.regress(regressions)
+
+
+def test_powers_of_sums_and_in_functions_are_read() -> None:
+    """As in R: (a + b)^2 has the interaction, and I(a ** 2) is the square."""
+    res = weight.regress(mu="(age + lwt)^2 + I(age ** 2)").fit(frame(), fixed={"sigma": 700.0})
+    y, age, lwt = (frame()[c].to_numpy(float) for c in ("bwt", "age", "lwt"))
+    design = {"mu[age]": age, "mu[lwt]": lwt, "mu[age:lwt]": age * lwt, "mu[I(age ** 2)]": age**2}
+    by_hand = np.linalg.lstsq(np.column_stack([np.ones(len(y)), *design.values()]), y, rcond=None)[0]
+    np.testing.assert_allclose(res.params[["mu[Intercept]", *design]], by_hand, rtol=1e-6)
 
 
 def test_linear_is_checked_at_once() -> None:
