@@ -14,15 +14,16 @@ changing JAX's global flags.  It gives standard errors from the exact Hessian an
 estimates are a maximum.
 """
 
-from mlejax import plot, special
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from mlejax.companions import CompanionError
 from mlejax.covariance import Survey
 from mlejax.data import DataError, DataTypeError, MissingColumnError, Shared, Static
 from mlejax.data.streams import Parquet, Stream
 from mlejax.execution import enable_compilation_cache
-from mlejax.files import FileError
-from mlejax.fit import Problem, Solution, l2, solve
-from mlejax.inference import simulation_study
 from mlejax.latent import Discrete, Draws, Latent, Markov, Quadrature, Sobol
 from mlejax.likelihood import LikelihoodError
 from mlejax.model import JointModel, Model, extended, joint, model
@@ -41,9 +42,16 @@ from mlejax.parameters import (
     Real,
     Simplex,
 )
-from mlejax.results import BatchResults, Results, compare, load, pool, stack
-from mlejax.scikit import sklearn
 from mlejax.verdict import ConvergenceWarning, Verdict
+
+if TYPE_CHECKING:
+    from mlejax import plot, special
+    from mlejax.files import FileError
+    from mlejax.fit import Problem, Solution, l2
+    from mlejax.fit.solve import solve
+    from mlejax.inference import simulation_study
+    from mlejax.results import BatchResults, Results, compare, load, pool, stack
+    from mlejax.scikit import sklearn
 
 __version__ = "0.2.0"
 
@@ -108,6 +116,26 @@ __all__ = [
     "special",
     "stack",
 ]
+
+# names that declare no model: the room of each, which is imported when one of its names is first used
+_LATER = {
+    **dict.fromkeys(("BatchResults", "Results", "compare", "load", "pool", "stack"), "results"),
+    **dict.fromkeys(("Problem", "Solution", "l2", "solve"), "fit"),
+    "FileError": "files",
+    "plot": "plot",
+    "simulation_study": "inference",
+    "sklearn": "scikit",
+    "special": "special",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of `_LATER` (PEP 562)."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    room = importlib.import_module(f"{__name__}.{_LATER[name]}")
+    globals()[name] = room if name == _LATER[name] else getattr(room, name)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

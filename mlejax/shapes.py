@@ -7,17 +7,33 @@ or an array without axes, ``Count`` a whole number and ``Flag`` a truth value.  
 the natural scale; ``Data`` is the data argument of a likelihood, or a table from which it is made.  Functions and NamedTuples
 are annotated with shapes.  Fields of pytree dataclasses are not: JAX fills such fields with other objects inside ``tree.map``
 and ``vmap``.
+
+jaxtyping is only imported where annotations are read: by type checkers, and by what checks shapes at run time, which has imported
+jaxtyping before mlejax. Everywhere else its names stand for `Any`.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, PyTree, Shaped
 from numpy.typing import DTypeLike
+
+if TYPE_CHECKING or "jaxtyping" in sys.modules:
+    from jaxtyping import Bool, Float, Int, PyTree, Shaped
+else:
+
+    class Shaped:
+        """Stands for an array type of jaxtyping, ``Float[Host, "n p"]``, where nothing reads it."""
+
+        def __class_getitem__(cls, _: object) -> Any:
+            return Any
+
+    Bool = Float = Int = Shaped
+    PyTree = Any
 
 # fmt: off
 __all__ = [

@@ -25,7 +25,7 @@ RANK = {room: rank for rank, room in enumerate(ROOMS)}
 OUTSIDE = {"__init__", "__main__"}
 HEAVY = (
     *("pandas", "optax", "chex", "cloudpickle", "formulaic", "matplotlib"),
-    *("scipy", "tqdm", "pyarrow", "narwhals", "sklearn", "statsmodels"),
+    *("scipy", "tqdm", "pyarrow", "narwhals", "sklearn", "statsmodels", "jaxtyping"),
 )
 PRIVATE = "_src"  # what JAX keeps to itself, and moves without notice
 # How many cores, how much memory, which devices: asked in `execution` alone.
@@ -33,7 +33,7 @@ MACHINE = {
     "ThreadPoolExecutor", "ProcessPoolExecutor", "sched_getaffinity", "cpu_count", "sysconf", "default_backend", "devices",
     "local_devices", "memory_stats",
 }  # fmt: skip
-LIGHT_AT_TOP = {"jax", "jaxlib", "jaxtyping", "numpy"}
+LIGHT_AT_TOP = {"jax", "jaxlib", "numpy"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -180,7 +180,9 @@ def test_what_keeps_the_order_passes(room: str, source: str) -> None:
 
 
 def test_importing_mlejax_is_light_and_changes_no_configuration() -> None:
-    """Of a fresh interpreter: only JAX and NumPy come with mlejax, no backend is started, no JAX flag moves."""
+    """Of a fresh interpreter: only JAX and NumPy come with mlejax, no backend is started, no JAX flag moves; the rooms of a fit
+    come with the first fit.
+    """
     program = """
 import json, sys, warnings
 warnings.simplefilter("error")
@@ -192,6 +194,7 @@ print(json.dumps({
     "changed": [k for k in after if k in before and after[k] != before[k]],
     "new": sorted({m.split(".")[0] for m in set(sys.modules) - loaded}),
     "of_jax": sorted(m for m in set(sys.modules) - loaded if m.startswith("jax.")),
+    "rooms": sorted({m.split(".")[1] for m in sys.modules if m.startswith("mlejax.")}),
 }))
 """
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -200,12 +203,17 @@ print(json.dumps({
     assert seen["changed"] == []
     assert set(seen["new"]) & set(HEAVY) == set()
     assert seen["of_jax"] == [], "jax.extend brings in Pallas, a sixth of the whole import"
+    assert {"model", "parameters"} <= set(seen["rooms"])
+    assert not {"objective", "fit", "batch", "plot", "inference", "report", "files", "results"} & set(seen["rooms"])
 
 
 def test_the_front_page_shows_its_names_and_nothing_else() -> None:
     import mlejax
 
     assert dir(mlejax) == sorted(mlejax.__all__)
+    assert [name for name in mlejax.__all__ if not hasattr(mlejax, name)] == []
+    with pytest.raises(AttributeError, match="module 'mlejax' has no attribute 'fitt'"):
+        mlejax.fitt  # noqa: B018
     import mlejax.fit
 
     assert mlejax.fit.__name__ == "mlejax.fit"

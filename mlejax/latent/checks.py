@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,10 @@ from mlejax.latent.simulation import POINTS, log_mean
 from mlejax.latent.variable import LAPLACE, Quadrature
 from mlejax.likelihood import natural_values
 from mlejax.linalg import entrywise
-from mlejax.objective import Objective, Spec
 from mlejax.shapes import Data, Device, Either, Float, Host, Params, PyTree
+
+if TYPE_CHECKING:
+    from mlejax.objective import Objective, Spec
 
 WIDTH, PRIOR = 10.0, 7.0  # half-widths of the fixed grids: in conditional and in prior standard deviations
 FAR, FALL = 4.0, 1e-3  # at a mode, the log integrand falls by at least FALL within FAR standard deviations

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from mlejax import batch as batch_room
-from mlejax import engines, misuse
-from mlejax import fit as fit_room
+from mlejax import misuse
 from mlejax.covariance import CovarianceKind, check_kind
 from mlejax.data import DataTypeError, check_weight_kind
 from mlejax.data.errors import type_name
 from mlejax.latent import Quadrature, integrated, quadrature_of
 from mlejax.likelihood import Likelihood
 from mlejax.optimize import MethodLike
-from mlejax.results import BatchResults, FitGroups, fit_streamed_groups
 from mlejax.shapes import Data, PyTree
+
+if TYPE_CHECKING:
+    from mlejax.results import BatchResults
 
 WeightKind: TypeAlias = Literal["frequency", "sampling", "importance"]
 Missing: TypeAlias = Literal["raise", "drop"]
@@ -92,6 +92,8 @@ class BatchDoors:
             >>> res.params["rate"].round(4).tolist(), res.verdict.tolist()
             ([0.3333, 0.75], ['verified', 'verified'])
         """
+        from mlejax import batch as batch_room
+
         return self._fit_many(
             functools.partial(batch_room.stacked, self.likelihood, data), weights, weight_kind, cov_type, cov_kwds,
             memory_limit, progress, start=start, fixed=fixed, method=method, missing=missing, seed=seed, penalty=penalty,
@@ -143,6 +145,10 @@ class BatchDoors:
         Raises:
             ValueError, TypeError, KeyError: errors that concern all groups; an error of one group is in its verdict.
         """
+        from mlejax import batch as batch_room
+        from mlejax import engines
+        from mlejax import fit as fit_room
+
         options = {
             "start": start, "fixed": fixed, "method": method, "missing": missing, "seed": seed, "penalty": penalty,
             "hyper": hyper, "n_starts": n_starts,
@@ -168,6 +174,11 @@ class BatchDoors:
         Raises:
             DataTypeError: ``source`` is a table in memory.
         """
+        from mlejax import batch as batch_room
+        from mlejax import engines
+        from mlejax import fit as fit_room
+        from mlejax.results import FitGroups, fit_streamed_groups
+
         if not fit_room.is_stream(source):
             raise DataTypeError(
                 f"fit_groups with on= expected a table of the engine, got a {type_name(source)}; leave out on="
@@ -196,6 +207,8 @@ class BatchDoors:
         Raises:
             ValueError: the model has effects of ``mle.Real(by=...)``, or an option is not valid.
         """
+        from mlejax import fit as fit_room
+
         fit_room.refuse_effects(self.likelihood, "a batch of fits", "loop over the data sets with fit")
         how = quadrature_of(self.likelihood, integrate)
         kind = check_weight_kind(weights, weight_kind)
@@ -212,6 +225,9 @@ class BatchDoors:
         ``read``: function of example params, ``missing=``, names of cluster columns, weights and their kind that returns
         the data sets; other arguments are those of :meth:`fit_batch`.
         """
+        from mlejax import batch as batch_room
+        from mlejax.results import BatchResults
+
         likelihood, kind, columns = self._batched(weights, weight_kind, cov_type, cov_kwds, integrate, options)
         sets = read(_structure(options["start"]), options["missing"], columns, weights, kind)
         cut = batch_room.budget(memory_limit, progress)

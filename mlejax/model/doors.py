@@ -6,26 +6,25 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal
 
 from mlejax import data as data_room
-from mlejax import engines, inference, misuse
-from mlejax import fit as fit_room
+from mlejax import misuse
 from mlejax.covariance import KINDS, CovarianceKind, Survey, check_kind
-from mlejax.data.errors import type_name
-from mlejax.inference import parse_hypotheses
-from mlejax.latent import Draws, Quadrature, Sobol, latents_of, without_random
+from mlejax.latent import Draws, Quadrature, Sobol, latents_of, regressed, without_random
 from mlejax.likelihood import Likelihood
 from mlejax.model.batch_doors import BatchDoors, Missing, WeightKind
 from mlejax.model.companion_doors import CompanionDoors
 from mlejax.notebook import Text, in_notebooks
 from mlejax.optimize import MethodLike
-from mlejax.parameters import Linear, Space
+from mlejax.parameters import Linear
 from mlejax.portable import Named, find, name_of
-from mlejax.results import Results
 from mlejax.shapes import Data, Either, PyTree, Reduced
+
+if TYPE_CHECKING:
+    from mlejax import fit as fit_room
+    from mlejax import inference
+    from mlejax.results import Results
 
 
 @in_notebooks
@@ -62,6 +61,8 @@ class Model(CompanionDoors, BatchDoors):
         A model with formulas takes their coefficients in ``params``, and data with the columns of the formulas.
         """
         if self.likelihood.predictors:
+            from mlejax import fit as fit_room
+
             return fit_room.evaluate(self.likelihood, params, data)
         columns = self.likelihood.open_columns
         if columns.names and data_room.OBSERVED not in data:
@@ -197,6 +198,10 @@ class Model(CompanionDoors, BatchDoors):
             >>> round(float(res.params["rate"]), 6)
             0.333333
         """
+        from mlejax import engines, inference
+        from mlejax import fit as fit_room
+        from mlejax.results import Results
+
         if design is not None:
             if weights is not None or weight_kind is not None or cov_type is not None or cov_kwds is not None:
                 raise ValueError(
@@ -214,7 +219,7 @@ class Model(CompanionDoors, BatchDoors):
             fixed=fixed,
             restrict=None
             if constraints is None
-            else lambda space: _constraints(constraints, space, self.likelihood.effects),
+            else lambda space: inference.parse_constraints(constraints, space, self.likelihood.effects),
             weights=weights,
             weight_kind=kind,
             method=method,
@@ -255,6 +260,9 @@ class Model(CompanionDoors, BatchDoors):
             CompanionError: the model has no simulator; the message shows the lines to add.
             ValueError: the model has effects of ``mle.Real(by=...)``, or no random effects but ``random`` asks for them.
         """
+        from mlejax import fit as fit_room
+        from mlejax import inference
+
         fit_room.refuse_effects(self.likelihood, "model.simulate", "simulate() of a result has those of its fit")
         return inference.simulate(self.likelihood, params, data_or_n_rows, seed, random)
 
@@ -295,6 +303,9 @@ class Model(CompanionDoors, BatchDoors):
             >>> found.findings[0].statement
             'the log-likelihood does not depend on spare: its score is 0 in all 3 contributions'
         """
+        from mlejax import fit as fit_room
+        from mlejax import inference
+
         fit_room.refuse_effects(self.likelihood, "check", "check the model with the effects as a column of the data")
         return inference.check(self.likelihood, data, start=start, fixed=fixed, missing=missing, seed=seed)
 
@@ -338,7 +349,7 @@ class Model(CompanionDoors, BatchDoors):
                 f"regress expected formulas by parameter, regress({first}='x'), without a left side, since the log-likelihood "
                 f"function reads the outcome itself; got {came}"
             )
-        return Model(fit_room.regressed(self.likelihood, {**(regressions or {}), **named}))
+        return Model(regressed(self.likelihood, {**(regressions or {}), **named}))
 
     def prepare(self, data: Data, *, start: PyTree = None, missing: Missing = "raise") -> fit_room.Problem:
         """Check, convert and pad data into the `Problem` that the pure core :func:`mlejax.solve` takes.
@@ -353,6 +364,8 @@ class Model(CompanionDoors, BatchDoors):
         Raises:
             ValueError, TypeError, KeyError: data that cannot be used, or effects of ``mle.Real(by=...)``.
         """
+        from mlejax import fit as fit_room
+
         fit_room.refuse_effects(self.likelihood, "the pure core", "use fit")
         return fit_room.prepare(self.likelihood, data, start=start, missing=missing)
 
@@ -361,40 +374,3 @@ def _unpickled(named: Named | None, likelihood: Likelihood) -> Model:
     """Return the model that can be imported under this name if it has this very likelihood, else a new model with it."""
     there = None if named is None else find(named)
     return there if isinstance(there, Model) and there.likelihood is likelihood else Model(likelihood)
-
-
-def _constraints(constraints: Any, space: Space, effects: Any = ()) -> fit_room.Restrictions:
-    """Parse ``constraints=``: matrix, values and labels of the linear constraints, and the functions of nonlinear ones.
-
-    Args:
-        constraints: a string, matrix, dict or function, or a list of strings and functions.
-        space: the parameters, by whose entries linear constraints are resolved.
-        effects: keys of the fixed effects (``mle.Real(by=...)``).
-
-    Raises:
-        TypeError: a list has functions and something that is neither function nor string.
-        ValueError: linear constraints that cannot be parsed, or that name fixed effects.
-    """
-    listed = list(constraints) if isinstance(constraints, (list, tuple)) else [constraints]
-    functions = tuple(part for part in listed if callable(part))
-    if functions:
-        constraints = [part for part in listed if not callable(part)]
-        if not constraints:
-            return fit_room.Restrictions(np.zeros((0, space.n_reported)), np.zeros(0), (), functions)
-        if not all(isinstance(part, str) for part in constraints):
-            other = next(part for part in constraints if not isinstance(part, str))
-            raise TypeError(
-                "constraints= expected a list of functions of params and strings such as 'mu[a] = mu[b]', got a "
-                f"{type_name(other)} in the list: write linear constraints as strings"
-            )
-    indexed = [key.parameter for key in effects if f"{key.parameter}[" in str(constraints)]
-    if indexed:
-        raise ValueError(
-            f"constraints= on {indexed[0]}: effects of mle.Real(by=...) are eliminated one level at a time, so that they cannot "
-            "be constrained; constrain other parameters only"
-        )
-    try:
-        linear = parse_hypotheses(constraints, space.resolve, space.n_reported, names=list(space.labels))
-    except ValueError as error:
-        raise type(error)(f"constraints=: {error}") from error
-    return fit_room.Restrictions(linear.R, linear.r, linear.labels, functions)

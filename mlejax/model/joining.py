@@ -10,20 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax import fit as fit_room
 from mlejax.data import Prepared, Shared
 from mlejax.execution import cached
 from mlejax.likelihood import Likelihood
 from mlejax.misuse import door
 from mlejax.model.doors import Model
 from mlejax.parameters import Leaf, Parameter, near
-from mlejax.results import Results
 from mlejax.shapes import Data, Device, Params, PyTree
+
+if TYPE_CHECKING:
+    from mlejax.fit import Problem
+    from mlejax.results import Results
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -105,7 +107,7 @@ class JointModel:
             for k, each in enumerate(leaves, 1)
         ]
 
-    def _likelihood(self, problems: Sequence[fit_room.Problem], names: Sequence[Mapping[str, str]]) -> Likelihood:
+    def _likelihood(self, problems: Sequence[Problem], names: Sequence[Mapping[str, str]]) -> Likelihood:
         """Return the joint likelihood, a row-wise one over the concatenated rows (units).
 
         Args:

@@ -69,7 +69,7 @@ def sample_of_one(data: Prepared, n: int, chosen: Int[Host, " m"] | None = None)
     index = np.resize(kept[order], n)
     factor = np.repeat([1.0, rest.size / max(m, 1), 0.0], [first.size, m, n - first.size - m])
     scaled = weights[index] * np.concatenate([factor[: kept.size][order], factor[kept.size :]])
-    rows = tuple(np.asarray(leaf[index]) for leaf in data.rows)
+    rows = tuple(np.asarray((np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf)[index]) for leaf in data.rows)
     return replace(data, rows=rows, weights=scaled, n=np.int64(n), block=divisor(n, data.block))
 
 

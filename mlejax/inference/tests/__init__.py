@@ -10,7 +10,7 @@ from mlejax.inference.tests.pairs.nesting import closed_bounds
 from mlejax.inference.tests.pairs.same_data import FitFacts, data_difference
 from mlejax.inference.tests.pairs.vuong import VuongTest, vuong_test
 from mlejax.inference.tests.restrictions.contrasts import TTest, t_test
-from mlejax.inference.tests.restrictions.hypotheses import Hypotheses, parse_hypotheses
+from mlejax.inference.tests.restrictions.hypotheses import Hypotheses, parse_constraints, parse_hypotheses
 from mlejax.inference.tests.restrictions.terms import TermTests, slopes_of, term_named, terms_of
 from mlejax.inference.tests.score import ScoreTest, score_test
 from mlejax.inference.tests.wald import WaldTest, wald_test
@@ -33,6 +33,7 @@ __all__ = [
     "hausman_test",
     "information_matrix_test",
     "lr_test",
+    "parse_constraints",
     "parse_hypotheses",
     "score_test",
     "slopes_of",

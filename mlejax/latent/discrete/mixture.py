@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +31,12 @@ from mlejax.latent.discrete.classes import ClassLike, Markov, check_classes
 from mlejax.latent.marginal import marginal_of
 from mlejax.latent.variable import Latent
 from mlejax.likelihood import EVERY_ROW, Joint, Likelihood, LikelihoodError, Regressed, natural_values
-from mlejax.objective import Spec
 from mlejax.parameters import Declaration
 from mlejax.portable import reduced
 from mlejax.shapes import Count, Data, Device, Either, PyTree, Reduced
+
+if TYPE_CHECKING:
+    from mlejax.objective import Spec
 
 POSTERIOR = ("mlejax", "posterior")  # key of the column of class probabilities that the M step reads
 

@@ -21,8 +21,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mlejax.data.errors import type_name
+from mlejax.fit import Restrictions
 from mlejax.inference.tables.formatting import format_number
 from mlejax.inference.tests.restrictions.grammar import LinearForm, Resolve, Row, entry_indices, read_text
+from mlejax.parameters import Space
 
 
 class Hypotheses(NamedTuple):
@@ -75,6 +78,43 @@ def parse_hypotheses(
             rows = [row for text in texts for row in read_text(str(text), resolve, n, names or ())]
         return _assemble(rows, n, names)
     return _from_matrix(hypotheses, resolve, n, r, names)
+
+
+def parse_constraints(constraints: Any, space: Space, effects: Any = ()) -> Restrictions:
+    """Parse ``constraints=``: matrix, values and labels of the linear constraints, and the functions of nonlinear ones.
+
+    Args:
+        constraints: a string, matrix, dict or function, or a list of strings and functions.
+        space: the parameters, by whose entries linear constraints are resolved.
+        effects: keys of the fixed effects (``mle.Real(by=...)``).
+
+    Raises:
+        TypeError: a list has functions and something that is neither function nor string.
+        ValueError: linear constraints that cannot be parsed, or that name fixed effects.
+    """
+    listed = list(constraints) if isinstance(constraints, (list, tuple)) else [constraints]
+    functions = tuple(part for part in listed if callable(part))
+    if functions:
+        constraints = [part for part in listed if not callable(part)]
+        if not constraints:
+            return Restrictions(np.zeros((0, space.n_reported)), np.zeros(0), (), functions)
+        if not all(isinstance(part, str) for part in constraints):
+            other = next(part for part in constraints if not isinstance(part, str))
+            raise TypeError(
+                "constraints= expected a list of functions of params and strings such as 'mu[a] = mu[b]', got a "
+                f"{type_name(other)} in the list: write linear constraints as strings"
+            )
+    indexed = [key.parameter for key in effects if f"{key.parameter}[" in str(constraints)]
+    if indexed:
+        raise ValueError(
+            f"constraints= on {indexed[0]}: effects of mle.Real(by=...) are eliminated one level at a time, so that they cannot "
+            "be constrained; constrain other parameters only"
+        )
+    try:
+        linear = parse_hypotheses(constraints, space.resolve, space.n_reported, names=list(space.labels))
+    except ValueError as error:
+        raise type(error)(f"constraints=: {error}") from error
+    return Restrictions(linear.R, linear.r, linear.labels, functions)
 
 
 def _is_text(hypotheses: Any) -> bool:
