@@ -249,6 +249,7 @@ def test_a_limit_on_memory_cuts_the_batch() -> None:
 @pytest.mark.parametrize("kind", ["frequency", "sampling", "importance"])
 def test_weighted_batches_equal_weighted_fits(kind: str) -> None:
     data = logits(6)
+    data["h"] = np.broadcast_to(np.arange(N) % 7, (6, N))
     w = np.random.default_rng(5).integers(0, 4, (6, N)).astype(float)
     w = w if kind == "frequency" else w * 0.7
     bad = w.copy()
@@ -264,6 +265,11 @@ def test_weighted_batches_equal_weighted_fits(kind: str) -> None:
         assert many.nobs[i] == one.nobs
         np.testing.assert_allclose(many[i].bse, one.bse, rtol=1e-9)
         for cov, kwds in (("HC0", None), ("HC1", None), ("cluster", {"groups": "g"})):
+            np.testing.assert_allclose(many.with_cov(cov, kwds).bse.loc[i], one.with_cov(cov, kwds).bse, rtol=1e-8)
+        own = [("cluster", {"groups": ("g", "h")})]  # made by each fit, of weights as they are given
+        if kind != "frequency":
+            own += [("HC2", None), ("HC3", None), ("HC4", None), ("CR2", {"groups": "g"})]
+        for cov, kwds in own:
             np.testing.assert_allclose(many.with_cov(cov, kwds).bse.loc[i], one.with_cov(cov, kwds).bse, rtol=1e-8)
     assert many.cov_type == ("HC0" if kind == "sampling" else "nonrobust")
     assert np.isnan(many.glance()["aic"][0]) == (kind == "sampling")

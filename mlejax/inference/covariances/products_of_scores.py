@@ -245,6 +245,7 @@ def sums_of_many(
     if not KINDS[kind].unadjusted_scores or len(groups) > 1 or (groups and sets.mode == "units"):
         each = [sums_of(single(batch, int(i)), kind, own_options(batch, options, int(i))) for i in which]
         products, n, sizes = (np.concatenate(parts) for parts in zip(*(one[:3] for one in each), strict=True))
+        products = products / sets.scale[which, None, None, None] ** 2  # as the information of the batch
         return Sums(products, n, sizes, options.get("maxlags")), np.ones(len(which), bool)
     codes = _codes_of_many(batch, groups[0]) if groups else None
     products, ran = summed_products(batch, which, codes, KINDS[kind].weighted_by_w(batch.weight_kind))
@@ -287,12 +288,18 @@ def _codes_of_many(batch: Batch, groups: Any) -> Sequence[Int[Host, " n"]]:
 
 def own_options(batch: Batch, options: Mapping[str, Any], i: int) -> dict[str, Any]:
     """Return the covariance options of data set i, from those of all data sets (as `check_kind` returns them): labels of
-    clusters are cut to its rows, names of columns stay.
+    clusters are cut to its rows; names of columns stay, but of columns that only the whole table has the labels are taken.
     """
     if "groups" not in options:
         return dict(options)
-    rows = batch.sets.table_rows(i)
-    return {**options, "groups": tuple(g if isinstance(g, str) else _flat(g)[rows] for g in options["groups"])}
+    rows, table, columns = batch.sets.table_rows(i), batch.sets.source, single(batch, i).loaded.source
+
+    def own(groups: Any) -> Any:
+        if isinstance(groups, str) and (groups in columns or groups not in table):
+            return groups
+        return _flat(table.column(groups) if isinstance(groups, str) else groups)[rows]
+
+    return {**options, "groups": tuple(own(groups) for groups in options["groups"])}
 
 
 def _flat(groups: Any) -> Host:
