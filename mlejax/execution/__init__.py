@@ -2,7 +2,7 @@
 
 from .activity import doing, progress_bar, progress_line
 from .caching import cached
-from .compilation import compiled, enable_compilation_cache, evaluated
+from .compilation import compiled, enable_compilation_cache, evaluated, inlined
 from .devices import aligned, device_kind, free_memory, is_aligned, mesh_of, n_cores, on_cpu
 from .limits import Limits, limits, use_limits
 from .precision import float64, in_float64
@@ -20,6 +20,7 @@ __all__ = [
     "float64",
     "free_memory",
     "in_float64",
+    "inlined",
     "is_aligned",
     "kept_pool",
     "limits",

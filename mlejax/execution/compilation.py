@@ -36,7 +36,7 @@ from .precision import in_float64
 from .trace.jaxprs import Program, called_program
 from .trace.rounding.forward_rounding import RunningBound
 
-__all__ = ["compiled", "enable_compilation_cache", "evaluated"]
+__all__ = ["compiled", "enable_compilation_cache", "evaluated", "inlined"]
 
 MOST_NUMBERS = 1_000_000  # up to which NumPy evaluates sooner than a program is compiled
 
@@ -229,6 +229,24 @@ def evaluated(function: Callable[..., Any], *arguments: PyTree) -> PyTree:
         2.718282
     """
     return _OnHost(function)(*arguments)
+
+
+# with True, JAX 0.12 keeps the calls in traced programs, where earlier versions dissolve them
+_IN_TRACES: Any = getattr(getattr(jax, "Inline", None), "JAX_EARLY", True)
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that is traced once for each shape of its arguments, and whose operations become operations of the
+    program of its caller, in which passes over that program see them.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from mlejax.execution import inlined
+        >>> [eqn.primitive.name for eqn in jax.make_jaxpr(inlined(jnp.sin))(1.0).eqns]
+        ['sin']
+    """
+    return jax.jit(function, inline=_IN_TRACES)
 
 
 def enable_compilation_cache(path: str | os.PathLike[str] | None = None) -> str:

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from mlejax.execution import inlined
 from mlejax.shapes import Device, PyTree
 
 Rows = Callable[[list[Any], PyTree], Device]  # predictors (n,) each and any other arguments -> (n,)
@@ -35,14 +36,14 @@ def by_predictors(function: Rows, n: int) -> Rows:
             traced arrays.  Derivatives by ``others`` are taken as usual.
         n: number of predictors.
     """
-    return _ruled(jax.jit(function, inline=True), n, ORDERS.get(n, 0))
+    return _ruled(inlined(function), n, ORDERS.get(n, 0))
 
 
 def _ruled(function: Rows, n: int, order: int) -> Rows:
     """Return the function with a rule for its derivatives by n predictors up to this order; unchanged for order 0."""
     if order == 0:
         return function
-    slopes = [_ruled(jax.jit(_slope(function, a), inline=True), n, order - 1) for a in range(n)]
+    slopes = [_ruled(inlined(_slope(function, a)), n, order - 1) for a in range(n)]
     lower = _ruled(function, n, order - 1)
 
     @jax.custom_jvp

@@ -54,7 +54,7 @@ class Unknown(NamedTuple):
 
     Attributes:
         primitives: names of JAX primitives without a rule for bounds, such as ``"scan"``; empty for a model with
-            ``rowwise=False`` that has too many terms.
+            ``rowwise=False`` that has too many terms, and where a derivative is not a number.
     """
 
     primitives: tuple[str, ...]
@@ -119,6 +119,8 @@ def loglik_bar(
     if program.unknown:
         return Unknown(program.unknown)
     value, bar = program(_arguments(sample, u, fixed), _row_units(data, n_rows))
+    if np.isfinite(value) and np.isnan(bar):  # by a branch of jnp.where that is not used: it says nothing of the value
+        return Unknown(())
     return bar if np.isfinite(value) and np.isfinite(bar) else np.inf
 
 

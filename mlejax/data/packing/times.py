@@ -135,7 +135,7 @@ def _in_months(read: _Times, codes: Int[Host, " n"]) -> _Times | None:
     dates = read.numbers
     months, days = dates.astype("M8[M]"), dates.astype("M8[D]")
     day = (days - months.astype("M8[D]")).astype(np.int64)
-    last = ((months + 1).astype("M8[D]") - months.astype("M8[D]")).astype(np.int64) - 1
+    last = ((months + np.timedelta64(1, "M")).astype("M8[D]") - months.astype("M8[D]")).astype(np.int64) - 1
     latest = np.zeros(int(codes.max()) + 1, np.int64)
     np.maximum.at(latest, codes, day)
     hour = (dates - days).astype(np.int64)

@@ -17,9 +17,9 @@ from mlejax.shapes import Params, PyTree
 from .jaxprs import Equation, Repetitions, dependence, inner_programs, is_literal, part_of
 
 _NAMES = (
-    "abs add add_any and broadcast_in_dim ceil clamp concatenate convert_element_type copy copy_p div eq floor ge gt "
-    "integer_pow iota is_finite le lt max min mul ne neg not or real reshape round select_n sign slice split square squeeze "
-    "stop_gradient sub transpose xor "
+    "abs add add_any and bitcast_convert_type broadcast_in_dim ceil clamp concatenate convert_element_type copy copy_p div eq "
+    "floor ge gt integer_pow iota is_finite le lt max min mul ne neg not one_minus_square or real reshape round select_n sign "
+    "slice split square squeeze stop_gradient sub transpose xor "
 )
 _CHEAP = frozenset(_NAMES.split())  # cheaper than to read a further column
 

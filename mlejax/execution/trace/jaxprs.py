@@ -8,6 +8,7 @@ contains (`inner_programs`), which one it simply calls (`called_program`), and a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -104,7 +105,9 @@ def inner_programs(eqn: Equation) -> Iterator[Program]:
     """Yield the programs that an equation contains (of a call, bodies of loops, branches, traced derivative rules), but not the
     programs inside these.
     """
-    return (getattr(part, "jaxpr", part) for part in _inside(eqn))
+    if eqn.primitive.name == "polynomial":
+        yield _polynomial(*(v.aval for v in eqn.invars)).jaxpr
+    yield from (getattr(part, "jaxpr", part) for part in _inside(eqn))
 
 
 def closed_over(program: Any) -> Iterator[Any]:
@@ -116,9 +119,27 @@ def closed_over(program: Any) -> Iterator[Any]:
 
 
 def called_program(eqn: Equation) -> Called | None:
-    """Return the program that an equation calls once; None for any other equation, loops and branches included."""
-    inner = eqn.params.get(_CALLS.get(eqn.primitive.name, ""))
+    """Return the program that an equation calls once; None for any other equation, loops and branches included.
+
+    Since JAX 0.12 a polynomial is one operation; its program here has the products and sums of Horner's rule.
+    """
+    name = eqn.primitive.name
+    inner = _polynomial(*(v.aval for v in eqn.invars)) if name == "polynomial" else eqn.params.get(_CALLS.get(name, ""))
     return None if inner is None else Called(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()))
+
+
+@cache
+def _polynomial(x: jax.core.ShapedArray, *coefficients: jax.core.ShapedArray) -> Any:
+    """Return the program of c_0 + x (c_1 + x (c_2 + ...)), for operands of these shapes and types."""
+
+    def horner(x: jax.Array, *coefficients: jax.Array) -> jax.Array:
+        value = coefficients[-1]
+        for c in coefficients[-2::-1]:
+            value = value * x + c
+        return value
+
+    with jax.enable_x64(True):
+        return jax.make_jaxpr(horner)(x, *coefficients)
 
 
 def dependence(program: Program, sources: Iterable[Variable]) -> Iterator[tuple[Equation, list[Any]]]:

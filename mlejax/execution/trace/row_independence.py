@@ -23,12 +23,12 @@ __all__ = ["rows_apart"]
 
 SIZES = (3, 4096)
 _NAMES = (
-    "abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp "
+    "abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e bitcast_convert_type cbrt ceil clamp "
     "convert_element_type copy copy_p cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt "
-    "integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or polygamma pow "
-    "reduce_precision regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic "
-    "shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor zeta igamma igammac igamma_grad_a "
-    "random_gamma_grad one_minus_square "
+    "integer_pow is_finite le le_to lgamma log log1p log2 logistic lt lt_to max min mul ne neg nextafter not "
+    "one_minus_square or polygamma pow reduce_precision regularized_incomplete_beta rem round rsqrt select_n shift_left "
+    "shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor zeta "
+    "igamma igammac igamma_grad_a random_gamma_grad "
 )
 _ELEMENTWISE = frozenset(_NAMES.split())
 _REDUCTIONS = (
@@ -160,6 +160,8 @@ def _step(a: Equation, b: Equation, states: list[_State]) -> list[_State]:
         return _walk(inner.program, other.program, states)
     if name == "scan":
         return _scan(a, b, states)
+    if name == "optimization_barrier":
+        return states
     found = _result(name, a, b, states)
     left_out = _SIZED.get(name, ())
     for key in a.params:

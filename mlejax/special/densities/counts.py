@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
+from mlejax.execution import inlined
 from mlejax.special.incomplete import beta_tail
 from mlejax.special.kernels import (
     HALF_LOG_2PI,
@@ -162,7 +163,7 @@ def betabinom_logpmf(y: ArrayLike, n: ArrayLike, mu: ArrayLike, rho: ArrayLike) 
     return _betabinom(*floats(y, n, mu, rho))
 
 
-@partial(jax.jit, inline=True)  # inline, so that the factorials are seen to depend on the data alone
+@inlined  # so that the factorials are seen to depend on the data alone
 def _nb2(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
     """Return the log-probabilities of `nb2_logpmf`; y and mu have one shape, ``alpha`` may have fewer entries, which broadcast:
     its functions are then evaluated once for each entry.

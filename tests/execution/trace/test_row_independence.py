@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.scipy import special
 from jax.scipy.special import logsumexp
 from jax.scipy.stats import norm
 
@@ -52,6 +53,8 @@ APART: dict[str, Callable[..., Any]] = {
     "integers": lambda p, X, y, g: jnp.where(g > 0, y, p["s"]) * (g // 2 + 1),
     "incomplete gamma": lambda p, X, y, g: log_gammaincc(jnp.exp(p["s"]), y / jnp.exp(X @ p["b"])),
     "beside a row of numbers": lambda p, X, y, g: jnp.sum(y[:, None] * (jnp.arange(5.0)[None] + p["s"]), axis=1),
+    "normal probabilities": lambda p, X, y, g: jnp.log(norm.cdf(y * p["s"]) + special.ndtri(norm.cdf(X @ p["b"])) ** 2),
+    "powers of two": lambda p, X, y, g: jnp.log2(1.0 + y**2 * p["s"]) + jnp.sinc(y + p["s"]),
     "steps that keep rows": lambda p, X, y, g: _steps(lambda c, t: (c * p["s"] + y * t, c), jnp.zeros_like(y)),
     "steps over columns": lambda p, X, y, g: jax.lax.scan(lambda c, x: (c * p["s"] + x, None), y, X.T)[0],
 }

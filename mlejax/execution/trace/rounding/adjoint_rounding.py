@@ -32,6 +32,7 @@ __all__ = ["AdjointBound"]
 _UNITS = {"add": 1.0, "add_any": 1.0, "sub": 1.0, "mul": 1.0, "div": 1.0, "square": 1.0, "polygamma": 16.0}
 _EXACT = frozenset({"neg", "abs", "max", "min", "clamp", "sign", "floor", "ceil", "round", "rem", "is_finite", "copy", "copy_p"})
 _EXACT |= {"stop_gradient", "dynamic_update_slice", "cummax", "cummin", "argmax", "argmin", "real", "reduce_precision"}
+_EXACT |= {"bitcast_convert_type"}
 _ROUNDING_ARRAYS = frozenset({"reduce_sum", "dot_general", "cumsum", "reduce_prod", "scatter-add"})
 _INPUTS = {"cholesky": 0, "triangular_solve": 1}  # the operand that stands for the rounding of the operation
 

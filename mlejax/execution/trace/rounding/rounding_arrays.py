@@ -154,6 +154,12 @@ def _unstack(operation: Operation) -> Callable[[Any], tuple[Any, ...]]:
     return lambda a: tuple(np.moveaxis(a, operation.params["axis"], 0))
 
 
+def _together(operation: Operation) -> Rule:
+    """Return the rule of ``optimization_barrier``, whose results are its operands."""
+    n = len(operation.shapes)
+    return lambda *operands: (operands[:n], operands[n:])
+
+
 def _iota(operation: Operation) -> Rule:
     shape, at = operation.out.shape, operation.params["dimension"]
     kept = [shape[at] if i == at else 1 for i in range(len(shape))]
@@ -305,6 +311,7 @@ RULES: dict[str, Callable[[Operation], Rule | None]] = {
     "pad": _pad,
     "split": _pieces(_split),
     "unstack": _pieces(_unstack),
+    "optimization_barrier": _together,
     "iota": _iota,
     "platform_index": lambda operation: lambda: (np.int32(0), None),  # the branch is chosen when a program is entered
     "select_n": _select,

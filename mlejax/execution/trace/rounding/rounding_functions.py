@@ -83,6 +83,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[[Any, Any], Any]]] = {
     "exp": (np.exp, lambda a, v: v),
     "exp2": (np.exp2, lambda a, v: v * math.log(2.0)),
     "log": (np.log, lambda a, v: 1.0 / a),
+    "log2": (np.log2, lambda a, v: 1.0 / (math.log(2.0) * a)),  # of JAX 0.12
     "log1p": (np.log1p, lambda a, v: 1.0 / (1.0 + a)),
     "expm1": (np.expm1, lambda a, v: v + 1.0),
     "tanh": (np.tanh, lambda a, v: 1.0 - v * v),

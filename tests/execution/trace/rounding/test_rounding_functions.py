@@ -47,6 +47,8 @@ TRUTH: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], np.ndarray]] 
     "sqrt": (jnp.sqrt, mp.sqrt, POSITIVE),
     "rsqrt": (lax.rsqrt, lambda x: 1 / mp.sqrt(x), POSITIVE),
     "cbrt": (jnp.cbrt, mp.cbrt, POSITIVE),
+    # since JAX 0.12 an operation of its own
+    "log2": (getattr(lax, "log2", jnp.log2), lambda x: mp.log(x, 2), POSITIVE),
     "lgamma": (lax.lgamma, mp.loggamma, POSITIVE),
     "digamma": (lax.digamma, mp.digamma, POSITIVE),
     "erf": (special.erf, mp.erf, ANY),
