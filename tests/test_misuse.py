@@ -58,6 +58,8 @@ WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
     "predict without data": (lambda r: r.predict(lambda p: p["mu"], DATA), r"predict expected a function of params and data"),
     "nlcom with data": (lambda r: r.nlcom(lambda p, d: p["mu"]), r"function of params alone, .* got one of 2 arguments"),
     "cov_params of a number": (lambda r: r.cov_params(3), r"subset= expected a list of names of entries, got 3"),
+    "predict by NumPy": (lambda r: r.predict(lambda p, d: np.exp(p["mu"] * d["y"]), DATA), "to NumPy or SciPy.*write jnp.exp"),
+    "a table for a result": (lambda r: r.lr_test(DATA), r"result of a fit of the smaller model, got dict:"),
     "method in the place of alpha": (lambda r: r.conf_int("profile"), r"expected a number .*got 'profile'"),
     "one result": (lambda r: mle.pool(r), r"pool expected a list of results, .* got a Results"),
     "no path": (lambda r: mle.load(3), r"mle.load expected the path of a file, got 3"),

@@ -93,6 +93,8 @@ def solve(
         ...     print(round(float(best.params["mu"]), 9), bool(best.converged))
         3.0 True
     """
+    if not isinstance(prepared, Problem):
+        raise TypeError(f"solve: expected the data as model.prepare(data) returns them, got {type(prepared).__name__}")
     algorithm = optimize.resolve("newton" if method is None else method)
     likelihood = getattr(model, "likelihood", model)
     penalty, hyper = bind_penalty(penalty, hyper, prepared.space)

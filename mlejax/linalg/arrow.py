@@ -40,13 +40,15 @@ class Arrow:
 
     @cached_property
     def lever(self) -> Float[Host, "m k"]:
-        """diag(shaft)^-1 border, (m, k)."""
-        return self.border / self.shaft[:, None]
+        """diag(shaft)^-1 border, (m, k); not finite in rows whose ``shaft`` is 0."""
+        with np.errstate(all="ignore"):
+            return self.border / self.shaft[:, None]
 
     @cached_property
     def schur(self) -> Float[Host, "k k"]:
         """The Schur complement head - border' diag(shaft)^-1 border, (k, k)."""
-        return np.asarray(self.head - self.border.T @ self.lever)
+        with np.errstate(all="ignore"):
+            return np.asarray(self.head - self.border.T @ self.lever)
 
     @cached_property
     def ok(self) -> bool:

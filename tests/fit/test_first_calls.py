@@ -150,6 +150,8 @@ def test_optional_is_advised_where_it_can_be() -> None:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
+        (lambda: normal.fit(DATA, weight_decay=0.1), r"no option weight_decay=; write penalty=mle.l2"),
+        (lambda: normal.fit(DATA, absorb="firm"), r"no option absorb=; write alpha=mle.Real\(by=\"firm\"\)"),
         (lambda: mle.Newton(maxiter=3), r"Newton has no option maxiter=; write max_steps="),
         (lambda: mle.EM(max_iter=3), r"EM has no option max_iter=; write max_steps="),
         (lambda: mle.BHHH(rtol=1e-3), r"BHHH has no option rtol=; write tol="),

@@ -254,6 +254,8 @@ def test_misuse_of_solve() -> None:
             solve(weights=np.ones(500))
         with pytest.raises(ValueError, match=r"missing: \['sigma'\]"):
             mle.solve(GAUSSIAN.plain, PREPARED, {"mu": 0.0})
+        with pytest.raises(TypeError, match=r"expected the data as model.prepare\(data\) returns them, got dict"):
+            mle.solve(GAUSSIAN.plain, {"y": Y}, START)  # type: ignore[arg-type]
 
 
 def test_fit_of_concrete_data_inside_a_transformation_is_refused_clearly() -> None:

@@ -136,3 +136,13 @@ def test_kinds_that_do_not_cover_effects_give_no_errors_and_say_so(table, tmp_pa
                 assert frame["note"].str.contains("does not cover the effects of firm here: 'HC0' to 'HC4'").all()
         with pytest.raises(ValueError, match=r"cov_params\('firm\[f2\]'\): cov_type='(HAC|cluster|HC0)' does not cover"):
             one.cov_params(["b[1]", "firm[f2]"])
+
+
+def test_effects_are_no_part_of_hypotheses(table):
+    with pytest.raises(mle.AddressError, match=r"no parameter 'firm\[f1\]'.*Effects of firm are not among them: res.effects\(\)"):
+        poisson.fit(table).wald_test("firm[f1] = firm[f2]")
+
+
+def test_outcomes_of_probability_zero_give_a_verdict_and_no_other_warning(table):
+    with pytest.warns(mle.ConvergenceWarning, match=r"not finite at .*160 of 160 rows"):
+        assert poisson.fit(table.assign(y=table["y"] + 0.5)).verdict.code == "not_computable"

@@ -158,8 +158,8 @@ def _traced(
 ) -> None:
     """Trace ``function(params, data)`` and add the names of the columns that it reads to ``reads``.
 
-    A TypeError or ValueError of the function, unless it is an error about the data (DataError, DataTypeError), gets a note with
-    the shapes of the parameters and of the columns that it had read.
+    A function that calls NumPy is refused with a TypeError. Another TypeError or ValueError of it, unless it is an error about
+    the data (DataError, DataTypeError), gets a note with the shapes of the parameters and of the columns that it had read.
 
     Args:
         function: function of params and data.
@@ -172,10 +172,17 @@ def _traced(
         jax.eval_shape(lambda p, a: function(p, source.view(a, reads)), params, structs)
     except (data_room.DataError, data_room.DataTypeError, data_room.MissingColumnError):
         raise
+    except jax.errors.TracerArrayConversionError as error:
+        raise TypeError(
+            "the function of params and data hands them to NumPy or SciPy, which cannot be differentiated: write jnp.exp for "
+            f"np.exp (import jax.numpy as jnp).  JAX said: {str(error).splitlines()[0]}"
+        ) from error
     except (TypeError, ValueError) as error:
         named = params if isinstance(params, Mapping) else {}
         got = [f"params[{name!r}] of shape {one.shape}" for name, one in named.items() if hasattr(one, "shape")]
         got += [f"data[{name!r}] of shape {source.contents(name).rows[0].probe.shape}" for name in _single(source, reads)]
+        if None in reads:
+            got.append("data, one array without names: for data['x'] give {'x': array}")
         if got:
             error.add_note(f"The function of params and data got {', '.join(got)}")
         raise

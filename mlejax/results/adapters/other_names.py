@@ -29,6 +29,8 @@ _ELSEWHERE = {
     **dict.fromkeys(("p_values", "pvalue", "pval"), "res.pvalues"),
     **dict.fromkeys(("fitted", "fittedvalues", "fitted_values"), "res.predict(data)"),
     **dict.fromkeys(("resid", "resids"), "res.residuals()"),
+    **dict.fromkeys(("predict_proba", "forward"), "res.predict(lambda params, data: ..., data)"),
+    "loss": "-res.llf",
     "summary2": "res.summary()",
     "anova": "res.wald_terms(), or res.lr_test(restricted)",
 }  # fmt: skip

@@ -355,7 +355,8 @@ def _title(fit: Fit) -> str:
 def _float32_columns(names: tuple[str, ...]) -> str:
     """Return a note on the columns ``names`` that were given as float32; empty if there are none."""
     shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-    return f"{shown} came as float32, numbers of about 7 digits; they were computed with in float64." if names else ""
+    digits = "came as float32 or a shorter type, numbers of at most about 7 digits; they were computed with in float64."
+    return f"{shown} {digits}" if names else ""
 
 
 def glance(entries: Entries) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mlejax import inference, misuse
 from mlejax.covariance import CovarianceKind
+from mlejax.parameters import AddressError
 from mlejax.results.doors.documented import documented_by
 from mlejax.results.doors.fitted import Fitted
 
@@ -156,12 +157,21 @@ class Testing(Fitted):
         if isinstance(hypothesis, str) and hypothesis not in known:
             entries = inference.term_named(self._fit, hypothesis)
             hypothesis = hypothesis if entries is None else np.eye(space.n_reported)[entries]
-        return inference.parse_hypotheses(
-            hypothesis, space.resolve, space.n_reported, r=value, names=self._entries.labels
-        )
+        try:
+            return inference.parse_hypotheses(
+                hypothesis, space.resolve, space.n_reported, r=value, names=self._entries.labels
+            )
+        except AddressError as error:
+            effects = self._fit.loaded.effects
+            if effects is None or f"'{effects.key.parameter}[" not in str(error):
+                raise
+            raise AddressError(
+                f"{error}. Effects of {effects.key.by} are not among them: res.effects() has their errors, and "
+                "res.cov_params([...]) covariances of some of them"
+            ) from None
 
 
 def _other(result: object, test: str) -> Fitted:
     if not isinstance(result, Fitted):
-        raise TypeError(f"{test} expected the result of another fit of the same data, got {result!r}")
+        raise TypeError(f"{test} expected the result of another fit of the same data, got {type(result).__name__}")
     return result
