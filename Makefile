@@ -1,7 +1,7 @@
-# Everything runs in a virtual environment made here. Another Python, beside the first:
-#     PYTHON=python3.13 VENV=.venv313 make test
+# Everything runs in a virtual environment made here. Another Python has one of its own, beside the first:
+#     make test PYTHON=python3.13
 PYTHON ?= python3
-VENV ?= .venv
+VENV ?= .venv$(patsubst %,-%,$(filter-out python3,$(notdir $(PYTHON))))
 # Two workers, each compiling its own models: on two cores nearly twice as fast. `make test XDIST=` runs in one process.
 XDIST ?= -n 2 --dist worksteal
 PYTEST_ARGS ?=
