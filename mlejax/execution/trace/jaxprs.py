@@ -33,7 +33,8 @@ __all__ = [
 class Variable(Protocol):
     """An operand or result of an equation: a variable, or a literal number."""
 
-    aval: jax.core.ShapedArray
+    @property
+    def aval(self) -> Any: ...
 
 
 @runtime_checkable
@@ -50,8 +51,10 @@ class Equation(Protocol):
 class Closed(Protocol):
     """A closed jaxpr: a program with the arrays that it closes over."""
 
-    jaxpr: Any
-    consts: Sequence[Any]
+    @property
+    def jaxpr(self) -> Any: ...
+    @property
+    def consts(self) -> Sequence[Any]: ...
 
 
 @runtime_checkable
@@ -60,10 +63,14 @@ class Program(Protocol):
     function closes over.
     """
 
-    invars: Sequence[Any]
-    outvars: Sequence[Any]
-    constvars: Sequence[Any]
-    eqns: Sequence[Any]
+    @property
+    def invars(self) -> Sequence[Any]: ...
+    @property
+    def outvars(self) -> Sequence[Any]: ...
+    @property
+    def constvars(self) -> Sequence[Any]: ...
+    @property
+    def eqns(self) -> Sequence[Any]: ...
 
 
 class Called(NamedTuple):

@@ -151,7 +151,7 @@ def trace(
         effects: True if the first of ``others`` is a column (N,) of effects, of which second derivatives are wanted too; then
             products of one coefficient with a column are predictors as well.
     """
-    closed = jax.make_jaxpr(function)(u, *others)
+    closed: Any = jax.make_jaxpr(function)(u, *others)
     closed = closed if softplus is None else softplus_calls.replaced(closed, softplus)
     closed = without_repetitions(closed) if effects else closed
     jaxpr = closed.jaxpr

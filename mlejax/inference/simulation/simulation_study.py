@@ -150,7 +150,8 @@ def _study(
     loaded, columns = _template(likelihood, made, seed, numbers[:1])
     step = chunk_of(columns, made.simulator.n_rows, cut.memory)
     pieces: list[tuple[np.ndarray, ...]] = []
-    information, n_information = 0.0, 0
+    information: np.ndarray | float = 0.0
+    n_information = 0
     batch: Batch | None = None
     for first in range(0, len(numbers), step):
         mine = numbers[first : first + step]
