@@ -28,7 +28,7 @@ from mlejax.data.effects import (
 from mlejax.data.errors import SHOWN_ROWS, DataError, DataTypeError, MissingColumnError, near_matches, rows_phrase
 from mlejax.data.fingerprint import Fingerprint, fingerprint
 from mlejax.data.formulas import DesignKey, LevelsKey, by_row, check_formula, design_labels, levels_key
-from mlejax.data.observed import OBSERVED, OpenColumns, with_observed
+from mlejax.data.observed import OBSERVED, OpenColumns, observed_in_sets, with_observed
 from mlejax.data.packing.layout import Layout, Shared, Static, assemble
 from mlejax.data.packing.padding import blocks, bucket, divisor, pad, row_blocks, size_class
 from mlejax.data.packing.placeholders import OF_ROWS, Elsewhere
@@ -92,6 +92,7 @@ __all__ = [
     "like",
     "make_weights",
     "near_matches",
+    "observed_in_sets",
     "pack",
     "pad",
     "row_blocks",

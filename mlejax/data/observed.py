@@ -93,6 +93,47 @@ def with_observed(table: Table, columns: OpenColumns, *, to_fit: bool = False) -
     return joined(table, keys, {**filled, OBSERVED: masks}) if masks else table
 
 
+def observed_in_sets(
+    drawn: Mapping[Any, Any], columns: OpenColumns, masks: Mapping[str, np.ndarray], where: str
+) -> dict[Any, Any]:
+    """Return drawn columns of k data sets (k, n, ...) as the user's function sees them: declared columns among them filled as
+    `with_observed` does, each data set by itself, and a column "observed" with the masks of all declared columns.
+
+    Returns the columns as they are if no declared column is among them, or if "observed" is.
+
+    Args:
+        drawn: the columns, name -> array (k, n, ...).
+        columns: the columns that may have missing or infinite entries.
+        masks: name -> mask (n, ...) of declared columns that were not drawn.
+        where: what drew them, the beginning of messages.
+
+    Raises:
+        DataError: a column has +inf and -inf.
+
+    >>> found = observed_in_sets({"t": np.array([[1.0, np.inf]])}, OpenColumns((), ("t",)), {}, "it")
+    >>> found["t"], found["observed"]["t"]
+    (array([[1., 1.]]), array([[ True, False]]))
+    """
+    mine = [name for name in columns.names if name in drawn]
+    if not mine or OBSERVED in drawn:
+        return dict(drawn)
+    k = len(drawn[mine[0]])
+    out: dict[Any, Any] = dict(drawn)
+    out[OBSERVED] = {name: np.broadcast_to(mask, (k, *np.shape(mask))) for name, mask in masks.items()}
+    for name in mine:
+        values = np.array(drawn[name], np.float64)
+        for one in values:
+            if np.isposinf(one).any() and np.isneginf(one).any() and name in columns.infinite:
+                raise DataError(f"{where} draws both +inf and -inf in column {name!r}; expected only one of them")
+        gone, endless = np.isnan(values) & (name in columns.optional), np.isinf(values) & (name in columns.infinite)
+        for one, missing, infinite in zip(values, gone, endless, strict=True):
+            known = one[np.isfinite(one)] if np.isfinite(one).any() else np.ones(1)
+            one[missing] = known[0]
+            one[infinite] = np.where(one[infinite] > 0, known.max(), known.min())
+        out[name], out[OBSERVED][name] = values, ~gone & ~endless
+    return out
+
+
 def _column(table: Table, name: str) -> Column:
     """Return a declared column; DataTypeError unless it is one array of numbers."""
     rows = table.contents(name).rows

@@ -219,6 +219,11 @@ def _simulated(fit: Fit, n: int, seed: int) -> tuple[Float[Host, "p p"], str]:
     from mlejax.inference.simulation.simulated_data import simulator_of
 
     seen, sim = simulator_of(fit, "cov_type='expected'")
+    if open_ones := [name for name in sim.made if name in fit.spec.likelihood.open_columns.names]:
+        raise ValueError(
+            f"cov_type='expected' does not support a simulator that draws a column of optional= or infinite=, here "
+            f"{open_ones[0]!r}; use 'nonrobust'"
+        )
     drawn = sim.draw(seen, seed, np.arange(n))
     data, values = fit.loaded.problem.data, fit.spec.space.split(fit.params)
     read = [name for name in sim.made if name in data.statics.keys]

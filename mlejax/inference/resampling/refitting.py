@@ -21,7 +21,7 @@ from mlejax.inference.covariances.expected_counts import warn_of_count
 from mlejax.inference.resampling.draws import Draws
 from mlejax.inference.row_effects import Random
 from mlejax.inference.simulation.simulated_data import simulator_of
-from mlejax.inference.simulation.simulator import columns_of, looking_up, stack
+from mlejax.inference.simulation.simulator import as_seen, columns_of, looking_up, stack
 from mlejax.inference.tables.entries import reported
 from mlejax.likelihood import Likelihood, missing_derivatives
 from mlejax.linalg import scaled_inverse
@@ -331,7 +331,8 @@ def refits_by_chunk(
         for (fit, u0), columns in zip(targets, every, strict=True):
             with float64(), missing_derivatives(fit.spec.likelihood):
                 structure = fit.params if fit.spec.likelihood.parameters is None else None
-                read = {key: value for key, value in made.items() if key in columns}
+                new = as_seen(fit.spec.likelihood, made, columns)
+                read = {key: value for key, value in new.items() if key in columns}
                 sets = stacked(fit.spec.likelihood, stack(columns, read, len(numbers)), structure, "raise")
                 sets = replace(sets, space=fit.loaded.problem.space, designs=fit.loaded.designs)
                 done = refit_data(fit.spec, optimize.Newton(), sets, u0, fit.fixed, cut, fit.loaded.hyper)

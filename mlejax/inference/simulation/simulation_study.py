@@ -28,7 +28,7 @@ from mlejax.inference.normal import check_alpha
 from mlejax.inference.resampling.refitting import check_made, chunk_of
 from mlejax.inference.simulation.simulated_data import SimulationDesign, design
 from mlejax.inference.simulation.simulation_results import SimulationStudy, Studied
-from mlejax.inference.simulation.simulator import columns_of, looking_up, stack
+from mlejax.inference.simulation.simulator import as_seen, columns_of, looking_up, stack
 from mlejax.inference.tables.entries import entry_intervals, reported, standard_errors_of
 from mlejax.likelihood import Likelihood, calls_lapack
 from mlejax.misuse import door
@@ -155,7 +155,7 @@ def _study(
     batch: Batch | None = None
     for first in range(0, len(numbers), step):
         mine = numbers[first : first + step]
-        drawn = made.simulator.draw(made.seen, seed, mine)
+        drawn = as_seen(likelihood, made.simulator.draw(made.seen, seed, mine), columns)
         with float64():
             structure = made.params if likelihood.parameters is None else None
             sets = stacked(likelihood, stack(columns, drawn, len(mine)), structure, "raise")
@@ -197,7 +197,8 @@ def _template(likelihood: Likelihood, made: SimulationDesign, seed: int, number:
     Raises:
         ValueError: random effects of several grouping columns, or a simulator that draws columns which it must not change.
     """
-    drawn = {key: jax.tree.map(lambda a: a[0], v) for key, v in made.simulator.draw(made.seen, seed, number).items()}
+    new = as_seen(likelihood, made.simulator.draw(made.seen, seed, number), made.source.raw)
+    drawn = {key: jax.tree.map(lambda a: a[0], v) for key, v in new.items()}
     table = {key: made.source.raw[key] for key in made.source.keys if key not in drawn} | drawn
     with float64():
         loaded = load(likelihood, table, made.params if likelihood.parameters is None else None, "raise")

@@ -16,7 +16,7 @@ from mlejax.companions import Columns, CompanionError, check_columns, companion
 from mlejax.data import Shared, Static
 from mlejax.execution import cached, compiled, float64
 from mlejax.inference.row_effects import Random
-from mlejax.latent import Marginal, marginal_of
+from mlejax.latent import Marginal, latents_of, marginal_of, mixture_of
 from mlejax.likelihood import Likelihood
 from mlejax.shapes import Count, Data, Device, Params, PyTree
 
@@ -78,11 +78,12 @@ def simulator(
             already hold the effects of each row.
 
     Raises:
-        CompanionError: the model has no simulator, it cannot be traced, or it does not return columns with one value for each
-            row.
+        CompanionError: the model has no simulator; or it cannot be traced, reads what is no parameter, does not use its key, or
+            does not return columns with one value for each row.
         ValueError: random effects are to be drawn whose ``law`` is not ``"normal"``.
     """
-    function = _with_latents(companion(likelihood, "simulator", why), likelihood, why, random)
+    own = companion(likelihood, "simulator", why)
+    function = _with_latents(own, likelihood, why, random)
     statics: dict[Hashable, Any] = {}
 
     def looked_up(key: Hashable) -> PyTree:
@@ -105,10 +106,39 @@ def simulator(
                 f"the simulator of {likelihood.name} cannot be traced: draw with jax.random and jax.numpy, not with NumPy, and "
                 f"use jnp.where instead of if.  JAX said: {str(error).splitlines()[0]}"
             ) from error
-    names = tuple(check_columns(likelihood.name, made, n_rows, seen.absent))
+        except KeyError as error:
+            if not error.args or not isinstance(params, Mapping) or error.args[0] in params:
+                raise
+            raise CompanionError(_no_parameter(likelihood, error.args[0], params)) from error
+        check_columns(likelihood.name, made, n_rows, seen.absent)
+        if function is own and not _uses_its_key(once, params):
+            raise CompanionError(
+                f"the simulator of {likelihood.name} does not use its key, so that all data sets would be the same: draw with "
+                "jax.random, as in jax.random.normal(key, (data.n_rows,)); what NumPy draws is drawn once"
+            )
+    names = tuple(made)
     columns = {key: value for key, value in seen.items() if key not in statics}
     known = tuple((key, Static(value)) for key, value in statics.items())
     return Simulator(n_rows, columns, names, functools.partial(_drawn_sets, function, n_rows, known, names))
+
+
+def _uses_its_key(function: Callable[..., Any], params: PyTree) -> bool:
+    """Return True if an operation of a function of a random key and params has the key as an operand."""
+    jaxpr = jax.make_jaxpr(lambda key: function(key, params))(jax.random.key(0)).jaxpr
+    key = jaxpr.invars[0]
+    return any(operand is key for eqn in jaxpr.eqns for operand in eqn.invars)
+
+
+def _no_parameter(likelihood: Likelihood, name: Hashable, params: Mapping[str, Any]) -> str:
+    """Return the message for a simulator that reads ``params[name]``, which does not exist."""
+    said = f"the simulator of {likelihood.name} reads params[{name!r}], "
+    classes = {} if mixture_of(likelihood) is None else latents_of(likelihood)
+    if name in classes:
+        return (
+            f"{said}but classes are not drawn for it: draw them in the simulator from their probabilities, which are params too "
+            f"({', '.join(map(repr, params))}), as by jax.random.categorical(key, jnp.log(probabilities), shape=(data.n_rows,))"
+        )
+    return f"{said}which is not a parameter; expected one of {', '.join(map(repr, params))}"
 
 
 @functools.partial(compiled, static=("function", "n_rows", "statics", "names"))
@@ -264,6 +294,23 @@ def columns_of(rows: data_room.Rows) -> dict[Hashable, Any]:
                 "into two columns"
             )
     return out
+
+
+def as_seen(likelihood: Likelihood, drawn: Mapping[Hashable, Any], columns: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    """Return drawn columns (k, n_rows, ...) as the log-likelihood reads them: those of ``optional=`` and ``infinite=`` with
+    finite values and new masks.
+
+    Args:
+        likelihood: the model, which declares these columns.
+        drawn: the columns that a simulator drew.
+        columns: the other columns, with the masks of the data.
+
+    Raises:
+        DataError: +inf and -inf in one column.
+    """
+    masks = columns.get(data_room.OBSERVED, {})
+    known = masks if isinstance(masks, Mapping) else {}
+    return data_room.observed_in_sets(drawn, likelihood.open_columns, known, f"the simulator of {likelihood.name}")
 
 
 def stack(columns: Mapping[Hashable, Any], drawn: Mapping[Hashable, np.ndarray], k: int) -> dict[Hashable, Any]:

@@ -152,3 +152,52 @@ def test_coverage_of_a_logistic_regression() -> None:
     assert (np.abs(table["coverage"] - 0.95) < 4 * table["coverage_mc"] + 0.005).all()
     assert (np.abs(table["mean_se"] / table["sd"] - 1) < 0.04).all()
     assert (table["efficiency"] < 1.02).all()
+
+
+@mle.model(rate=mle.Positive(), infinite=["high"])
+def censored(params: Any, data: Any) -> Any:
+    """Exponential times, known up to ``t``; ``high`` is infinite where they go on."""
+    return jnp.where(data["observed"]["high"], jnp.log(params["rate"]), 0.0) - params["rate"] * data["t"]
+
+
+@censored.simulator
+def _(key: Any, params: Any, data: Any) -> Any:
+    t = jax.random.exponential(key, (data.n_rows,)) / params["rate"]
+    return {"t": jnp.minimum(t, 1.0), "high": jnp.where(t < 1.0, t, jnp.inf)}
+
+
+def test_drawn_columns_with_infinite_entries_have_new_masks() -> None:
+    """Times censored at 1: the error of the rate is rate / sqrt(n (1 - exp(-rate))), and the estimate events / total time."""
+    t = np.random.default_rng(0).exponential(size=400)
+    res = censored.fit({"t": np.minimum(t, 1.0), "high": np.where(t < 1.0, t, np.inf)})
+    rate = res.params["rate"]
+    assert rate == pytest.approx((t < 1.0).sum() / np.minimum(t, 1.0).sum(), rel=1e-8)
+    error = rate / np.sqrt(400 * (1 - np.exp(-rate)))
+    assert res.bootstrap(400, kind="parametric", seed=1).bse["rate"] == pytest.approx(error, rel=0.12)  # without: half
+    again = res.simulate(seed=3)
+    assert np.isinf(again["high"]).sum() == (again["t"] == 1.0).sum() > 0  # as they can be fitted again
+    table = {"t": np.ones(400), "high": np.ones(400)}  # of whose rows none is censored
+    study = mle.simulation_study(censored, {"rate": 1.0}, table, 400, seed=1)
+    row = study.frame().set_index("term").loc["rate"]
+    assert abs(row["bias"]) < 0.02
+    assert row["coverage"] > 0.92
+    with pytest.raises(ValueError, match="that draws a column of optional= or infinite=, here 'high'"):
+        res.with_cov("expected")
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (lambda key, p, n: p["mu"] + np.random.default_rng(0).normal(size=n), "does not use its key"),
+        (lambda key, p, n: p["mu"] + p["sgma"] * jax.random.normal(key, (n,)), r"params\['sgma'\], which is not"),
+        (lambda key, p, n: p["mu"] + p["z"] + jax.random.normal(key, (n,)), "but classes are not drawn for it"),
+    ],
+)
+def test_simulators_that_draw_nothing_or_read_what_does_not_exist(y: Any, words: str) -> None:
+    @mle.model(mu=mle.Real(), low=mle.Positive(), z=mle.Discrete(2))
+    def model(params: Any, data: Any) -> Any:
+        return norm.logpdf(data["y"], params["mu"] + params["low"] * params["z"], 1.0)
+
+    model.simulator(lambda key, params, data: {"y": y(key, params, data.n_rows)})
+    with pytest.raises(ValueError, match=words):
+        model.simulate({"mu": 0.0, "low": 1.0, "z_probs": [0.5, 0.5]}, 10)
