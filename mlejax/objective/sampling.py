@@ -79,7 +79,7 @@ def extreme_rows(data: Prepared) -> Int[Host, " m"]:
     """
     weights, found = np.asarray(data.weights), []
     for leaf in data.rows:
-        values = np.asarray(leaf.values if isinstance(leaf, StreamedColumn) else leaf)
+        values = np.asarray(leaf.values if isinstance(leaf, StreamedColumn) else leaf)[: int(data.n)]
         if values.dtype.kind == "f" and values.size:
             columns = values.reshape(len(values), -1)[:, :MOST_COLUMNS]
             found += [at_extreme(columns, np.argmax), at_extreme(columns, np.argmin)]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -176,6 +177,21 @@ def test_the_sums_do_not_depend_on_the_number_of_threads(small_chunks: None) -> 
             np.testing.assert_array_equal(one, other)
     for one, other in zip(found[1], whole, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-13)
+
+
+def test_blocks_of_padding_are_not_evaluated() -> None:
+    """The last chunk has blocks without rows, which would make every sum NaN."""
+    problem = logit.prepare(draws(N, 3))
+    data, spec = problem.data, Spec(logit.likelihood, problem.space)
+    assert N % chunked.chunk_size(data) <= chunked.chunk_size(data) - data.block
+    spoiled = tuple(np.array(a) for a in data.rows)
+    for a in spoiled:
+        a[-(-N // data.block) * data.block :] = np.nan
+    with jax.enable_x64(True):
+        of = [ChunkedEvaluator(spec, each, None) for each in (data, replace(data, rows=spoiled))]
+        plain, other = (each.minimised(Newton(), np.full(3, 0.1)) for each in of)
+    for a, b in zip(plain, other, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_sample_is_made_of_other_rows_when_told_to_skip(small_chunks: None) -> None:

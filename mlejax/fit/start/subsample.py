@@ -111,7 +111,7 @@ def improved(
     found = judge.minimised(_SEARCH, near)
     if not _expected(found, judge.scale) and not found[0] < judge.minimised(_SEARCH, u0)[0]:
         return None
-    scale = judge.scale
+    scale, last = judge.scale, judge if n_others == 1 else None
     del judge  # free its memory for the next one
     every = [found, *(others(i).minimised(_SEARCH, near) for i in range(1, n_others))]
     score = np.sum([part[1] for part in every], axis=0) / (n_others + 1)  # the sample's own score is about zero
@@ -122,7 +122,8 @@ def improved(
     # a few rows may make the step too long: refuse it if it lowers the log-likelihood of the first of these samples by more
     # than the sampling error explains
     slack = 0.5 * _most(near.size) / scale
-    return onward if others(0).minimised(_SEARCH, onward)[0] <= found[0] + slack else near
+    last = others(0) if last is None else last
+    return onward if last.minimised(_SEARCH, onward)[0] <= found[0] + slack else near
 
 
 def estimate(evaluator: PartitionedEvaluator, u0: Float[Host, " p"]) -> Float[Host, " p"] | None:

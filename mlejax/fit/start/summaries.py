@@ -81,16 +81,21 @@ def _rows(data: Prepared, n_sets: int) -> tuple[list[np.ndarray], np.ndarray | N
     own = data.rows[: data.statics.position("mask") + 1] if data.mode == "units" else data.rows
     hidden = {slot.position for entry in data.statics.entries if isinstance(entry.key, tuple) for slot in entry.slots}
     rows = [np.asarray(leaf)[:n_sets] for i, leaf in enumerate(own) if i not in hidden]
-    inside = counted(data, n_sets)
+    rows, inside = _without_padding(rows, counted(data, n_sets))
     if inside.shape[1] > MAX_ROWS:
         index, inside = spread(inside, MAX_ROWS)
-        rows = [a[np.arange(n_sets)[:, None], index] for a in rows]
-    n = int(inside.sum(axis=1).max(initial=0))
-    if inside[:, :n].all():  # the others are padding
-        rows, inside = [a[:, :n] for a in rows], inside[:, :n]
+        rows, inside = _without_padding([a[np.arange(n_sets)[:, None], index] for a in rows], inside)
     if data.mode == "units":
         inside = inside[:, :, None] & rows[-1]
     return rows, None if inside.all() else inside, 3 if data.mode == "units" else 2
+
+
+def _without_padding(rows: list[np.ndarray], inside: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the columns and the mask ``inside`` as views without the rows after the last one that counts in any data set, if all
+    rows before that count; else unchanged.
+    """
+    n = int(inside.sum(axis=1).max(initial=0))
+    return ([a[:, :n] for a in rows], inside[:, :n]) if inside[:, :n].all() else (rows, inside)
 
 
 def _mean(a: np.ndarray, inside: np.ndarray | None) -> np.ndarray:

@@ -37,7 +37,7 @@ from mlejax.optimize import Carry, Method, OptimizeResult
 from mlejax.shapes import Count, Either, Float, Host, PyTree
 
 C = TypeVar("C", bound="ChunkedEvaluator")
-POINTS = 24  # points evaluated in one call of the program of `logliks`
+POINTS = 17  # points evaluated in one call of the program of `logliks`; candidates for a start are 33, 41 or 49 in small models
 FEW = 64  # a sample of at most one row in so many is evaluated by programs that take little time to compile
 
 Minimised = tuple[Any, Any, Any]  # value (), gradient (p,) and curvature (p, p) of what is minimised
@@ -351,9 +351,13 @@ def _aligned(chunks: list[Prepared]) -> bool:
 
 
 def _cut(data: Prepared, size: int) -> list[Prepared]:
-    """Return chunks of ``size`` rows each as views, in the order of the rows, without chunks that are only padding."""
-    runs = [slice(at, at + size) for at in range(0, int(data.n), size)]
-    return [replace(data, rows=data.taken(run), weights=data.weights[run]) for run in runs]
+    """Return chunks of ``size`` rows each as views, in the order of the rows, without chunks that are only padding; the blocks of
+    padding in the last one are not evaluated, since its ``n`` is the number of its rows.
+    """
+    starts = range(0, int(data.n), size)
+    left = [np.asarray(min(int(data.n) - at, size), np.int64) for at in starts]
+    runs = [slice(at, at + size) for at in starts]
+    return [replace(data, rows=data.taken(r), weights=data.weights[r], n=n) for r, n in zip(runs, left, strict=True)]
 
 
 def sample_chunks(data: Prepared, n: int, pieces: int, skip: float = 0.0, n_blocks: int | None = None) -> Prepared:
