@@ -139,13 +139,16 @@ def test_predictions_are_averaged_over_the_effects_of_both_columns() -> None:
         ("(1 | person) + item", "expected a formula and a grouping column"),
         ("(1 | person) + ()", "a bar and a grouping column"),
         ("(1 + kind | person) + (1 | item)", r"1 \+ \{\(kind == 'b'\) \* 1.0\} \+ \{\(kind == 'c'\) \* 1.0\}"),
+        ("(1 + C(level) | person) + (1 | item)", r"C\(level\)\[T.2\]: make a numeric dummy column of each level, and name these"),
         ("(1 + kind:does | person) + (1 | item)", "make a numeric dummy column of each level, and name these"),
         ("(1 + does + male + y | person) + (1 + does + male + y + kind | item)", "at most 8 latent variables"),
     ],
 )
 def test_what_is_refused(random: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        gaussian.regress(mu=mle.Linear("does", random=random)).fit(VERBAL.assign(kind=np.array(list("abc"))[VERBAL["item"] % 3]))
+        gaussian.regress(mu=mle.Linear("does", random=random)).fit(
+            VERBAL.assign(kind=np.array(list("abc"))[VERBAL["item"] % 3], level=VERBAL["item"] % 3)
+        )
 
 
 @pytest.mark.slow

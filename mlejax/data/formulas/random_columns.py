@@ -15,7 +15,7 @@ from mlejax.parameters import Predictor
 from mlejax.shapes import Float, Host
 
 # the column of a level that is text: "C(arm)[T.b]" or "arm[b]"
-_LEVEL = re.compile(r"(?:C\((\w+)\)|(\w+))\[(?:T\.)?((?!True|False)[^\]'\"\d.+-][^\]'\"]*)\]")
+_LEVEL = re.compile(r"(?:C\((\w+)\)|(\w+))\[(?:T\.)?+((?!True|False)[^\]'\"\d.+-][^\]'\"]*)\]")
 
 
 def first_random(
@@ -52,6 +52,8 @@ def _dummies(terms: Sequence[str], labels: Sequence[str]) -> str:
 
     >>> print(_dummies(("Intercept", "C(arm)"), ("Intercept", "C(arm)[T.b]")))
     write random="1 + {(arm == 'b') * 1.0} | ...", or make a numeric dummy column of each level
+    >>> print(_dummies(("Intercept", "C(day)"), ("Intercept", "C(day)[T.1]", "C(day)[T.2]")))
+    make a numeric dummy column of each level, and name these
     """
     out = [] if "Intercept" in terms else ["0"]
     for label in labels:

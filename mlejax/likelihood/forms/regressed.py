@@ -5,7 +5,7 @@ takes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from mlejax import data as data_room
 from mlejax.execution import cached
 from mlejax.likelihood.declaration import Likelihood
 from mlejax.likelihood.forms.natural_values import natural_values
-from mlejax.parameters import Predictor, near, predictor
+from mlejax.parameters import Linear, Predictor, near, predictor
 from mlejax.portable import reduced
 from mlejax.shapes import Data, PyTree, Reduced
 
@@ -75,9 +75,11 @@ def regressed(likelihood: Likelihood, given: Mapping[str, Any]) -> Likelihood:
         )
     for name in given:
         if name not in declared:
+            of_linear = name in {option.name for option in fields(Linear)}
+            write = f"; write {next(iter(declared))}=mle.Linear('x', {name}=...)" if of_linear else ""
             raise ValueError(
                 f"regress({name}=...): {likelihood.name} has no parameter {name!r}{near(name, list(declared))}; the "
-                f"parameters are {', '.join(declared)}"
+                f"parameters are {', '.join(declared)}{write}"
             )
     found = {p.name: p for p in likelihood.predictors} | {n: predictor(n, declared, g) for n, g in given.items()}
     for name, p in found.items():

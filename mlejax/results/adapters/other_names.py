@@ -30,6 +30,8 @@ _ELSEWHERE = {
     **dict.fromkeys(("fitted", "fittedvalues", "fitted_values"), "res.predict(data)"),
     **dict.fromkeys(("resid", "resids"), "res.residuals()"),
     **dict.fromkeys(("predict_proba", "forward"), "res.predict(lambda params, data: ..., data)"),
+    "ranef": "res.latent(), or res.random_effects()",
+    "fixef": "res.params",
     "loss": "-res.llf",
     "summary2": "res.summary()",
     "anova": "res.wald_terms(), or res.lr_test(restricted)",

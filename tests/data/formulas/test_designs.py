@@ -289,6 +289,7 @@ def test_a_formula_that_does_not_fit_the_data(formula: str, error: type[Exceptio
     [
         ({}, ValueError, r"expected a formula for at least one parameter, mu='age \+ C\(region\)', got none"),
         ({"nu": "age"}, ValueError, "no parameter 'nu'.*did you mean mu"),
+        ({"mu": "age", "random": "1 | race"}, ValueError, r"no parameter 'random'.*write mu=mle.Linear\('x', random=...\)"),
         ({"mu": 3}, TypeError, "expected a formula such as"),
         ({"mu": mle.Linear("age", exposure="lwt")}, ValueError, "log link only; mu has the identity link"),
         ({"mu": mle.Linear("age", link="softmax")}, ValueError, "a Simplex has the softmax link"),
