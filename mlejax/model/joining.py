@@ -60,10 +60,11 @@ class JointModel:
             ValueError: the number of data sets differs from that of the models, weights have other lengths than the data, or
                 a common parameter belongs to fewer than two models or has different shapes, supports or labels.
         """
-        if len(data) != len(self.models) or isinstance(data, (str, Mapping)):
+        listed = isinstance(data, (list, tuple))
+        if not listed or len(data) != len(self.models):
             raise ValueError(
                 f"joint.fit expected {len(self.models)} data sets in a list, one for each model, got "
-                f"{type(data).__name__ if isinstance(data, (str, Mapping)) else len(data)}"
+                f"{len(data) if listed else type(data).__name__}"
             )
         problems = [model.prepare(one) for model, one in zip(self.models, data, strict=True)]
         names = self._names([problem.space.leaves for problem in problems])

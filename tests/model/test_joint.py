@@ -105,5 +105,7 @@ def test_what_joint_refuses(sets: tuple[pd.DataFrame, pd.DataFrame]) -> None:
         mle.joint([reg, gaussian], shared="mu").fit(list(sets))
     with pytest.raises(ValueError, match="2 data sets in a list, one for each model, got 1"):
         mle.joint([reg, reg], shared="mu").fit([sets[0]])
+    with pytest.raises(ValueError, match="2 data sets in a list, one for each model, got DataFrame"):
+        mle.joint([reg, reg], shared="mu").fit(sets[0])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="got str as number 2"):
         mle.joint([counts, "rate"], shared="rate")  # type: ignore[list-item]

@@ -188,7 +188,7 @@ def _checked(leaf: Leaf, value: Any) -> np.ndarray:
     """
     if leaf.kind == COEFFICIENTS and np.shape(value) != leaf.shape:
         raise ValueError(
-            f"start=: {leaf.name} has a formula; expected an array of its coefficients, shape {leaf.shape}, got shape "
+            f"{leaf.name} has a formula; expected an array of its coefficients, shape {leaf.shape}, got shape "
             f"{np.shape(value)}.  Give single coefficients by name: {{{leaf.entry_labels[0]!r}: ...}}"
         )
     parameter = Parameter(leaf.kind, leaf.transform, leaf.shape)

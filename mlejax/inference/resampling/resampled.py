@@ -98,7 +98,8 @@ class Resampled(ABC):
     def failed_statement(self) -> str:
         """Phrase such as "3 of 1000 refits failed (0.3 %): 3 max steps", with the number of each reason."""
         why = ", ".join(f"{count} {reason}" for reason, count in self.refits.failures.items())
-        share = f"{self.n_failed} of {self.n} refits failed ({100.0 * self.n_failed / self.n:.2g} %)"
+        percent = 100.0 * self.n_failed / self.n
+        share = f"{self.n_failed} of {self.n} refits failed ({percent:{'.2g' if percent < 10 else '.0f'}} %)"
         return f"{share}: {why}" if why else share
 
     @property

@@ -246,6 +246,15 @@ def test_failed_refits_are_counted_and_said() -> None:
     assert "jackknife" in first
 
 
+def test_a_jackknife_without_any_refit_says_100_per_cent() -> None:
+    """Without either group the other one alone does not identify the slope of the group."""
+    half = np.repeat([0.0, 1.0], 10)
+    X = np.column_stack([np.ones(20), half, np.zeros(20)])
+    res = logit.fit({"X": X, "s": np.tile([1.0, -1.0], 10)}, {"beta": np.zeros(3)}, fixed={"beta[2]": 0.0})
+    with pytest.warns(mle.ConvergenceWarning, match=r"2 of 2 refits failed \(100 %\)"):
+        res.jackknife(groups=half)
+
+
 def test_why_there_is_no_bca_interval(fitted: mle.Results) -> None:
     boot = fitted.bootstrap(200, seed=0)
     with pytest.warns(UserWarning, match="no BCa interval for value: all replicates are on one side of the estimate;"):
