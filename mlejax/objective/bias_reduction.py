@@ -62,7 +62,8 @@ def check_reduction(kind: object, expected: Callable[[Any, Any], Any] | None) ->
     if kind is None:
         return None
     if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(f"bias_reduction= expected one of {', '.join(map(repr, KINDS))} or None, got {kind!r}")
+        known = ", ".join(map(repr, KINDS))
+        raise ValueError(f"bias_reduction= expected one of {known} or None (Firth's is 'jeffreys'), got {kind!r}")
     return BiasReduction(kind, expected if kind == "jeffreys" else None)
 
 

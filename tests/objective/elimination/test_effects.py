@@ -265,6 +265,18 @@ def test_a_covariate_that_is_constant_within_levels_is_not_identified(counts):
     assert np.isfinite(res.bse["beta[x1]"])
 
 
+@pytest.mark.filterwarnings("ignore::mlejax.ConvergenceWarning")
+def test_a_collinear_covariate_that_no_step_moves_is_not_identified():
+    """A search that has no reason to move the coefficient ends at its start in it: no rise is claimed along a way of length 0."""
+    rng = np.random.default_rng(3)
+    firm = rng.integers(30, size=400)
+    x, size = rng.normal(size=400), rng.normal(size=30)[firm]
+    y = rng.poisson(np.exp(0.4 * x + 0.6 * size - 0.5))
+    res = POISSON.fit(pd.DataFrame({"y": y, "x1": x, "x2": size, "firm": [f"f{i:02d}" for i in firm]}))
+    assert res.verdict.code == "not_identified"
+    assert res.verdict.statement.startswith("beta[x2] is not identified: collinear with the effects of firm")
+
+
 def test_constraints_and_penalties_on_the_other_parameters():
     tied = POISSON.fit(FRAME, constraints="beta[x1] = beta[x2]")
     dense = POISSON_DUMMIES.fit(DUMMIES, constraints="beta[x1] = beta[x2]")

@@ -89,12 +89,13 @@ def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeRes
         evaluator: evaluator of one data set.
         u0: start of the search, (p,).
         end: its final point, where rounding errors dominate.
-        e: number of the coordinate to use if none moved far.
+        e: number of the coordinate to use if none moved far; if it did not move either, the start alone is judged.
     """
     space = evaluator.spec.space
     far = far_from_start(end.u, u0, space)
     e = int(np.argmax(np.where(far, travelled(end.u, u0, space), -1.0))) if far.any() else e
-    way = _way(float(u0[e]), float(end.u[e]), space, e)
+    moved = end.u[e] != u0[e]  # a coordinate that no step moved has no way to be followed on
+    way = _way(float(u0[e]), float(end.u[e]), space, e) if moved else ()
     u = np.array(u0)
     found: list[tuple[float, np.ndarray, OptimizeResult]] = []
     for at in way:
