@@ -171,6 +171,14 @@ def residuals(
     if kind == "quantile":
         if registered(fit.spec.likelihood, "cdf") is not None:
             cdf = lambda v: value("cdf", changed(table, {name: v}, table))
+            if np.issubdtype(np.asarray(table[name]).dtype, np.integer) and _indexes(cdf, y):
+                if discrete is False:
+                    raise ValueError(
+                        f"residuals('quantile'): the declared cdf indexes by {name!r}, so that outcomes are whole numbers; leave "
+                        "out discrete=False"
+                    )
+                at, discrete = cdf, True
+                cdf = lambda v: at(np.round(v).astype(np.int64))
             own, dense = _likelihoods(fit, cdf, y)
             if discrete is None:
                 discrete = bool((y == np.round(y)).all()) and not _continuous(own, dense, cdf(y))
@@ -187,6 +195,15 @@ def residuals(
             kind, gap / np.sqrt(value("variance", table)), None, index, "in standard deviations of the outcome"
         )
     return Residuals(kind, _deviance(fit, gap, value("saturated", table)), None, index, "signed roots of the deviance")
+
+
+def _indexes(cdf: Callable[[Any], Any], y: Float[Host, " n"]) -> bool:
+    """Return True if a cdf takes whole outcomes as integers alone: JAX refuses floats as an index."""
+    try:
+        cdf(y)
+    except TypeError:
+        return True
+    return False
 
 
 def _deviance(fit: Fit, gap: Float[Host, " n"], saturated: Float[Host, " n"]) -> Float[Host, " n"]:

@@ -174,6 +174,28 @@ def poisson_without_zero() -> Any:
     )
 
 
+def test_quantile_residuals_of_a_cdf_that_indexes_by_the_outcome() -> None:
+    """Three ordered classes without a covariate: F are the cumulated shares, between which each outcome's u lies."""
+
+    def up_to(params: Any, data: Any, k: Any) -> Any:
+        inside = jax.nn.sigmoid(params["c"])
+        return jnp.concatenate([jnp.zeros(1), inside, jnp.ones(1)])[data["y"] + k]
+
+    @mle.model(c=mle.Ordered(shape=2))
+    def ordered(params: Any, data: Any) -> Any:
+        return jnp.log(up_to(params, data, 1) - up_to(params, data, 0))
+
+    ordered.cdf(lambda params, data: up_to(params, data, 1))
+    y = np.repeat([0, 1, 2], [20, 30, 50])
+    res = ordered.fit({"y": y})
+    u = res.residuals(seed=1).frame()["uniform"].to_numpy()
+    edges = np.array([0.0, 0.2, 0.5, 1.0])
+    assert ((u >= edges[y] - 1e-9) & (u <= edges[y + 1] + 1e-9)).all()
+    assert np.unique(u).size == 100
+    with pytest.raises(ValueError, match="the declared cdf indexes by 'y'"):
+        res.residuals(discrete=False)
+
+
 def test_quantile_residuals_of_censored_rows_are_drawn_beyond_them() -> None:
     """Exponential survival in whole days: u = F(t) of the dead, above F(t) of those censored at t, and uniform together."""
 
