@@ -59,6 +59,7 @@ WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
     "nlcom with data": (lambda r: r.nlcom(lambda p, d: p["mu"]), r"function of params alone, .* got one of 2 arguments"),
     "cov_params of a number": (lambda r: r.cov_params(3), r"subset= expected a list of names of entries, got 3"),
     "predict by NumPy": (lambda r: r.predict(lambda p, d: np.exp(p["mu"] * d["y"]), DATA), "to NumPy or SciPy.*write jnp.exp"),
+    "a path for a table": (lambda r: r.model.fit("data.csv"), r"got a str\. Read a file first, pd.read_csv\(path\), or give"),
     "a table for a result": (lambda r: r.lr_test(DATA), r"result of a fit of the smaller model, got dict:"),
     "method in the place of alpha": (lambda r: r.conf_int("profile"), r"expected a number .*got 'profile'"),
     "one result": (lambda r: mle.pool(r), r"pool expected a list of results, .* got a Results"),

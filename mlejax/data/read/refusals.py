@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import fractions
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -254,7 +255,10 @@ def refuse_foreign(data: Data) -> None:
         return  # a registered tree
     if known in NUMERIC and np.ndim(data):
         return
+    instead = "For another kind of table write {name: np.asarray(table[name]) for name in its columns}"
+    if isinstance(data, (str, os.PathLike)):
+        instead = "Read a file first, pd.read_csv(path), or give mle.Parquet(path)"
     raise DataTypeError(
         f"the data: expected a dict of arrays, a table (pandas, polars, pyarrow, DuckDB, ...) or a tree of arrays, got a "
-        f"{type_name(data)}. For another kind of table write {{name: np.asarray(table[name]) for name in its columns}}"
+        f"{type_name(data)}. {instead}"
     )

@@ -16,6 +16,7 @@ import numpy as np
 
 from mlejax.data.errors import DataError
 from mlejax.data.fingerprint import Fingerprint
+from mlejax.data.formulas.design_keys import DesignKey
 from mlejax.data.streams.checksums import Seen
 from mlejax.data.streams.cutting import Cut
 from mlejax.data.streams.kept_passes import KeptPasses
@@ -277,15 +278,16 @@ class Streamed:
         return made
 
     def fingerprint(self, weight_kind: str | None) -> Fingerprint:
-        """Return the fingerprint of all rows, with weights as given if ``weight_kind`` is not None; only the number of rows if
-        the first pass was interrupted.
+        """Return the fingerprint of the columns that the user's function reads, in all rows, with weights as given if
+        ``weight_kind`` is not None; only the number of rows if the first pass was interrupted.
         """
         if self.whole is not None:
             return self.whole.fingerprint(weight_kind)
         if not self.seen:
             return Fingerprint(self.n, {})
         total = np.sum([s.moments for s in self.seen if s is not None], axis=0)
-        columns = {str(key): (float(a), float(b)) for key, (a, b) in zip(self.cut.keys, total, strict=False)}
+        named = zip(self.cut.keys, total, strict=False)
+        columns = {str(key): (float(a), float(b)) for key, (a, b) in named if not isinstance(key, DesignKey)}
         if self.cut.levels is not None:
             del columns[str(self.cut.levels.key)]
         a, scale = total[-1], self.cut.scale

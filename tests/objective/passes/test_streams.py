@@ -106,6 +106,23 @@ def test_tests_and_intervals(files: mle.Parquet) -> None:
     assert "Observations:" in str(streamed.summary())
 
 
+def test_likelihood_ratio_of_formulas(files: mle.Parquet) -> None:
+    """In memory and in files alike; columns that the larger fit does not have cannot be compared in files, and a note says so."""
+    sources = (files, frame())
+    large = [outcome.regress(eta="x0 + x1").fit(data) for data in sources]
+    small = [outcome.regress(eta="x0").fit(data) for data in sources]
+    wanted = large[1].lr_test(small[1]).statistic
+    for one, other in ((large[0], small[0]), (large[0], small[1]), (large[1], small[0])):
+        test = one.lr_test(other)
+        assert test.statistic == pytest.approx(wanted, rel=1e-7)
+        assert "was not checked" not in str(test.summary())
+    other = large[0].lr_test(outcome.regress(eta="np.exp(x0)").fit(files))
+    assert "eta[np.exp(x0)] of one is not in the other, and their rows cannot be compared" in str(other.summary())
+    assert mle.compare(large[0], small[0]).weights("aic")["weight"].sum() == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="the fits are of different data"):
+        large[0].lr_test(outcome.regress(eta="x0").fit(mle.Stream(lambda: [frame().assign(y=lambda d: 1 - d["y"])])))
+
+
 def test_a_fit_makes_few_passes(files: mle.Parquet) -> None:
     """Its last one sums products of scores too."""
     made = [logit.fit(files, cov_type=kind)._fit.loaded.stream.n_passes for kind in ("nonrobust", "opg", "HC1")]

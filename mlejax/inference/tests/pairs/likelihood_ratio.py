@@ -28,7 +28,7 @@ from mlejax.inference.tests.pairs.nested_fits import (
     check_others_inside,
     no_mixture,
 )
-from mlejax.inference.tests.pairs.nesting import fixed_on_bounds, not_nested, same_function
+from mlejax.inference.tests.pairs.nesting import fixed_on_bounds, not_nested, same_function, unchecked
 from mlejax.inference.tests.pairs.same_data import FitFacts, data_difference, same_rows
 from mlejax.latent import mixture_of
 from mlejax.notebook import Text, in_notebooks
@@ -55,7 +55,7 @@ class LRTest:
       full: label of the full fit.
       restricted: label of the restricted fit.
       boundary: number of restrictions that put a parameter at a bound of its support.
-      claimed: True if it could not be checked that the models are nested.
+      claimed: the reason why it could not be checked that the models are nested; empty if it was.
       limits: labels of the fits whose log-likelihood is a limit.
       weights: mixture weights of the chi2 distributions with df - boundary, ..., df degrees of freedom, if several
           restrictions are at bounds.
@@ -73,7 +73,7 @@ class LRTest:
     full: str = "full"
     restricted: str = "restricted"
     boundary: int = 0
-    claimed: bool = False
+    claimed: str = ""
     limits: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     error: float = 0.0
@@ -121,7 +121,7 @@ class LRTest:
             lines.append(f"  note: p has a simulation error of {self.error:.1g}")
         if self.claimed:
             lines.append(
-                f"  note: {self.restricted} was not checked to be nested in {self.full}: they are two functions"
+                f"  note: {self.restricted} was not checked to be nested in {self.full}: {self.claimed}"
             )
         for name in self.limits:
             lines.append(f"  note: the log-likelihood of {name} is the limit that it approaches")
@@ -198,7 +198,7 @@ def lr_test(
             f"restricted estimates, and check that the models are nested{' and have the same data' * unknown}"
         )
     statistic = 0.0 if on_bound else max(-2.0 * excess, 0.0)
-    claimed = full.fit is not None and restricted.fit is not None and not same_function(full.fit, restricted.fit)
+    claimed = "" if full.fit is None or restricted.fit is None else unchecked(full.fit, restricted.fit)
     limits = tuple(name for facts, name in zip((full, restricted), names, strict=True) if facts.limit)
     made = LRTest(statistic, df, np.nan, float(full.llf), float(restricted.llf), *names, int(boundary), claimed, limits)
     if bootstrap is not None:

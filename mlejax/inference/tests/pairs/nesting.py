@@ -27,6 +27,19 @@ def same_function(full: Fit, restricted: Fit) -> bool:
     return a is b
 
 
+def unchecked(full: Fit, restricted: Fit) -> str:
+    """Return the reason why `not_nested` cannot check two fits: two functions, or formulas of the restricted fit with columns
+    that the full one does not have, of rows that are not in memory or differ in order; empty if it can, or need not.
+    """
+    if not same_function(full, restricted):
+        return "they are two functions"
+    if same_order(full.loaded, restricted.loaded):
+        return ""
+    known = {*full.spec.space.labels, *(p.name for p in full.spec.likelihood.predictors)}
+    more = [label for label in restricted.spec.space.labels if label not in known]
+    return f"{', '.join(more[:3])} of one is not in the other, and their rows cannot be compared" if more else ""
+
+
 def not_nested(full: Fit, restricted: Fit) -> str:
     """Return the reason why the restricted fit is not nested in the full one; empty if it is, or if that cannot be checked
     (two functions, rows that are not the same or not in memory).
