@@ -27,7 +27,13 @@ from mlejax.objective.bias_reduction import adjustment
 from mlejax.objective.specification import Minimised, Spec, penalty_at
 from mlejax.parameters.coordinates import split_constants
 from mlejax.shapes import Count, Device, Either, Float, PyTree
-from mlejax.special import softplus
+
+
+def _softplus(x: Device) -> Device:
+    """Return log(1 + exp(x)), elementwise, by `mlejax.special`, which only functions with a softplus need."""
+    from mlejax.special import softplus
+
+    return softplus(x)
 
 
 def sum_over_blocks(
@@ -287,7 +293,7 @@ class Objective:
 
         size = prepared.weights.shape[0] // prepared.n_blocks
         block = [jax.ShapeDtypeStruct((size, *a.shape[1:]), jnp.result_type(a)) for a in leaves]
-        return linear_predictors.trace(contributions, u, [*block, *others], softplus), others
+        return linear_predictors.trace(contributions, u, [*block, *others], _softplus), others
 
     def _rows_with_grad(self, u: Either) -> PyTree:
         """Return the weighted log-likelihood of independent rows () and its gradient (p,), without a penalty, through linear
