@@ -142,6 +142,11 @@ def in_parts(
         reads: set[Any] = set()
         given = lambda t: {**params_at(t), **by_row(t)} if by_row(t) else params_at(t)
         _traced(function, jax.eval_shape(given, theta), source, source.abstract(), reads)
+        if not reads and not by_row(theta):
+            raise ValueError(
+                "the function of params and data reads no column, so that it has no value for each row: for a function of the "
+                "parameters alone use res.nlcom(lambda p: ...)"
+            )
         rows: data_room.Rows | None = source.convert(reads)
     else:
         made = {name: DesignValues(*_on_device(values)) for name, values in designs.again(source).items()}

@@ -97,6 +97,8 @@ def test_what_cannot_be_answered_is_refused_in_words() -> None:
             res.predict(mean, at, support=wrong)
     note = res.predict(mean, at, support=(0, None)).loc[0]  # 0 for all values of mu
     assert "does not depend on the parameters" in note["note"] or "bound of its support" in note["note"]
+    with pytest.raises(ValueError, match=r"reads no column.*use res.nlcom\(lambda p: ...\)"):
+        res.predict(lambda p, d: p["mu"], {"y": [1.0]})
     with pytest.raises(TypeError, match="support= is for functions"):
         res.predict(at, support=(0, 1))
     with pytest.raises(ValueError, match=r"got 'mu'; .* write res.predict\(data, param='mu'\)"):
