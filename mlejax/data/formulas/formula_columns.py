@@ -35,7 +35,8 @@ def frame_of(table: Table, columns: Sequence[str], kept: Int[Host, " m"] | None,
         what: the formula, the beginning of error messages.
 
     Raises:
-        DataTypeError: a column is a matrix, a structure of several arrays, dates, durations or complex numbers.
+        DataTypeError: a column is a matrix, a structure of several arrays, dates, durations, decimal or complex
+            numbers.
     """
     import pandas as pd
 
@@ -58,7 +59,8 @@ def frame_of(table: Table, columns: Sequence[str], kept: Int[Host, " m"] | None,
 
 def _series(raw: Any, kept: Int[Host, " m"] | None, name: str, what: str) -> pd.Series:
     """Return the kept rows of a column as a pandas Series, numbered from 0, of a type that formulaic takes: numbers, booleans,
-    strings, or the categories that occur. DataTypeError for dates, durations and complex numbers; arguments as in `frame_of`.
+    strings, or the categories that occur. DataTypeError for dates, durations, decimal and complex numbers; arguments as in
+    `frame_of`.
     """
     import pandas as pd
 
@@ -70,6 +72,12 @@ def _series(raw: Any, kept: Int[Host, " m"] | None, name: str, what: str) -> pd.
     if series.dtype == object:
         series = series.infer_objects()
     dtype, types = series.dtype, pd.api.types
+    arrow = getattr(dtype, "pyarrow_dtype", None)
+    if "decimal" in str(arrow) or (types.is_object_dtype(dtype) and types.infer_dtype(series, skipna=True) == "decimal"):
+        raise DataTypeError(
+            f"{what}: column {name!r} holds decimal numbers, which a formula would take as categories; make floats of it, "
+            "column.astype(float), or text for categories"
+        )
     if types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
         raise DataTypeError(
             f"{what}: column {name!r} holds dates or durations ({dtype}); make numbers of it, such as "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from decimal import Decimal
 from typing import Any
 
 import jax
@@ -154,6 +155,18 @@ def test_absent_levels_are_left_out_and_refused_later() -> None:
     new = pd.DataFrame({"group": pd.Categorical(["white", "martian"], df["group"].cat.categories)})
     with pytest.raises(mle.DataError, match=r"'group' has the level 'martian' in row 1, which the data of the fit"):
         res.predict(new)
+
+
+def test_decimal_columns_are_refused() -> None:
+    """Databases give NUMERIC columns so; as Python objects they would be categories, with a coefficient for each number."""
+    pa = pytest.importorskip("pyarrow")
+    df = frame()
+    numbers = [Decimal(int(v)) / 4 for v in df["age"]]
+    arrow = pa.array(numbers, pa.decimal128(10, 2))
+    tables = (df.assign(age=numbers), df.assign(age=pd.array(numbers, dtype=pd.ArrowDtype(pa.decimal128(10, 2)))))
+    for data in (*tables, pa.table({"bwt": df["bwt"].to_numpy(), "age": arrow})):
+        with pytest.raises(TypeError, match="'age' holds decimal numbers, which a formula would take as categories"):
+            weight.regress(mu="age").fit(data)
 
 
 def test_complex_columns_are_refused() -> None:
