@@ -20,9 +20,8 @@ from mlejax.fit.diagnose.directions.probes import rays_of_many
 from mlejax.fit.diagnose.ends import clean, is_clean
 from mlejax.fit.diagnose.onward import SAME_LEVEL, limited, search, search_centred, search_on
 from mlejax.fit.diagnose.problems import Diagnosed, Problems
-from mlejax.fit.diagnose.rounding.digits import (
-    lost,
-)
+from mlejax.fit.diagnose.rounding.digits import digits
+from mlejax.fit.diagnose.rounding.last_digits import REST
 from mlejax.fit.maximise.maximise import maximise
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.objective import Evaluator, SingleEvaluator, evaluate_one
@@ -166,7 +165,8 @@ def _highest_ends(
 
     ``one``: evaluator of each data set, by number.
     A final point counts if it is higher than the first diagnosis ``found`` and rounding errors do not dominate there. It must be
-    a clear maximum, unless the first search found a supremum at which the log-likelihood levels off.
+    a clear maximum, unless the first search found a supremum at which the log-likelihood levels off: then it must be higher than
+    that by more than 0.01, the error of a supremum, and its error bars must be known.
     """
     space, best = evaluator.spec.space, dict[int, OptimizeResult]()
     for k in range(max(map(len, starts.values()))):
@@ -177,10 +177,12 @@ def _highest_ends(
         good = clean(result, space)
         for i in which.tolist():
             end, level = result.of(i), _level(found[i])
-            levels = bool(_rising(found[i])) and np.isfinite(level) and np.isfinite(end.loglik)
             above = end.loglik > (_level(best[i]) if i in best else level)
-            if above and (good[i] or levels) and not lost(one[i], end):
-                best[i] = end
+            levels = bool(_rising(found[i])) and np.isfinite(level) and level + REST < end.loglik < np.inf
+            if above and (good[i] or levels):
+                kept = digits(one[i], end)
+                if good[i] if kept is None else kept.good:
+                    best[i] = end
     return best
 
 

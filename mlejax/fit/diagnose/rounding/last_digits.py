@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -123,8 +123,10 @@ def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeRes
     if best < len(values) - 1 and values[best] > values[-1] + FLAT:
         return Regained(found[best][1], last, None, "")
     rest = rest_to_rise(gains)
-    if rest is not None and not any(lost(evaluator, end) for _, _, end in found[-2:]):
-        limit = _limit_on_bound(space, [end for _, _, end in found[-2:]], e)
+    if rest is not None and np.isfinite([space.lower[e], space.upper[e]]).any():  # the limit needs the score of e
+        accurate = list(takewhile(lambda point: not lost(evaluator, point[2]), found))
+        settled = rest_to_rise(np.diff([value for value, _, _ in accurate])) is not None
+        limit = _limit_on_bound(space, [end for _, _, end in accurate[-2:]], e) if settled else None
         if limit is not None:
             return Regained(None, limit, None, "", on_bound=True)
     onward = along(evaluator, found[-2][1] if len(found) > 1 else u0, last.u, e)
