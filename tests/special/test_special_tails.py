@@ -162,3 +162,22 @@ def test_the_others_against_scipy(kind: str) -> None:
             np.testing.assert_allclose(
                 function(f"{name}_{kind}")(at, *arguments), getattr(distribution, kind)(at), rtol=2e-12
             )
+
+
+@pytest.mark.parametrize("q", [1.2, 5.0, 10.0])
+def test_derivatives_of_the_generalised_gamma_where_its_variable_is_tiny(q: float) -> None:
+    """At exp(q w) of 1e-154 and less the second derivatives were infinite; mpmath with 60 digits."""
+
+    def reference(mu: Any, shape: Any) -> Any:
+        a = 1 / shape**2
+        return mp.log(mp.gammainc(a, 0, a * mp.exp(shape * (mp.mpf(-40) - mu / mp.mpf(0.3))), regularized=True))
+
+    x, at = float(np.exp(-12.0)), (0.1, q)
+    with mp.workdps(60), jax.enable_x64(True):
+        for logcdf in (special.gengamma_logcdf, lambda x, m, s, q: special.gengamma_logsf(1 / x, -m, s, -q)):
+            ours = lambda m, q, f=logcdf: f(x, m, 0.3, q)
+            for i in (0, 1):
+                exact = [float(mp.diff(reference, at, [n if j == i else 0 for j in (0, 1)])) for n in (0, 1, 2)]
+                first = jax.grad(ours, i)
+                found = [ours(*at), first(*at), jax.grad(first, i)(*at)]
+                np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-14)
