@@ -27,9 +27,11 @@ _ARRAYS = ("u0", "theta", "interior", "codes")
 
 
 def without_rows(batch: Batch) -> Batch:
-    """Return a batch without its rows and p x p matrices: with estimates, final points, and the statements of the
-    verdicts of data sets without a maximum. Reading an attribute that was removed raises the error of `Elsewhere`, with
-    the text `REFUSAL`.
+    """Return a batch without its rows, scores, p x p matrices and evidence: with estimates, final points, and the statements of
+    the verdicts of data sets without a maximum.
+
+    In place of what was removed are placeholders (`Elsewhere`), whose entries and attributes raise DataError with the text
+    `REFUSAL`; ``ends.information`` is None, and the weights are empty. The batch that is given is unchanged.
     """
     statements = {i: statement(batch, i) for i in np.flatnonzero(~batch.converged).tolist()}
     sets = batch.sets

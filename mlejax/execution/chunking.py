@@ -138,9 +138,11 @@ def width_of(size: int, data_set_bytes: int, p: int) -> int:
 
 
 def capacity_of(size: int, data_set_bytes: int, p: int, budget: Budget, in_place: bool = False) -> tuple[int, int]:
-    """Return (width, capacity): numbers of data sets in a block and in a chunk; they do not depend on how many there are.
+    """Return (width, capacity): the number of data sets in a block, which a program works on together, and in a chunk, which one
+    call of it gets; the latter is a multiple of the former. They do not depend on how many data sets there are.
 
-    Every thread has one chunk on the host and one on the device.
+    Every thread has one chunk on the host and one on the device. Both numbers are at least 1, even if memory is too small for
+    that, unless the user set the limit.
 
     Args:
         size: padded number of rows of a data set.

@@ -315,8 +315,9 @@ class Model(CompanionDoors, BatchDoors):
         In the function, ``params["mu"]`` is then the vector ``link^-1(X beta + offset)`` with one entry per row, and
         ``mu`` stands for the coefficients ``mu[Intercept]``, ``mu[age]``, ... everywhere else: in tables, ``start=``,
         ``fixed=``, tests.  Links follow from the supports: identity for ``Real``, log for ``Positive``, (scaled) logit
-        for ``Interval``, baseline softmax for ``Simplex``.  A vector has coefficients for each entry,
-        ``beta[2][age]``.  A row-wise function written for a vector of one shape is called row by row with that shape.
+        for ``Interval``, softmax for ``Simplex``, by default with the first entry as reference.  A vector has coefficients
+        for each entry, ``beta[2][age]``.  A row-wise function written for a vector of one shape is called row by row with
+        that shape.
 
         Args:
             regressions: parameter name -> formula, for names that cannot be keywords.
@@ -327,7 +328,10 @@ class Model(CompanionDoors, BatchDoors):
             A model with every method of this one.
 
         Raises:
-            ValueError, TypeError: no such parameter, a formula with a left side, a link that does not suit the support.
+            ValueError: no such parameter, or one that cannot have a formula (ordered, or a matrix); a formula with a left side;
+                the softmax link for another parameter than a simplex, or another link for a simplex; an exposure without
+                the log link.  Other links are not compared with the support: ``link="identity"`` for ``Positive`` is accepted.
+            TypeError: something else than a formula, a name or :class:`mlejax.Linear`.
 
         Example:
             >>> import mlejax as mle

@@ -141,7 +141,7 @@ def _bounds(name: str, lo: float, hi: float) -> tuple[float, float]:
     lo, hi = float(lo), float(hi)
     if not (isfinite(lo) and isfinite(hi) and lo < hi and isfinite(hi - lo)):
         raise ValueError(
-            f"{name}: expected two finite bounds lo < hi, got lo={lo!r}, hi={hi!r}. "
+            f"{name}: expected two finite bounds lo < hi with a finite difference, got lo={lo!r}, hi={hi!r}. "
             "For a support with one bound only use Log (open) or Box (closed)."
         )
     return lo, hi

@@ -95,8 +95,8 @@ class StreamedColumn:
         if _hash(self.values) != self._hash:
             raise DataError(
                 "the data were changed in place after the fit. Data of more than 256 MB are not copied, so that scores, robust "
-                "covariances, bootstraps and predictions of the fitted rows need them unchanged: pass a copy to fit if you "
-                "write into them later"
+                "covariances, bootstraps and predictions of the fitted rows need them unchanged: restore them or fit again, and "
+                "pass a copy to fit if you write into them later"
             )
 
     def tree_flatten(self) -> tuple[tuple[np.ndarray], None]:

@@ -100,8 +100,11 @@ def _both(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) ->
 def fit_with_classes(likelihood: Likelihood, data: Data, **options: Any) -> Fit:
     """Fit a model with latent classes by maximum likelihood; ``options`` are fields of `Request`.
 
-    Unless ``start=`` or ``n_starts=`` is given, the search is repeated from ten starts if it does not end at a maximum with
-    proper classes; unless ``start=`` is given, classes whose labels can be exchanged are sorted.
+    Unless ``start=`` or ``n_starts=`` is given, a search that does not end at a maximum without empty, small or identical classes
+    (`ClassFindings`) is repeated from ten starts. Their result is returned if it converged or the first search did not; else that
+    of the first search. Classes that remain empty, small or identical are named in the verdict or a note; they raise no error.
+    Unless ``start=`` is given, classes whose labels can be exchanged are sorted by their first parameter, increasing, if the fit
+    ends at a maximum.
     """
     done = fit_once(likelihood, data, **options)
     if not done.u.size:

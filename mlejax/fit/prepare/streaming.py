@@ -53,12 +53,15 @@ def load_stream(
     weight_kind: str | None = None,
     engine: Engine | None = None,
 ) -> Loaded:
-    """Load a stream: survey it, and load a sample of its rows; arguments as in `load`.
+    """Load a stream: survey it, load a sample of its rows, and return the `Loaded` of the whole stream.
 
-    ``source``: the stream; ``engine``: runs its passes, default threads.
+    Its ``stream`` makes the passes over all rows, its ``of_sample`` is the sample, and the rows themselves are placeholders
+    (`Elsewhere`). Arguments as in `load`, but ``missing`` must be "raise", and ``weights`` the name of a column; ``source``: the
+    stream; ``engine``: runs its passes, default threads.
 
     Raises:
-        DataError, DataTypeError: options that need all rows in memory.
+        DataError: ``missing="drop"``, weights that are not the name of a column, ``optional=`` or ``infinite=``; a model with
+            ``rowwise=False`` or with latents of several columns; the errors of `survey`.
         ValueError: weights without a valid kind, or a kind without weights.
         Errors of `load` for the sample.
     """

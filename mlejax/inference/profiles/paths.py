@@ -165,13 +165,16 @@ class NewtonSolution(NamedTuple):
 def newton(paths: Paths, u: Float[Host, "m p"], at: Evaluation, constraints: Constraints) -> NewtonSolution:
     """Solve for the Newton steps to the constrained maxima, and for their multipliers, from one point on each of m paths.
 
-    Coordinates at a bound stay there if the Lagrangian rises outwards.
+    Both are linear in rho, the position along the path at which the constrained maximum is sought: returned are their values for
+    rho = 0 and their derivatives by rho. They are NaN where an entry of the equations is not finite; ``regular`` is False there
+    and where the equations are singular or their solution is a saddle. Coordinates at a bound stay there if the Lagrangian
+    rises outwards.
 
     Args:
         paths: the m paths.
-        u: one point for each.
-        at: log-likelihood, score and information there.
-        constraints: the targets there.
+        u: one point for each, (m, p).
+        at: log-likelihood, score and information in u there.
+        constraints: values, gradients and Hessians of the targets there.
     """
     assert at.score is not None
     assert at.information is not None

@@ -241,6 +241,8 @@ def _combined(
     """Return the estimates of the first half, of the second half, and the corrected ones, (r,) each, averaged over the ways
     to halve.
 
+    The corrected ones are twice ``whole`` minus the mean of both halves, weighted by their shares of the periods.
+
     Args:
         whole: estimates of the whole panel (r,).
         halves: for each way, the estimates of both halves.

@@ -51,8 +51,10 @@ def _lever(fit: Fit) -> Float[Host, "levels p"]:
 
 
 def effect_variances(fit: Fit, cov: CovarianceResult) -> Float[Host, " levels"]:
-    """Return the variances of the effects of all levels (G,); NaN for an effect fixed at 0, and for all if the kind of covariance
-    does not cover effects or a parameter inside its support has no covariance.
+    """Return the variances of the effects of all levels (G,) under the kind of ``cov``, with the other parameters estimated.
+
+    NaN for an effect fixed at 0.  NaN for all if a parameter inside its support has no covariance, or if `effect_errors` is
+    None: for two-way clusters, lags, refits and surveys, and for other sandwiches if the rows are not in memory.
     """
     effects, errors = _of(fit), effect_errors(fit, cov)
     if errors is None:

@@ -1,4 +1,6 @@
-"""The log-likelihood of a model with one effect for each level of a column, as a function of the other parameters alone."""
+"""The profile log-likelihood of a model with one effect for each level of a column: maximised over the effects, and so a function
+of the other parameters alone.
+"""
 
 from mlejax.objective.elimination.effects_evaluator import EffectsEvaluator
 from mlejax.objective.elimination.eliminated import Eliminated

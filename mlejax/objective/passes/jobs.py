@@ -107,10 +107,11 @@ class ReadChunks:
         self.seen: Seen | None = None
 
     def __iter__(self) -> Iterator[tuple[Prepared, Place]]:
-        """Yield each chunk with its `Place`.
+        """Yield each chunk of rows (units) of the partition, in order, with its `Place`: the partition's name, and which of its
+        rows the chunk has. Chunks without a row of positive weight are left out.
 
         Raises:
-            DataError: values are missing, infinite or wrong weights.
+            DataError: a value is missing or infinite, or a weight is not valid; without formulas, only the first pass checks it.
         """
         cut, name = self.cut, self.partition.name
         table = cut.table(self.partition)
@@ -163,7 +164,7 @@ class Job:
         ``first``: in the first pass the values are checked.
 
         Raises:
-            DataError: values are missing, infinite or wrong weights.
+            DataError: a value is missing or infinite, or a weight is not valid.
         """
         chunks = ReadChunks(self.cut, partition, first)
         total, waiting = None, None

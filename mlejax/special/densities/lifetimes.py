@@ -177,7 +177,7 @@ def gengamma_logcdf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike)
     """Return log P(X <= x) of Prentice's generalised gamma distribution with mu, sigma and shape q; -inf for x <= 0.
 
     NaN for invalid parameters.  Arguments and derivatives are those of :func:`gengamma_logpdf`.  Far into the lower tail for q
-    above 1 this function of log x is nearly linear: its curvature, of 1e-7 and less, is computed with an absolute error of 1e-16.
+    above 1 this function of log x is nearly linear: its curvature, of 1e-7 and less, has an absolute error of 1e-16.
 
     Example:
         >>> round(float(gengamma_logcdf(1.0, 0.0, 1.0, 0.0)), 6)
@@ -190,7 +190,7 @@ def gengamma_logsf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike) 
     """Return log P(X > x) of Prentice's generalised gamma distribution with mu, sigma and shape q; 0 for x <= 0.
 
     NaN for invalid parameters.  Arguments and derivatives are those of :func:`gengamma_logpdf`.  Far into the upper tail for q
-    below -1 this function of log x is nearly linear: its curvature, of 1e-7 and less, is computed with an absolute error of 1e-16.
+    below -1 this function of log x is nearly linear: its curvature, of 1e-7 and less, has an absolute error of 1e-16.
 
     Example:
         >>> round(float(gengamma_logsf(2.0, 0.0, 1.0, 1.0)), 6)

@@ -80,7 +80,9 @@ def walk(path: Paths, start: Points | None = None) -> Asks[Stop]:
 
 
 def _at_estimate(path: Paths) -> Points:
-    """Return the estimate of a single path as a point on the profile, with the tangent from its information."""
+    """Return the estimate of a single path as a point on the profile, rho = 0, in u; its tangent du / drho comes from the
+    information there, with 0 for entries that are not finite.
+    """
     zero = np.zeros(1)
     at = Evaluation(path.u0, path.loglik0, np.zeros_like(path.u0), path.information0)
     equations = newton(path, path.u0, at, path.constraints(path.u0))
