@@ -149,7 +149,7 @@ def betaln(a: ArrayLike, b: ArrayLike) -> jax.Array:
 
     Returns:
         An array of the common shape, inf or NaN where an argument is not positive. Its error is at most 4e-15 of
-        |f| + |a f_a| + |b f_b|, f the value and f_a, f_b its derivatives; that of first derivatives 4e-12 of the same sum for
+        :math:`|f| + |a f_a| + |b f_b|`, f the value and f_a, f_b its derivatives; that of first derivatives 4e-12 of the same sum for
         them, that of second derivatives 4e-11 of their size.
 
     Source:
