@@ -149,8 +149,8 @@ def betaln(a: ArrayLike, b: ArrayLike) -> jax.Array:
 
     Returns:
         An array of the common shape, inf or NaN where an argument is not positive. Its error is at most 4e-15 of
-        :math:`|f| + |a f_a| + |b f_b|`, f the value and f_a, f_b its derivatives; that of first derivatives 4e-12 of the same sum for
-        them, that of second derivatives 4e-11 of their size.
+        :math:`|f| + |a f_a| + |b f_b|`, f the value and f_a, f_b its derivatives; that of first derivatives 4e-12 of the same
+        sum for them, that of second derivatives 4e-11 of their size.
 
     Source:
         Didonato, A. R. & Morris, A. H. (1992), ACM Transactions on Mathematical Software 18, 360-373.
